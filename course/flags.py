@@ -1,0 +1,239 @@
+"""The command-line flags that mean the same in all parts, and their checks.
+
+Everything is checked before anything is downloaded, built or written. A wrong value ends with a message that names the
+flag, the value and what is allowed, and exit status 2.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# What may differ when a run is resumed. The flags of the first group keep their old value unless they are given again,
+# those of the second belong to the machine. Every other flag defines the run and cannot change.
+KEPT_UNLESS_GIVEN = {"epochs", "precision", "sample_every", "iwae_samples"}
+OF_THE_MACHINE = {
+    "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
+    "resume", "strategy",
+}  # fmt: skip
+CHECKPOINT_FORMAT = 1
+
+
+def data_dir(flag: str | Path | None = None) -> Path:
+    """The folder that all datasets share: the flag, else DGM_DATA_DIR, else `data/` in the repository."""
+    return Path(flag or os.environ.get("DGM_DATA_DIR") or REPOSITORY / "data").expanduser()
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number that is at least `least`."""
+
+    def check(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return check
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
+    return value
+
+
+def device_list(text: str) -> int | list[int]:
+    """An argparse type: a number of devices ("2"), or which ones ("0,3")."""
+    if re.fullmatch(r"\d{1,4}", text) and int(text) > 0:
+        return int(text)
+    if re.fullmatch(r"\d{1,4}(,\d{1,4})+,?|\d{1,4},", text):
+        return [int(number) for number in text.strip(",").split(",")]
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of devices (2) nor a list of them (0,3)")
+
+
+def trainer_parser(description: str, program: str, epochs: int, batch_size: int, lr: float) -> argparse.ArgumentParser:
+    """A parser with the flags that all parts share.
+
+    Args:
+        program: short name of the part ("vae"): the folder of its runs, and what its checkpoints are marked with.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.set_defaults(program=program)
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
+    training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
+    training.add_argument("--lr", type=positive_number, default=lr, help="learning rate")
+    training.add_argument("--seed", type=whole_number(0), default=42, help="gives weights, data order and noise")
+    training.add_argument(
+        "--resume",
+        metavar="PATH|last",
+        help="go on with a run: its folder, a checkpoint, or `last` for the newest run in --log_dir",
+    )
+    training.add_argument(
+        "--limit_batches", type=whole_number(1), metavar="N", help="stop each epoch, validation and test after N batches"
+    )
+    training.add_argument(
+        "--fast_dev_run",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="one batch of each kind, to see that everything runs; writes nothing",
+    )
+    places = parser.add_argument_group("files")
+    places.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
+    places.add_argument("--log_dir", default="logs", help=f"runs are written to LOG_DIR/{program}/version_N")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that load data")
+    machine.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
+    machine.add_argument("--devices", type=device_list, default=1, help="a number of devices, or which: 0,3")
+    machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
+    machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
+    machine.add_argument(
+        "--precision",
+        choices=["32-true", "bf16-mixed", "16-mixed", "64-true"],
+        default="32-true",
+        help="of the arithmetic",
+    )
+    machine.add_argument(
+        "--progress_bar",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="default: where the output is a terminal",
+    )
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the flags. With --resume, the run's own flags are the defaults.
+
+    Returns:
+        the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
+    """
+    args = parser.parse_args(argv)
+    checkpoint, path = None, None
+    if args.resume is not None:
+        path = _find_checkpoint(parser, args)
+        checkpoint = read_checkpoint(parser, path, args.program)
+        args = _merge(parser, argv, checkpoint["run"]["flags"])
+        if args.epochs < checkpoint["run"]["epochs_done"]:
+            done = checkpoint["run"]["epochs_done"]
+            parser.error(f"--epochs {args.epochs}: the run being resumed has done {done} epochs already")
+    args.resume, args.checkpoint = path, checkpoint
+    if args.progress_bar is None:
+        args.progress_bar = sys.stdout.isatty()
+    _check_devices(parser, args)
+    _check_folders(parser, args)
+    return args
+
+
+def defining_flags(args: argparse.Namespace) -> dict:
+    """The flags that are stored in a checkpoint: numbers and strings only."""
+    return {
+        name: value
+        for name, value in vars(args).items()
+        if name not in OF_THE_MACHINE and name not in {"checkpoint", "program"}
+    }
+
+
+def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict) -> argparse.Namespace:
+    """Parse again with the stored flags as defaults; refuse what contradicts them."""
+    known = set(defining_flags(parser.parse_args(argv)))
+    stored = {name: value for name, value in stored.items() if name in known}
+    parser.set_defaults(**stored)
+    args = parser.parse_args(argv)
+    for name, value in stored.items():
+        if name not in KEPT_UNLESS_GIVEN and getattr(args, name) != value:
+            parser.error(
+                f"--{name} {getattr(args, name)}: the run being resumed has {value}; leave the flag out, or start a new run"
+            )
+    return args
+
+
+def _find_checkpoint(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Path:
+    if args.resume == "last":
+        runs = Path(args.log_dir) / args.program
+        found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            parser.error(f"--resume last: no run with a checkpoint in {runs}")
+        return found[-1]
+    path = Path(args.resume).expanduser()
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        parser.error(f"--resume {args.resume}: there is no file {path}")
+    return path
+
+
+def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -> dict:
+    """Load a checkpoint without running code from it, and see that it is one of this program's."""
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason[0][:200]}")
+    run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
+    if not isinstance(run, dict) or run.get("format") != CHECKPOINT_FORMAT:
+        parser.error(f"--resume {path}: not written by a train.py of this project (or by another version of it)")
+    if run.get("program") != program:
+        parser.error(f"--resume {path}: belongs to a run of {run.get('program')!r}, this is {program!r}")
+    return checkpoint
+
+
+def _check_devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.accelerator == "auto" and args.devices == 1 and "torch" not in sys.modules:
+        return  # whatever there is, there is one of it
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    kind = args.accelerator
+    if kind == "auto":
+        kind = "gpu" if gpus else "mps" if mps else "cpu"
+    present = {"gpu": gpus, "mps": int(mps), "cpu": os.cpu_count() or 1}[kind]
+    if present == 0:
+        parser.error(f"--accelerator {args.accelerator}: this machine has none that PyTorch can use")
+    asked = args.devices
+    if isinstance(asked, list) and kind == "cpu":
+        parser.error(f"--devices {','.join(map(str, asked))}: CPUs have no numbers; give how many processes to run")
+    missing = [number for number in asked if number >= present] if isinstance(asked, list) else asked > present
+    if missing:
+        text = ",".join(map(str, asked)) if isinstance(asked, list) else asked
+        what = {"gpu": "GPUs", "mps": "MPS devices", "cpu": "CPU cores (and no GPU that PyTorch can use)"}[kind]
+        parser.error(f"--devices {text}: this machine has {present} {what}")
+
+
+def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    data = data_dir(args.data_dir)
+    if data.exists() and not data.is_dir():
+        parser.error(f"--data_dir {data}: is not a folder")
+    # a folder that has the data may be read-only, as a cluster's often is
+    if not data.is_dir() or not any(data.iterdir()):
+        _check_writable(parser, "--data_dir", data)
+    if not args.fast_dev_run:
+        _check_writable(parser, "--log_dir", Path(args.log_dir).expanduser())
+
+
+def _check_writable(parser: argparse.ArgumentParser, flag: str, folder: Path) -> None:
+    """Write a megabyte beside or into the folder and take it away again: permissions, read-only and full disks."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+    except OSError as error:
+        parser.error(f"{flag} {folder}: cannot be written: {error.strerror}")

@@ -1,0 +1,573 @@
+"""What the training runs of all parts share: run folder, metrics, checkpoints, resuming, stopping, summary.
+
+A run can be stopped at any moment and goes on exactly (on the CPU, bit for bit), because nothing depends on state
+that is hard to save:
+- the noise of a step is a function of seed, process and step (`Reproducible`), the order of the data one of seed and
+  epoch (`course.data.Shuffle`); neither validation nor figures can disturb them;
+- metrics are written by one callback (`Metrics`), which has its sums in the checkpoint, before the checkpoint is;
+- the checkpoint knows how long the event files were, and resuming cuts them back to that (`Checkpoints`).
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from course import figures
+from course.data import DataError
+from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
+
+LOG_EVERY_N_STEPS = 50
+
+
+class Problem(Exception):
+    """Something the user can do something about: the message says what; `status` is the exit status."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM arrived."""
+
+    def __init__(self, signum: int):
+        self.signum = signum
+
+
+@dataclass
+class Run:
+    """One run: its flags, its folder and what it has done so far.
+
+    `folder` is None for --fast_dev_run, which writes nothing. `history` has one dictionary an epoch.
+    """
+
+    args: object
+    folder: Path | None
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0  # of training, from all its pieces
+    best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
+    first_step: dict = field(default_factory=dict)  # the metrics of the first training step
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    def figure(self, name: str) -> Path:
+        return self.folder / "figures" / name
+
+
+def main(train: Callable[[], None]) -> int:
+    """Call `train` and turn what can go wrong into a message and an exit status.
+
+    Returns:
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _raise_stopped)
+    _quiet()
+    try:
+        train()
+        return 0
+    except Stopped as stop:
+        return 128 + stop.signum
+    except Problem as problem:
+        _say(f"error: {problem}")
+        return problem.status
+    except DataError as error:
+        _say(f"error: {error}")
+        return 1
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: {error.strerror or error}{where}")
+        return 1
+
+
+def start(args, model: pl.LightningModule) -> Run:
+    """Make the run's folder, or take the one that is resumed.
+
+    Raises:
+        Problem: the checkpoint does not fit the model.
+    """
+    folder = None
+    if args.checkpoint:
+        try:
+            model.load_state_dict(args.checkpoint["state_dict"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
+        if args.resume.parent.name == "checkpoints" and not args.fast_dev_run:
+            folder = args.resume.parent.parent
+    if args.fast_dev_run or not _is_first_process():
+        return Run(args, folder)  # other processes are told the folder in Checkpoints.setup
+    if folder is None:
+        folder = _new_folder(Path(args.log_dir).expanduser() / args.program)
+    else:
+        _cut_event_files(folder, args.checkpoint["run"]["events"])
+    return Run(args, folder)
+
+
+def fit(
+    run: Run,
+    model: pl.LightningModule,
+    loaders: tuple,
+    monitor: str,
+    callbacks: list[Callback],
+) -> None:
+    """Train, test the best checkpoint, and write `summary.json`.
+
+    Args:
+        model: its training, validation and test steps return dictionaries of tensors, averaged over an epoch by
+            `Metrics`; "loss" in training is what is minimized.
+        loaders: of training, validation and test.
+        monitor: the validation metric by which the best checkpoint is chosen: the lower, the better.
+        callbacks: of the part: its figures.
+
+    Raises:
+        Problem: wrong trainer flags, or a loss that is not finite.
+        Stopped: a signal arrived; a checkpoint has been written.
+    """
+    args = run.args
+    train, val, test = loaders
+    if run.folder:
+        print(f"run folder: {run.folder}", flush=True)
+    metrics = Metrics(run)
+    trainer = _trainer(run, [Reproducible(args.seed), StopOnNaN(run), metrics, *callbacks, Checkpoints(run, monitor)])
+    started = time.time()
+    trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
+    trainer.test(model, test, ckpt_path=None if args.fast_dev_run else run.best_checkpoint, weights_only=True)
+    results = {tag: value for tag, value in metrics.results.items() if tag.startswith("test/")}
+    if _is_first_process():
+        if run.folder:
+            _write_summary(run, model, trainer, results, started)
+        for tag, value in results.items():
+            if isinstance(value, float):
+                print(f"{tag}: {value:.4f}")
+        if run.folder:
+            _print_paths(run)
+
+
+def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
+    args = run.args
+    logger = False
+    if run.folder:
+        logger = TensorBoardLogger(
+            run.folder.parent.parent, name=run.folder.parent.name, version=run.folder.name, default_hp_metric=False
+        )
+        logger.log_hyperparams(defining_flags(args))
+    elif not args.fast_dev_run:
+        logger = TensorBoardLogger(args.log_dir, name=args.program, version="other")  # writes in the first process only
+    plugins = []
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
+    if args.progress_bar:
+        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=10)]
+    try:
+        return pl.Trainer(
+            max_epochs=args.epochs,
+            accelerator=args.accelerator,
+            devices=args.devices,
+            num_nodes=args.num_nodes,
+            strategy=args.strategy,
+            precision=args.precision,
+            logger=logger,
+            callbacks=callbacks,
+            plugins=plugins,
+            fast_dev_run=args.fast_dev_run,
+            limit_train_batches=args.limit_batches,
+            limit_val_batches=args.limit_batches,
+            limit_test_batches=args.limit_batches,
+            num_sanity_val_steps=0,
+            enable_progress_bar=args.progress_bar,
+            enable_model_summary=False,
+            default_root_dir=args.log_dir,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise Problem(f"these flags do not go together here: {error}", status=2) from error
+
+
+class Reproducible(Callback):
+    """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
+
+    So a step draws the same numbers in a resumed run, and validation the same ones each time.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def _seed(self, trainer, *what) -> None:
+        text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self._seed(trainer, "train", trainer.current_epoch, batch_idx)
+
+    def on_validation_start(self, trainer, pl_module):
+        self._seed(trainer, "validation")
+
+    def on_test_start(self, trainer, pl_module):
+        self._seed(trainer, "test")
+
+
+class StopOnNaN(Callback):
+    """Stop the run when the loss is no longer finite, before it gets into a checkpoint."""
+
+    def __init__(self, run: Run):
+        self.run, self.total = run, None
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
+        self.total = loss.detach() if self.total is None else self.total + loss.detach()
+        if loss.device.type == "cpu" or trainer.global_step % LOG_EVERY_N_STEPS == 0:
+            self._check(trainer, "loss", self.total)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if self.total is not None:
+            self._check(trainer, "loss", self.total)
+            self.total = None
+
+    def _check(self, trainer, what: str, value: Tensor) -> None:
+        if torch.isfinite(value):
+            return
+        folder = self.run.folder
+        kept = f"The last good checkpoint is {self.run.last_checkpoint}" if folder and self.run.history else (
+            "There is no checkpoint yet"
+        )
+        raise Problem(
+            f"the {what} became {value.item():g} at step {trainer.global_step} (epoch {trainer.current_epoch + 1})."
+            f" {kept}. What to try: a new run with a smaller --lr (it was {self.run.args.lr:g}), another --seed,"
+            " or --precision 32-true if it was another."
+        )
+
+
+class Metrics(Callback):
+    """Average what the steps return over an epoch, and write it: to TensorBoard, to the terminal, to `run.history`.
+
+    Tags are `train/…`, `val/…` and `test/…`; `train/…_step` is the value of single steps. Means are over examples, of
+    all processes. A module may have `derived_metrics(means) -> dict` for what follows from the means of an epoch.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.results: dict[str, float | list[float]] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def state_dict(self) -> dict:
+        return {"sums": dict(self.sums), "count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sums, self.count = dict(state["sums"]), state["count"]
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.clock, self.examples = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if not hasattr(self, "clock"):  # a run that goes on in the middle of an epoch
+            self.on_train_epoch_start(trainer, pl_module)
+        outputs = {name: value.detach() for name, value in outputs.items() if name != "loss"}
+        self._add(outputs, batch)
+        self.examples += len(batch[0]) * trainer.world_size
+        if trainer.fit_loop.epoch_loop.total_batch_idx % LOG_EVERY_N_STEPS == 0:
+            values = {f"train/{name}_step": float(value) for name, value in outputs.items() if value.ndim == 0}
+            if not self.run.first_step:
+                self.run.first_step.update(values)
+            self._log(trainer, values)
+        if self.run.args.progress_bar:
+            for name in pl_module.printed_metrics:
+                self.log(name, outputs[name], prog_bar=True, logger=False)
+
+    def on_validation_epoch_start(self, trainer, pl_module):
+        self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
+        if hasattr(self, "clock"):
+            self.train["train/images_per_second"] = self.examples / (time.perf_counter() - self.clock)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        self._add(outputs, batch)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        self.val = self._means(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        epoch = trainer.current_epoch + 1
+        self.results = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        self.run.history.append({"epoch": epoch, **self.results})
+        self._log(trainer, {**self.results, "epoch": epoch})
+        if not self.run.args.progress_bar and _is_first_process():
+            shown = [
+                f"{tag} {value:.4f}"
+                for tag, value in self.results.items()
+                if isinstance(value, float) and tag.split("/")[1] in pl_module.printed_metrics
+            ]
+            rate = self.train.get("train/images_per_second", 0)
+            print(f"epoch {epoch}/{trainer.max_epochs}  " + "  ".join(shown) + f"  {rate:.0f} images/s", flush=True)
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        self._add(outputs, batch)
+
+    def on_test_epoch_end(self, trainer, pl_module):
+        self.results.update(self._means(trainer, pl_module, "test"))
+        self._log(trainer, {tag: value for tag, value in self.results.items() if tag.startswith("test/")})
+
+    def _add(self, outputs: dict[str, Tensor], batch) -> None:
+        size = len(batch[0])
+        for name, value in outputs.items():
+            value = value.detach().double() if value.device.type == "cpu" else value.detach().float()
+            self.sums[name] = self.sums.get(name, 0) + value * size
+        self.count += size
+
+    def _means(self, trainer, pl_module, stage: str) -> dict[str, float | list[float]]:
+        count = trainer.strategy.reduce(torch.tensor(float(self.count), device=pl_module.device), reduce_op="sum")
+        means = {
+            name: (trainer.strategy.reduce(total.to(pl_module.device), reduce_op="sum") / count).cpu()
+            for name, total in self.sums.items()
+        }
+        self.sums, self.count = {}, 0
+        if hasattr(pl_module, "derived_metrics"):
+            means.update(pl_module.derived_metrics(means))
+        return {f"{stage}/{name}": value.tolist() for name, value in means.items()}
+
+    def _log(self, trainer, values: dict) -> None:
+        """Numbers as scalars, lists as histograms, at the number of steps done."""
+        if not trainer.loggers or not trainer.is_global_zero:
+            return
+        step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        trainer.logger.log_metrics({tag: value for tag, value in values.items() if not isinstance(value, list)}, step)
+        for tag, value in values.items():
+            if isinstance(value, list):
+                trainer.logger.experiment.add_histogram(tag, torch.tensor(value), step)
+
+
+class Checkpoints(Checkpoint):
+    """Keep `last.ckpt` and `best.ckpt`; write one and stop when SIGINT or SIGTERM arrives.
+
+    A checkpoint is written at the end of each epoch, after everything else of that epoch, or at the end of the batch in
+    which a signal arrived. It holds numbers, strings and tensors only, so that it can be loaded with `weights_only`.
+    """
+
+    def __init__(self, run: Run, monitor: str):
+        self.run, self.monitor = run, monitor
+        self.batches_done = 0  # in the epoch under way
+        self.signum = 0
+        self.since = time.monotonic()
+
+    def setup(self, trainer, pl_module, stage):
+        # the first process alone knows the number of a new folder
+        self.run.folder = trainer.strategy.broadcast(self.run.folder)
+
+    def state_dict(self) -> dict:
+        run = self.run
+        return {
+            "batches_done": self.batches_done,
+            "history": run.history,
+            "best": run.best,
+            "first_step": run.first_step,
+            "seconds": run.seconds + time.monotonic() - self.since,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches_done = state["batches_done"]
+        self.run.history[:] = state["history"]
+        self.run.best.update(state["best"])
+        self.run.first_step.update(state["first_step"])
+        self.run.seconds = state["seconds"]
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["run"] = {
+            "format": CHECKPOINT_FORMAT,
+            "program": self.run.args.program,
+            "flags": defining_flags(self.run.args),
+            "epochs_done": len(self.run.history),
+            "events": _event_files(trainer, self.run.folder),
+        }
+
+    def on_train_start(self, trainer, pl_module):
+        self.since = time.monotonic()
+        trainer.train_dataloader.first_batch = self.batches_done
+        for signum in (signal.SIGINT, signal.SIGTERM):  # from here on, stop at the end of a batch
+            signal.signal(signum, self._remember)
+
+    def on_train_end(self, trainer, pl_module):
+        self.run.seconds += time.monotonic() - self.since
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, _raise_stopped)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches_done = batch_idx + 1
+        # in the last batch the end of the epoch, with validation and a checkpoint, is near
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
+            self._save(trainer, self.run.last_checkpoint)
+            self._stop(f"{batch_idx + 1} batches into epoch {trainer.current_epoch + 1}")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.batches_done = 0
+        latest = self.run.history[-1]
+        value = latest[f"val/{self.monitor}"]
+        if not math.isfinite(value):
+            raise Problem(f"val/{self.monitor} is {value} after epoch {latest['epoch']}; try a smaller --lr")
+        if value < self.run.best.get("value", math.inf):
+            self.run.best.update(epoch=latest["epoch"], value=value)
+            self._save(trainer, self.run.best_checkpoint)
+        self._save(trainer, self.run.last_checkpoint)
+        if self._must_stop(trainer):
+            self._stop(f"after epoch {latest['epoch']}")
+
+    def _save(self, trainer, path: Path) -> None:
+        try:
+            trainer.save_checkpoint(path)
+        except OSError as error:
+            raise Problem(f"{path} could not be written: {error.strerror or error}; an earlier one is kept") from error
+
+    def _must_stop(self, trainer) -> bool:
+        if trainer.world_size == 1:
+            return bool(self.signum)
+        return trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False)
+
+    def _stop(self, when: str) -> None:
+        signum = self.signum or signal.SIGTERM
+        _say(f"\nstopped by {signal.Signals(signum).name} {when}; go on with --resume {self.run.folder}")
+        raise Stopped(signum)
+
+    def _remember(self, signum, frame) -> None:
+        if self.signum:  # asked twice: at once
+            raise Stopped(signum)
+        self.signum = signum
+
+
+def _raise_stopped(signum, frame) -> None:
+    _say(f"\nstopped by {signal.Signals(signum).name}")
+    raise Stopped(signum)
+
+
+def _event_files(trainer, folder: Path) -> dict[str, int]:
+    """The event files of a run and how long each is, with everything written so far."""
+    if not trainer.is_global_zero:
+        return {}
+    trainer.logger.experiment.flush()
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("events.out.tfevents.*"))}
+
+
+def _cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
+    """Take from the event files what was written after the checkpoint that is resumed."""
+    for path in folder.glob("events.out.tfevents.*"):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])
+
+
+def _new_folder(parent: Path) -> Path:
+    """Make version_N with the smallest free number; two runs that start at once get two."""
+    taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
+    number = max(taken, default=-1) + 1
+    while True:
+        try:
+            (parent / f"version_{number}").mkdir(parents=True)
+            return parent / f"version_{number}"
+        except FileExistsError:
+            number += 1
+
+
+def _write_summary(run: Run, model, trainer, results: dict, started: float) -> None:
+    gpu = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else None
+    summary = {
+        "program": run.args.program,
+        "results": results,
+        "best": run.best,
+        "first_step": run.first_step,
+        "training_seconds": round(run.seconds, 1),
+        "peak_memory_gb": round(_peak_memory_gb(), 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "flags": defining_flags(run.args),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "machine": {
+            "processor": gpu or platform.processor() or platform.machine(),
+            "device": str(trainer.strategy.root_device),
+            "processes": trainer.world_size,
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torchvision", "pytorch-lightning", "numpy")},
+        },
+        "git_commit": _git_commit(),
+        "history": run.history,
+    }
+    figures.save(json.dumps(summary, indent=2).encode() + b"\n", run.folder / "summary.json")
+
+
+def _peak_memory_gb() -> float:
+    """The largest resident memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _git_commit() -> str | None:
+    """The commit of the code that ran, with "+changes" where the tree differs from it; None outside git."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _print_paths(run: Run) -> None:
+    print(f"summary: {run.folder / 'summary.json'}")
+    print("pictures:")
+    for path in sorted((run.folder / "figures").glob("*")):
+        print(f"  {path}")
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
+
+
+def _say(text: str) -> None:
+    if _is_first_process():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _quiet() -> None:
+    """Lightning's advice that does not apply: the data lie in memory, and resuming is taken care of."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    for text in (
+        ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*it is recommended to use `self.log.*sync_dist=True.*",
+        ".*recommended to use a single device.*",
+        ".*environment variable.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", text)

@@ -1,0 +1,77 @@
+"""The encoder q(z|x) and the decoder p(x|z): convolutional networks for 28x28 images with 16 grey levels."""
+
+import torch
+from torch import Tensor, nn
+
+GREY_LEVELS = 16  # 4-bit images
+
+
+class CNNEncoder(nn.Module):
+    """q(z|x): from an image to the mean and spread of a diagonal Gaussian (Eq. 12, Q1.7).
+
+    Args:
+        num_input_channels: channels of the image.
+        num_filters: channels of the first two layers; the deeper ones have twice as many.
+        z_dim: size D of the latent space.
+    """
+
+    def __init__(self, num_input_channels: int = 1, num_filters: int = 32, z_dim: int = 20):
+        super().__init__()
+        c = num_filters
+        self.net = nn.Sequential(
+            nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
+            nn.GELU(),
+            nn.Conv2d(c, c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(c, 2 * c, kernel_size=3, stride=2, padding=1),  # 14 -> 7
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),  # 7 -> 4
+            nn.GELU(),
+            nn.Flatten(),
+        )
+        self.mean = nn.Linear(2 * c * 4 * 4, z_dim)
+        self.log_std = nn.Linear(2 * c * 4 * 4, z_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """4-bit integers [B, C, 28, 28] -> mean and log_std of q(z|x), each [B, D]."""
+        x = x.float() / (GREY_LEVELS - 1) * 2 - 1  # 0..15 -> -1..1
+        hidden = self.net(x)
+        return self.mean(hidden), self.log_std(hidden)
+
+
+class CNNDecoder(nn.Module):
+    """p(x|z): from a latent vector to a categorical distribution for each pixel (Eq. 5, Q1.7).
+
+    Args:
+        num_input_channels: number of grey levels, i.e. channels of the logits.
+        num_filters: channels of the last two hidden layers; the earlier ones have twice as many.
+        z_dim: size D of the latent space.
+    """
+
+    def __init__(self, num_input_channels: int = GREY_LEVELS, num_filters: int = 32, z_dim: int = 20):
+        super().__init__()
+        c = num_filters
+        self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),  # 4 -> 7, hence no output padding
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(2 * c, c, kernel_size=3, stride=2, padding=1, output_padding=1),  # 7 -> 14
+            nn.GELU(),
+            nn.Conv2d(c, c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(c, num_input_channels, kernel_size=3, stride=2, padding=1, output_padding=1),  # -> 28
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z [B, D] -> logits over the grey levels of each pixel [B, 16, 28, 28]."""
+        hidden = self.linear(z)
+        return self.net(hidden.view(len(z), -1, 4, 4))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and so where z must be."""
+        return next(self.parameters()).device

@@ -1,0 +1,45 @@
+"""MNIST with 16 grey levels, in memory."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from course import data
+
+
+def discretize(x: Tensor, num_values: int) -> Tensor:
+    """Cut the range 0..1 into `num_values` equal bins: floats of any shape -> int64 in 0..num_values-1."""
+    return (x * num_values).floor().clamp(0, num_values - 1).long()
+
+
+def four_bits(images: Tensor) -> Tensor:
+    """Images 0..255 -> 0..15, one byte each: [N, 1, 28, 28]."""
+    # in pieces: all images at once as floats would take a quarter of a gigabyte
+    return torch.cat([discretize(part / 255, num_values=16).to(torch.uint8) for part in images.split(1000)])
+
+
+def mnist(
+    root: str | Path | None = None,
+    batch_size: int = 128,
+    num_workers: int = 0,
+    download: bool = True,
+    dataset: str = "mnist",
+    seed: int = 42,
+) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """DataLoaders of 4-bit images: batches (integers 0..15, int64 [B, 1, 28, 28]; labels [B]).
+
+    Args:
+        root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
+        download: whether to fetch what is missing.
+        dataset: "mnist" or "fashion".
+        seed: gives the order of the training images.
+
+    Returns:
+        training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
+
+    Raises:
+        course.data.DataError: the images cannot be had.
+    """
+    return data.loaders(dataset, Tensor.long, root, batch_size, num_workers, download, seed, prepare=four_bits)

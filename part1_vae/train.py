@@ -1,0 +1,248 @@
+"""Train a VAE on MNIST (Q1.7 to Q1.9): `python part1_vae/train.py --help`."""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: take the part that lies here, whatever is installed
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from course import figures, flags, training
+from part1_vae.cnn_encoder_decoder import GREY_LEVELS, CNNDecoder, CNNEncoder
+from part1_vae.mnist import mnist
+from part1_vae.utils import (
+    KLD,
+    KLD_per_dim,
+    elbo_to_bpd,
+    expected_image,
+    importance_weighted_bound,
+    log_normal,
+    sample_reparameterize,
+    visualize_manifold,
+)
+
+IMAGE_SHAPE = (1, 28, 28)
+ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
+
+
+class VAE(pl.LightningModule):
+    """A variational autoencoder with a Gaussian posterior and a categorical decoder over 16 grey levels.
+
+    Args:
+        num_filters: channels of the first convolution.
+        z_dim: size D of the latent space.
+        lr: learning rate of Adam.
+        iwae_samples: with K above 0, testing also gives the importance-weighted bound with K samples.
+    """
+
+    printed_metrics = ("bpd",)
+
+    def __init__(self, num_filters: int = 32, z_dim: int = 20, lr: float = 1e-3, iwae_samples: int = 0):
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = CNNEncoder(num_filters=num_filters, z_dim=z_dim)
+        self.decoder = CNNDecoder(num_filters=num_filters, z_dim=z_dim)
+
+    def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The two terms of the loss and the loss itself (Eq. 13 and 14, Q1.7).
+
+        Args:
+            imgs: integers 0..15 [B, 1, 28, 28].
+
+        Returns:
+            L_rec: reconstruction in nats per image, L_reg: regularization in nats per image, and bpd: their sum in
+            bits per dimension; each a scalar, the mean over the batch.
+        """
+        mean, log_std = self.encoder(imgs)
+        return self._losses(imgs, mean, log_std)
+
+    def _losses(self, imgs: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.decoder(sample_reparameterize(mean, log_std.exp()))
+        rec = self._reconstruction(logits, imgs)  # [B]
+        reg = KLD(mean, log_std)  # [B]
+        return rec.mean(), reg.mean(), elbo_to_bpd(rec + reg, imgs.shape).mean()
+
+    @staticmethod
+    def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
+        """-log p(x|z), summed over the pixels: logits [B, 16, H, W], imgs [B, 1, H, W] -> nats [B]."""
+        return F.cross_entropy(logits, imgs.squeeze(1), reduction="none").sum(dim=(1, 2))
+
+    @torch.no_grad()
+    def sample(self, batch_size: int) -> Tensor:
+        """Draw images from the model: z from the prior, each pixel from its categorical distribution (Q1.1, Q1.8).
+
+        Returns:
+            integers 0..15 [batch_size, 1, 28, 28].
+        """
+        z = torch.randn(batch_size, self.hparams.z_dim, device=self.device)
+        probabilities = F.softmax(self.decoder(z), dim=1).permute(0, 2, 3, 1)  # [B, H, W, 16]
+        pixels = torch.multinomial(probabilities.reshape(-1, GREY_LEVELS), num_samples=1)
+        return pixels.view(batch_size, 1, *probabilities.shape[1:3])
+
+    @torch.no_grad()
+    def log_likelihood(self, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
+        """The importance-weighted lower bound on log p(x).
+
+        Args:
+            imgs: integers 0..15 [B, 1, 28, 28].
+            num_samples: K, samples from q(z|x) for each image.
+            decode_at_once: how many images the decoder makes at a time; bounds the memory.
+
+        Returns:
+            nats [B].
+        """
+        mean, log_std = self.encoder(imgs)
+        log_weights = []
+        for _ in range(num_samples):
+            z = sample_reparameterize(mean, log_std.exp())
+            log_weights.append(log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) - log_normal(z, mean, log_std))
+            parts = zip(z.split(decode_at_once), imgs.split(decode_at_once), strict=True)
+            log_weights[-1] -= torch.cat([self._reconstruction(self.decoder(part), x) for part, x in parts])
+        return importance_weighted_bound(torch.stack(log_weights))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """The loss is the bpd. What is returned here and below is averaged and logged by `training.Metrics`."""
+        rec, reg, bpd = self(batch[0])
+        return {"loss": bpd, "bpd": bpd, "reconstruction": rec, "regularization": reg}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        imgs = batch[0]
+        mean, log_std = self.encoder(imgs)
+        rec, reg, bpd = self._losses(imgs, mean, log_std)
+        per_dim = KLD_per_dim(mean, log_std).mean(dim=0)  # [D]
+        return {"bpd": bpd, "reconstruction": rec, "regularization": reg, "kl_per_dim": per_dim}
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        metrics = self.validation_step(batch, batch_idx)
+        if self.hparams.iwae_samples:
+            bound = self.log_likelihood(batch[0], self.hparams.iwae_samples)
+            metrics["bpd_iwae"] = elbo_to_bpd(-bound, batch[0].shape).mean()
+        return metrics
+
+    @staticmethod
+    def derived_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The number of latent dimensions that are used: those with more than 0.01 nats on average."""
+        if "kl_per_dim" not in means:
+            return {}
+        return {"active_dims": (means["kl_per_dim"] > ACTIVE_NATS).sum().float()}
+
+
+class Figures(Callback):
+    """Write the pictures of Q1.7 to Q1.9 into the run folder and to TensorBoard.
+
+    Samples at epochs 0, 10 and 80, the last one and each `--sample_every`; at the same epochs reconstructions, the
+    curve of the bpd and, with two latent dimensions, the manifold.
+    """
+
+    def __init__(self, run: training.Run):
+        self.run = run
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.current_epoch == 0:
+            self._draw(trainer, pl_module, epoch=0)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        epoch, args = trainer.current_epoch + 1, self.run.args
+        if epoch in (10, 80, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
+            self._draw(trainer, pl_module, epoch)
+
+    def on_test_end(self, trainer, pl_module):
+        if trainer.is_global_zero and self.run.folder:
+            self.draw_curve(test_bpd=next(c for c in trainer.callbacks if isinstance(c, training.Metrics)).results)
+
+    @torch.no_grad()
+    def _draw(self, trainer, model: VAE, epoch: int) -> None:
+        if not trainer.is_global_zero or not self.run.folder:
+            return
+        was_training = model.training
+        model.eval()
+        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+        pictures = {"samples": figures.grid(model.sample(64) / (GREY_LEVELS - 1), nrow=8)}
+        pictures["reconstructions"] = self._reconstructions(trainer, model)
+        if model.hparams.z_dim == 2:
+            pictures["manifold"] = visualize_manifold(model.decoder, grid_size=20)
+        model.train(was_training)
+        for name, picture in pictures.items():
+            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale=1 + (name != "manifold"))
+            trainer.logger.experiment.add_image(name, picture, epoch)
+        if self.run.history:
+            self.draw_curve()
+
+    @staticmethod
+    def _reconstructions(trainer, model: VAE) -> Tensor:
+        """16 validation images in two rows, below each row what the decoder expects at the mean of the posterior."""
+        dataset = trainer.val_dataloaders.dataset
+        imgs = dataset.transform(dataset.images[:16]).to(model.device)
+        decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
+        originals = imgs.float() / (GREY_LEVELS - 1)
+        rows = [originals[:8], decoded[:8], originals[8:], decoded[8:]]
+        return figures.grid(torch.cat(rows), nrow=8)
+
+    def draw_curve(self, test_bpd: dict | None = None) -> None:
+        """The bpd of training and validation over epochs (Q1.7), with the test score where there is one."""
+        history, first = self.run.history, self.run.first_step
+        epochs = [row["epoch"] for row in history]
+        curves = {
+            "training (mean of the epoch)": (
+                [0, *epochs],
+                [first["train/bpd_step"], *(row["train/bpd"] for row in history)],
+            ),
+            "validation": (epochs, [row["val/bpd"] for row in history]),
+        }
+        best = self.run.best
+        title = f"ELBO, z_dim {self.run.args.z_dim}; best validation {best['value']:.4f} at epoch {best['epoch']}" if (
+            best
+        ) else f"ELBO, z_dim {self.run.args.z_dim}"
+        if test_bpd:
+            title += f"; test {test_bpd['test/bpd']:.4f} bits per dimension"
+        figures.save_curves(curves, self.run.figure("bpd_curve.png"), "bits per dimension (upper bound)", title, log=True)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of part 1, checked; see `course.flags` for those that all parts share."""
+    parser = flags.trainer_parser(
+        "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3
+    )
+    part = parser.add_argument_group("part 1")
+    part.add_argument("--z_dim", type=flags.whole_number(1), default=20, help="size of the latent space")
+    part.add_argument("--num_filters", type=flags.whole_number(1), default=32, help="channels of the first convolution")
+    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    part.add_argument(
+        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+    )
+    part.add_argument(
+        "--iwae_samples",
+        type=flags.whole_number(0),
+        default=0,
+        metavar="K",
+        help="test the importance-weighted bound with K samples too (500 take half an hour on two cores)",
+    )
+    return flags.parse(parser, argv)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Fetch the data, train, test, draw."""
+    pl.seed_everything(args.seed, verbose=False)
+    model = VAE(args.num_filters, args.z_dim, args.lr, args.iwae_samples)
+    loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
+    run = training.start(args, model)
+    training.fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return training.main(lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

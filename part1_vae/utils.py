@@ -1,0 +1,102 @@
+"""The mathematics of the VAE. Shapes: B batch, D latent, K samples."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+
+def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
+    """Draw z ~ N(mean, std²) so that gradients reach mean and std (section 1.5, Q1.7).
+
+    Args:
+        mean: mean of the distribution, any shape.
+        std: standard deviation, the same shape, not negative.
+
+    Returns:
+        z, the same shape.
+
+    Raises:
+        ValueError: an element of std is negative.
+    """
+    if (std < 0).any():
+        raise ValueError(f"std must not be negative, but its smallest element is {std.min():.4g}: is it log_std?")
+    return mean + std * torch.randn_like(mean)
+
+
+def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL divergence of N(mean, exp(log_std)²) from N(0, I), in nats (the second sum of Eq. 13, Q1.7).
+
+    Args:
+        mean: [..., D].
+        log_std: natural logarithm of the standard deviation, [..., D].
+
+    Returns:
+        the divergence, summed over the last dimension, [...].
+    """
+    return KLD_per_dim(mean, log_std).sum(dim=-1)
+
+
+def KLD_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
+    """The summands of `KLD`: nats for each latent dimension, [..., D] -> [..., D]."""
+    # expm1: exact where log_std is near 0, where exp(2 log_std) - 1 would cancel
+    return 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
+
+
+def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
+    """Convert a negative log-likelihood bound from nats per image to bits per dimension (section 1.6, Q1.7).
+
+    Args:
+        elbo: the negative ELBO in nats, [B].
+        img_shape: shape of the images with the batch, [B, C, H, W].
+
+    Returns:
+        bits per dimension, [B].
+    """
+    return elbo * math.log2(math.e) / math.prod(img_shape[1:])
+
+
+@torch.no_grad()
+def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
+    """Decode a grid over a two-dimensional latent space (Q1.9; Kingma and Welling, Figure 4b).
+
+    The coordinates are the percentiles 0.5/grid_size, 1.5/grid_size, ... of N(0, 1), so that each image stands for the
+    same share of the prior. The first latent dimension grows from top to bottom, the second from left to right.
+
+    Args:
+        decoder: maps z [B, 2] to logits over the grey levels [B, 16, H, W]; `decoder.device` says where z must be.
+        grid_size: number of images in a row and in a column.
+
+    Returns:
+        the expected grey values, scaled to 0..1, as one image [3, grid_size * H, grid_size * W].
+    """
+    percentiles = (torch.arange(grid_size) + 0.5) / grid_size
+    axis = torch.special.ndtri(percentiles)
+    z = torch.cartesian_prod(axis, axis)  # row by row: [grid_size², 2]
+    images = torch.cat([expected_image(decoder(part)) for part in z.to(decoder.device).split(256)])
+    return make_grid(images, nrow=grid_size, padding=0)
+
+
+def expected_image(logits: Tensor) -> Tensor:
+    """The expectation of each pixel under the softmax, scaled to 0..1: logits [B, L, H, W] -> [B, 1, H, W]."""
+    levels = torch.linspace(0, 1, logits.size(1), device=logits.device).view(1, -1, 1, 1)
+    return (F.softmax(logits, dim=1) * levels).sum(dim=1, keepdim=True)
+
+
+def log_normal(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log N(z; mean, exp(log_std)²) in nats, summed over the last dimension: [..., D] -> [...]."""
+    return (-0.5 * ((z - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """A lower bound on log p(x) that grows with K towards it (Burda et al. 2016; Eq. 8 with samples from q).
+
+    Args:
+        log_weights: log p(x|z_k) + log p(z_k) - log q(z_k|x) for z_k ~ q(z|x), in nats, [K, B].
+
+    Returns:
+        log of the mean weight, in nats, [B]; K = 1 is the ELBO's Monte-Carlo estimate.
+    """
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
