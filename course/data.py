@@ -4,6 +4,7 @@ All parts and tests share one folder: `--data_dir`, else the environment variabl
 repository. In it lie the four unpacked files of each dataset where torchvision keeps them too (`MNIST/raw/`).
 """
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -26,7 +27,11 @@ from course.flags import data_dir
 
 
 class DataError(Exception):
-    """The images cannot be had; the message says what was tried and what to do."""
+    """The data cannot be had: the message says what was tried and what to do; status 2 means an unfit folder."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
         raw.mkdir(parents=True, exist_ok=True)
         _fetch_from_first(files, wanted, raw)
     except OSError as error:
-        raise DataError(f"cannot write the data folder {raw}: {error.strerror or error}") from error
+        message = f"--data_dir: {raw} lacks {', '.join(wanted)} and cannot be written: {error.strerror or error}"
+        raise DataError(message, status=2) from error
     return raw
 
 
@@ -110,12 +116,10 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
             _write_whole(raw / file, content)
         else:
             return
-    names = ", ".join(files.md5)
     raise DataError(
-        f"{files.folder} could not be fetched. Tried, after {raw}:\n"
-        + "\n".join(tried)
-        + f"\nTo put the files there by hand, copy {names} (unpacked) from a machine with a network into {raw},"
-        " or name a folder that has them in MNIST/raw with --data_dir or DGM_DATA_DIR.".replace("MNIST", files.folder)
+        "\n".join([f"{files.folder} could not be fetched. Tried, after {raw}:", *tried])
+        + f"\nTo put the files there by hand, copy {', '.join(files.md5)} (unpacked) from a machine with a network"
+        f" into {raw}, or name a folder that has them in {files.folder}/raw with --data_dir or DGM_DATA_DIR."
     )
 
 
@@ -142,7 +146,8 @@ def _download(url: str) -> bytes:
         size = int(response.headers.get("Content-Length") or 0) or None
         content = io.BytesIO()
         # disable=None: no bar where nobody watches
-        with tqdm(desc=f"fetching {url.rsplit('/', 1)[-1]}", total=size, unit="B", unit_scale=True, disable=None) as bar:
+        title = f"fetching {url.rsplit('/', 1)[-1]}"
+        with tqdm(desc=title, total=size, unit="B", unit_scale=True, disable=None) as bar:
             while block := response.read(1 << 16):
                 content.write(block)
                 bar.update(len(block))
@@ -291,3 +296,24 @@ def loaders(
         DataLoader(ImageDataset(images[val], labels[val], transform), **options),
         DataLoader(ImageDataset(prepare(test_images), test_labels, transform), **options),
     )
+
+
+def main() -> int:
+    """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
+    parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
+    args = parser.parse_args()
+    try:
+        for name in args.datasets:
+            print(f"{name}: {fetch(name, args.data_dir)}")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,12 +30,12 @@ def data_dir(flag: str | Path | None = None) -> Path:
     return Path(flag or os.environ.get("DGM_DATA_DIR") or REPOSITORY / "data").expanduser()
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number that is at least `least`."""
+def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`."""
 
     def check(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return check
@@ -75,14 +75,16 @@ def trainer_parser(description: str, program: str, epochs: int, batch_size: int,
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
     training.add_argument("--lr", type=positive_number, default=lr, help="learning rate")
-    training.add_argument("--seed", type=whole_number(0), default=42, help="gives weights, data order and noise")
+    training.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=42, help="gives weights, data order and noise"
+    )
     training.add_argument(
         "--resume",
         metavar="PATH|last",
         help="go on with a run: its folder, a checkpoint, or `last` for the newest run in --log_dir",
     )
     training.add_argument(
-        "--limit_batches", type=whole_number(1), metavar="N", help="stop each epoch, validation and test after N batches"
+        "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
     )
     training.add_argument(
         "--fast_dev_run",
@@ -94,7 +96,7 @@ def trainer_parser(description: str, program: str, epochs: int, batch_size: int,
     places.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
     places.add_argument("--log_dir", default="logs", help=f"runs are written to LOG_DIR/{program}/version_N")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that load data")
+    machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
     machine.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
     machine.add_argument("--devices", type=device_list, default=1, help="a number of devices, or which: 0,3")
     machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
@@ -123,6 +125,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> arg
     args = parser.parse_args(argv)
     checkpoint, path = None, None
     if args.resume is not None:
+        if args.fast_dev_run:
+            parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
         path = _find_checkpoint(parser, args)
         checkpoint = read_checkpoint(parser, path, args.program)
         args = _merge(parser, argv, checkpoint["run"]["flags"])
@@ -154,9 +158,8 @@ def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict
     args = parser.parse_args(argv)
     for name, value in stored.items():
         if name not in KEPT_UNLESS_GIVEN and getattr(args, name) != value:
-            parser.error(
-                f"--{name} {getattr(args, name)}: the run being resumed has {value}; leave the flag out, or start a new run"
-            )
+            given = getattr(args, name)
+            parser.error(f"--{name} {given}: the run being resumed has {value}; leave it out, or start a new run")
     return args
 
 
@@ -182,8 +185,8 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason[0][:200]}")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
     if not isinstance(run, dict) or run.get("format") != CHECKPOINT_FORMAT:
         parser.error(f"--resume {path}: not written by a train.py of this project (or by another version of it)")
@@ -219,8 +222,7 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     data = data_dir(args.data_dir)
     if data.exists() and not data.is_dir():
         parser.error(f"--data_dir {data}: is not a folder")
-    # a folder that has the data may be read-only, as a cluster's often is
-    if not data.is_dir() or not any(data.iterdir()):
+    if not data.exists():  # one that is there may be read-only, if it has the data; `course.data.fetch` sees to that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
         _check_writable(parser, "--log_dir", Path(args.log_dir).expanduser())

@@ -69,6 +69,7 @@ class Run:
     seconds: float = 0.0  # of training, from all its pieces
     best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
+    results: dict = field(default_factory=dict)  # the test metrics
 
     @property
     def last_checkpoint(self) -> Path:
@@ -101,6 +102,9 @@ def main(train: Callable[[], None]) -> int:
         return problem.status
     except DataError as error:
         _say(f"error: {error}")
+        return error.status
+    except torch.OutOfMemoryError as error:
+        _say(f"error: out of memory ({str(error).splitlines()[0]}); try a smaller --batch_size")
         return 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -108,13 +112,16 @@ def main(train: Callable[[], None]) -> int:
         return 1
 
 
-def start(args, model: pl.LightningModule) -> Run:
+def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
     """Make the run's folder, or take the one that is resumed.
 
     Raises:
-        Problem: the checkpoint does not fit the model.
+        Problem: the checkpoint does not fit the model, or the batch size not the data.
     """
     folder = None
+    if len(loaders[0]) == 0:
+        size = len(loaders[0].dataset)
+        raise Problem(f"--batch_size {args.batch_size}: the training set has {size} examples", status=2)
     if args.checkpoint:
         try:
             model.load_state_dict(args.checkpoint["state_dict"])
@@ -155,20 +162,24 @@ def fit(
     train, val, test = loaders
     if run.folder:
         print(f"run folder: {run.folder}", flush=True)
-    metrics = Metrics(run)
-    trainer = _trainer(run, [Reproducible(args.seed), StopOnNaN(run), metrics, *callbacks, Checkpoints(run, monitor)])
-    started = time.time()
+    ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
+    trainer = _trainer(run, [*ours, *callbacks, Checkpoints(run, monitor)])
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
-    trainer.test(model, test, ckpt_path=None if args.fast_dev_run else run.best_checkpoint, weights_only=True)
-    results = {tag: value for tag, value in metrics.results.items() if tag.startswith("test/")}
-    if _is_first_process():
-        if run.folder:
-            _write_summary(run, model, trainer, results, started)
-        for tag, value in results.items():
-            if isinstance(value, float):
-                print(f"{tag}: {value:.4f}")
-        if run.folder:
-            _print_paths(run)
+    try:
+        trainer.test(model, test, ckpt_path=None if args.fast_dev_run else run.best_checkpoint, weights_only=True)
+    except Stopped:
+        _say(f"the training is complete; to test it: --resume {run.folder}")
+        raise
+    if not trainer.is_global_zero:
+        return
+    for tag, value in run.results.items():
+        if isinstance(value, float):
+            print(f"{tag}: {value:.4f}")
+    if run.folder:
+        _write_summary(run, model, trainer)
+        print(f"summary: {run.folder / 'summary.json'}\npictures:")
+        for path in sorted((run.folder / "figures").glob("*.png")):
+            print(f"  {path}")
 
 
 def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
@@ -179,8 +190,6 @@ def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
             run.folder.parent.parent, name=run.folder.parent.name, version=run.folder.name, default_hp_metric=False
         )
         logger.log_hyperparams(defining_flags(args))
-    elif not args.fast_dev_run:
-        logger = TensorBoardLogger(args.log_dir, name=args.program, version="other")  # writes in the first process only
     plugins = []
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
@@ -254,8 +263,10 @@ class StopOnNaN(Callback):
         if torch.isfinite(value):
             return
         folder = self.run.folder
-        kept = f"The last good checkpoint is {self.run.last_checkpoint}" if folder and self.run.history else (
-            "There is no checkpoint yet"
+        kept = (
+            f"The last good checkpoint is {self.run.last_checkpoint}"
+            if folder and self.run.history
+            else ("There is no checkpoint yet")
         )
         raise Problem(
             f"the {what} became {value.item():g} at step {trainer.global_step} (epoch {trainer.current_epoch + 1})."
@@ -273,9 +284,11 @@ class Metrics(Callback):
 
     def __init__(self, run: Run):
         self.run = run
-        self.results: dict[str, float | list[float]] = {}
+        self.train: dict[str, float | list[float]] = {}  # the means of the epoch that just ended
+        self.val: dict[str, float | list[float]] = {}
         self.sums: dict[str, Tensor] = {}
         self.count = 0
+        self.clock, self.examples = 0.0, 0  # since when, and how many, for the rate
 
     def state_dict(self) -> dict:
         return {"sums": dict(self.sums), "count": self.count}
@@ -283,12 +296,13 @@ class Metrics(Callback):
     def load_state_dict(self, state: dict) -> None:
         self.sums, self.count = dict(state["sums"]), state["count"]
 
+    def on_train_start(self, trainer, pl_module):  # a run that goes on in the middle of an epoch has no epoch start
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer, pl_module):
         self.clock, self.examples = time.perf_counter(), 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if not hasattr(self, "clock"):  # a run that goes on in the middle of an epoch
-            self.on_train_epoch_start(trainer, pl_module)
         outputs = {name: value.detach() for name, value in outputs.items() if name != "loss"}
         self._add(outputs, batch)
         self.examples += len(batch[0]) * trainer.world_size
@@ -303,8 +317,7 @@ class Metrics(Callback):
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
-        if hasattr(self, "clock"):
-            self.train["train/images_per_second"] = self.examples / (time.perf_counter() - self.clock)
+        self.train["train/images_per_second"] = self.examples / (time.perf_counter() - self.clock)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
         self._add(outputs, batch)
@@ -314,24 +327,21 @@ class Metrics(Callback):
 
     def on_train_epoch_end(self, trainer, pl_module):
         epoch = trainer.current_epoch + 1
-        self.results = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        self.run.history.append({"epoch": epoch, **self.results})
-        self._log(trainer, {**self.results, "epoch": epoch})
-        if not self.run.args.progress_bar and _is_first_process():
-            shown = [
-                f"{tag} {value:.4f}"
-                for tag, value in self.results.items()
-                if isinstance(value, float) and tag.split("/")[1] in pl_module.printed_metrics
-            ]
-            rate = self.train.get("train/images_per_second", 0)
-            print(f"epoch {epoch}/{trainer.max_epochs}  " + "  ".join(shown) + f"  {rate:.0f} images/s", flush=True)
+        row = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        self.run.history.append({"epoch": epoch, **row})
+        self._log(trainer, {**row, "epoch": epoch})
+        if not self.run.args.progress_bar and trainer.is_global_zero:
+            shown = [f"{stage}/{name} {row[f'{stage}/{name}']:.4f}" for name in pl_module.printed_metrics
+                     for stage in ("train", "val")]  # fmt: skip
+            shown.append(f"{row['train/images_per_second']:.0f} images/s")
+            print("  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown]), flush=True)
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
         self._add(outputs, batch)
 
     def on_test_epoch_end(self, trainer, pl_module):
-        self.results.update(self._means(trainer, pl_module, "test"))
-        self._log(trainer, {tag: value for tag, value in self.results.items() if tag.startswith("test/")})
+        self.run.results.update(self._means(trainer, pl_module, "test"))
+        self._log(trainer, self.run.results)
 
     def _add(self, outputs: dict[str, Tensor], batch) -> None:
         size = len(batch[0])
@@ -353,7 +363,7 @@ class Metrics(Callback):
 
     def _log(self, trainer, values: dict) -> None:
         """Numbers as scalars, lists as histograms, at the number of steps done."""
-        if not trainer.loggers or not trainer.is_global_zero:
+        if not trainer.loggers:
             return
         step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         trainer.logger.log_metrics({tag: value for tag, value in values.items() if not isinstance(value, list)}, step)
@@ -492,11 +502,11 @@ def _new_folder(parent: Path) -> Path:
             number += 1
 
 
-def _write_summary(run: Run, model, trainer, results: dict, started: float) -> None:
+def _write_summary(run: Run, model, trainer) -> None:
     gpu = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else None
     summary = {
         "program": run.args.program,
-        "results": results,
+        "results": run.results,
         "best": run.best,
         "first_step": run.first_step,
         "training_seconds": round(run.seconds, 1),
@@ -538,13 +548,6 @@ def _git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _print_paths(run: Run) -> None:
-    print(f"summary: {run.folder / 'summary.json'}")
-    print("pictures:")
-    for path in sorted((run.folder / "figures").glob("*")):
-        print(f"  {path}")
 
 
 def _is_first_process() -> bool:

@@ -158,7 +158,7 @@ class Figures(Callback):
 
     def on_test_end(self, trainer, pl_module):
         if trainer.is_global_zero and self.run.folder:
-            self.draw_curve(test_bpd=next(c for c in trainer.callbacks if isinstance(c, training.Metrics)).results)
+            self.draw_curve(test_bpd=self.run.results["test/bpd"])
 
     @torch.no_grad()
     def _draw(self, trainer, model: VAE, epoch: int) -> None:
@@ -173,7 +173,8 @@ class Figures(Callback):
             pictures["manifold"] = visualize_manifold(model.decoder, grid_size=20)
         model.train(was_training)
         for name, picture in pictures.items():
-            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale=1 + (name != "manifold"))
+            scale = 1 if name == "manifold" else 2
+            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
             trainer.logger.experiment.add_image(name, picture, epoch)
         if self.run.history:
             self.draw_curve()
@@ -188,24 +189,22 @@ class Figures(Callback):
         rows = [originals[:8], decoded[:8], originals[8:], decoded[8:]]
         return figures.grid(torch.cat(rows), nrow=8)
 
-    def draw_curve(self, test_bpd: dict | None = None) -> None:
+    def draw_curve(self, test_bpd: float | None = None) -> None:
         """The bpd of training and validation over epochs (Q1.7), with the test score where there is one."""
-        history, first = self.run.history, self.run.first_step
+        history, best = self.run.history, self.run.best
         epochs = [row["epoch"] for row in history]
+        training_bpd = [self.run.first_step["train/bpd_step"], *(row["train/bpd"] for row in history)]
         curves = {
-            "training (mean of the epoch)": (
-                [0, *epochs],
-                [first["train/bpd_step"], *(row["train/bpd"] for row in history)],
-            ),
+            "training (first step, then the mean of each epoch)": ([0, *epochs], training_bpd),
             "validation": (epochs, [row["val/bpd"] for row in history]),
         }
-        best = self.run.best
-        title = f"ELBO, z_dim {self.run.args.z_dim}; best validation {best['value']:.4f} at epoch {best['epoch']}" if (
-            best
-        ) else f"ELBO, z_dim {self.run.args.z_dim}"
-        if test_bpd:
-            title += f"; test {test_bpd['test/bpd']:.4f} bits per dimension"
-        figures.save_curves(curves, self.run.figure("bpd_curve.png"), "bits per dimension (upper bound)", title, log=True)
+        title = f"VAE, z_dim {self.run.args.z_dim}"
+        if best:
+            title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
+        if test_bpd is not None:
+            title += f", test {test_bpd:.4f} bits per dimension"
+        path = self.run.figure("bpd_curve.png")
+        figures.save_curves(curves, path, "bits per dimension (an upper bound)", title, log=True)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -214,8 +213,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3
     )
     part = parser.add_argument_group("part 1")
-    part.add_argument("--z_dim", type=flags.whole_number(1), default=20, help="size of the latent space")
-    part.add_argument("--num_filters", type=flags.whole_number(1), default=32, help="channels of the first convolution")
+    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=20, help="size of the latent space")
+    part.add_argument(
+        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
+    )
     part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
     part.add_argument(
         "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
@@ -235,7 +236,7 @@ def train(args: argparse.Namespace) -> None:
     pl.seed_everything(args.seed, verbose=False)
     model = VAE(args.num_filters, args.z_dim, args.lr, args.iwae_samples)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
-    run = training.start(args, model)
+    run = training.start(args, model, loaders)
     training.fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run)])
 
 

@@ -1,0 +1,52 @@
+# make demo   a trained VAE with pictures, in minutes        make test   the fast tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help setup demo test test-all test-slow bench tensorboard clean
+
+help:
+	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
+	@echo "make demo         fetch MNIST, train the VAE for 2 epochs on the CPU, show where the pictures are"
+	@echo "make test         ruff and the fast tests"
+	@echo "make test-all     the slow tests too"
+	@echo "make bench        measure speed and memory; results in bench/"
+	@echo "make tensorboard  look at the runs in logs/"
+	@echo "make clean        remove what the commands above made, except data/ and logs/"
+
+setup: $(INSTALLED)
+
+# The last step makes the mark, so that an interrupted installation is taken up again.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, $(PYTHON) is `$(PYTHON) --version`; name another: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]' -c constraints.txt
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m course.data mnist
+	$(BIN)/python part1_vae/train.py --epochs 2 --accelerator cpu
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/python -m course.data mnist
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m course.data mnist
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow
+
+bench: setup
+	$(BIN)/python -m course.data mnist
+	$(BIN)/python -m bench
+
+tensorboard: setup
+	$(BIN)/tensorboard --logdir logs
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
