@@ -71,13 +71,8 @@ class Run:
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
     results: dict = field(default_factory=dict)  # the test metrics
 
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.folder / "checkpoints" / "last.ckpt"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.folder / "checkpoints" / "best.ckpt"
+    def checkpoint(self, name: str) -> Path:
+        return self.folder / "checkpoints" / name
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / name
@@ -166,7 +161,9 @@ def fit(
     trainer = _trainer(run, [*ours, *callbacks, Checkpoints(run, monitor)])
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
     try:
-        trainer.test(model, test, ckpt_path=None if args.fast_dev_run else run.best_checkpoint, weights_only=True)
+        trainer.test(
+            model, test, ckpt_path=None if args.fast_dev_run else run.checkpoint("best.ckpt"), weights_only=True
+        )
     except Stopped:
         _say(f"the training is complete; to test it: --resume {run.folder}")
         raise
@@ -235,11 +232,11 @@ class Reproducible(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self._seed(trainer, "train", trainer.current_epoch, batch_idx)
 
-    def on_validation_start(self, trainer, pl_module):
-        self._seed(trainer, "validation")
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._seed(trainer, "validation", batch_idx)
 
-    def on_test_start(self, trainer, pl_module):
-        self._seed(trainer, "test")
+    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._seed(trainer, "test", batch_idx)
 
 
 class StopOnNaN(Callback):
@@ -262,12 +259,9 @@ class StopOnNaN(Callback):
     def _check(self, trainer, what: str, value: Tensor) -> None:
         if torch.isfinite(value):
             return
-        folder = self.run.folder
-        kept = (
-            f"The last good checkpoint is {self.run.last_checkpoint}"
-            if folder and self.run.history
-            else ("There is no checkpoint yet")
-        )
+        kept = "There is no checkpoint yet"
+        if self.run.folder and self.run.history:
+            kept = f"The last good checkpoint is {self.run.checkpoint('last.ckpt')}"
         raise Problem(
             f"the {what} became {value.item():g} at step {trainer.global_step} (epoch {trainer.current_epoch + 1})."
             f" {kept}. What to try: a new run with a smaller --lr (it was {self.run.args.lr:g}), another --seed,"
@@ -430,7 +424,7 @@ class Checkpoints(Checkpoint):
         self.batches_done = batch_idx + 1
         # in the last batch the end of the epoch, with validation and a checkpoint, is near
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
-            self._save(trainer, self.run.last_checkpoint)
+            self._save(trainer, "last.ckpt")
             self._stop(f"{batch_idx + 1} batches into epoch {trainer.current_epoch + 1}")
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -441,12 +435,15 @@ class Checkpoints(Checkpoint):
             raise Problem(f"val/{self.monitor} is {value} after epoch {latest['epoch']}; try a smaller --lr")
         if value < self.run.best.get("value", math.inf):
             self.run.best.update(epoch=latest["epoch"], value=value)
-            self._save(trainer, self.run.best_checkpoint)
-        self._save(trainer, self.run.last_checkpoint)
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
         if self._must_stop(trainer):
             self._stop(f"after epoch {latest['epoch']}")
 
-    def _save(self, trainer, path: Path) -> None:
+    def _save(self, trainer, name: str) -> None:
+        if trainer.fast_dev_run:
+            return
+        path = self.run.checkpoint(name)
         try:
             trainer.save_checkpoint(path)
         except OSError as error:

@@ -146,7 +146,9 @@ def test_encoder_depends_on_its_input(rng):
     assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same"
     alone = adapters.run_encoder(imgs[2:4], 8, 64, seed=2)
     # the same numbers in another order of summation
-    assert_close(alone[0], mean[2:4], rtol=1e-3, atol=1e-4, msg="the code of an image depends on the others in the batch")
+    assert_close(
+        alone[0], mean[2:4], rtol=1e-3, atol=1e-4, msg="the code of an image depends on the others in the batch"
+    )
     # dark and bright images must be told apart, corners too: no pixel may be cut off
     for row, column in [(0, 0), (0, 27), (27, 0), (27, 27), (14, 14)]:
         changed = imgs.clone()
@@ -257,7 +259,9 @@ def test_vae_sample(rng):
     assert abs(off) < SIGMAS, "the images of a batch are not drawn independently"
     z = torch.cat(latents)
     assert z.shape == (2 * n, z_dim), f"the decoder should get z of shape {(n, z_dim)}"
-    assert stats.kstest(z.flatten().double().numpy(), "norm").pvalue > P_5_SIGMA, "z is not drawn from the prior N(0, I)"
+    assert stats.kstest(z.flatten().double().numpy(), "norm").pvalue > P_5_SIGMA, (
+        "z is not drawn from the prior N(0, I)"
+    )
     assert not torch.equal(latents[0], latents[1]), "two calls use the same z"
 
 

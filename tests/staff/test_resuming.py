@@ -1,0 +1,190 @@
+"""A run that is stopped goes on exactly; a checkpoint from elsewhere runs no code."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+TIMES = {"train/images_per_second"}  # all that may differ between a run that was stopped and one that was not
+
+
+def checkpoint(run: Path, name: str = "last.ckpt") -> dict:
+    return torch.load(run / "checkpoints" / name, weights_only=True)
+
+
+def history(run: Path) -> list[dict]:
+    rows = json.loads((run / "summary.json").read_text())["history"]
+    return [{tag: value for tag, value in row.items() if tag not in TIMES} for row in rows]
+
+
+def events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars that TensorBoard shows: tag -> [(step, value)]."""
+    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    tags = set(accumulator.Tags()["scalars"]) - TIMES
+    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
+
+
+def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
+    """Bit by bit: weights, optimizer, history, test results, event files, pictures."""
+    for name in ("last.ckpt", "best.ckpt"):
+        ours, theirs = checkpoint(run, name), checkpoint(other, name)
+        assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+        for key, value in ours["state_dict"].items():
+            assert torch.equal(value, theirs["state_dict"][key]), f"{name}: {key}"
+        states = [ckpt["optimizer_states"][0]["state"] for ckpt in (ours, theirs)]
+        for index, state in states[0].items():
+            for key, value in state.items():
+                assert torch.equal(value, states[1][index][key]), f"{name}: optimizer, {key} of parameter {index}"
+    assert history(run) == history(other)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
+    for key in ("results", "best", "first_step"):
+        assert summaries[0][key] == summaries[1][key]
+    assert events(run) == events(other)
+    if pictures:
+        drawn = [{path.name: path.read_bytes() for path in (folder / "figures").iterdir()} for folder in (run, other)]
+        assert drawn[0] == drawn[1]
+
+
+def test_two_epochs_and_two_more_are_four(vae, tmp_path, capsys):
+    assert vae("--epochs", "4", log_dir=tmp_path / "whole") == 0
+    whole = tmp_path / "whole" / "vae" / "version_0"
+    assert vae("--epochs", "2", log_dir=tmp_path / "pieces") == 0
+    torch.manual_seed(0)  # the state of the process must not matter
+    assert vae("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
+    runs = list((tmp_path / "pieces" / "vae").iterdir())
+    assert [run.name for run in runs] == ["version_0"], "the run goes on in its own folder"
+    # the shorter run has pictures of its last epoch, and tested at its end
+    assert events(whole).keys() == events(runs[0]).keys()
+    assert len(events(whole)["train/bpd"]) == 4
+    assert_same_end(whole, runs[0], pictures=False)
+
+
+def test_the_data_order_and_the_noise_matter(vae, tmp_path):
+    """What the test above compares does depend on both."""
+    vae("--epochs", "1", log_dir=tmp_path / "a")
+    vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "b")
+    first, second = (history(tmp_path / name / "vae" / "version_0")[0] for name in "ab")
+    assert first["train/bpd"] != second["train/bpd"]
+
+
+def _read_until(process, text: str) -> None:
+    for line in process.stdout:
+        if line.startswith(text):
+            return
+    pytest.fail(f"the program ended before it printed {text!r}: {process.communicate()[1]}")
+
+
+MIDDLE = ["--epochs", "3", "--limit_batches", "150"]  # long enough to be hit in the middle of an epoch
+
+
+@pytest.fixture
+def uninterrupted(vae, tmp_path, one_thread) -> Path:
+    assert vae(*MIDDLE, log_dir=tmp_path / "whole") == 0
+    return tmp_path / "whole" / "vae" / "version_0"
+
+
+def test_sigkill_in_the_middle_of_an_epoch(vae, start_vae, uninterrupted, tmp_path):
+    process = start_vae(*MIDDLE, log_dir=tmp_path / "killed")
+    _read_until(process, "epoch 1/3")
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    run = tmp_path / "killed" / "vae" / "version_0"
+    assert not (run / "summary.json").exists()
+    assert len(checkpoint(run)["run"]["flags"]) and checkpoint(run)["run"]["epochs_done"] < 3
+    assert vae(*MIDDLE, "--resume", str(run)) == 0
+    assert_same_end(uninterrupted, run)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(vae, start_vae, uninterrupted, tmp_path, signum, status):
+    process = start_vae(*MIDDLE, log_dir=tmp_path / "stopped")
+    _read_until(process, "epoch 1/3")
+    time.sleep(0.3)
+    process.send_signal(signum)
+    _, message = process.communicate(timeout=120)
+    run = tmp_path / "stopped" / "vae" / "version_0"
+    assert process.returncode == status
+    assert f"stopped by {signum.name}" in message and f"--resume {run}" in message and "Traceback" not in message
+    position = [s["batches_done"] for s in checkpoint(run)["callbacks"].values() if "batches_done" in s][0]
+    assert 0 < position < 150, "in the middle of an epoch"
+    assert vae(*MIDDLE, "--resume", str(run)) == 0
+    assert_same_end(uninterrupted, run)
+
+
+def test_a_finished_run_is_only_tested_again(vae, tmp_path):
+    assert vae("--epochs", "1") == 0
+    run = tmp_path / "logs" / "vae" / "version_0"
+    before, events_before = checkpoint(run), events(run)
+    assert vae("--resume", str(run), "--iwae_samples", "2") == 0
+    assert torch.equal(before["state_dict"]["encoder.mean.bias"], checkpoint(run)["state_dict"]["encoder.mean.bias"])
+    after = events(run)
+    assert len(after.pop("test/bpd_iwae")) == 1
+    assert after == events_before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
+    assert vae("--epochs", "1") == 0
+    run = tmp_path / "logs" / "vae" / "version_0"
+    assert vae("--lr", "1e30", log_dir=tmp_path / "other") == 1
+    message = capsys.readouterr().err
+    assert "the loss became" in message and "step 1" in message and "smaller --lr" in message
+    assert "There is no checkpoint yet" in message and not (tmp_path / "other/vae/version_0/checkpoints").exists()
+    # one that turns bad later keeps the last good checkpoint
+    broken = checkpoint(run)
+    broken["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
+    torch.save(broken, run / "checkpoints" / "last.ckpt")
+    kept = (run / "checkpoints" / "last.ckpt").read_bytes()
+    assert vae("--epochs", "2", "--resume", str(run)) == 1
+    assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == kept
+
+
+class RunsCode:
+    """A pickle of it touches a file when it is loaded."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
+    assert vae("--epochs", "1") == 0
+    run = tmp_path / "logs" / "vae" / "version_0"
+    good = run / "checkpoints" / "last.ckpt"
+    bad = {name: tmp_path / name for name in ("missing", "text", "truncated", "code", "foreign", "part2", "misfit")}
+    bad["text"].write_text("not a checkpoint")
+    bad["truncated"].write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    torch.save({"run": RunsCode(tmp_path / "touched")}, bad["code"])
+    torch.save({"state_dict": {}}, bad["foreign"])
+    torch.save({**checkpoint(run), "run": {**checkpoint(run)["run"], "program": "aae"}}, bad["part2"])
+    torch.save({**checkpoint(run), "state_dict": {}}, bad["misfit"])
+    capsys.readouterr()
+    for name, path in bad.items():
+        try:
+            status = vae("--resume", str(path), log_dir=tmp_path / "new")
+        except SystemExit as exit:
+            status = exit.code
+        message = capsys.readouterr().err
+        assert status == 2, name
+        assert f"--resume {path}" in message and "Traceback" not in message, name
+    assert not (tmp_path / "touched").exists(), "loading ran code"
+    assert not (tmp_path / "new").exists(), "something was written"
+
+
+def test_flags_that_contradict_the_run_are_refused(vae, tmp_path, capsys):
+    assert vae("--epochs", "1", "--seed", "5") == 0
+    for argv in (["--num_filters", "3"], ["--lr", "0.01"], ["--seed", "6"]):
+        with pytest.raises(SystemExit) as caught:
+            vae("--resume", "last", *argv)
+        assert caught.value.code == 2
+        assert f"{argv[0]} {argv[1]}: the run being resumed has" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        vae("--resume", "last", log_dir=tmp_path / "empty")
+    assert "no run with a checkpoint" in capsys.readouterr().err
