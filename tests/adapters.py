@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class _LinearDecoder(nn.Module):
-    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z that it was given."""
+    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
 
     def __init__(self, weight: Tensor, bias: Tensor):
         super().__init__()
@@ -156,8 +156,8 @@ def _vae(z_dim: int) -> nn.Module:
 def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> dict:
     """VAE.forward with an encoder that answers (mean, log_std) and a linear decoder.
 
-    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; reaches: whether the gradient of the bpd reaches
-    mean, log_std, weight and bias.
+    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; reaches: whether the gradient of the bpd
+    reaches mean, log_std, weight and bias.
     """
     vae = _vae(mean.size(1))
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
@@ -166,9 +166,8 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     bpd.backward()
     inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
     reaches = [x.grad is not None and bool(x.grad.abs().sum() > 0) for x in inputs]
-    return {
-        "L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach(), "z": vae.decoder.seen[-1], "reaches": reaches,
-    }  # fmt: skip
+    losses = {"L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach()}
+    return {**losses, "z": vae.decoder.seen[-1], "reaches": reaches}
 
 
 def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,6 +1,7 @@
 """Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned."""
 
-from collections import defaultdict
+import json
+from pathlib import Path
 from random import SystemRandom
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, help="seed of the random inputs (default: a fresh one, printed at the top)")
+    parser.addoption("--question", metavar="ID", help="run the graded tests of one question only, e.g. 1.7")
+    parser.addoption("--points-json", metavar="FILE", help="write the points of each question to FILE")
 
 
 def pytest_configure(config):
@@ -18,6 +21,19 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return f"inputs drawn with --seed {config.getoption('--seed')}"
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = config.getoption("--question")
+    if wanted is None:
+        return
+    markers = {item: item.get_closest_marker("question") for item in items}
+    chosen = [item for item, marker in markers.items() if marker and marker.args[0] == wanted]
+    if not chosen:
+        known = sorted({marker.args[0] for marker in markers.values() if marker})
+        raise pytest.UsageError(f"--question {wanted}: no graded test; there are tests for {', '.join(known)}")
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 @pytest.fixture
@@ -43,24 +59,36 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    worth, earned, missing = defaultdict(float), defaultdict(float), defaultdict(list)
-    failed = set()
-    for outcome in ("passed", "failed", "error", "skipped"):
-        for report in terminalreporter.stats.get(outcome, []):
-            if not hasattr(report, "question") or report.nodeid in failed:
-                continue
-            question, points = report.question
-            if outcome == "passed" and report.when == "call":
-                worth[question] += points
-                earned[question] += points
-            elif outcome != "passed":
-                failed.add(report.nodeid)
-                worth[question] += points
-                missing[question].append(report.nodeid.rsplit("::", 1)[-1])
-    if not worth:
+    points = _points(terminalreporter.stats)
+    file = terminalreporter.config.getoption("--points-json")
+    if file:
+        Path(file).write_text(json.dumps(points, indent=2) + "\n")
+    if not points:
         return
     terminalreporter.section("points for the automatic part")
-    for question in sorted(worth):
-        lacks = f"  missing: {', '.join(missing[question])}" if missing[question] else ""
-        terminalreporter.line(f"Q{question:5} {earned[question]:5g} of {worth[question]:<5g}{lacks}")
-    terminalreporter.line(f"sum    {sum(earned.values()):5g} of {sum(worth.values()):<5g}")
+    for question, row in points.items():
+        lacks = f"  missing: {', '.join(row['missing'])}" if row["missing"] else ""
+        terminalreporter.line(f"Q{question:5} {row['earned']:5g} of {row['worth']:<5g}{lacks}")
+    earned, worth = (sum(row[key] for row in points.values()) for key in ("earned", "worth"))
+    terminalreporter.line(f"sum    {earned:5g} of {worth:<5g}")
+
+
+def _points(stats: dict) -> dict[str, dict]:
+    """Question -> points earned, points that the tests which ran are worth, names of the tests that did not pass."""
+    points: dict[str, dict] = {}
+    lost = set()  # a test can fail and its tear-down too
+    for outcome in ("failed", "error", "skipped", "passed"):
+        for report in stats.get(outcome, []):
+            if not hasattr(report, "question") or report.nodeid in lost:
+                continue
+            if outcome == "passed" and report.when != "call":
+                continue
+            question, worth = report.question
+            row = points.setdefault(question, {"earned": 0, "worth": 0, "missing": []})
+            row["worth"] += worth
+            if outcome == "passed":
+                row["earned"] += worth
+            else:
+                lost.add(report.nodeid)
+                row["missing"].append(report.nodeid.rsplit("::", 1)[-1])
+    return dict(sorted(points.items()))

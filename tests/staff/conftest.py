@@ -50,10 +50,11 @@ def start_vae(mnist_files, tmp_path):
 
     def start(*argv: str, log_dir: Path = tmp_path / "logs", cwd: Path = REPOSITORY) -> subprocess.Popen:
         command = [sys.executable, REPOSITORY / "part1_vae" / "train.py", *SMALL, "--data_dir", str(mnist_files)]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [*command, "--log_dir", str(log_dir), *argv], cwd=cwd, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [*command, "--log_dir", str(log_dir), *argv], cwd=cwd, text=True, env=environment, **pipes
+        )
         started.append(process)
         return process
 
