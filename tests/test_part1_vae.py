@@ -5,12 +5,13 @@ The oracles are torch.distributions, SciPy and formulas written out here. Statis
 
 import math
 
-import adapters
 import pytest
 import torch
 from scipy import stats
 from torch import distributions as D
 from torch.testing import assert_close
+
+import adapters
 
 SIGMAS = 5
 P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma

@@ -10,11 +10,7 @@ import pytest
 import torch
 
 from course import data
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-# A run of seconds: the real program on real MNIST with a small network and few batches.
-SMALL = ["--batch_size", "16", "--num_filters", "2", "--z_dim", "2", "--limit_batches", "6", "--accelerator", "cpu",
-         "--no-progress_bar"]  # fmt: skip
+from small_runs import REPOSITORY, SMALL
 
 
 @pytest.fixture(scope="session")

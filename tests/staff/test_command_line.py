@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from part1_vae.train import parse_args
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from small_runs import REPOSITORY
 
 
 def refused(capsys, *argv: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from small_runs import REPOSITORY
+
 UTILS, NETWORKS, TRAIN = "part1_vae/utils.py", "part1_vae/cnn_encoder_decoder.py", "part1_vae/train.py"
 DRAW = "mean + std * torch.randn_like(mean)"
 KL = "0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std"

@@ -1,0 +1,113 @@
+"""Part 1: seconds per epoch of `train.py`'s own loop against a bare loop and the usual pipeline, and peak memory.
+
+All three train the same network with the same optimizer and batch size on the training set; what differs is what
+stands around the arithmetic.
+"""
+
+import contextlib
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+from tqdm import tqdm
+
+from course.flags import REPOSITORY
+from part1_vae import train
+from part1_vae.mnist import discretize, mnist
+
+BATCH = 128
+
+
+def own_loop(data: Path, batches: int | None) -> float:
+    """An epoch of train.py: Lightning, metrics, TensorBoard, NaN guard. Without validation, test and pictures."""
+    limit = ["--limit_batches", str(batches)] if batches else []
+    with tempfile.TemporaryDirectory() as logs, contextlib.redirect_stdout(io.StringIO()):
+        flags = ["--epochs", "1", "--data_dir", str(data), "--log_dir", logs, "--no-progress_bar", *limit]
+        status = train.main([*flags, "--accelerator", "cpu"])
+        summary = json.loads((Path(logs) / "vae" / "version_0" / "summary.json").read_text())
+    assert status == 0
+    return (batches or 54_000 // BATCH) * BATCH / summary["history"][0]["train/images_per_second"]
+
+
+def steps(batches) -> float:
+    """Train a new VAE on the batches, with nothing around it; return the seconds."""
+    torch.manual_seed(0)
+    vae = train.VAE()
+    optimizer = vae.configure_optimizers()
+    start = time.perf_counter()
+    for imgs, _ in batches:
+        loss = vae.training_step((imgs, None), 0)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def bare_loop(data: Path, batches: int | None) -> float:
+    """Tensors in memory, a permutation, an index: the floor."""
+    dataset = mnist(data, BATCH)[0].dataset
+
+    def epoch():
+        for index in torch.randperm(len(dataset)).split(BATCH)[: batches or len(dataset) // BATCH]:
+            yield dataset.images[index].long(), None
+
+    return steps(epoch())
+
+
+def to_four_bits(image: torch.Tensor) -> torch.Tensor:
+    return discretize(image, num_values=16)
+
+
+def usual_pipeline(data: Path, batches: int | None) -> float:
+    """torchvision's MNIST: a PIL image and transforms for each example, a DataLoader with 2 workers."""
+    transform = transforms.Compose([transforms.ToTensor(), to_four_bits])
+    dataset = Subset(datasets.MNIST(data, train=True, transform=transform), range(54_000))
+    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, drop_last=True)
+    return steps(islice(loader, batches))
+
+
+def peak_memory(data: Path) -> dict[str, float]:
+    """Gigabytes, of a training run with the defaults and of one that tests with K = 500; a process each."""
+    memory = {}
+    for name, flags in {"training": [], "testing, K = 500": ["--iwae_samples", "500"]}.items():
+        with tempfile.TemporaryDirectory() as logs:
+            limit = "60" if name == "training" else "1"
+            command = [sys.executable, REPOSITORY / "part1_vae" / "train.py", "--epochs", "1", "--limit_batches", limit]
+            places = ["--data_dir", str(data), "--log_dir", logs, "--accelerator", "cpu"]
+            subprocess.run([*command, *places, *flags], check=True, capture_output=True)
+            summary = json.loads((Path(logs) / "vae" / "version_0" / "summary.json").read_text())
+        memory[name] = summary["peak_memory_gb"]
+    return memory
+
+
+def measure(args, data: Path) -> str:
+    """Interleaved rounds -> a Markdown table of medians and ratios."""
+    ways = {"train.py": own_loop, "bare loop": bare_loop, "usual pipeline": usual_pipeline}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with tqdm(total=args.rounds * len(ways), desc="part 1") as bar:
+        for _ in range(args.rounds):
+            for name, way in ways.items():
+                seconds[name].append(way(data, args.batches))
+                bar.update()
+    what = f"{args.batches} batches" if args.batches else "an epoch"
+    lines = [f"\n| VAE, batch {BATCH} | seconds for {what}: median | rounds |", "| --- | --- | --- |"]
+    for name, values in seconds.items():
+        rounds = ", ".join(f"{value:.1f}" for value in values)
+        lines.append(f"| {name} | {statistics.median(values):.1f} | {rounds} |")
+    lines += ["", "| ratio | median over rounds | goal |", "| --- | --- | --- |"]
+    for other, goal in (("bare loop", 1.05), ("usual pipeline", 0.75)):
+        ratios = [ours / theirs for ours, theirs in zip(seconds["train.py"], seconds[other], strict=True)]
+        lines.append(f"| train.py / {other} | {statistics.median(ratios):.3f} | at most {goal} |")
+    lines += ["", "| peak memory of a process | GB | goal |", "| --- | --- | --- |"]
+    for (name, value), goal in zip(peak_memory(data).items(), (1.5, 2.0), strict=True):
+        lines.append(f"| {name} | {value:.2f} | below {goal} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,47 @@
+"""The SLURM script, with a srun and a scontrol that stand in for SLURM's."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from small_runs import REPOSITORY, SMALL
+
+pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+
+
+def test_a_preempted_job_is_queued_again_and_goes_on(mnist_files, tmp_path):
+    for folder in ("course", "part1_vae"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    (tmp_path / "bin").mkdir()
+    for name, script in {"srun": 'exec "$@"', "scontrol": 'echo "$@" >> scontrol.txt'}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {
+        **os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "7",
+        "SLURM_SUBMIT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    flags = [*SMALL, "--epochs", "3", "--limit_batches", "150", "--data_dir", str(mnist_files)]
+    command = ["bash", str(REPOSITORY / "part1_vae" / "train.job"), *flags]
+
+    job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in job.stdout:
+        if line.startswith("epoch 1/3"):
+            break
+    time.sleep(0.3)
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    _, err = job.communicate(timeout=120)
+    assert job.returncode == 143, err
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n"
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "epoch 3/3" in again.stdout and "epoch 1/3" not in again.stdout
+    assert [path.name for path in (tmp_path / "logs" / "job_7" / "vae").iterdir()] == ["version_0"]
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a job that is done is not queued again"
