@@ -8,10 +8,8 @@ import argparse
 import gzip
 import hashlib
 import io
-import os
 import sys
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from course.files import write_whole
 from course.flags import data_dir
 
 
@@ -113,7 +112,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
             if hashlib.md5(content).hexdigest() != files.md5[file]:
                 tried.append(f"  {source}: {file} has the wrong md5")
                 break
-            _write_whole(raw / file, content)
+            write_whole(raw / file, content)
         else:
             return
     raise DataError(
@@ -159,18 +158,6 @@ def _is_whole(path: Path, md5: str) -> bool:
         return hashlib.md5(path.read_bytes()).hexdigest() == md5
     except OSError:
         return False
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load(name: str, split: str, root: str | Path | None = None, download: bool = True) -> tuple[Tensor, Tensor]:

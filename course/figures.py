@@ -1,7 +1,6 @@
-"""Pictures that a run writes: grids of images and curves, as PNG. A picture is whole or not there."""
+"""Pictures that a run writes: grids of images and curves, as PNG."""
 
 import io
-import os
 from pathlib import Path
 
 import torch
@@ -9,15 +8,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-
-def save(png: bytes, path: str | Path) -> Path:
-    """Write under a temporary name, then move into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(png)
-    os.replace(temporary, path)
-    return path
+from course.files import write_whole
 
 
 def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
@@ -29,7 +20,7 @@ def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
         picture = picture.convert("L")  # a third of the bytes
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
-    return save(buffer.getvalue(), path)
+    return write_whole(path, buffer.getvalue())
 
 
 def grid(images: Tensor, nrow: int) -> Tensor:
@@ -70,7 +61,7 @@ def save_curves(
     axes.legend(frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return save(buffer.getvalue(), path)
+    return write_whole(path, buffer.getvalue())
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

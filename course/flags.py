@@ -188,16 +188,19 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
-    if not isinstance(run, dict) or run.get("format") != CHECKPOINT_FORMAT:
+    kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict}
+    if (
+        not isinstance(run, dict)
+        or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
+        or run["format"] != CHECKPOINT_FORMAT
+    ):
         parser.error(f"--resume {path}: not written by a train.py of this project (or by another version of it)")
-    if run.get("program") != program:
-        parser.error(f"--resume {path}: belongs to a run of {run.get('program')!r}, this is {program!r}")
+    if run["program"] != program:
+        parser.error(f"--resume {path}: belongs to a run of {run['program']!r}, this is {program!r}")
     return checkpoint
 
 
 def _check_devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    if args.accelerator == "auto" and args.devices == 1 and "torch" not in sys.modules:
-        return  # whatever there is, there is one of it
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -34,8 +34,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from course import figures
 from course.data import DataError
+from course.files import write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
 
 LOG_EVERY_N_STEPS = 50
@@ -191,7 +191,7 @@ def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
     if args.progress_bar:
-        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=10)]
+        callbacks = [*callbacks, ProgressBar(refresh_rate=10)]
     try:
         return pl.Trainer(
             max_epochs=args.epochs,
@@ -216,6 +216,13 @@ def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
         raise Problem(f"these flags do not go together here: {error}", status=2) from error
 
 
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar without the number of the run, which is cut off for runs that are named version_N."""
+
+    def get_metrics(self, trainer, pl_module):
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
 class Reproducible(Callback):
     """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
 
@@ -227,7 +234,7 @@ class Reproducible(Callback):
 
     def _seed(self, trainer, *what) -> None:
         text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1)
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self._seed(trainer, "train", trainer.current_epoch, batch_idx)
@@ -307,7 +314,7 @@ class Metrics(Callback):
             self._log(trainer, values)
         if self.run.args.progress_bar:
             for name in pl_module.printed_metrics:
-                self.log(name, outputs[name], prog_bar=True, logger=False)
+                pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
@@ -318,17 +325,26 @@ class Metrics(Callback):
 
     def on_validation_epoch_end(self, trainer, pl_module):
         self.val = self._means(trainer, pl_module, "val")
+        # for callbacks that watch a metric, such as EarlyStopping
+        scalars = {tag: value for tag, value in self.val.items() if not isinstance(value, list)}
+        pl_module.log_dict(scalars, logger=False)
 
     def on_train_epoch_end(self, trainer, pl_module):
         epoch = trainer.current_epoch + 1
         row = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         self.run.history.append({"epoch": epoch, **row})
         self._log(trainer, {**row, "epoch": epoch})
-        if not self.run.args.progress_bar and trainer.is_global_zero:
-            shown = [f"{stage}/{name} {row[f'{stage}/{name}']:.4f}" for name in pl_module.printed_metrics
-                     for stage in ("train", "val")]  # fmt: skip
-            shown.append(f"{row['train/images_per_second']:.0f} images/s")
-            print("  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown]), flush=True)
+        shown = [
+            f"{stage}/{name} {row[f'{stage}/{name}']:.4f}"
+            for name in pl_module.printed_metrics
+            for stage in ("train", "val")
+        ]
+        rate = f"{row['train/images_per_second']:.0f} images/s"
+        line = "  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown, rate])
+        if self.run.args.progress_bar:
+            pl_module.print(line)  # above the bar
+        elif trainer.is_global_zero:
+            print(line, flush=True)
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
         self._add(outputs, batch)
@@ -524,7 +540,7 @@ def _write_summary(run: Run, model, trainer) -> None:
         "git_commit": _git_commit(),
         "history": run.history,
     }
-    figures.save(json.dumps(summary, indent=2).encode() + b"\n", run.folder / "summary.json")
+    write_whole(run.folder / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
 
 
 def _peak_memory_gb() -> float:
