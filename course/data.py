@@ -7,15 +7,20 @@ repository. In it lie the four unpacked files of each dataset where torchvision 
 import argparse
 import gzip
 import hashlib
+import http.client
 import io
+import ssl
 import sys
 import tarfile
+import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import certifi
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -84,13 +89,15 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
     wanted = [file for file, md5 in files.md5.items() if not _is_whole(raw / file, md5)]
     if not wanted:
         return raw
+    if not download:
+        raise DataError(f"{raw} lacks {', '.join(wanted)} (or they are damaged), and download is off")
     for file in wanted:
         if (raw / file).exists():
             print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)
-    if not download:
-        raise DataError(f"{raw} lacks {', '.join(wanted)}, and download is off")
     try:
         raw.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=raw):  # before anything is downloaded
+            pass
         _fetch_from_first(files, wanted, raw)
     except OSError as error:
         message = f"--data_dir: {raw} lacks {', '.join(wanted)} and cannot be written: {error.strerror or error}"
@@ -106,7 +113,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
         for file in missing:
             try:
                 content = read(file)
-            except (OSError, KeyError, EOFError, tarfile.TarError) as error:
+            except (OSError, http.client.HTTPException, zlib.error, EOFError, tarfile.TarError, KeyError) as error:
                 tried.append(f"  {source}: {type(error).__name__}: {error}")
                 break  # the next source; this one will not have the other files either
             if hashlib.md5(content).hexdigest() != files.md5[file]:
@@ -141,7 +148,9 @@ def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
 
 
 def _download(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as response:
+    trusted = ssl.create_default_context()
+    trusted.load_verify_locations(certifi.where())  # python.org's builds for macOS come with no certificates
+    with urllib.request.urlopen(url, timeout=30, context=trusted) as response:
         size = int(response.headers.get("Content-Length") or 0) or None
         content = io.BytesIO()
         # disable=None: no bar where nobody watches
@@ -173,7 +182,10 @@ def load(name: str, split: str, root: str | Path | None = None, download: bool =
     Raises:
         DataError: the files cannot be had.
     """
-    raw = fetch(name, root, download)
+    return _read(fetch(name, root, download), split)
+
+
+def _read(raw: Path, split: str) -> tuple[Tensor, Tensor]:
     images = bytearray((raw / f"{split}-images-idx3-ubyte").read_bytes())
     labels = bytearray((raw / f"{split}-labels-idx1-ubyte").read_bytes())
     # the idx format: big-endian sizes in a header of 16 bytes (images) or 8 (labels), then one byte a value
@@ -207,11 +219,9 @@ class ImageDataset(Dataset):
         return self.transform(self.images[index]), self.labels[index]
 
 
-class _Batch:
-    """`collate_fn` for a dataset whose `__getitems__` returns the batch. (Worker processes need a picklable one.)"""
-
-    def __call__(self, batch):
-        return batch
+def whole_batch(batch):
+    """`collate_fn` for a dataset whose `__getitems__` returns the batch."""
+    return batch
 
 
 class EpochLoader(DataLoader):
@@ -265,12 +275,13 @@ def loaders(
         transform: from a batch of images [B, 1, 28, 28] to what the model takes, at each batch.
         prepare: applied once to all images, uint8 in 0..255, and kept.
     """
-    images, labels = load(name, "train", root, download)
+    raw = fetch(name, root, download)
+    images, labels = _read(raw, "train")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(42))
     images = prepare(images)
     train, val = order[:54_000], order[54_000:]
-    test_images, test_labels = load(name, "t10k", root, download)
-    options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": _Batch()}
+    test_images, test_labels = _read(raw, "t10k")
+    options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
         options["persistent_workers"] = True
     return (

@@ -52,6 +52,11 @@ def positive_number(text: str) -> float:
     return value
 
 
+def folder(text: str) -> str:
+    """An argparse type: a folder's name, with ~ for the home folder."""
+    return str(Path(text).expanduser())
+
+
 def device_list(text: str) -> int | list[int]:
     """An argparse type: a number of devices ("2"), or which ones ("0,3")."""
     if re.fullmatch(r"\d{1,4}", text) and int(text) > 0:
@@ -93,8 +98,12 @@ def trainer_parser(description: str, program: str, epochs: int, batch_size: int,
         help="one batch of each kind, to see that everything runs; writes nothing",
     )
     places = parser.add_argument_group("files")
-    places.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
-    places.add_argument("--log_dir", default="logs", help=f"runs are written to LOG_DIR/{program}/version_N")
+    places.add_argument(
+        "--data_dir", type=folder, help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)"
+    )
+    places.add_argument(
+        "--log_dir", type=folder, default="logs", help=f"runs are written to LOG_DIR/{program}/version_N"
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
     machine.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
@@ -103,7 +112,7 @@ def trainer_parser(description: str, program: str, epochs: int, batch_size: int,
     machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
     machine.add_argument(
         "--precision",
-        choices=["32-true", "bf16-mixed", "16-mixed", "64-true"],
+        choices=["32-true", "bf16-mixed", "16-mixed"],
         default="32-true",
         help="of the arithmetic",
     )
@@ -169,8 +178,8 @@ def _find_checkpoint(parser: argparse.ArgumentParser, args: argparse.Namespace) 
         found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
             parser.error(f"--resume last: no run with a checkpoint in {runs}")
-        return found[-1]
-    path = Path(args.resume).expanduser()
+        return found[-1].resolve()
+    path = Path(args.resume).expanduser().resolve()
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
@@ -188,7 +197,8 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
-    kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict}
+    kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict, "processes": int}
+    kinds |= {"sums": dict, "count": float}
     if (
         not isinstance(run, dict)
         or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
@@ -228,12 +238,12 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     if not data.exists():  # one that is there may be read-only, if it has the data; `course.data.fetch` sees to that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
-        _check_writable(parser, "--log_dir", Path(args.log_dir).expanduser())
+        _check_writable(parser, "--log_dir", Path(args.log_dir))
 
 
-def _check_writable(parser: argparse.ArgumentParser, flag: str, folder: Path) -> None:
+def _check_writable(parser: argparse.ArgumentParser, flag: str, place: Path) -> None:
     """Write a megabyte beside or into the folder and take it away again: permissions, read-only and full disks."""
-    there = folder
+    there = place
     while not there.exists() and there != there.parent:
         there = there.parent
     try:
@@ -241,4 +251,4 @@ def _check_writable(parser: argparse.ArgumentParser, flag: str, folder: Path) ->
             file.write(bytes(1 << 20))
             file.flush()
     except OSError as error:
-        parser.error(f"{flag} {folder}: cannot be written: {error.strerror}")
+        parser.error(f"{flag} {place}: cannot be written: {error.strerror}")

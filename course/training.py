@@ -9,6 +9,7 @@ that is hard to save:
 """
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -82,8 +84,14 @@ def main(train: Callable[[], None]) -> int:
     """Call `train` and turn what can go wrong into a message and an exit status.
 
     Returns:
-        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail.
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail. Always 0 in the
+        processes that the first one started: it would be killed if one of them failed before it has left.
     """
+    status = _status_of(train)
+    return status if _is_first_process() else 0
+
+
+def _status_of(train: Callable[[], None]) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _raise_stopped)
     _quiet()
@@ -111,12 +119,13 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
     """Make the run's folder, or take the one that is resumed.
 
     Raises:
-        Problem: the checkpoint does not fit the model, or the batch size not the data.
+        Problem: the flags do not go together, the checkpoint does not fit the model, or the batch size not the data.
     """
     folder = None
     if len(loaders[0]) == 0:
         size = len(loaders[0].dataset)
         raise Problem(f"--batch_size {args.batch_size}: the training set has {size} examples", status=2)
+    _trainer(args, callbacks=[], logger=False)  # to see whether it can be made, before anything is written
     if args.checkpoint:
         try:
             model.load_state_dict(args.checkpoint["state_dict"])
@@ -127,7 +136,7 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
     if args.fast_dev_run or not _is_first_process():
         return Run(args, folder)  # other processes are told the folder in Checkpoints.setup
     if folder is None:
-        folder = _new_folder(Path(args.log_dir).expanduser() / args.program)
+        folder = _new_folder(Path(args.log_dir) / args.program)
     else:
         _cut_event_files(folder, args.checkpoint["run"]["events"])
     return Run(args, folder)
@@ -155,15 +164,19 @@ def fit(
     """
     args = run.args
     train, val, test = loaders
-    if run.folder:
+    logger = False
+    if run.folder and _is_first_process():
         print(f"run folder: {run.folder}", flush=True)
+        parent = run.folder.parent
+        logger = TensorBoardLogger(parent.parent, parent.name, run.folder.name, default_hp_metric=False)
+        logger.log_hyperparams(defining_flags(args))
     ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
-    trainer = _trainer(run, [*ours, *callbacks, Checkpoints(run, monitor)])
+    trainer = _trainer(args, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
+    # there is no best checkpoint for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better
+    best = run.checkpoint("best.ckpt") if run.best else None
     try:
-        trainer.test(
-            model, test, ckpt_path=None if args.fast_dev_run else run.checkpoint("best.ckpt"), weights_only=True
-        )
+        trainer.test(model, test, ckpt_path=best, weights_only=True)
     except Stopped:
         _say(f"the training is complete; to test it: --resume {run.folder}")
         raise
@@ -179,15 +192,8 @@ def fit(
             print(f"  {path}")
 
 
-def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
-    args = run.args
-    logger = False
-    if run.folder:
-        logger = TensorBoardLogger(
-            run.folder.parent.parent, name=run.folder.parent.name, version=run.folder.name, default_hp_metric=False
-        )
-        logger.log_hyperparams(defining_flags(args))
-    plugins = []
+def _trainer(args, callbacks: list[Callback], logger: TensorBoardLogger | bool) -> pl.Trainer:
+    plugins = [WholeCheckpoints()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
     if args.progress_bar:
@@ -214,6 +220,19 @@ def _trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise Problem(f"these flags do not go together here: {error}", status=2) from error
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Write checkpoints so that they are whole or not there.
+
+    Lightning's own way goes through the folder for temporary files, and where that is another disk, as /tmp is on most
+    clusters, moving the file means copying it: whoever kills the program then finds half a checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(path, buffer.getbuffer())
 
 
 class ProgressBar(TQDMProgressBar):
@@ -250,30 +269,34 @@ class StopOnNaN(Callback):
     """Stop the run when the loss is no longer finite, before it gets into a checkpoint."""
 
     def __init__(self, run: Run):
-        self.run, self.total = run, None
+        self.run, self.total = run, torch.zeros(())
 
     def on_before_backward(self, trainer, pl_module, loss):
         # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
-        self.total = loss.detach() if self.total is None else self.total + loss.detach()
+        self.total = self.total.to(loss.device) + loss.detach()
         if loss.device.type == "cpu" or trainer.global_step % LOG_EVERY_N_STEPS == 0:
-            self._check(trainer, "loss", self.total)
+            stop_unless_finite(self.run, trainer, "loss", self.total)
 
-    def on_validation_epoch_end(self, trainer, pl_module):
-        if self.total is not None:
-            self._check(trainer, "loss", self.total)
-            self.total = None
+    def on_validation_start(self, trainer, pl_module):
+        stop_unless_finite(self.run, trainer, "loss", self.total)
+        self.total = torch.zeros(())
 
-    def _check(self, trainer, what: str, value: Tensor) -> None:
-        if torch.isfinite(value):
-            return
-        kept = "There is no checkpoint yet"
-        if self.run.folder and self.run.history:
-            kept = f"The last good checkpoint is {self.run.checkpoint('last.ckpt')}"
-        raise Problem(
-            f"the {what} became {value.item():g} at step {trainer.global_step} (epoch {trainer.current_epoch + 1})."
-            f" {kept}. What to try: a new run with a smaller --lr (it was {self.run.args.lr:g}), another --seed,"
-            " or --precision 32-true if it was another."
-        )
+
+def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:
+    """End the run with a message if `value`, which is `what`, has an element that is not finite in any process."""
+    finite = bool(torch.isfinite(value).all())
+    if trainer.world_size > 1:
+        finite = trainer.strategy.reduce_boolean_decision(finite)
+    if finite:
+        return
+    kept = "There is no checkpoint yet"
+    if run.folder and run.history:
+        kept = f"The last good checkpoint is {run.checkpoint('last.ckpt')}"
+    raise Problem(
+        f"the {what} is no longer finite at step {trainer.global_step} (epoch {trainer.current_epoch + 1}). {kept}."
+        f" What to try: a new run with a smaller --lr (it was {run.args.lr:g}), another --seed, or --precision 32-true"
+        " if it was another."
+    )
 
 
 class Metrics(Callback):
@@ -291,11 +314,13 @@ class Metrics(Callback):
         self.count = 0
         self.clock, self.examples = 0.0, 0  # since when, and how many, for the rate
 
-    def state_dict(self) -> dict:
-        return {"sums": dict(self.sums), "count": self.count}
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        sums, count = self._totals(trainer, pl_module)
+        checkpoint.setdefault("run", {}).update(sums=sums, count=count)
 
-    def load_state_dict(self, state: dict) -> None:
-        self.sums, self.count = dict(state["sums"]), state["count"]
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint):
+        if trainer.is_global_zero:  # they are those of all processes
+            self.sums, self.count = dict(checkpoint["run"]["sums"]), checkpoint["run"]["count"]
 
     def on_train_start(self, trainer, pl_module):  # a run that goes on in the middle of an epoch has no epoch start
         self.on_train_epoch_start(trainer, pl_module)
@@ -325,6 +350,8 @@ class Metrics(Callback):
 
     def on_validation_epoch_end(self, trainer, pl_module):
         self.val = self._means(trainer, pl_module, "val")
+        for name in pl_module.printed_metrics:
+            stop_unless_finite(self.run, trainer, f"val/{name}", torch.tensor(self.val[f"val/{name}"]))
         # for callbacks that watch a metric, such as EarlyStopping
         scalars = {tag: value for tag, value in self.val.items() if not isinstance(value, list)}
         pl_module.log_dict(scalars, logger=False)
@@ -333,7 +360,7 @@ class Metrics(Callback):
         epoch = trainer.current_epoch + 1
         row = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         self.run.history.append({"epoch": epoch, **row})
-        self._log(trainer, {**row, "epoch": epoch})
+        self._log(trainer, row)
         shown = [
             f"{stage}/{name} {row[f'{stage}/{name}']:.4f}"
             for name in pl_module.printed_metrics
@@ -361,15 +388,21 @@ class Metrics(Callback):
         self.count += size
 
     def _means(self, trainer, pl_module, stage: str) -> dict[str, float | list[float]]:
-        count = trainer.strategy.reduce(torch.tensor(float(self.count), device=pl_module.device), reduce_op="sum")
-        means = {
-            name: (trainer.strategy.reduce(total.to(pl_module.device), reduce_op="sum") / count).cpu()
-            for name, total in self.sums.items()
-        }
+        sums, count = self._totals(trainer, pl_module)
+        means = {name: total / count for name, total in sums.items()}
         self.sums, self.count = {}, 0
         if hasattr(pl_module, "derived_metrics"):
             means.update(pl_module.derived_metrics(means))
         return {f"{stage}/{name}": value.tolist() for name, value in means.items()}
+
+    def _totals(self, trainer, pl_module) -> tuple[dict[str, Tensor], float]:
+        """The sums and the count of all processes together, on the CPU."""
+
+        def total(value: Tensor) -> Tensor:
+            return trainer.strategy.reduce(value.to(pl_module.device), reduce_op="sum").cpu()
+
+        sums = {name: total(value) for name, value in self.sums.items()}
+        return sums, total(torch.tensor(float(self.count))).item()
 
     def _log(self, trainer, values: dict) -> None:
         """Numbers as scalars, lists as histograms, at the number of steps done."""
@@ -412,21 +445,30 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state: dict) -> None:
         self.batches_done = state["batches_done"]
         self.run.history[:] = state["history"]
-        self.run.best.update(state["best"])
+        if self.run.folder and self.run.checkpoint("best.ckpt").exists():  # not where a copied checkpoint is resumed
+            self.run.best.update(state["best"])
         self.run.first_step.update(state["first_step"])
         self.run.seconds = state["seconds"]
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-        checkpoint["run"] = {
-            "format": CHECKPOINT_FORMAT,
-            "program": self.run.args.program,
-            "flags": defining_flags(self.run.args),
-            "epochs_done": len(self.run.history),
-            "events": _event_files(trainer, self.run.folder),
-        }
+        checkpoint.setdefault("run", {}).update(
+            format=CHECKPOINT_FORMAT,
+            program=self.run.args.program,
+            flags=defining_flags(self.run.args),
+            epochs_done=len(self.run.history),
+            processes=trainer.world_size,
+            events=_event_files(trainer, self.run.folder),
+        )
 
     def on_train_start(self, trainer, pl_module):
         self.since = time.monotonic()
+        processes = self.run.args.checkpoint["run"]["processes"] if self.run.args.checkpoint else trainer.world_size
+        if self.batches_done and processes != trainer.world_size:
+            raise Problem(
+                f"--devices: {self.run.args.resume} stands in the middle of an epoch that {processes} processes share;"
+                f" it cannot go on with {trainer.world_size}",
+                status=2,
+            )
         trainer.train_dataloader.first_batch = self.batches_done
         for signum in (signal.SIGINT, signal.SIGTERM):  # from here on, stop at the end of a batch
             signal.signal(signum, self._remember)
@@ -440,6 +482,8 @@ class Checkpoints(Checkpoint):
         self.batches_done = batch_idx + 1
         # in the last batch the end of the epoch, with validation and a checkpoint, is near
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
+            for name, parameter in pl_module.named_parameters():
+                stop_unless_finite(self.run, trainer, name, parameter)
             self._save(trainer, "last.ckpt")
             self._stop(f"{batch_idx + 1} batches into epoch {trainer.current_epoch + 1}")
 
@@ -447,8 +491,6 @@ class Checkpoints(Checkpoint):
         self.batches_done = 0
         latest = self.run.history[-1]
         value = latest[f"val/{self.monitor}"]
-        if not math.isfinite(value):
-            raise Problem(f"val/{self.monitor} is {value} after epoch {latest['epoch']}; try a smaller --lr")
         if value < self.run.best.get("value", math.inf):
             self.run.best.update(epoch=latest["epoch"], value=value)
             self._save(trainer, "best.ckpt")
@@ -476,7 +518,8 @@ class Checkpoints(Checkpoint):
         raise Stopped(signum)
 
     def _remember(self, signum, frame) -> None:
-        if self.signum:  # asked twice: at once
+        if self.signum:
+            _say(f"\nstopped at once by a second signal; {self.run.folder} has the checkpoint of the epoch before")
             raise Stopped(signum)
         self.signum = signum
 
@@ -583,7 +626,6 @@ def _quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*it is recommended to use `self.log.*sync_dist=True.*",
         ".*recommended to use a single device.*",
-        ".*environment variable.*",
-        ".*LeafSpec.*",
+        ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", text)

@@ -38,7 +38,7 @@ class CNNEncoder(nn.Module):
         """4-bit integers [B, C, 28, 28] -> mean and log_std of q(z|x), each [B, D]."""
         x = x.float() / (GREY_LEVELS - 1) * 2 - 1  # 0..15 -> -1..1
         hidden = self.net(x)
-        return self.mean(hidden), self.log_std(hidden)
+        return self.mean(hidden).float(), self.log_std(hidden).float()  # float32 under bf16-mixed too
 
 
 class CNNDecoder(nn.Module):
@@ -69,7 +69,7 @@ class CNNDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """z [B, D] -> logits over the grey levels of each pixel [B, 16, 28, 28]."""
         hidden = self.linear(z)
-        return self.net(hidden.view(len(z), -1, 4, 4))
+        return self.net(hidden.view(len(z), -1, 4, 4)).float()
 
     @property
     def device(self) -> torch.device:

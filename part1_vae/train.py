@@ -148,7 +148,7 @@ class Figures(Callback):
         self.run = run
 
     def on_train_start(self, trainer, pl_module):
-        if trainer.current_epoch == 0:
+        if trainer.global_step == 0:
             self._draw(trainer, pl_module, epoch=0)
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -175,7 +175,7 @@ class Figures(Callback):
         for name, picture in pictures.items():
             scale = 1 if name == "manifold" else 2
             figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
-            trainer.logger.experiment.add_image(name, picture, epoch)
+            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
         if self.run.history:
             self.draw_curve()
 

@@ -103,7 +103,12 @@ def _networks(num_filters: int, z_dim: int, seed: int) -> tuple[nn.Module, nn.Mo
     from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
 
     torch.manual_seed(seed)
-    return CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
+    networks = CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
+    with torch.no_grad():
+        for network in networks:  # as after some training: a layer may well begin at zero
+            for parameter in network.parameters():
+                parameter += 0.03 * torch.randn_like(parameter)
+    return networks
 
 
 def _without_gradient(module: nn.Module) -> list[str]:
@@ -156,8 +161,8 @@ def _vae(z_dim: int) -> nn.Module:
 def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> dict:
     """VAE.forward with an encoder that answers (mean, log_std) and a linear decoder.
 
-    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; reaches: whether the gradient of the bpd
-    reaches mean, log_std, weight and bias.
+    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; gradients of the bpd with respect to mean,
+    log_std, weight and bias.
     """
     vae = _vae(mean.size(1))
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
@@ -165,9 +170,9 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     rec, reg, bpd = vae(imgs)
     bpd.backward()
     inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
-    reaches = [x.grad is not None and bool(x.grad.abs().sum() > 0) for x in inputs]
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
     losses = {"L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach()}
-    return {**losses, "z": vae.decoder.seen[-1], "reaches": reaches}
+    return {**losses, "z": vae.decoder.seen[-1], "gradients": gradients}
 
 
 def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:

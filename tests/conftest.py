@@ -1,5 +1,6 @@
 """Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned."""
 
+import hashlib
 import json
 from pathlib import Path
 from random import SystemRandom
@@ -36,17 +37,22 @@ def pytest_collection_modifyitems(config, items):
     items[:] = chosen
 
 
+def _seed(request, what: str) -> int:
+    """A seed that is a function of `--seed` and the test, whichever others run. (Generators take 32 bits of it.)"""
+    text = f"{request.config.getoption('--seed')}/{request.node.name}/{what}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
 @pytest.fixture
 def rng(request) -> torch.Generator:
-    """Random inputs: from `--seed`, the same for a test whichever others run."""
-    name = sum(byte * 131**i for i, byte in enumerate(request.node.nodeid.encode()[-40:])) % 2**31
-    return torch.Generator().manual_seed(request.config.getoption("--seed") * 2**31 + name)
+    """For the random inputs of a test."""
+    return torch.Generator().manual_seed(_seed(request, "inputs"))
 
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """The noise that the code under test draws also comes from `--seed`."""
-    torch.manual_seed(request.config.getoption("--seed"))
+    """The noise that the code under test draws comes from `--seed` too."""
+    torch.manual_seed(_seed(request, "noise"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -77,7 +83,7 @@ def _points(stats: dict) -> dict[str, dict]:
     """Question -> points earned, points that the tests which ran are worth, names of the tests that did not pass."""
     points: dict[str, dict] = {}
     lost = set()  # a test can fail and its tear-down too
-    for outcome in ("failed", "error", "skipped", "passed"):
+    for outcome in ("failed", "error", "skipped", "xfailed", "xpassed", "passed"):
         for report in stats.get(outcome, []):
             if not hasattr(report, "question") or report.nodeid in lost:
                 continue

@@ -112,7 +112,7 @@ def test_kld_gradients(rng):
 
 @pytest.mark.question("1.7", points=1)
 def test_bpd(rng):
-    for shape in [(4, 1, 28, 28), (1, 1, 28, 28), (7, 3, 5, 11), (2, 1, 1, 1), (3, 2, 9)]:
+    for shape in map(torch.Size, [(4, 1, 28, 28), (1, 1, 28, 28), (7, 3, 5, 11), (2, 1, 1, 1), (3, 2, 9, 4)]):
         elbo = draw(rng, shape[0], low=1, high=3000)
         dimensions = 1
         for size in shape[1:]:
@@ -150,12 +150,12 @@ def test_encoder_depends_on_its_input(rng):
     assert_close(
         alone[0], mean[2:4], rtol=1e-3, atol=1e-4, msg="the code of an image depends on the others in the batch"
     )
-    # dark and bright images must be told apart, corners too: no pixel may be cut off
-    for row, column in [(0, 0), (0, 27), (27, 0), (27, 27), (14, 14)]:
+    # every region counts; one pixel need not change each code, where there is max pooling for example
+    for row, column in [(2, 2), (2, 25), (25, 2), (25, 25), (14, 14)]:
         changed = imgs.clone()
         changed[:, :, row, column] = 15 - changed[:, :, row, column]
         difference = adapters.run_encoder(changed, 8, 64, seed=2)[0] - mean
-        assert difference.abs().amax(1).min() > 0, f"pixel ({row}, {column}) does not matter"
+        assert difference.abs().max() > 0, f"pixel ({row}, {column}) does not matter"
 
 
 @pytest.mark.question("1.7", points=0.5)
@@ -200,9 +200,9 @@ def linear_decoder(rng, z_dim, scale=1.0):
     return weight, torch.randn(16, 28, 28, generator=rng)
 
 
-@pytest.mark.question("1.7", points=0.75)
+@pytest.mark.question("1.7", points=0.5)
 def test_vae_forward_losses(rng):
-    for batch, z_dim, spread in [(3, 4, 0.0), (5, 2, 0.7), (1, 20, -2.0)]:
+    for batch, z_dim, spread in [(3, 4, 0.0), (5, 2, 0.7), (2, 20, -2.0)]:
         imgs = images(rng, batch)
         mean, log_std = draw(rng, batch, z_dim, low=-2, high=2), draw(rng, batch, z_dim) + spread
         weight, bias = linear_decoder(rng, z_dim)
@@ -222,13 +222,36 @@ def test_vae_forward_losses(rng):
 
 @pytest.mark.question("1.7", points=0.25)
 def test_vae_forward_samples_from_the_posterior(rng):
-    n = 400
-    mean, log_std = draw(rng, 4, low=-2, high=2).expand(n, 4), draw(rng, 4).expand(n, 4)
+    n = 2000
+    mean = draw(rng, 4, low=-2, high=2).expand(n, 4)
+    log_std = torch.tensor([-1.5, -0.7, 0.7, 1.5]).expand(n, 4)
     got = adapters.run_vae_forward(images(rng, n), mean, log_std, *linear_decoder(rng, 4, scale=0.1))
-    assert got["z"].shape == (n, 4)
     noise = (got["z"] - mean) / log_std.exp()
-    assert stats.kstest(noise.flatten().double().numpy(), "norm").pvalue > P_5_SIGMA, "z is not drawn from q(z|x)"
-    assert all(got["reaches"]), "the gradient of the bpd should reach mean, log_std and the decoder"
+    for values in noise.T:
+        assert values.mean().abs() < SIGMAS / math.sqrt(n), "the mean of z is not that of q(z|x)"
+        assert (values.std() - 1).abs() < SIGMAS / math.sqrt(2 * n), "the spread of z is not exp(log_std)"
+        assert stats.kstest(values.double().numpy(), "norm").pvalue > P_5_SIGMA, "z is not drawn from q(z|x)"
+
+
+@pytest.mark.question("1.7", points=0.25)
+def test_vae_forward_gradients(rng):
+    imgs = images(rng, 3)
+    inputs = [draw(rng, 3, 4, low=-2, high=2), draw(rng, 3, 4), *linear_decoder(rng, 4, scale=0.3)]
+    got = adapters.run_vae_forward(imgs, *inputs)
+    noise = (got["z"] - inputs[0]) / inputs[1].exp()
+    mean, log_std, weight, bias = (x.double().requires_grad_() for x in inputs)
+    logits = torch.einsum("lhwd,bd->bhwl", weight, mean + noise * log_std.exp()) + bias.permute(1, 2, 0)
+    rec = -D.Categorical(logits=logits).log_prob(imgs.squeeze(1)).sum((1, 2))
+    ((rec + kl_oracle(mean, log_std)).mean() / math.log(2) / 784).backward()
+    for name, ours, theirs in zip(
+        ("mean", "log_std", "the decoder's weights", "the decoder's biases"),
+        got["gradients"], (mean.grad, log_std.grad, weight.grad, bias.grad), strict=True,
+    ):  # fmt: skip
+        # float32 against float64, sums of 784 terms with both signs
+        assert_close(
+            ours.double(), theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item(),
+            msg=lambda m, name=name: f"the gradient of the bpd with respect to {name}: is something detached?\n{m}",
+        )  # fmt: skip
 
 
 # --- VAE.sample ------------------------------------------------------------------------------------------------------
@@ -236,31 +259,37 @@ def test_vae_forward_samples_from_the_posterior(rng):
 
 @pytest.mark.question("1.8", points=1)
 def test_vae_sample(rng):
-    n, z_dim = 600, 3
-    bias = torch.randn(16, 28, 28, generator=rng)
-    (first, second), latents = adapters.run_vae_sample(torch.zeros(16, 28, 28, z_dim), bias, n, calls=2)
+    n, z_dim = 500, 3
+    weight, bias = linear_decoder(rng, z_dim, scale=0.5)
+    (first, second), latents = adapters.run_vae_sample(weight, bias, n, calls=2)
     assert first.shape == (n, 1, 28, 28), f"should be {(n, 1, 28, 28)}, is {tuple(first.shape)}"
     assert not first.is_floating_point(), f"samples are integers 0..15, not {first.dtype}"
     assert 0 <= first.min() and first.max() <= 15, "samples are integers 0..15"
-    # The frequency of each level at each pixel against the softmax there: Pearson's statistic, summed over the pixels.
-    # With k = 16 levels its mean is k - 1 for each pixel, its variance 2(k - 1) + (sum of 1/p - k² - 2k + 2) / n.
-    p = bias.double().softmax(0)
-    observed = torch.stack([(first == level).double().sum((0, 1)) for level in range(16)])
-    statistic = ((observed - n * p) ** 2 / (n * p)).sum().item()
-    variance = (2 * 15 + ((1 / p).sum(0) - 16**2 - 2 * 16 + 2) / n).sum().item()
-    excess = (statistic - 15 * 28 * 28) / math.sqrt(variance)
-    assert abs(excess) < SIGMAS, "pixels are not drawn from the softmax of the logits (is it the argmax or the mean?)"
-    for what, one, other in [("two calls", first, second), ("the images of a batch", first[::2], first[1::2])]:
-        # pixels of independent draws are equal with probability sum(p²)
-        equal, expected = (one == other).double().mean().item(), (p**2).sum(0)
-        sigma = math.sqrt((expected * (1 - expected)).sum() / len(one)) / 784
-        assert abs(equal - expected.mean()) < SIGMAS * sigma, f"{what} are not drawn independently"
     z = torch.cat(latents)
     assert z.shape == (2 * n, z_dim), f"the decoder should get z of shape {(n, z_dim)}"
-    assert stats.kstest(z.flatten().double().numpy(), "norm").pvalue > P_5_SIGMA, (
-        "z is not drawn from the prior N(0, I)"
-    )
+    for values in z.T:
+        assert stats.kstest(values.double().numpy(), "norm").pvalue > P_5_SIGMA, "z is not drawn from the prior N(0, I)"
     assert not torch.equal(latents[0], latents[1]), "two calls use the same z"
+
+    # what the decoder said for these z: [B, 16, 28, 28]
+    p = [(torch.einsum("lhwd,bd->blhw", weight, z) + bias).double().softmax(1) for z in latents]
+    for samples, probabilities in zip((first, second), p, strict=True):
+        # the log-likelihood of the samples, against its mean and spread over all samples there could be
+        log_p = probabilities.log()
+        mean, square = (probabilities * log_p).sum(1), (probabilities * log_p**2).sum(1)
+        excess = (log_p.gather(1, samples).squeeze(1) - mean).sum() / (square - mean**2).sum().sqrt()
+        assert abs(excess) < SIGMAS, "pixels are not drawn from the softmax of their own logits (argmax? reordered?)"
+        # how often each grey level comes
+        for level in range(16):
+            expected, variance = probabilities[:, level].sum(), (probabilities * (1 - probabilities))[:, level].sum()
+            excess = ((samples == level).sum() - expected) / variance.sqrt()
+            assert abs(excess) < SIGMAS, f"grey level {level} does not come as often as the softmax says"
+    # independent pixels with probabilities p and p' are equal with probability sum(p p')
+    pairs = [("two calls", first, second, *p), ("images of a batch", first[::2], first[1::2], p[0][::2], p[0][1::2])]
+    for what, one, other, p_one, p_other in pairs:
+        equal = (p_one * p_other).sum(1)
+        excess = ((one == other).sum() - equal.sum()) / (equal * (1 - equal)).sum().sqrt()
+        assert abs(excess) < SIGMAS, f"{what} are not drawn independently"
 
 
 # --- manifold --------------------------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def test_a_loader_can_begin_in_the_middle(num_workers):
     images = torch.arange(20, dtype=torch.uint8)
     loader = data.EpochLoader(
         data.ImageDataset(images, images.long(), torch.Tensor.long), batch_size=4, num_workers=num_workers,
-        sampler=data.Shuffle(20, seed=3), collate_fn=data._Batch(),
+        sampler=data.Shuffle(20, seed=3), collate_fn=data.whole_batch,
     )  # fmt: skip
     whole = [batch[0].tolist() for batch in loader]
     assert sorted(sum(whole, [])) == list(range(20))

@@ -17,7 +17,8 @@ DRAW = "mean + std * torch.randn_like(mean)"
 KL = "0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std"
 BPD = "elbo * math.log2(math.e) / math.prod(img_shape[1:])"
 SAMPLE = "torch.multinomial(probabilities.reshape(-1, GREY_LEVELS), num_samples=1)"
-LOGITS = "self.net(hidden.view(len(z), -1, 4, 4))"
+LOGITS = "self.net(hidden.view(len(z), -1, 4, 4)).float()"
+DECODE = "logits = self.decoder(sample_reparameterize(mean, log_std.exp()))"
 
 # question, file, right code, what a student writes in its place
 MISTAKES = {
@@ -55,9 +56,9 @@ MISTAKES = {
     "always 784": ("1.7", UTILS, BPD, "elbo * math.log2(math.e) / 784"),
     "bpd averaged": ("1.7", UTILS, BPD, "(elbo * math.log2(math.e) / math.prod(img_shape[1:])).mean()"),
     "bpd negative": ("1.7", UTILS, BPD, "-elbo * math.log2(math.e) / math.prod(img_shape[1:])"),
-    "mean for log_std": ("1.7", NETWORKS, "self.mean(hidden), self.log_std(hidden)", "self.mean(hidden), self.mean(hidden)"),
+    "mean for log_std": ("1.7", NETWORKS, "self.mean(hidden).float(), self.log_std(hidden).float()", "self.mean(hidden), self.mean(hidden)"),
     "log_std positive": (
-        "1.7", NETWORKS, "self.mean(hidden), self.log_std(hidden)", "self.mean(hidden), torch.relu(self.log_std(hidden))",
+        "1.7", NETWORKS, "self.mean(hidden).float(), self.log_std(hidden).float()", "self.mean(hidden), torch.relu(self.log_std(hidden))",
     ),
     "input dropped": ("1.7", NETWORKS, "x.float() / (GREY_LEVELS - 1) * 2 - 1", "x.float() * 0"),
     "softmax in the decoder": ("1.7", NETWORKS, LOGITS, LOGITS + ".softmax(1)"),
@@ -71,16 +72,28 @@ MISTAKES = {
     "KL subtracted": ("1.7", TRAIN, "elbo_to_bpd(rec + reg", "elbo_to_bpd(rec - reg"),
     "softmax twice": ("1.7", TRAIN, "F.cross_entropy(logits,", "F.cross_entropy(logits.softmax(1),"),
     "spread not exponentiated": (
-        "1.7", TRAIN, "logits = self.decoder(sample_reparameterize(mean, log_std.exp()))",
+        "1.7", TRAIN, DECODE,
         "logits = self.decoder(sample_reparameterize(mean, log_std.abs()))",
     ),
     "decoder gets the mean": (
-        "1.7", TRAIN, "logits = self.decoder(sample_reparameterize(mean, log_std.exp()))", "logits = self.decoder(mean)",
+        "1.7", TRAIN, DECODE, "logits = self.decoder(mean)",
     ),
     "z detached": (
-        "1.7", TRAIN, "logits = self.decoder(sample_reparameterize(mean, log_std.exp()))",
+        "1.7", TRAIN, DECODE,
         "logits = self.decoder(sample_reparameterize(mean, log_std.exp()).detach())",
     ),
+    "variance and spread confused": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, (log_std / 2).exp()))"),
+    "spread squared": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, (2 * log_std).exp()))"),
+    "spread 1": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, torch.ones_like(mean)))"),
+    "KL detached": ("1.7", TRAIN, "elbo_to_bpd(rec + reg,", "elbo_to_bpd(rec + reg.detach(),"),
+    "reconstruction detached": ("1.7", TRAIN, "elbo_to_bpd(rec + reg,", "elbo_to_bpd(rec.detach() + reg,"),
+    "terms exchanged": ("1.7", TRAIN, "return rec.mean(), reg.mean()", "return reg.mean(), rec.mean()"),
+    "bpd in nats": ("1.7", TRAIN, "elbo_to_bpd(rec + reg, imgs.shape).mean()", "(rec + reg).mean()"),
+    "bpd of each image": ("1.7", TRAIN, "elbo_to_bpd(rec + reg, imgs.shape).mean()", "elbo_to_bpd(rec + reg, imgs.shape)"),
+    "probabilities averaged over the batch": (
+        "1.8", TRAIN, "dim=1).permute(0, 2, 3, 1)", "dim=1).permute(0, 2, 3, 1).mean(0, keepdim=True).repeat(batch_size, 1, 1, 1)",
+    ),
+    "the first z for every image": ("1.8", TRAIN, "self.decoder(z), dim=1)", "self.decoder(z)[:1].repeat(batch_size, 1, 1, 1), dim=1)"),
     "argmax for sampling": ("1.8", TRAIN, SAMPLE, "probabilities.argmax(-1)"),
     "mean for sampling": ("1.8", TRAIN, SAMPLE, "(probabilities * torch.arange(16.0)).sum(-1).round().long()"),
     "uniform pixels": ("1.8", TRAIN, SAMPLE, "torch.randint(0, 16, probabilities.shape[:3])"),

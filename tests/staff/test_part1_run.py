@@ -50,17 +50,17 @@ def test_event_file(vae, tmp_path):
     tags = accumulator.Tags()
     metrics = {"bpd", "reconstruction", "regularization"}
     expected = {f"{stage}/{name}" for stage in ("train", "val", "test") for name in metrics}
-    expected |= {f"train/{name}_step" for name in metrics} | {"val/active_dims", "test/active_dims", "epoch"}
+    expected |= {f"train/{name}_step" for name in metrics} | {"val/active_dims", "test/active_dims"}
     expected |= {"train/lr", "train/images_per_second"}
     assert set(tags["scalars"]) - {"hp_metric"} == expected
     assert set(tags["histograms"]) == {"val/kl_per_dim", "test/kl_per_dim"}
-    assert set(tags["images"]) == {"samples", "reconstructions", "manifold"}
+    assert set(tags["images"]) == {"val/samples", "val/reconstructions", "val/manifold"}
     summary = json.loads((run / "summary.json").read_text())
     for tag in ("train/bpd", "val/bpd", "val/reconstruction"):
         values = [event.value for event in accumulator.Scalars(tag)]
         assert values == pytest.approx([row[tag] for row in summary["history"]])
         assert [event.step for event in accumulator.Scalars(tag)] == [6, 12]
-    assert [event.step for event in accumulator.Images("samples")] == [0, 2]
+    assert [event.step for event in accumulator.Images("val/samples")] == [0, 2]
     assert [event.value for event in accumulator.Scalars("train/lr")] == pytest.approx([1e-3, 1e-3])
 
 

@@ -1,6 +1,8 @@
 """A run that is stopped goes on exactly; a checkpoint from elsewhere runs no code."""
 
+import errno
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -132,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
     run = tmp_path / "logs" / "vae" / "version_0"
     assert vae("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
-    assert "the loss became" in message and "step 1" in message and "smaller --lr" in message
+    assert "the loss is no longer finite at step 1" in message and "smaller --lr" in message
     assert "There is no checkpoint yet" in message and not (tmp_path / "other/vae/version_0/checkpoints").exists()
     # one that turns bad later keeps the last good checkpoint
     broken = checkpoint(run)
@@ -142,6 +144,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
     assert vae("--epochs", "2", "--resume", str(run)) == 1
     assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == kept
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
+    assert vae("--epochs", "1") == 0
+    run = tmp_path / "logs" / "vae" / "version_0"
+    kept = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    capsys.readouterr()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # when the content is written and the old file still in place
+    assert vae("--epochs", "3", "--resume", str(run)) == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and str(run / "checkpoints") in message and "Traceback" not in message
+    assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == kept
 
 
 class RunsCode:
