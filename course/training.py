@@ -173,10 +173,12 @@ def fit(
     ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
     trainer = _trainer(args, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
-    # there is no best checkpoint for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better
-    best = run.checkpoint("best.ckpt") if run.best else None
+    if run.best:  # none for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better
+        # the weights alone: Lightning's ckpt_path would bring back the history of that epoch too
+        best = torch.load(run.checkpoint("best.ckpt"), map_location="cpu", weights_only=True)
+        model.load_state_dict(best["state_dict"])
     try:
-        trainer.test(model, test, ckpt_path=best, weights_only=True)
+        trainer.test(model, test)
     except Stopped:
         _say(f"the training is complete; to test it: --resume {run.folder}")
         raise
@@ -491,7 +493,7 @@ class Checkpoints(Checkpoint):
         self.batches_done = 0
         latest = self.run.history[-1]
         value = latest[f"val/{self.monitor}"]
-        if value < self.run.best.get("value", math.inf):
+        if value < self.run.best.get("value", math.inf) and not trainer.fast_dev_run:
             self.run.best.update(epoch=latest["epoch"], value=value)
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
