@@ -88,9 +88,12 @@ def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path):
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
 
 
-def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path):
+@pytest.mark.parametrize("damage", ["other", "body", "cut"])
+def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path, damage):
     for path in internet.mirror.iterdir():
-        path.write_bytes(gzip.compress(b"something else"))
+        packed = path.read_bytes()
+        bad = {"other": gzip.compress(b"other"), "body": packed[:20] + b"\xff" * 9 + packed[29:], "cut": packed[:-9]}
+        path.write_bytes(bad[damage])
     raw = data.fetch("mnist", tmp_path / "data")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
 
@@ -147,7 +150,8 @@ def _fetch(folder, barrier):
     data.fetch("mnist", folder)
 
 
-def test_two_processes_at_once(internet, tmp_path):
+def test_two_processes_at_once(internet, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")  # on macOS, asking the system for its proxies after a fork aborts
     context = multiprocessing.get_context("fork")  # the children must see the patched source
     barrier = context.Barrier(2)
     children = [context.Process(target=_fetch, args=(tmp_path / "data", barrier)) for _ in range(2)]

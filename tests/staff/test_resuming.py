@@ -3,13 +3,18 @@
 import errno
 import json
 import os
+import shutil
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from part1_vae import train
+from small_runs import REPOSITORY, SMALL
 
 TIMES = {"train/images_per_second"}  # all that may differ between a run that was stopped and one that was not
 
@@ -73,49 +78,111 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
     assert first["train/bpd"] != second["train/bpd"]
 
 
-def _read_until(process, text: str) -> None:
-    for line in process.stdout:
-        if line.startswith(text):
-            return
-    pytest.fail(f"the program ended before it printed {text!r}: {process.communicate()[1]}")
-
-
-MIDDLE = ["--epochs", "3", "--limit_batches", "150"]  # long enough to be hit in the middle of an epoch
-
-
 @pytest.fixture
-def uninterrupted(vae, tmp_path, one_thread) -> Path:
-    assert vae(*MIDDLE, log_dir=tmp_path / "whole") == 0
+def whole(vae, tmp_path, one_thread) -> Path:
+    """A run of three epochs of six batches that nothing interrupts."""
+    assert vae("--epochs", "3", log_dir=tmp_path / "whole") == 0
     return tmp_path / "whole" / "vae" / "version_0"
 
 
-def test_sigkill_in_the_middle_of_an_epoch(vae, start_vae, uninterrupted, tmp_path):
-    process = start_vae(*MIDDLE, log_dir=tmp_path / "killed")
-    _read_until(process, "epoch 1/3")
-    time.sleep(0.3)
-    process.kill()
-    process.wait()
+def strike_at(signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
+    """`train.Figures` that sends this process a signal, once, at the end of a batch (both counted from 0)."""
+
+    class Strike(train.Figures):
+        struck = False
+
+    def send(self, trainer, pl_module, outputs, imgs, batch_idx, *dataloader_idx):
+        if not Strike.struck and (trainer.current_epoch, batch_idx) == (epoch, batch):
+            Strike.struck = True
+            os.kill(os.getpid(), signum)
+
+    setattr(Strike, hook, send)
+    return Strike
+
+
+@pytest.mark.parametrize(
+    ("signum", "epoch", "batch", "hook", "position"),
+    [
+        (signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)),
+        (signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)),
+        (signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
+        (signal.SIGINT, 1, 5, "on_train_batch_end", (2, 0)),  # the last batch: the epoch is finished first
+        (signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)),
+    ],
+)
+def test_a_signal_saves_and_says_how_to_go_on(
+    vae, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Figures", strike_at(signum, epoch, batch, hook))
+        assert vae("--epochs", "3", log_dir=tmp_path / "stopped") == 128 + signum
+    run = tmp_path / "stopped" / "vae" / "version_0"
+    message = capsys.readouterr().err
+    assert f"stopped by {signum.name}" in message and f"--resume {run}" in message and "Traceback" not in message
+    batches = [state["batches_done"] for state in checkpoint(run)["callbacks"].values() if "batches_done" in state]
+    assert (checkpoint(run)["run"]["epochs_done"], *batches) == position
+    assert vae("--epochs", "3", "--resume", str(run)) == 0
+    assert_same_end(whole, run)
+
+
+KILLED = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+from part1_vae import train
+from test_resuming import strike_at
+train.Figures = strike_at(signal.SIGKILL, {epoch}, {batch})
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 3), (2, 5)])
+def test_sigkill(vae, whole, mnist_files, tmp_path, epoch, batch):
+    script = KILLED.format(tests=str(Path(__file__).parent), epoch=epoch, batch=batch)
+    flags = [*SMALL, "--epochs", "3", "--data_dir", str(mnist_files), "--log_dir", str(tmp_path / "killed")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *flags], cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
     run = tmp_path / "killed" / "vae" / "version_0"
-    assert not (run / "summary.json").exists()
-    assert len(checkpoint(run)["run"]["flags"]) and checkpoint(run)["run"]["epochs_done"] < 3
-    assert vae(*MIDDLE, "--resume", str(run)) == 0
-    assert_same_end(uninterrupted, run)
+    assert not (run / "summary.json").exists() and checkpoint(run)["run"]["epochs_done"] == epoch
+    assert vae("--epochs", "3", "--resume", str(run)) == 0
+    assert_same_end(whole, run)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(vae, start_vae, uninterrupted, tmp_path, signum, status):
-    process = start_vae(*MIDDLE, log_dir=tmp_path / "stopped")
-    _read_until(process, "epoch 1/3")
-    time.sleep(0.3)
+def test_a_signal_from_another_process(start_vae, tmp_path, signum, status):
+    process = start_vae("--epochs", "1000")
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
     process.send_signal(signum)
-    _, message = process.communicate(timeout=120)
-    run = tmp_path / "stopped" / "vae" / "version_0"
+    _, message = process.communicate(timeout=60)
     assert process.returncode == status
-    assert f"stopped by {signum.name}" in message and f"--resume {run}" in message and "Traceback" not in message
-    position = [s["batches_done"] for s in checkpoint(run)["callbacks"].values() if "batches_done" in s][0]
-    assert 0 < position < 150, "in the middle of an epoch"
-    assert vae(*MIDDLE, "--resume", str(run)) == 0
-    assert_same_end(uninterrupted, run)
+    assert f"stopped by {signum.name}" in message and "Traceback" not in message
+    assert f"--resume {tmp_path / 'logs' / 'vae' / 'version_0'}" in message
+
+
+def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
+    assert vae("--epochs", "2") == 0
+    old = tmp_path / "logs" / "vae" / "version_0"
+    shutil.copy(old / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # nothing left to train, and no best checkpoint to test
+    assert vae("--resume", str(tmp_path / "mine.ckpt"), "--epochs", "3") == 0
+    assert before == {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    tested, longer = old.with_name("version_1"), old.with_name("version_2")
+    assert [row["epoch"] for row in history(tested)] == [1, 2]
+    assert [row["epoch"] for row in history(longer)] == [1, 2, 3]
+    assert history(longer)[:2] == history(old)
+
+
+def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
+    assert vae("--epochs", "1") == 0
+    run = tmp_path / "logs" / "vae" / "version_0"
+    monkeypatch.chdir(run / "checkpoints")
+    assert vae("--resume", "last.ckpt", "--epochs", "2") == 0
+    assert len(history(run)) == 2 and [path.name for path in run.parent.iterdir()] == ["version_0"]
 
 
 def test_a_finished_run_is_only_tested_again(vae, tmp_path):
@@ -136,6 +203,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
     message = capsys.readouterr().err
     assert "the loss is no longer finite at step 1" in message and "smaller --lr" in message
     assert "There is no checkpoint yet" in message and not (tmp_path / "other/vae/version_0/checkpoints").exists()
+    # weights that go bad in the last batch of an epoch are found before anything is drawn or saved
+    assert vae("--lr", "1e30", "--epochs", "1", "--limit_batches", "1", log_dir=tmp_path / "last") == 1
+    assert "no longer finite at step 1" in capsys.readouterr().err
+    assert not (tmp_path / "last/vae/version_0/checkpoints").exists()
     # one that turns bad later keeps the last good checkpoint
     broken = checkpoint(run)
     broken["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
