@@ -4,8 +4,6 @@ All three train the same network with the same optimizer and batch size on the t
 stands around the arithmetic.
 """
 
-import contextlib
-import io
 import json
 import statistics
 import subprocess
@@ -27,14 +25,18 @@ from part1_vae.mnist import discretize, mnist
 BATCH = 128
 
 
+def run_train(data: Path, *flags: str) -> dict:
+    """An epoch of train.py in a process of its own, as a user starts it; return its summary."""
+    with tempfile.TemporaryDirectory() as logs:
+        command = [sys.executable, str(REPOSITORY / "part1_vae" / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
+        places = ["--data_dir", str(data), "--log_dir", logs, "--no-progress_bar"]
+        subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL)
+        return json.loads((Path(logs) / "vae" / "version_0" / "summary.json").read_text())
+
+
 def own_loop(data: Path, batches: int | None) -> float:
     """An epoch of train.py: Lightning, metrics, TensorBoard, NaN guard. Without validation, test and pictures."""
-    limit = ["--limit_batches", str(batches)] if batches else []
-    with tempfile.TemporaryDirectory() as logs, contextlib.redirect_stdout(io.StringIO()):
-        flags = ["--epochs", "1", "--data_dir", str(data), "--log_dir", logs, "--no-progress_bar", *limit]
-        status = train.main([*flags, "--accelerator", "cpu"])
-        summary = json.loads((Path(logs) / "vae" / "version_0" / "summary.json").read_text())
-    assert status == 0
+    summary = run_train(data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or 54_000 // BATCH) * BATCH / summary["history"][0]["train/images_per_second"]
 
 
@@ -77,16 +79,10 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
 
 def peak_memory(data: Path) -> dict[str, float]:
     """Gigabytes, of a training run with the defaults and of one that tests with K = 500; a process each."""
-    memory = {}
-    for name, flags in {"training": [], "testing, K = 500": ["--iwae_samples", "500"]}.items():
-        with tempfile.TemporaryDirectory() as logs:
-            limit = "60" if name == "training" else "1"
-            command = [sys.executable, REPOSITORY / "part1_vae" / "train.py", "--epochs", "1", "--limit_batches", limit]
-            places = ["--data_dir", str(data), "--log_dir", logs, "--accelerator", "cpu"]
-            subprocess.run([*command, *places, *flags], check=True, capture_output=True)
-            summary = json.loads((Path(logs) / "vae" / "version_0" / "summary.json").read_text())
-        memory[name] = summary["peak_memory_gb"]
-    return memory
+    return {
+        "training": run_train(data, "--limit_batches", "60")["peak_memory_gb"],
+        "testing, K = 500": run_train(data, "--limit_batches", "1", "--iwae_samples", "500")["peak_memory_gb"],
+    }
 
 
 def measure(args, data: Path) -> str:
