@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print a table and write it to bench/results/ with how it was made."""
+"""`python -m bench [speed] [memory]`: print tables and write them to bench/results/ with how they were made."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from bench import part1
+from course.files import write_whole
 from course.flags import data_dir, whole_number
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,16 +28,21 @@ def header(command: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["speed", "memory"], help="speed, memory (default: both)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument("--batches", type=whole_number(1), help="of each epoch (default: all), for a quick look")
     parser.add_argument("--data_dir")
     args = parser.parse_args()
-    report = header(f"python -m bench {' '.join(sys.argv[1:])}".strip()) + part1.measure(args, data_dir(args.data_dir))
-    print("\n" + report)
-    if args.batches is None:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "part1_vae.md").write_text(report)
-        print(f"written to {RESULTS / 'part1_vae.md'}")
+    measurements = {"speed": part1.speed, "memory": part1.memory}
+    for name in args.what:
+        if name not in measurements:
+            parser.error(f"{name!r}: there are {', '.join(measurements)}")
+    for name in args.what:
+        report = header(f"python -m bench {name}") + measurements[name](args, data_dir(args.data_dir))
+        print("\n" + report)
+        if args.batches is None:
+            path = write_whole(RESULTS / f"part1_{name}.md", report.encode())
+            print(f"written to {path}")
     return 0
 
 

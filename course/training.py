@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import platform
+import re
 import resource
 import signal
 import subprocess
@@ -590,6 +591,9 @@ def _write_summary(run: Run, model, trainer) -> None:
 
 def _peak_memory_gb() -> float:
     """The largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage counts what the parent had when it started this process
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
