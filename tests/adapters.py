@@ -85,14 +85,14 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
     """The manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
 
-    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether gradients were
-    left behind, in the image or in the parameters.
+    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether the image needs a
+    gradient, or the parameters have one or need none any more.
     """
     from part1_vae.utils import visualize_manifold
 
     decoder = _LinearDecoder(weight, bias).train(training)
     image = visualize_manifold(decoder, grid_size=grid_size)
-    left = image.requires_grad or any(parameter.grad is not None for parameter in decoder.parameters())
+    left = image.requires_grad or any(p.grad is not None or not p.requires_grad for p in decoder.parameters())
     return {"image": image.detach(), "z": torch.cat(decoder.seen), "training": decoder.training, "grad": left}
 
 

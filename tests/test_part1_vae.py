@@ -345,4 +345,4 @@ def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
         got = adapters.run_visualize_manifold(*linear_decoder(rng, 2), 3, training)
         assert got["training"] == training, "the decoder's mode (train or eval) should be as it was"
-        assert not got["grad"], "drawing a picture needs no gradients: torch.no_grad"
+        assert not got["grad"], "a picture needs no gradient (torch.no_grad), and the decoder keeps its own"

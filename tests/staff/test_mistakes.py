@@ -133,7 +133,8 @@ MISTAKES = {
     ),
     "rows of another length": ("1.9", UTILS, "nrow=grid_size, padding=0", "nrow=8, padding=0"),
     "decoder left in eval mode": ("1.9", UTILS, "    percentiles = (", "    decoder.eval()\n    percentiles = ("),
-    "gradients kept": ("1.9", UTILS, "@torch.no_grad()\ndef visualize_manifold", "def visualize_manifold"),
+    "image with a gradient": ("1.9", UTILS, "nrow=grid_size, padding=0)", "nrow=grid_size, padding=0).requires_grad_()"),
+    "frozen decoder": ("1.9", UTILS, "    percentiles = (", "    decoder.requires_grad_(False)\n    percentiles = ("),
 }  # fmt: skip
 
 
