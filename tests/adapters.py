@@ -85,8 +85,8 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
     """The manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
 
-    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether the image needs a
-    gradient, or the parameters have one or need none any more.
+    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether the image
+    needs a gradient, or the parameters have one or need none any more.
     """
     from part1_vae.utils import visualize_manifold
 
