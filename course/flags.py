@@ -145,7 +145,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> arg
     args.resume, args.checkpoint = path, checkpoint
     if args.progress_bar is None:
         args.progress_bar = sys.stdout.isatty()
-    _check_devices(parser, args)
+    _check_machine(parser, args)
     _check_folders(parser, args)
     return args
 
@@ -210,7 +210,7 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
     return checkpoint
 
 
-def _check_devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def _check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -218,6 +218,8 @@ def _check_devices(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     kind = args.accelerator
     if kind == "auto":
         kind = "gpu" if gpus else "mps" if mps else "cpu"
+    if kind == "cpu" and args.precision == "16-mixed":
+        parser.error("--precision 16-mixed: needs a GPU; CPUs have bf16-mixed")
     present = {"gpu": gpus, "mps": int(mps), "cpu": os.cpu_count() or 1}[kind]
     if present == 0:
         parser.error(f"--accelerator {args.accelerator}: this machine has none that PyTorch can use")

@@ -542,11 +542,16 @@ def _event_files(trainer, folder: Path) -> dict[str, int]:
 
 def _cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
     """Take from the event files what was written after the checkpoint that is resumed."""
+    second = int(time.time())
     for path in folder.glob("events.out.tfevents.*"):
         if path.name not in sizes:
             path.unlink()
         elif path.stat().st_size > sizes[path.name]:
             os.truncate(path, sizes[path.name])
+        # TensorBoard reads the files of a run in the order of their names, and these begin with the second of their
+        # making: the next one must not be made in the same
+        if path.name.split(".")[3] == str(second):
+            time.sleep(1)
 
 
 def _new_folder(parent: Path) -> Path:

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from course import training
+from course.files import write_whole
 from part1_vae import train
 from small_runs import REPOSITORY, SMALL
 
@@ -78,6 +81,12 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
     assert first["train/bpd"] != second["train/bpd"]
 
 
+@pytest.fixture(autouse=True)
+def steps_are_logged(monkeypatch):
+    """Often enough that events come between two checkpoints of a short run."""
+    monkeypatch.setattr(training, "LOG_EVERY_N_STEPS", 2)
+
+
 @pytest.fixture
 def whole(vae, tmp_path, one_thread) -> Path:
     """A run of three epochs of six batches that nothing interrupts."""
@@ -94,6 +103,7 @@ def strike_at(signum: int, epoch: int, batch: int, hook: str = "on_train_batch_e
     def send(self, trainer, pl_module, outputs, imgs, batch_idx, *dataloader_idx):
         if not Strike.struck and (trainer.current_epoch, batch_idx) == (epoch, batch):
             Strike.struck = True
+            trainer.logger.experiment.flush()  # the events after the checkpoint are on the disk, as bad luck has it
             os.kill(os.getpid(), signum)
 
     setattr(Strike, hook, send)
@@ -128,8 +138,10 @@ def test_a_signal_saves_and_says_how_to_go_on(
 KILLED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
+from course import training
 from part1_vae import train
 from test_resuming import strike_at
+training.LOG_EVERY_N_STEPS = 2
 train.Figures = strike_at(signal.SIGKILL, {epoch}, {batch})
 sys.exit(train.main(sys.argv[1:]))
 """
@@ -215,6 +227,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
     assert vae("--epochs", "2", "--resume", str(run)) == 1
     assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == kept
+
+
+def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
+    """On a GPU the loss is looked at now and then only."""
+    stop = training.StopOnNaN(training.Run(SimpleNamespace(lr=0.1), folder=None))
+    stop.total = torch.tensor(float("nan"))
+    with pytest.raises(training.Problem, match="the loss is no longer finite at step 7"):
+        stop.on_validation_start(SimpleNamespace(world_size=1, global_step=7, current_epoch=0), None)
+
+
+def test_a_file_is_replaced_and_never_written_into(tmp_path):
+    path = write_whole(tmp_path / "new" / "file", b"old")
+    with open(path, "rb") as reader:
+        write_whole(path, b"newer")
+        assert reader.read() == b"old", "who reads while it is written sees one or the other"
+    assert path.read_bytes() == b"newer" and [p.name for p in path.parent.iterdir()] == ["file"]
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
