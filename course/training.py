@@ -93,18 +93,14 @@ def main(train: Callable[[], None]) -> int:
 
 
 def _status_of(train: Callable[[], None]) -> int:
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _raise_stopped)
+    _on_signals(_raise_stopped)
     _quiet()
     try:
         train()
         return 0
     except Stopped as stop:
         return 128 + stop.signum
-    except Problem as problem:
-        _say(f"error: {problem}")
-        return problem.status
-    except DataError as error:
+    except (Problem, DataError) as error:
         _say(f"error: {error}")
         return error.status
     except torch.OutOfMemoryError as error:
@@ -132,7 +128,7 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
             model.load_state_dict(args.checkpoint["state_dict"])
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
-        if args.resume.parent.name == "checkpoints" and not args.fast_dev_run:
+        if args.resume.parent.name == "checkpoints":
             folder = args.resume.parent.parent
     if args.fast_dev_run or not _is_first_process():
         return Run(args, folder)  # other processes are told the folder in Checkpoints.setup
@@ -386,7 +382,7 @@ class Metrics(Callback):
     def _add(self, outputs: dict[str, Tensor], batch) -> None:
         size = len(batch[0])
         for name, value in outputs.items():
-            value = value.detach().double() if value.device.type == "cpu" else value.detach().float()
+            value = value.double() if value.device.type == "cpu" else value.float()
             self.sums[name] = self.sums.get(name, 0) + value * size
         self.count += size
 
@@ -473,13 +469,11 @@ class Checkpoints(Checkpoint):
                 status=2,
             )
         trainer.train_dataloader.first_batch = self.batches_done
-        for signum in (signal.SIGINT, signal.SIGTERM):  # from here on, stop at the end of a batch
-            signal.signal(signum, self._remember)
+        _on_signals(self._remember)  # from here on, stop at the end of a batch
 
     def on_train_end(self, trainer, pl_module):
         self.run.seconds += time.monotonic() - self.since
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, _raise_stopped)
+        _on_signals(_raise_stopped)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches_done = batch_idx + 1
@@ -525,6 +519,12 @@ class Checkpoints(Checkpoint):
             _say(f"\nstopped at once by a second signal; {self.run.folder} has the checkpoint of the epoch before")
             raise Stopped(signum)
         self.signum = signum
+
+
+def _on_signals(handler: Callable) -> None:
+    """Call `handler` for Ctrl-C and SIGTERM."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, handler)
 
 
 def _raise_stopped(signum, frame) -> None:

@@ -28,7 +28,6 @@ from part1_vae.utils import (
     visualize_manifold,
 )
 
-IMAGE_SHAPE = (1, 28, 28)
 ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
 
 
@@ -226,7 +225,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=flags.whole_number(0),
         default=0,
         metavar="K",
-        help="test the importance-weighted bound with K samples too (500 take half an hour on two cores)",
+        help="test the importance-weighted bound with K samples too; its time grows with K",
     )
     return flags.parse(parser, argv)
 
