@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -38,13 +39,9 @@ def save_curves(
         ylabel: the quantity and its unit.
         log: whether the vertical axis is logarithmic (it has plain numbers on it either way).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = _new_figure(7, 4.2)
     for name, (epochs, values) in curves.items():
         axes.plot(epochs, values, marker="o" if len(epochs) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
     if log:
@@ -62,6 +59,61 @@ def save_curves(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return write_whole(path, buffer.getvalue())
+
+
+def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
+    """Points [N, 2], coloured by their labels [N], over the contours of N(0, I), as an image [3, H, W] in 0..1."""
+    from matplotlib.patches import Circle
+
+    figure, axes = _new_figure(6.4, 5.8)
+    colours = [f"C{label}" for label in labels.tolist()]
+    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
+    for label in labels.unique().tolist():
+        axes.scatter([], [], s=3, linewidths=0, c=f"C{label}", label=str(label))
+    for radius in (1, 2, 3):
+        axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
+        axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="bottom", fontsize=8)
+    reach = max(3.6, 1.05 * points.abs().max().item())
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, markerscale=4, bbox_to_anchor=(1, 1), loc="upper left", title="label")
+    return _as_image(figure)
+
+
+def spread(points: Tensor, title: str) -> Tensor:
+    """The standard deviations of points [N, D], against those of N(0, I), as an image [3, H, W] in 0..1.
+
+    Bars are those of the dimensions, the line is along the principal directions, which does not depend on how the space
+    is turned; both begin with the largest.
+    """
+    figure, axes = _new_figure(6.4, 3.6)
+    dims = range(1, points.size(1) + 1)
+    centred = points - points.mean(dim=0)
+    principal = torch.linalg.svdvals(centred) / (len(points) - 1) ** 0.5  # at most N of them
+    axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color="C0", label="dimensions of z")
+    axes.plot(dims[: len(principal)], principal.numpy(), ".-", color="C1", label="principal directions")
+    axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
+    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation", ylim=(0, None))
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False)
+    return _as_image(figure)
+
+
+def _new_figure(width: float, height: float):
+    """A matplotlib figure of that many inches that needs no screen, and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _as_image(figure) -> Tensor:
+    """A drawn matplotlib figure as an image [3, H, W] in 0..1."""
+    figure.canvas.draw()
+    pixels = torch.from_numpy(np.array(figure.canvas.buffer_rgba()))  # [H, W, 4]
+    return pixels[..., :3].permute(2, 0, 1).float() / 255
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -52,6 +52,17 @@ def positive_number(text: str) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def folder(text: str) -> str:
     """An argparse type: a folder's name, with ~ for the home folder."""
     return str(Path(text).expanduser())
@@ -66,11 +77,20 @@ def device_list(text: str) -> int | list[int]:
     raise argparse.ArgumentTypeError(f"{text!r} is neither a number of devices (2) nor a list of them (0,3)")
 
 
-def trainer_parser(description: str, program: str, epochs: int, batch_size: int, lr: float) -> argparse.ArgumentParser:
+def trainer_parser(
+    description: str,
+    program: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    lr_flags: tuple[str, ...] = ("--lr",),
+) -> argparse.ArgumentParser:
     """A parser with the flags that all parts share.
 
     Args:
         program: short name of the part ("vae"): the folder of its runs, and what its checkpoints are marked with.
+        epochs, batch_size, lr: the part's defaults.
+        lr_flags: the names of the learning rate's flag, where it has others too.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
@@ -79,7 +99,7 @@ def trainer_parser(description: str, program: str, epochs: int, batch_size: int,
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
-    training.add_argument("--lr", type=positive_number, default=lr, help="learning rate")
+    training.add_argument(*lr_flags, type=positive_number, default=lr, help="learning rate")
     training.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=42, help="gives weights, data order and noise"
     )

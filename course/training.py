@@ -122,7 +122,7 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
     if len(loaders[0]) == 0:
         size = len(loaders[0].dataset)
         raise Problem(f"--batch_size {args.batch_size}: the training set has {size} examples", status=2)
-    _trainer(args, callbacks=[], logger=False)  # to see whether it can be made, before anything is written
+    _trainer(args, model, callbacks=[], logger=False)  # to see whether it can be made, before anything is written
     if args.checkpoint:
         try:
             model.load_state_dict(args.checkpoint["state_dict"])
@@ -168,7 +168,7 @@ def fit(
         logger = TensorBoardLogger(parent.parent, parent.name, run.folder.name, default_hp_metric=False)
         logger.log_hyperparams(defining_flags(args))
     ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
-    trainer = _trainer(args, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
+    trainer = _trainer(args, model, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
     if run.best:  # none for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better
         # the weights alone: Lightning's ckpt_path would bring back the history of that epoch too
@@ -191,7 +191,11 @@ def fit(
             print(f"  {path}")
 
 
-def _trainer(args, callbacks: list[Callback], logger: TensorBoardLogger | bool) -> pl.Trainer:
+def _trainer(args, model, callbacks: list[Callback], logger: TensorBoardLogger | bool) -> pl.Trainer:
+    strategy = args.strategy
+    count = len(args.devices) if isinstance(args.devices, list) else args.devices
+    if (strategy == "ddp" or count * args.num_nodes > 1) and not model.automatic_optimization:
+        strategy = "ddp_find_unused_parameters_true"  # each backward pass reaches the parameters of one optimizer
     plugins = [WholeCheckpoints()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
@@ -203,7 +207,7 @@ def _trainer(args, callbacks: list[Callback], logger: TensorBoardLogger | bool) 
             accelerator=args.accelerator,
             devices=args.devices,
             num_nodes=args.num_nodes,
-            strategy=args.strategy,
+            strategy=strategy,
             precision=args.precision,
             logger=logger,
             callbacks=callbacks,
@@ -291,10 +295,12 @@ def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) 
     kept = "There is no checkpoint yet"
     if run.folder and run.history:
         kept = f"The last good checkpoint is {run.checkpoint('last.ckpt')}"
+    rates = [f"--{name} (it was {value:g})" for name, value in vars(run.args).items() if re.fullmatch("(.*_)?lr", name)]
+    step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     raise Problem(
-        f"the {what} is no longer finite at step {trainer.global_step} (epoch {trainer.current_epoch + 1}). {kept}."
-        f" What to try: a new run with a smaller --lr (it was {run.args.lr:g}), another --seed, or --precision 32-true"
-        " if it was another."
+        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1}). {kept}."
+        f" What to try: a new run with a smaller {' or '.join(rates)}, another --seed, or --precision 32-true if it was"
+        " another."
     )
 
 
@@ -338,7 +344,8 @@ class Metrics(Callback):
             self._log(trainer, values)
         if self.run.args.progress_bar:
             for name in pl_module.printed_metrics:
-                pl_module.log(name, outputs[name], prog_bar=True, logger=False)
+                if name in outputs:
+                    pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
@@ -350,7 +357,8 @@ class Metrics(Callback):
     def on_validation_epoch_end(self, trainer, pl_module):
         self.val = self._means(trainer, pl_module, "val")
         for name in pl_module.printed_metrics:
-            stop_unless_finite(self.run, trainer, f"val/{name}", torch.tensor(self.val[f"val/{name}"]))
+            if f"val/{name}" in self.val:
+                stop_unless_finite(self.run, trainer, f"val/{name}", torch.tensor(self.val[f"val/{name}"]))
         # for callbacks that watch a metric, such as EarlyStopping
         scalars = {tag: value for tag, value in self.val.items() if not isinstance(value, list)}
         pl_module.log_dict(scalars, logger=False)
@@ -364,6 +372,7 @@ class Metrics(Callback):
             f"{stage}/{name} {row[f'{stage}/{name}']:.4f}"
             for name in pl_module.printed_metrics
             for stage in ("train", "val")
+            if f"{stage}/{name}" in row
         ]
         rate = f"{row['train/images_per_second']:.0f} images/s"
         line = "  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown, rate])

@@ -1,0 +1,1 @@
+"""Part 2: an adversarial autoencoder on MNIST."""

@@ -1,0 +1,38 @@
+"""MNIST as images in -1..1, in memory."""
+
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from course import data
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Images 0..255 -> -1..1, the range of tanh."""
+    return images.float() / 127.5 - 1
+
+
+def mnist(
+    root: str | Path | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    download: bool = True,
+    dataset: str = "mnist",
+    seed: int = 42,
+) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """DataLoaders of images in -1..1: batches (images [B, 1, 28, 28]; labels [B]).
+
+    Args:
+        root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
+        download: whether to fetch what is missing.
+        dataset: "mnist" or "fashion".
+        seed: gives the order of the training images.
+
+    Returns:
+        training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
+
+    Raises:
+        course.data.DataError: the images cannot be had.
+    """
+    return data.loaders(dataset, normalize, root, batch_size, num_workers, download, seed)

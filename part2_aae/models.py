@@ -1,0 +1,202 @@
+"""The networks of the adversarial autoencoder and its losses. Shapes: B batch, D latent; images are in -1..1."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from part2_aae.utils import mean_squared_gradient_error
+
+
+class ConvEncoder(nn.Module):
+    """From an image to a latent code (Q2.4).
+
+    Args:
+        z_dim: size D of the code.
+        num_filters: channels of the first two layers; the deeper ones have twice as many.
+        num_input_channels: channels of the image.
+    """
+
+    def __init__(self, z_dim: int = 8, num_filters: int = 32, num_input_channels: int = 1):
+        super().__init__()
+        c = num_filters
+        self.net = nn.Sequential(
+            nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
+            nn.GELU(),
+            nn.Conv2d(c, c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(c, 2 * c, kernel_size=3, stride=2, padding=1),  # 14 -> 7
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),  # 7 -> 4
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(2 * c * 4 * 4, z_dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, 28, 28] -> codes [B, D]."""
+        return self.net(x).float()  # float32 under bf16-mixed too
+
+
+class GaussianEncoder(nn.Module):
+    """q(z|x) = N(mean(x), std(x)²): the encoder predicts both, and z is drawn by reparameterization (Q2.1)."""
+
+    def __init__(self, z_dim: int = 8, num_filters: int = 32):
+        super().__init__()
+        self.net = ConvEncoder(2 * z_dim, num_filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, 1, 28, 28] -> one draw of z for each [B, D]."""
+        mean, log_std = self.net(x).chunk(2, dim=1)
+        return mean + log_std.exp() * torch.randn_like(mean)
+
+
+class UniversalEncoder(nn.Module):
+    """z = f(x, noise): the encoder may turn noise that it takes as a second channel into any q(z|x) (Q2.1)."""
+
+    def __init__(self, z_dim: int = 8, num_filters: int = 32):
+        super().__init__()
+        self.net = ConvEncoder(z_dim, num_filters, num_input_channels=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, 1, 28, 28] -> one draw of z for each [B, D]."""
+        return self.net(torch.cat([x, torch.randn_like(x)], dim=1))
+
+
+ENCODERS = {"deterministic": ConvEncoder, "gaussian": GaussianEncoder, "universal": UniversalEncoder}
+
+
+class ConvDecoder(nn.Module):
+    """From a latent code to an image (Q2.4).
+
+    Args:
+        z_dim: size D of the code.
+        num_filters: channels of the last two hidden layers; the earlier ones have twice as many.
+    """
+
+    def __init__(self, z_dim: int = 8, num_filters: int = 32):
+        super().__init__()
+        c = num_filters
+        self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(2 * c, 2 * c, kernel_size=3, stride=2, padding=1),  # 4 -> 7, hence no output padding
+            nn.GELU(),
+            nn.Conv2d(2 * c, 2 * c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(2 * c, c, kernel_size=3, stride=2, padding=1, output_padding=1),  # 7 -> 14
+            nn.GELU(),
+            nn.Conv2d(c, c, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(c, 1, kernel_size=3, stride=2, padding=1, output_padding=1),  # 14 -> 28
+            nn.Tanh(),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
+        hidden = self.linear(z)
+        return self.net(hidden.view(len(z), -1, 4, 4)).float()
+
+
+class Discriminator(nn.Module):
+    """Tells codes of the prior from codes of the encoder (Q2.5).
+
+    Args:
+        z_dim: size D of the code.
+    """
+
+    def __init__(self, z_dim: int = 8):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(z_dim, 512),
+            nn.LeakyReLU(0.2),
+            nn.Linear(512, 512),
+            nn.LeakyReLU(0.2),
+            nn.Linear(512, 1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes [B, D] -> logits [B, 1]: above 0 means "from the prior"."""
+        return self.net(z).float()
+
+
+class AdversarialAE(nn.Module):
+    """An autoencoder whose codes a discriminator compares with the prior N(0, I).
+
+    Args:
+        z_dim: size D of the codes.
+        num_filters: see `ConvEncoder`.
+        encoder: "deterministic" (the assignment's), "gaussian" or "universal": the three posteriors of Q2.1.
+        reconstruction: "mse", or "msge": the squared error of the images' gradients.
+    """
+
+    def __init__(
+        self, z_dim: int = 8, num_filters: int = 32, encoder: str = "deterministic", reconstruction: str = "mse"
+    ):
+        super().__init__()
+        self.z_dim = z_dim
+        self.encoder = ENCODERS[encoder](z_dim, num_filters)
+        self.decoder = ConvDecoder(z_dim, num_filters)
+        self.discriminator = Discriminator(z_dim)
+        self.reconstruction_loss = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}[reconstruction]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
+        z = self.encoder(x)
+        return self.decoder(z), z
+
+    def get_loss_autoencoder(
+        self, x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float = 1
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What encoder and decoder minimize: Eq. 15 seen from their side (Q2.4, Q2.5).
+
+        The encoder wants its codes to be taken for the prior's: the binary cross-entropy of the discriminator's answer
+        with "from the prior". That has the same aim as the minimum of Eq. 16, but its gradient does not vanish where
+        the discriminator is sure.
+
+        Args:
+            x, recon_x: images and reconstructions [B, 1, 28, 28].
+            z_fake: the codes of the images [B, D], with the gradient to the encoder.
+            lambda_: weight of the reconstruction, 0..1. At 1 the discriminator is not asked.
+
+        Returns:
+            the loss, a scalar; and for the log, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats a
+            code; 0 where the discriminator was not asked) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
+        """
+        recon_loss = self.reconstruction_loss(recon_x, x)
+        gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
+        if lambda_ != 1:
+            logits = self.discriminator(z_fake)
+            gen_loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+            ae_loss = lambda_ * recon_loss + (1 - lambda_) * gen_loss
+        logs = {"gen_loss": gen_loss, "recon_loss": recon_loss, "ae_loss": ae_loss}
+        return ae_loss, {name: value.detach() for name, value in logs.items()}
+
+    def get_loss_discriminator(self, z_fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the discriminator minimizes: the negative of Eq. 16 and 17, on logits (Q2.5).
+
+        Args:
+            z_fake: codes of images [B, D]; no gradient goes back through them.
+
+        Returns:
+            the loss, a scalar: the mean of its two halves in nats; and for the log, detached: disc_loss, loss_real
+            (codes drawn from the prior), loss_fake, and accuracy, the share of all codes that it tells right.
+        """
+        z_real = torch.randn_like(z_fake)
+        real, fake = self.discriminator(z_real), self.discriminator(z_fake.detach())
+        loss_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+        loss_fake = F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        disc_loss = (loss_real + loss_fake) / 2
+        accuracy = torch.cat([real > 0, fake <= 0]).float().mean()
+        logs = {"disc_loss": disc_loss, "loss_real": loss_real, "loss_fake": loss_fake, "accuracy": accuracy}
+        return disc_loss, {name: value.detach() for name, value in logs.items()}
+
+    @torch.no_grad()
+    def sample(self, batch_size: int) -> Tensor:
+        """Decode codes that are drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
+        return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and so where images and codes must be."""
+        return next(self.parameters()).device

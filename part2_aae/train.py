@@ -1,0 +1,277 @@
+"""Train an autoencoder or an adversarial autoencoder on MNIST (Q2.4 to Q2.7): `python part2_aae/train.py --help`."""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: take the part that lies here, whatever is installed
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from course import figures, flags, training
+from part2_aae.mnist import mnist
+from part2_aae.models import ENCODERS, AdversarialAE
+from part2_aae.utils import covariance, decode_percentiles, interpolate, mmd_to_normal
+
+RECONSTRUCTIONS = ("mse", "msge")
+
+
+class LitAAE(pl.LightningModule):
+    """How an `AdversarialAE` is trained: two optimizers that take turns at each batch.
+
+    Args:
+        z_dim, num_filters, encoder, reconstruction: see `AdversarialAE`.
+        lambda_: weight of the reconstruction, 0..1 (Eq. 15); at 1 this is a plain autoencoder.
+        ae_lr: learning rate of Adam for encoder and decoder.
+        d_lr: learning rate of SGD for the discriminator.
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 8,
+        lambda_: float = 0.995,
+        ae_lr: float = 1e-3,
+        d_lr: float = 5e-3,
+        num_filters: int = 32,
+        encoder: str = "deterministic",
+        reconstruction: str = "mse",
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.model = AdversarialAE(z_dim, num_filters, encoder, reconstruction)
+        self.adversarial = lambda_ != 1
+        self.printed_metrics = ("recon_loss", "accuracy", "mmd") if self.adversarial else ("recon_loss", "mmd")
+        self.codes: list[Tensor] = []  # of the validation or test set, batch by batch
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 1, 28, 28] -> reconstructions [B, 1, 28, 28], codes [B, D]."""
+        return self.model(x)
+
+    def configure_optimizers(self):
+        """Adam for encoder and decoder, SGD for the discriminator (Q2.5)."""
+        autoencoder = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
+        return [
+            torch.optim.Adam(autoencoder, lr=self.hparams.ae_lr, betas=(0.5, 0.999)),
+            torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr),
+        ]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """First a step of the autoencoder, then one of the discriminator on the same codes (Q2.4, Q2.5)."""
+        x = batch[0]
+        ae_optimizer, d_optimizer = self.optimizers()
+        with self.toggled_optimizer(ae_optimizer):
+            recon_x, z = self.model(x)
+            loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
+            self._step(ae_optimizer, loss)
+        if self.adversarial:
+            with self.toggled_optimizer(d_optimizer):
+                loss, d_logs = self.model.get_loss_discriminator(z.detach())
+                self._step(d_optimizer, loss)
+            logs |= d_logs
+        return self._of_interest(logs)
+
+    def _step(self, optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        x = batch[0]
+        recon_x, z = self.model(x)
+        self.codes.append(z)
+        _, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
+        if self.adversarial:
+            logs |= self.model.get_loss_discriminator(z)[1]
+        if self.hparams.reconstruction != "mse":
+            logs["mse"] = F.mse_loss(recon_x, x)  # to compare with runs that minimize it
+        return self._of_interest(logs)
+
+    test_step = validation_step
+
+    def _of_interest(self, logs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the generator's loss where no discriminator was asked."""
+        return logs if self.adversarial else {name: value for name, value in logs.items() if name != "gen_loss"}
+
+    def derived_metrics(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How far the codes of all validation (or test) images are from the prior N(0, I).
+
+        Returns:
+            code_mean: length of the mean code; code_cov: Frobenius norm of covariance - I; mmd: the squared kernel
+            MMD; each 0 for a match. code_std: the standard deviation of each latent dimension [D].
+        """
+        if not self.codes:  # training
+            return {}
+        codes = self.all_gather(torch.cat(self.codes)).view(-1, self.hparams.z_dim)  # of all processes
+        self.codes.clear()
+        if len(codes) < 2:
+            return {}
+        cov = covariance(codes)
+        off = torch.linalg.matrix_norm(cov - torch.eye(len(cov), device=cov.device))
+        spread = cov.diagonal().sqrt()
+        return {"code_mean": codes.mean(dim=0).norm(), "code_cov": off, "mmd": mmd_to_normal(codes), "code_std": spread}
+
+
+class Figures(Callback):
+    """Write the pictures of Q2.4 to Q2.7 into the run folder and to TensorBoard.
+
+    Reconstructions, samples, interpolations, and the codes (two latent dimensions: each code and the decoded grid;
+    otherwise the spread of each dimension) at epochs 0, 20, 50 and 100, the last one and each `--sample_every`; at the
+    same epochs the curves.
+
+    Args:
+        loaders: of training, validation and test: their images are shown.
+    """
+
+    def __init__(self, run: training.Run, loaders: tuple):
+        self.run, self.loaders = run, loaders
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.global_step == 0:
+            self._draw(trainer, pl_module, epoch=0)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        epoch, args = trainer.current_epoch + 1, self.run.args
+        if epoch in (20, 50, 100, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
+            self._draw(trainer, pl_module, epoch)
+
+    def on_test_end(self, trainer, pl_module):
+        if trainer.is_global_zero and self.run.folder:
+            self.draw_curves(test=self.run.results["test/recon_loss"])
+
+    @torch.no_grad()
+    def _draw(self, trainer, lit: LitAAE, epoch: int) -> None:
+        if not trainer.is_global_zero or not self.run.folder:
+            return
+        was_training = lit.training
+        lit.eval()
+        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+        model, z_dim = lit.model, lit.hparams.z_dim
+        name = f"{self.run.args.dataset}, z_dim {z_dim}, lambda {lit.hparams.lambda_:g}, epoch {epoch}"
+        pictures = {
+            "samples": figures.grid((model.sample(64) + 1) / 2, nrow=8),
+            "reconstructions": self._reconstructions(model),
+            "interpolation": self._interpolation(model),
+        }
+        codes, labels = self._codes(model)
+        if z_dim == 2:
+            pictures["codes"] = figures.scatter_over_normal(codes, labels, f"validation codes: {name}")
+            pictures["manifold"] = decode_percentiles(model.decoder, grid_size=20)
+        else:
+            pictures["spread"] = figures.spread(codes, f"spread of the validation codes: {name}")
+        lit.train(was_training)
+        for name, picture in pictures.items():
+            scale = 2 if name in ("samples", "reconstructions", "interpolation") else 1
+            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
+            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
+        if self.run.history:
+            self.draw_curves()
+
+    def _reconstructions(self, model: AdversarialAE) -> Tensor:
+        """A validation image of each label over its reconstruction (Q2.4)."""
+        dataset = self.loaders[1].dataset
+        first = [int((dataset.labels == label).nonzero()[0]) for label in range(10)]
+        x = dataset.transform(dataset.images[first]).to(model.device)
+        return figures.grid((torch.cat([x, model(x)[0]]) + 1) / 2, nrow=10)
+
+    def _interpolation(self, model: AdversarialAE, pairs: int = 8, steps: int = 8) -> Tensor:
+        """Rows that lead from one test image to another; the first and the last picture of a row are the images."""
+        dataset = self.loaders[2].dataset
+        x = dataset.transform(dataset.images[: 2 * pairs]).to(model.device)
+        start, end = x[0::2], x[1::2]
+        decoded = model.decoder(interpolate(model.encoder(start), model.encoder(end), steps).flatten(0, 1))
+        rows = torch.cat([start[:, None], decoded.unflatten(0, (pairs, steps)), end[:, None]], dim=1)
+        return figures.grid((rows.flatten(0, 1) + 1) / 2, nrow=steps + 2)
+
+    def _codes(self, model: AdversarialAE) -> tuple[Tensor, Tensor]:
+        """The codes of the validation images [N, D] and their labels [N]."""
+        dataset = self.loaders[1].dataset
+        parts = dataset.images.split(500)
+        return torch.cat([model.encoder(dataset.transform(x).to(model.device)).cpu() for x in parts]), dataset.labels
+
+    def draw_curves(self, test: float | None = None) -> None:
+        """Over epochs: the reconstruction loss (Q2.4, Q2.5), how far the codes are from the prior, the accuracy."""
+        args, history, best = self.run.args, self.run.history, self.run.best
+        epochs = [row["epoch"] for row in history]
+
+        def curve(tag: str) -> tuple[list[int], list[float]]:
+            return epochs, [row[tag] for row in history]
+
+        of_run = f"z_dim {args.z_dim}, lambda {args.lambda_:g}"
+        title = f"reconstruction, {of_run}"
+        if best:
+            title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
+        if test is not None:
+            title += f", test {test:.4f}"
+        what = {"mse": "mean squared error", "msge": "mean squared gradient error"}[args.reconstruction]
+        curves = {"training (mean of each epoch)": curve("train/recon_loss"), "validation": curve("val/recon_loss")}
+        figures.save_curves(curves, self.run.figure("recon_curve.png"), f"{what} per pixel", title, log=True)
+        if all("val/mmd" in row for row in history):
+            title = f"distance of the codes from N(0, I), {of_run}"
+            curves = {"squared MMD, validation codes": curve("val/mmd")}
+            figures.save_curves(curves, self.run.figure("mmd_curve.png"), "squared MMD", title, log=True)
+        if args.lambda_ != 1:
+            title = f"codes that the discriminator tells right, {of_run} (chance: 0.5)"
+            curves = {"training": curve("train/accuracy"), "validation": curve("val/accuracy")}
+            figures.save_curves(curves, self.run.figure("accuracy_curve.png"), "accuracy", title)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of part 2, checked; see `course.flags` for those that all parts share."""
+    parser = flags.trainer_parser(
+        "Train an adversarial autoencoder, or with --lambda_ 1 an autoencoder, on MNIST (part 2).",
+        "aae",
+        epochs=100,
+        batch_size=64,
+        lr=1e-3,
+        lr_flags=("--ae_lr", "--lr"),
+    )
+    part = parser.add_argument_group("part 2")
+    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=8, help="size of the latent space")
+    part.add_argument(
+        "--lambda_", type=flags.fraction, default=0.995, help="weight of the reconstruction; 1: a plain autoencoder"
+    )
+    part.add_argument(
+        "--d_lr", type=flags.positive_number, default=5e-3, help="learning rate of the discriminator (SGD)"
+    )
+    part.add_argument(
+        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
+    )
+    part.add_argument(
+        "--encoder", choices=list(ENCODERS), default="deterministic", help="what q(z|x) is: see Q2.1 in the README"
+    )
+    part.add_argument(
+        "--reconstruction",
+        choices=RECONSTRUCTIONS,
+        default="mse",
+        help="squared error of the grey values, or of the images' gradients",
+    )
+    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    part.add_argument(
+        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+    )
+    return flags.parse(parser, argv)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Fetch the data, train, test, draw."""
+    pl.seed_everything(args.seed, verbose=False)
+    model = LitAAE(args.z_dim, args.lambda_, args.ae_lr, args.d_lr, args.num_filters, args.encoder, args.reconstruction)
+    loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
+    run = training.start(args, model, loaders)
+    training.fit(run, model, loaders, monitor="recon_loss", callbacks=[Figures(run, loaders)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return training.main(lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

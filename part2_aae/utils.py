@@ -1,0 +1,79 @@
+"""The mathematics of the adversarial autoencoder beside its losses. Shapes: B batch, D latent, N codes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+
+
+def image_gradients(images: Tensor) -> Tensor:
+    """Horizontal and vertical Sobel derivatives: [B, 1, H, W] -> [B, 2, H, W]. Outside an image lies 0."""
+    kernels = torch.stack([SOBEL, SOBEL.T])[:, None].to(images)  # [2, 1, 3, 3]
+    return F.conv2d(images, kernels, padding=1)
+
+
+def mean_squared_gradient_error(recon_x: Tensor, x: Tensor) -> Tensor:
+    """The squared error of the images' gradients, mean over pixels and directions: two [B, 1, H, W] -> a scalar.
+
+    Edges count rather than grey values. The filter is linear, so the gradients of the difference are the difference of
+    the gradients; and as the difference is 0 outside the images, a wrong overall brightness is seen at their borders.
+    """
+    return image_gradients(recon_x - x).square().mean()
+
+
+def covariance(codes: Tensor) -> Tensor:
+    """The covariance of codes [N, D] -> [D, D]."""
+    centred = codes - codes.mean(dim=0)
+    return centred.T @ centred / (len(codes) - 1)
+
+
+def mmd_to_normal(codes: Tensor) -> Tensor:
+    """The squared maximum mean discrepancy between codes and N(0, I), with a Gaussian kernel exp(-|a - b|² / 2D).
+
+    0 for codes from N(0, I), at most about 1. It is estimated without bias, so near 0 it can be slightly negative. The
+    two terms that contain the prior are integrals of Gaussians and need no samples (Gretton et al. 2012, Eq. 3).
+
+    Args:
+        codes: [N, D], N at least 2.
+
+    Returns:
+        a scalar.
+    """
+    n, d = codes.shape
+    width = float(d)  # the square of the kernel's width: half the mean of |a - b|² under the prior
+    both = codes.new_zeros(())
+    for part in codes.split(1000):  # the whole matrix of a test set would take gigabytes
+        both += torch.exp(-torch.cdist(part, codes).square() / (2 * width)).sum()
+    codes_codes = (both - n) / (n * (n - 1))  # without each code's pair with itself
+    distances = codes.square().sum(dim=1)  # [N]
+    codes_prior = (width / (width + 1)) ** (d / 2) * torch.exp(-distances / (2 * (width + 1))).mean()
+    prior_prior = (width / (width + 2)) ** (d / 2)
+    return codes_codes - 2 * codes_prior + prior_prior
+
+
+def decode_percentiles(decoder: nn.Module, grid_size: int = 20) -> Tensor:
+    """Decode a grid over a two-dimensional latent space that gives each image the same share of the prior.
+
+    The coordinates are the percentiles 0.5/grid_size, 1.5/grid_size, ... of N(0, 1). The first latent dimension grows
+    to the right and the second upwards, as in a plot of the codes.
+
+    Args:
+        decoder: codes [B, 2] -> images in -1..1 [B, 1, H, W].
+
+    Returns:
+        one image in 0..1 [3, grid_size * H, grid_size * W].
+    """
+    axis = torch.special.ndtri((torch.arange(grid_size) + 0.5) / grid_size)
+    up, right = torch.meshgrid(axis.flip(0), axis, indexing="ij")
+    z = torch.stack([right, up], dim=-1).view(-1, 2)  # row by row from the top: [grid_size², 2]
+    device = next(decoder.parameters()).device
+    images = torch.cat([decoder(part) for part in z.to(device).split(256)])
+    return make_grid((images + 1) / 2, nrow=grid_size, padding=0)
+
+
+def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Codes on the straight lines from `start` to `end`, ends included: two [B, D] -> [B, steps, D]."""
+    share = torch.linspace(0, 1, steps, device=start.device)[:, None]  # [steps, 1]
+    return torch.lerp(start[:, None], end[:, None], share)
