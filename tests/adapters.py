@@ -7,6 +7,12 @@ when a function is called, so that one part can be tested without the others.
 import torch
 from torch import Tensor, nn
 
+
+def _gradient(x: Tensor) -> Tensor:
+    """The gradient that reached x; zeros if none did."""
+    return torch.zeros_like(x) if x.grad is None else x.grad
+
+
 # --- part 1: helpers that stand in for networks ---------------------------------------------------------------------
 
 
@@ -56,7 +62,7 @@ def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tenso
     z = sample_reparameterize(mean, std)
     if z.requires_grad:
         (z * weight).sum().backward()
-    return z.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in (mean, std))
+    return z.detach(), _gradient(mean), _gradient(std)
 
 
 def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -104,11 +110,15 @@ def _networks(num_filters: int, z_dim: int, seed: int) -> tuple[nn.Module, nn.Mo
 
     torch.manual_seed(seed)
     networks = CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
-    with torch.no_grad():
-        for network in networks:  # as after some training: a layer may well begin at zero
-            for parameter in network.parameters():
-                parameter += 0.03 * torch.randn_like(parameter)
-    return networks
+    return _shaken(networks[0]), _shaken(networks[1])
+
+
+@torch.no_grad()
+def _shaken(network: nn.Module) -> nn.Module:
+    """As after some training: a layer may well begin at zero."""
+    for parameter in network.parameters():
+        parameter += 0.03 * torch.randn_like(parameter)
+    return network
 
 
 def _without_gradient(module: nn.Module) -> list[str]:
@@ -170,7 +180,7 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     rec, reg, bpd = vae(imgs)
     bpd.backward()
     inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
-    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
+    gradients = [_gradient(x) for x in inputs]
     losses = {"L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach()}
     return {**losses, "z": vae.decoder.seen[-1], "gradients": gradients}
 
@@ -185,3 +195,173 @@ def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
         samples.append(vae.sample(batch_size).detach())
         latents.append(torch.cat(vae.decoder.seen))
     return samples, latents
+
+
+# --- part 2: helpers ------------------------------------------------------------------------------------------------
+
+
+class _LinearEncoder(nn.Module):
+    """An encoder whose codes are linear in the image: weight [D, 784]."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+class _LinearDiscriminator(nn.Module):
+    """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+        self.seen: list[Tensor] = []
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(z.detach().clone())
+        return (z @ self.weight + self.bias)[:, None]
+
+
+def _aae(z_dim: int) -> nn.Module:
+    from part2_aae.models import AdversarialAE
+
+    return AdversarialAE(z_dim=z_dim)
+
+
+def _network(name: str, z_dim: int, seed: int) -> nn.Module:
+    from part2_aae import models
+
+    torch.manual_seed(seed)
+    return _shaken(getattr(models, name)(z_dim=z_dim))
+
+
+def _log(logs: dict) -> dict[str, float]:
+    """Logged values, numbers or tensors, as numbers. One that still has its graph, and so keeps it alive, is NaN."""
+    return {
+        key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
+    }
+
+
+# --- part 2: models.py ------------------------------------------------------------------------------------------------
+
+
+def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int) -> Tensor:
+    """A fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> what it makes of x."""
+    return _network(name, z_dim, seed).eval()(x).detach()
+
+
+def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[list[str], Tensor]:
+    """-> names of the parameters that a loss of the output does not reach; the gradient that reaches x."""
+    network = _network(name, z_dim, seed)
+    x = x.clone().requires_grad_()
+    network(x).square().sum().backward()
+    return _without_gradient(network), _gradient(x)
+
+
+def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """AdversarialAE.forward with a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28]) -> recon_x, z."""
+    aae = _aae(len(encoder))
+    aae.encoder, aae.decoder = _LinearEncoder(encoder), _LinearDecoder(weight, bias)
+    recon_x, z = aae(x)
+    return recon_x.detach(), z.detach()
+
+
+def run_aae_loss_autoencoder(
+    x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float, weight: Tensor, bias: Tensor
+) -> dict:
+    """get_loss_autoencoder with a linear discriminator (weight [D], bias []).
+
+    -> loss; logs: name -> number; gradients of the loss with respect to recon_x and z_fake.
+    """
+    aae = _aae(z_fake.size(1))
+    aae.discriminator = _LinearDiscriminator(weight, bias)
+    recon_x, z_fake = recon_x.clone().requires_grad_(), z_fake.clone().requires_grad_()
+    loss, logs = aae.get_loss_autoencoder(x, recon_x, z_fake, lambda_)
+    loss.backward()
+    return {"loss": loss.detach(), "logs": _log(logs), "gradients": [_gradient(recon_x), _gradient(z_fake)]}
+
+
+def run_aae_loss_discriminator(z_fake: Tensor, weight: Tensor, bias: Tensor) -> dict:
+    """get_loss_discriminator with a linear discriminator (weight [D], bias []).
+
+    -> loss; logs: name -> number; seen: the codes that the discriminator was given, of the prior and of z_fake;
+    gradients of the loss with respect to weight and bias; to_codes: the gradient that reaches z_fake.
+    """
+    aae = _aae(z_fake.size(1))
+    aae.discriminator = _LinearDiscriminator(weight, bias)
+    z_fake = z_fake.clone().requires_grad_()
+    loss, logs = aae.get_loss_discriminator(z_fake)
+    loss.backward()
+    gradients = [_gradient(aae.discriminator.weight), _gradient(aae.discriminator.bias)]
+    result = {"loss": loss.detach(), "logs": _log(logs), "gradients": gradients, "to_codes": _gradient(z_fake)}
+    return {**result, "seen": torch.cat(aae.discriminator.seen)}
+
+
+def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
+    """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
+    aae = _aae(weight.size(-1)).eval()
+    aae.decoder = _LinearDecoder(weight, bias)
+    samples, latents = [], []
+    for _ in range(calls):
+        aae.decoder.seen.clear()
+        samples.append(aae.sample(batch_size).detach())
+        latents.append(torch.cat(aae.decoder.seen))
+    return samples, latents
+
+
+# --- part 2: train.py -----------------------------------------------------------------------------------------------
+
+
+def run_aae_training(x: Tensor, z_dim: int, lambda_: float, ae_lr: float, d_lr: float, seed: int) -> dict:
+    """Train on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
+
+    -> steps: for each step of an optimizer in turn, its class, lr, betas (or None), and which of encoder, decoder and
+    discriminator it changed; discriminator_runs: how often the discriminator was called; logged: what each training
+    step returned, but for the loss.
+    """
+    import logging
+    import warnings
+
+    import pytorch_lightning as pl
+
+    from part2_aae.train import LitAAE
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    torch.manual_seed(seed)
+    lit = LitAAE(z_dim=z_dim, lambda_=lambda_, ae_lr=ae_lr, d_lr=d_lr)
+    networks = {name: getattr(lit.model, name) for name in ("encoder", "decoder", "discriminator")}
+    steps, runs, logged, before = [], [], [], {}
+
+    def values() -> dict[str, Tensor]:
+        return {name: nn.utils.parameters_to_vector(network.parameters()) for name, network in networks.items()}
+
+    def before_step(optimizer, *_):
+        before.update({name: value.detach().clone() for name, value in values().items()})
+
+    def after_step(optimizer, *_):
+        group = optimizer.param_groups[0]
+        changed = [name for name, value in values().items() if not torch.equal(value, before[name])]
+        steps.append(
+            {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas"), "changed": changed}
+        )
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            for optimizer in trainer.optimizers:
+                optimizer.register_step_pre_hook(before_step)
+                optimizer.register_step_post_hook(after_step)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            logged.append(_log({name: value for name, value in (outputs or {}).items() if name != "loss"}))
+
+    networks["discriminator"].register_forward_hook(lambda *_: runs.append(1))
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[Watch()],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    batches = [(batch, torch.zeros(len(batch), dtype=torch.int64)) for batch in x]
+    trainer.fit(lit, torch.utils.data.DataLoader(batches, batch_size=None))
+    return {"steps": steps, "discriminator_runs": len(runs), "logged": logged}

@@ -1,16 +1,12 @@
-"""What the staff's tests share: MNIST, and short runs of part 1."""
+"""What the staff's tests share: MNIST, and the training programs."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from course import data
-from small_runs import REPOSITORY, SMALL
+from small_runs import PARTS, Program
 
 
 @pytest.fixture(scope="session")
@@ -22,42 +18,28 @@ def mnist_files() -> Path:
         pytest.skip(f"no MNIST here, and none to be had: {error}")
 
 
+@pytest.fixture(params=list(PARTS))
+def program(request, mnist_files, tmp_path):
+    """The training program of each part in turn."""
+    program = Program(request.param, mnist_files, tmp_path / "logs")
+    yield program
+    program.end()
+
+
 @pytest.fixture
 def vae(mnist_files, tmp_path):
-    """Call part 1's program in this process: vae("--epochs", "2") -> exit status."""
-    from part1_vae import train
-
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*argv: str, log_dir: Path = tmp_path / "logs") -> int:
-        try:
-            return train.main([*SMALL, "--data_dir", str(mnist_files), "--log_dir", str(log_dir), *argv])
-        finally:
-            for signum, handler in handlers.items():
-                signal.signal(signum, handler)
-
-    return call
+    """Part 1's training program: vae("--epochs", "2") -> exit status; vae.start("--epochs", "2") -> Popen."""
+    program = Program("vae", mnist_files, tmp_path / "logs")
+    yield program
+    program.end()
 
 
 @pytest.fixture
-def start_vae(mnist_files, tmp_path):
-    """Start part 1's program as a user does: start_vae("--epochs", "2") -> Popen with text pipes. Killed at the end."""
-    started = []
-
-    def start(*argv: str, log_dir: Path = tmp_path / "logs", cwd: Path = REPOSITORY) -> subprocess.Popen:
-        command = [sys.executable, REPOSITORY / "part1_vae" / "train.py", *SMALL, "--data_dir", str(mnist_files)]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [*command, "--log_dir", str(log_dir), *argv], cwd=cwd, text=True, env=environment, **pipes
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def aae(mnist_files, tmp_path):
+    """Part 2's."""
+    program = Program("aae", mnist_files, tmp_path / "logs")
+    yield program
+    program.end()
 
 
 @pytest.fixture

@@ -1,9 +1,63 @@
-"""The flags of a run of seconds: the real program on real MNIST with a small network and few batches."""
+"""A training program as the tests run it: for seconds, on real MNIST, with a small network and few batches."""
 
+import importlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PARTS = {"vae": "part1_vae", "aae": "part2_aae"}
 SMALL = [
     "--batch_size", "16", "--num_filters", "2", "--z_dim", "2", "--limit_batches", "6", "--accelerator", "cpu",
     "--no-progress_bar",
 ]  # fmt: skip
+
+
+class Program:
+    """The program of one part, to be called in this process or started as a user does.
+
+    Args:
+        name: as in the folder of its runs: "vae", "aae".
+        data: the data folder.
+        log_dir: where runs are written unless a call says otherwise.
+    """
+
+    def __init__(self, name: str, data: Path, log_dir: Path):
+        self.name, self.data, self.log_dir = name, data, log_dir
+        self.started: list[subprocess.Popen] = []
+
+    @property
+    def train(self) -> ModuleType:
+        return importlib.import_module(f"{PARTS[self.name]}.train")
+
+    def flags(self, log_dir: Path | None = None) -> list[str]:
+        return [*SMALL, "--data_dir", str(self.data), "--log_dir", str(log_dir or self.log_dir)]
+
+    def run(self, log_dir: Path | None = None) -> Path:
+        """The folder of the first run."""
+        return (log_dir or self.log_dir) / self.name / "version_0"
+
+    def __call__(self, *argv: str, log_dir: Path | None = None) -> int:
+        """Run it here; return the exit status."""
+        handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self.train.main([*self.flags(log_dir), *argv])
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+
+    def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
+        """Start it in a process of its own, with text pipes."""
+        command = [sys.executable, REPOSITORY / PARTS[self.name] / "train.py", *self.flags(log_dir), *argv]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.started.append(subprocess.Popen(command, cwd=cwd, text=True, env=environment, **pipes))
+        return self.started[-1]
+
+    def end(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.communicate()

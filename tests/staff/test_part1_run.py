@@ -19,7 +19,7 @@ from part1_vae.train import VAE
 
 def test_what_a_run_writes(vae, tmp_path, capsys):
     assert vae("--epochs", "3", "--sample_every", "2") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     printed = capsys.readouterr().out
     summary = json.loads((run / "summary.json").read_text())
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -45,7 +45,7 @@ def test_what_a_run_writes(vae, tmp_path, capsys):
 
 def test_event_file(vae, tmp_path):
     assert vae("--epochs", "2") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
     tags = accumulator.Tags()
     metrics = {"bpd", "reconstruction", "regularization"}
@@ -66,7 +66,7 @@ def test_event_file(vae, tmp_path):
 
 def test_pictures_are_pictures(vae, tmp_path):
     assert vae("--epochs", "1") == 0
-    figures = tmp_path / "logs" / "vae" / "version_0" / "figures"
+    figures = vae.run() / "figures"
     sizes = {path.name: Image.open(path).size for path in figures.iterdir()}
     assert sizes["samples_epoch_001.png"] == (2 * (8 * 29 + 1),) * 2
     assert sizes["reconstructions_epoch_001.png"] == (2 * (8 * 29 + 1), 2 * (4 * 29 + 1))
@@ -87,7 +87,7 @@ def test_best_checkpoint_is_the_one_tested(vae, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "Figures", Spoil)
     assert vae("--epochs", "4") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     summary = json.loads((run / "summary.json").read_text())
     values = [row["val/bpd"] for row in summary["history"]]
     assert len(values) == 4, "testing the best checkpoint must not take the history back to its epoch"
@@ -210,7 +210,7 @@ def test_log_likelihood_of_the_vae_against_quadrature():
 
 def test_iwae_flag(vae, tmp_path):
     assert vae("--epochs", "1", "--iwae_samples", "20", "--lr", "0.01") == 0
-    results = json.loads((tmp_path / "logs" / "vae" / "version_0" / "summary.json").read_text())["results"]
+    results = json.loads((vae.run() / "summary.json").read_text())["results"]
     assert results["test/bpd_iwae"] < results["test/bpd"]
 
 
@@ -226,12 +226,12 @@ def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_figures_of_one(start_vae, tmp_path):
+def test_two_processes_train_to_the_figures_of_one(vae, tmp_path):
     """Two processes with half the batch each: the same arithmetic in expectation, other noise and order."""
     common = ["--num_filters", "8", "--z_dim", "8", "--epochs", "2", "--limit_batches", "200"]
     ends = {}
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():
-        process = start_vae(*common, *flags, log_dir=tmp_path / name)
+        process = vae.start(*common, *flags, log_dir=tmp_path / name)
         out, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
         assert out.count("epoch 2/2") == 1, "the first process alone prints"
@@ -241,7 +241,7 @@ def test_two_processes_train_to_the_figures_of_one(start_vae, tmp_path):
     one, two = (ends[name]["results"]["test/bpd"] for name in ("one", "two"))
     assert one < 1.5 and abs(one - two) < 0.05, (one, two)
     # and it goes on
-    process = start_vae(
+    process = vae.start(
         *common, "--batch_size", "16", "--devices", "2", "--epochs", "3", "--resume", "last", log_dir=tmp_path / "two"
     )
     _, err = process.communicate(timeout=500)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from course import training
 from course.files import write_whole
-from part1_vae import train
-from small_runs import REPOSITORY, SMALL
+from small_runs import PARTS, REPOSITORY
 
 TIMES = {"train/images_per_second"}  # all that may differ between a run that was stopped and one that was not
 
@@ -45,10 +44,11 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
         assert ours["state_dict"].keys() == theirs["state_dict"].keys()
         for key, value in ours["state_dict"].items():
             assert torch.equal(value, theirs["state_dict"][key]), f"{name}: {key}"
-        states = [ckpt["optimizer_states"][0]["state"] for ckpt in (ours, theirs)]
-        for index, state in states[0].items():
-            for key, value in state.items():
-                assert torch.equal(value, states[1][index][key]), f"{name}: optimizer, {key} of parameter {index}"
+        for one, two in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
+            assert one["state"].keys() == two["state"].keys()
+            for index, state in one["state"].items():
+                for key, value in state.items():
+                    assert torch.equal(value, two["state"][index][key]), f"{name}: {key} of parameter {index}"
     assert history(run) == history(other)
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
     for key in ("results", "best", "first_step"):
@@ -59,18 +59,18 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
         assert drawn[0] == drawn[1]
 
 
-def test_two_epochs_and_two_more_are_four(vae, tmp_path, capsys):
-    assert vae("--epochs", "4", log_dir=tmp_path / "whole") == 0
-    whole = tmp_path / "whole" / "vae" / "version_0"
-    assert vae("--epochs", "2", log_dir=tmp_path / "pieces") == 0
+def test_two_epochs_and_two_more_are_four(program, tmp_path):
+    assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
+    whole = program.run(tmp_path / "whole")
+    assert program("--epochs", "2", log_dir=tmp_path / "pieces") == 0
     torch.manual_seed(0)  # the state of the process must not matter
-    assert vae("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
-    runs = list((tmp_path / "pieces" / "vae").iterdir())
-    assert [run.name for run in runs] == ["version_0"], "the run goes on in its own folder"
+    assert program("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
+    run = program.run(tmp_path / "pieces")
+    assert list(run.parent.iterdir()) == [run], "the run goes on in its own folder"
     # the shorter run has pictures of its last epoch, and tested at its end
-    assert events(whole).keys() == events(runs[0]).keys()
-    assert len(events(whole)["train/bpd"]) == 4
-    assert_same_end(whole, runs[0], pictures=False)
+    assert events(whole).keys() == events(run).keys()
+    assert len(events(whole)["train/lr"]) == 4
+    assert_same_end(whole, run, pictures=False)
 
 
 def test_the_data_order_and_the_noise_matter(vae, tmp_path):
@@ -88,13 +88,13 @@ def steps_are_logged(monkeypatch):
 
 
 @pytest.fixture
-def whole(vae, tmp_path, one_thread) -> Path:
+def whole(program, tmp_path, one_thread) -> Path:
     """A run of three epochs of six batches that nothing interrupts."""
-    assert vae("--epochs", "3", log_dir=tmp_path / "whole") == 0
-    return tmp_path / "whole" / "vae" / "version_0"
+    assert program("--epochs", "3", log_dir=tmp_path / "whole") == 0
+    return program.run(tmp_path / "whole")
 
 
-def strike_at(signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
+def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
     """`train.Figures` that sends this process a signal, once, at the end of a batch (both counted from 0)."""
 
     class Strike(train.Figures):
@@ -111,27 +111,30 @@ def strike_at(signum: int, epoch: int, batch: int, hook: str = "on_train_batch_e
 
 
 @pytest.mark.parametrize(
-    ("signum", "epoch", "batch", "hook", "position"),
+    ("program", "signum", "epoch", "batch", "hook", "position"),
     [
-        (signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)),
-        (signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)),
-        (signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
-        (signal.SIGINT, 1, 5, "on_train_batch_end", (2, 0)),  # the last batch: the epoch is finished first
-        (signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)),
+        ("vae", signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)),
+        ("vae", signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)),
+        ("vae", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
+        ("vae", signal.SIGINT, 1, 5, "on_train_batch_end", (2, 0)),  # the last batch: the epoch is finished first
+        ("vae", signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)),
+        ("aae", signal.SIGTERM, 0, 3, "on_train_batch_end", (0, 4)),
+        ("aae", signal.SIGINT, 1, 2, "on_validation_batch_end", (2, 0)),
     ],
+    indirect=["program"],
 )
 def test_a_signal_saves_and_says_how_to_go_on(
-    vae, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
+    program, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(train, "Figures", strike_at(signum, epoch, batch, hook))
-        assert vae("--epochs", "3", log_dir=tmp_path / "stopped") == 128 + signum
-    run = tmp_path / "stopped" / "vae" / "version_0"
+        patch.setattr(program.train, "Figures", strike_at(program.train, signum, epoch, batch, hook))
+        assert program("--epochs", "3", log_dir=tmp_path / "stopped") == 128 + signum
+    run = program.run(tmp_path / "stopped")
     message = capsys.readouterr().err
     assert f"stopped by {signum.name}" in message and f"--resume {run}" in message and "Traceback" not in message
     batches = [state["batches_done"] for state in checkpoint(run)["callbacks"].values() if "batches_done" in state]
     assert (checkpoint(run)["run"]["epochs_done"], *batches) == position
-    assert vae("--epochs", "3", "--resume", str(run)) == 0
+    assert program("--epochs", "3", "--resume", str(run)) == 0
     assert_same_end(whole, run)
 
 
@@ -139,32 +142,34 @@ KILLED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
 from course import training
-from part1_vae import train
+from {part} import train
 from test_resuming import strike_at
 training.LOG_EVERY_N_STEPS = 2
-train.Figures = strike_at(signal.SIGKILL, {epoch}, {batch})
+train.Figures = strike_at(train, signal.SIGKILL, {epoch}, {batch})
 sys.exit(train.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 3), (2, 5)])
-def test_sigkill(vae, whole, mnist_files, tmp_path, epoch, batch):
-    script = KILLED.format(tests=str(Path(__file__).parent), epoch=epoch, batch=batch)
-    flags = [*SMALL, "--epochs", "3", "--data_dir", str(mnist_files), "--log_dir", str(tmp_path / "killed")]
+@pytest.mark.parametrize(
+    ("program", "epoch", "batch"), [("vae", 1, 3), ("vae", 2, 5), ("aae", 1, 3)], indirect=["program"]
+)
+def test_sigkill(program, whole, tmp_path, epoch, batch):
+    script = KILLED.format(tests=str(Path(__file__).parent), part=PARTS[program.name], epoch=epoch, batch=batch)
+    flags = [*program.flags(tmp_path / "killed"), "--epochs", "3"]
     done = subprocess.run(
         [sys.executable, "-c", script, *flags], cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
-    run = tmp_path / "killed" / "vae" / "version_0"
+    run = program.run(tmp_path / "killed")
     assert not (run / "summary.json").exists() and checkpoint(run)["run"]["epochs_done"] == epoch
-    assert vae("--epochs", "3", "--resume", str(run)) == 0
+    assert program("--epochs", "3", "--resume", str(run)) == 0
     assert_same_end(whole, run)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_from_another_process(start_vae, tmp_path, signum, status):
-    process = start_vae("--epochs", "1000")
+def test_a_signal_from_another_process(vae, tmp_path, signum, status):
+    process = vae.start("--epochs", "1000")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
@@ -177,7 +182,7 @@ def test_a_signal_from_another_process(start_vae, tmp_path, signum, status):
 
 def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
     assert vae("--epochs", "2") == 0
-    old = tmp_path / "logs" / "vae" / "version_0"
+    old = vae.run()
     shutil.copy(old / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
     before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # nothing left to train, and no best checkpoint to test
@@ -191,7 +196,7 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
 
 def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
     assert vae("--epochs", "1") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     monkeypatch.chdir(run / "checkpoints")
     assert vae("--resume", "last.ckpt", "--epochs", "2") == 0
     assert len(history(run)) == 2 and [path.name for path in run.parent.iterdir()] == ["version_0"]
@@ -199,7 +204,7 @@ def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
 
 def test_a_finished_run_is_only_tested_again(vae, tmp_path):
     assert vae("--epochs", "1") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     before, events_before = checkpoint(run), events(run)
     assert vae("--resume", str(run), "--iwae_samples", "2") == 0
     assert torch.equal(before["state_dict"]["encoder.mean.bias"], checkpoint(run)["state_dict"]["encoder.mean.bias"])
@@ -208,23 +213,25 @@ def test_a_finished_run_is_only_tested_again(vae, tmp_path):
     assert after == events_before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(vae, tmp_path, capsys):
-    assert vae("--epochs", "1") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
-    assert vae("--lr", "1e30", log_dir=tmp_path / "other") == 1
+def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
+    assert program("--epochs", "1") == 0
+    run = program.run()
+    assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
-    assert "the loss is no longer finite at step 1" in message and "smaller --lr" in message
-    assert "There is no checkpoint yet" in message and not (tmp_path / "other/vae/version_0/checkpoints").exists()
+    assert "the loss is no longer finite at step 2 (epoch 1)" in message
+    assert f"smaller --{'lr' if program.name == 'vae' else 'ae_lr'} (it was 1e+30)" in message
+    assert "There is no checkpoint yet" in message
+    assert not (program.run(tmp_path / "other") / "checkpoints").exists()
     # weights that go bad in the last batch of an epoch are found before anything is drawn or saved
-    assert vae("--lr", "1e30", "--epochs", "1", "--limit_batches", "1", log_dir=tmp_path / "last") == 1
+    assert program("--lr", "1e30", "--epochs", "1", "--limit_batches", "1", log_dir=tmp_path / "last") == 1
     assert "no longer finite at step 1" in capsys.readouterr().err
-    assert not (tmp_path / "last/vae/version_0/checkpoints").exists()
+    assert not (program.run(tmp_path / "last") / "checkpoints").exists()
     # one that turns bad later keeps the last good checkpoint
     broken = checkpoint(run)
     broken["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
     torch.save(broken, run / "checkpoints" / "last.ckpt")
     kept = (run / "checkpoints" / "last.ckpt").read_bytes()
-    assert vae("--epochs", "2", "--resume", str(run)) == 1
+    assert program("--epochs", "2", "--resume", str(run)) == 1
     assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == kept
 
@@ -233,8 +240,9 @@ def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
     """On a GPU the loss is looked at now and then only."""
     stop = training.StopOnNaN(training.Run(SimpleNamespace(lr=0.1), folder=None))
     stop.total = torch.tensor(float("nan"))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))
     with pytest.raises(training.Problem, match="the loss is no longer finite at step 7"):
-        stop.on_validation_start(SimpleNamespace(world_size=1, global_step=7, current_epoch=0), None)
+        stop.on_validation_start(SimpleNamespace(world_size=1, fit_loop=loop, current_epoch=0), None)
 
 
 def test_a_file_is_replaced_and_never_written_into(tmp_path):
@@ -247,7 +255,7 @@ def test_a_file_is_replaced_and_never_written_into(tmp_path):
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
     assert vae("--epochs", "1") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     kept = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     capsys.readouterr()
 
@@ -273,7 +281,7 @@ class RunsCode:
 
 def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
     assert vae("--epochs", "1") == 0
-    run = tmp_path / "logs" / "vae" / "version_0"
+    run = vae.run()
     good = run / "checkpoints" / "last.ckpt"
     bad = {name: tmp_path / name for name in ("missing", "text", "truncated", "code", "foreign", "part2", "misfit")}
     bad["text"].write_text("not a checkpoint")

@@ -1,0 +1,20 @@
+# What the parts' train.job have in common. Sourced by them, in the folder of the repository, with
+#   part   the folder of the part            program   its name in --log_dir
+# and the flags of train.py as arguments.
+#
+# Some time before the job's time is up (or when it is preempted) SLURM sends SIGTERM; train.py then writes a checkpoint
+# and leaves with status 143, the job is queued again, and goes on where it was.
+
+logs="logs/job_$SLURM_JOB_ID" # of this job alone, so that `--resume last` is its own run
+resume=()
+if compgen -G "$logs/$program/version_*/checkpoints/last.ckpt" >/dev/null; then
+    resume=(--resume last)
+fi
+
+srun "${PYTHON:-.venv/bin/python}" "$part/train.py" --accelerator gpu --no-progress_bar --log_dir "$logs" \
+    "${resume[@]}" "$@"
+status=$?
+if [ "$status" -eq 143 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
