@@ -1,4 +1,4 @@
-"""`python -m bench [speed] [memory]`: print tables and write them to bench/results/ with how they were made."""
+"""`python -m bench [part1_speed ...]`: print tables and write them to bench/results/ with how they were made."""
 
 import argparse
 import os
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from bench import part1
+from bench import part1, part2
 from course.files import write_whole
 from course.flags import data_dir, whole_number
 
 RESULTS = Path(__file__).parent / "results"
+MEASUREMENTS = {"part1_speed": part1.speed, "part1_memory": part1.memory, "part2_speed": part2.speed}
 
 
 def header(command: str) -> str:
@@ -28,20 +29,19 @@ def header(command: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["speed", "memory"], help="speed, memory (default: both)")
+    parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument("--batches", type=whole_number(1), help="of each epoch (default: all), for a quick look")
     parser.add_argument("--data_dir")
     args = parser.parse_args()
-    measurements = {"speed": part1.speed, "memory": part1.memory}
     for name in args.what:
-        if name not in measurements:
-            parser.error(f"{name!r}: there are {', '.join(measurements)}")
+        if name not in MEASUREMENTS:
+            parser.error(f"{name!r}: there are {', '.join(MEASUREMENTS)}")
     for name in args.what:
-        report = header(f"python -m bench {name}") + measurements[name](args, data_dir(args.data_dir))
+        report = header(f"python -m bench {name}") + MEASUREMENTS[name](args, data_dir(args.data_dir))
         print("\n" + report)
         if args.batches is None:
-            path = write_whole(RESULTS / f"part1_{name}.md", report.encode())
+            path = write_whole(RESULTS / f"{name}.md", report.encode())
             print(f"written to {path}")
     return 0
 

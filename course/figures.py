@@ -99,6 +99,33 @@ def spread(points: Tensor, title: str) -> Tensor:
     return _as_image(figure)
 
 
+def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]) -> Tensor:
+    """Columns of pictures under their titles, each row with its name at the left, as one image [3, H, W] in 0..1.
+
+    Args:
+        columns: of images [3, H, W], one list for each title, in each one image for each row.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width = 4.4  # inches; a grid of eight 28x28 images, doubled, has about 470 pixels
+    heights = [max(column[row].size(1) / column[row].size(2) for column in columns) * width for row in range(len(rows))]
+    figure = Figure(figsize=(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.4), dpi=110)
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
+    for column, images in enumerate(columns):
+        for row, image in enumerate(images):
+            axes = grid[row][column]
+            axes.imshow(image.permute(1, 2, 0).numpy())
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        grid[0][column].set_title(titles[column], fontsize=12)
+    for row, name in enumerate(rows):
+        grid[row][0].set_ylabel(name, fontsize=10)
+    return _as_image(figure)
+
+
 def _new_figure(width: float, height: float):
     """A matplotlib figure of that many inches that needs no screen, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

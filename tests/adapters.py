@@ -247,9 +247,16 @@ def _log(logs: dict) -> dict[str, float]:
 # --- part 2: models.py ------------------------------------------------------------------------------------------------
 
 
-def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int) -> Tensor:
-    """A fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> what it makes of x."""
-    return _network(name, z_dim, seed).eval()(x).detach()
+def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1) -> Tensor:
+    """A fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> what it makes of x.
+
+    Its parameters are multiplied by the gain first: with a large one, so is what comes before the last activation.
+    """
+    network = _network(name, z_dim, seed).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= gain
+    return network(x).detach()
 
 
 def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[list[str], Tensor]:

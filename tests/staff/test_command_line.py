@@ -1,4 +1,4 @@
-"""Part 1's command line: what is refused, with which message, and that nothing is written then."""
+"""The command lines: what is refused, with which message, and that nothing is written then."""
 
 import os
 import shutil
@@ -13,10 +13,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from course import training
 from part1_vae.train import parse_args
-from small_runs import REPOSITORY
+from part2_aae.train import parse_args as parse_args_of_part2
+from small_runs import PARTS, REPOSITORY
 
 
-def refused(capsys, *argv: str) -> str:
+def refused(capsys, *argv: str, parse_args=parse_args) -> str:
     """Check that the flags are refused with exit status 2; return the message."""
     with pytest.raises(SystemExit) as caught:
         parse_args(list(argv))
@@ -56,6 +57,31 @@ def refused(capsys, *argv: str) -> str:
 )
 def test_a_wrong_value_is_named_with_its_flag_and_what_is_allowed(capsys, tmp_path, flag, value, allowed):
     message = refused(capsys, flag, value, "--log_dir", str(tmp_path / "logs"), "--data_dir", str(tmp_path / "data"))
+    assert flag in message and value in message and allowed in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("--lambda_", "-0.1", "from 0 to 1"),
+        ("--lambda_", "1.01", "from 0 to 1"),
+        ("--lambda_", "nan", "from 0 to 1"),
+        ("--lambda_", "half", "from 0 to 1"),
+        ("--ae_lr", "0", "finite number above 0"),
+        ("--d_lr", "-1", "finite number above 0"),
+        ("--z_dim", "0", "from 1 to"),
+        ("--num_filters", "0", "from 1 to"),
+        ("--sample_every", "-1", "from 0 to"),
+        ("--encoder", "stochastic", "universal"),
+        ("--reconstruction", "mae", "msge"),
+        ("--dataset", "cifar", "mnist"),
+        ("--epochs", "0", "from 1 to"),
+    ],
+)
+def test_a_wrong_value_of_part_2(capsys, tmp_path, flag, value, allowed):
+    places = ["--log_dir", str(tmp_path / "logs"), "--data_dir", str(tmp_path / "data")]
+    message = refused(capsys, flag, value, *places, parse_args=parse_args_of_part2)
     assert flag in message and value in message and allowed in message
     assert not list(tmp_path.iterdir())
 
@@ -131,24 +157,31 @@ def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "logs").exists()
 
 
-def test_fast_dev_run_writes_nothing(vae, tmp_path, monkeypatch):
+def test_fast_dev_run_writes_nothing(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert vae("--fast_dev_run") == 0
+    assert program("--fast_dev_run") == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_defaults_are_the_assignments():
     args = parse_args([])
     assert (args.epochs, args.batch_size, args.lr, args.z_dim, args.num_filters) == (80, 128, 1e-3, 20, 32)
+    args = parse_args_of_part2([])
+    assert (args.epochs, args.batch_size, args.ae_lr, args.d_lr) == (100, 64, 1e-3, 5e-3)
+    assert (args.z_dim, args.lambda_, args.encoder, args.reconstruction) == (8, 0.995, "deterministic", "mse")
+    assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
 
 
-@pytest.mark.parametrize("command", [["-m", "part1_vae.train"], [str(REPOSITORY / "part1_vae" / "train.py")]])
-def test_both_ways_to_start_from_another_folder(tmp_path, command):
-    if command[0] == "-m" and not list(distributions(name="deep-generative-practical")):
+@pytest.mark.parametrize("part", PARTS.values())
+@pytest.mark.parametrize("as_module", [True, False])
+def test_both_ways_to_start_from_another_folder(tmp_path, part, as_module):
+    if as_module and not list(distributions(name="deep-generative-practical")):
         pytest.skip("python -m from another folder needs an installed package")
+    command = ["-m", f"{part}.train"] if as_module else [str(REPOSITORY / part / "train.py")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, *command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    for flag in ("--epochs", "--z_dim", "--resume", "--no-progress_bar", "--strategy", "--precision", "--iwae_samples"):
+    own = {"part1_vae": "--iwae_samples", "part2_aae": "--lambda_"}[part]
+    for flag in ("--epochs", "--z_dim", "--resume", "--no-progress_bar", "--strategy", "--precision", own):
         assert flag in done.stdout

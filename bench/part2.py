@@ -1,0 +1,67 @@
+"""Part 2: `speed`, seconds per epoch of train.py against a bare loop and the usual pipeline.
+
+All three loops train the same networks with the same optimizers and batch size on the training set; what differs is
+what stands around the arithmetic.
+"""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.epochs import own_loop, speed_table, usual_batches
+from part2_aae.mnist import mnist
+from part2_aae.train import LitAAE
+
+BATCH = 64
+
+
+def steps(batches) -> float:
+    """Train a new adversarial autoencoder on the batches, with nothing around it; return the seconds."""
+    torch.manual_seed(0)
+    lit = LitAAE()
+    model, (adam, sgd) = lit.model, lit.configure_optimizers()
+    start = time.perf_counter()
+    for x, _ in batches:
+        model.discriminator.requires_grad_(False)
+        recon_x, z = model(x)
+        loss, _ = model.get_loss_autoencoder(x, recon_x, z, lit.hparams.lambda_)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        model.discriminator.requires_grad_(True)
+        loss, _ = model.get_loss_discriminator(z.detach())
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    return time.perf_counter() - start
+
+
+def bare_loop(data: Path, batches: int | None) -> float:
+    """Tensors in memory, a permutation, an index: the floor."""
+    dataset = mnist(data, BATCH)[0].dataset
+
+    def epoch():
+        for index in torch.randperm(len(dataset)).split(BATCH)[: batches or len(dataset) // BATCH]:
+            yield dataset.transform(dataset.images[index]), None
+
+    return steps(epoch())
+
+
+def to_tanh_range(image: Tensor) -> Tensor:
+    return image * 2 - 1
+
+
+def usual_pipeline(data: Path, batches: int | None) -> float:
+    return steps(usual_batches(data, BATCH, batches, to_tanh_range))
+
+
+def speed(args, data: Path) -> str:
+    ways = {
+        "train.py": partial(own_loop, "part2_aae", BATCH),
+        "bare loop": bare_loop,
+        "usual pipeline": usual_pipeline,
+    }
+    return speed_table(f"AAE, batch {BATCH}", ways, {"bare loop": 1.07, "usual pipeline": 0.75}, args, data)

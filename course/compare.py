@@ -1,0 +1,123 @@
+"""`python -m course.compare RUN RUN ...`: the figures of several runs side by side, in one picture (Q2.6)."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+
+from course import figures
+from course.flags import whole_number
+
+Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
+
+
+def figures_of(run: Path) -> Figures:
+    """The figures in a run's folder that were drawn at an epoch."""
+    matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in (run / "figures").glob("*.png")]
+    return {(match[1], int(match[2])): path for path, match in matches if match}
+
+
+def flags_of(run: Path) -> dict:
+    """The flags of a run, from its last checkpoint; empty where there is none."""
+    try:
+        return torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)["run"]["flags"]
+    except Exception:  # damaged files fail in many ways; they only cost the titles
+        return {}
+
+
+def titles(runs: list[Path]) -> list[str]:
+    """What tells the runs apart: the flags that differ, or else the names of their folders."""
+    flags = [flags_of(run) for run in runs]
+    names = sorted({name for each in flags for name in each})
+    differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]
+    if not all(flags) or not differ:
+        return ["/".join(run.parts[-3:]) for run in runs]
+    return [", ".join(f"{name} {each.get(name)}" for name in differ) for each in flags]
+
+
+def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> list[tuple[str, int]]:
+    """The figures to show, as rows: each name at each epoch.
+
+    Args:
+        names: of figures; None: all that every run has.
+        epochs: None: the last one at which every run has them all.
+
+    Raises:
+        ValueError: a run lacks one of them.
+    """
+    found = {run: figures_of(run) for run in runs}
+    for run, files in found.items():
+        if not files:
+            raise ValueError(f"{run}: has no figures of an epoch (figures/NAME_epoch_NNN.png); is it a run's folder?")
+    common = set.intersection(*(set(files) for files in found.values()))
+    if names is None:
+        names = sorted({name for name, _ in common})
+    if epochs is None:
+        shared = [{epoch for name, epoch in common if name == wanted} for wanted in names]
+        epochs = sorted(set.intersection(*shared))[-1:] if shared else []
+    wanted = [(name, epoch) for name in names for epoch in epochs]
+    for run, files in found.items():
+        for name, epoch in wanted:
+            if (name, epoch) not in files:
+                raise ValueError(f"{run}: has no {name} of epoch {epoch}; {_what_there_is(files)}")
+    if not wanted:
+        there = "; ".join(f"{run} {_what_there_is(files)}" for run, files in found.items())
+        raise ValueError(f"these runs have no figure of the same name and epoch: {there}")
+    return wanted
+
+
+def _what_there_is(files: Figures) -> str:
+    epochs = ", ".join(str(epoch) for epoch in sorted({epoch for _, epoch in files}))
+    return f"has {', '.join(sorted({name for name, _ in files}))} of epochs {epochs}"
+
+
+def read_image(path: Path) -> Tensor:
+    """A PNG as an image [3, H, W] in 0..1.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return decode_image(str(path), ImageReadMode.RGB).float() / 255
+    except RuntimeError as error:
+        raise ValueError(f"{path}: cannot be read as a picture") from error
+
+
+def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> Tensor:
+    """One picture [3, H, W] with a column for each run; see `choose`."""
+    wanted = choose(runs, names, epochs)
+    columns = []
+    for run in runs:
+        files = figures_of(run)
+        columns.append([read_image(files[row]) for row in wanted])
+    return figures.side_by_side(columns, titles(runs), [f"{name}, epoch {epoch}" for name, epoch in wanted])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m course.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/aae/version_0")
+    parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: all that every run has)")
+    parser.add_argument(
+        "--epochs", nargs="+", type=whole_number(0), metavar="N", help="(default: the last that all runs have)"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the picture to write")
+    args = parser.parse_args(argv)
+    if args.output.suffix != ".png":
+        parser.error(f"--output {args.output}: the picture is a PNG, so its name should end in .png")
+    try:
+        picture = compare(args.runs, args.figures, args.epochs)
+        print(figures.save_image(picture, args.output))
+    except ValueError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"--output {args.output}: cannot be written: {error.strerror or error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
