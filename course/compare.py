@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.functional import pil_to_tensor
 
 from course import figures
 from course.flags import whole_number
@@ -82,8 +83,9 @@ def read_image(path: Path) -> Tensor:
         ValueError: it cannot be read.
     """
     try:
-        return decode_image(str(path), ImageReadMode.RGB).float() / 255
-    except RuntimeError as error:
+        with Image.open(path) as picture:
+            return pil_to_tensor(picture.convert("RGB")).float() / 255
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: cannot be read as a picture") from error
 
 

@@ -93,9 +93,10 @@ def spread(points: Tensor, title: str) -> Tensor:
     axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color="C0", label="dimensions of z")
     axes.plot(dims[: len(principal)], principal.numpy(), ".-", color="C1", label="principal directions")
     axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
-    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation", ylim=(0, None))
+    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
+    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend
     axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=3, loc="upper center", fontsize=9)
     return _as_image(figure)
 
 
