@@ -1,4 +1,4 @@
-# make demo   a trained VAE with pictures, in minutes        make test   the fast tests
+# make demo   trained models with pictures, in minutes        make test   the fast tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
-	@echo "make demo         fetch MNIST, train the VAE for 2 epochs on the CPU, show where the pictures are"
+	@echo "make demo         fetch MNIST, train VAE and AAE for 2 epochs each on the CPU, say where the pictures are"
 	@echo "make test         ruff and the fast tests"
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
@@ -28,6 +28,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python -m course.data mnist
 	$(BIN)/python part1_vae/train.py --epochs 2 --accelerator cpu
+	$(BIN)/python part2_aae/train.py --epochs 2 --accelerator cpu
 
 test: setup
 	$(BIN)/ruff check .

@@ -86,6 +86,8 @@ def spread(points: Tensor, title: str) -> Tensor:
     Bars are those of the dimensions, the line is along the principal directions, which does not depend on how the space
     is turned; both begin with the largest.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _new_figure(6.4, 3.6)
     dims = range(1, points.size(1) + 1)
     centred = points - points.mean(dim=0)
@@ -95,6 +97,7 @@ def spread(points: Tensor, title: str) -> Tensor:
     axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
     axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, ncols=3, loc="upper center", fontsize=9)
     return _as_image(figure)

@@ -1,5 +1,7 @@
 """The command lines: what is refused, with which message, and that nothing is written then."""
 
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -161,6 +163,12 @@ def test_fast_dev_run_writes_nothing(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert program("--fast_dev_run") == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_bfloat16(program):
+    assert program("--precision", "bf16-mixed", "--epochs", "1") == 0
+    results = json.loads((program.run() / "summary.json").read_text())["results"]
+    assert all(math.isfinite(value) for value in results.values() if isinstance(value, float)), results
 
 
 def test_defaults_are_the_assignments():
