@@ -37,6 +37,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
+from course import figures
 from course.data import DataError
 from course.files import write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
@@ -421,6 +422,57 @@ class Metrics(Callback):
         for tag, value in values.items():
             if isinstance(value, list):
                 trainer.logger.experiment.add_histogram(tag, torch.tensor(value), step)
+
+
+class Pictures(Callback):
+    """Draw before training, at the epochs that the assignment asks for, at each `--sample_every` and after the last.
+
+    A part's own class gives `epochs`, `pictures(model)`: a dictionary of images [3, H, W] in 0..1 that are written to
+    figures/NAME_epoch_NNN.png and to TensorBoard, and `curves()`, which draws what is in `run.history` and, when the
+    test is done, `run.results`.
+
+    Args:
+        loaders: of training, validation and test, for images to show.
+    """
+
+    epochs: tuple[int, ...] = ()
+
+    def __init__(self, run: Run, loaders: tuple):
+        self.run, self.loaders = run, loaders
+
+    def pictures(self, model: pl.LightningModule) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def curves(self) -> None:
+        raise NotImplementedError
+
+    def on_train_start(self, trainer, pl_module):
+        if trainer.global_step == 0:
+            self._draw(trainer, pl_module, epoch=0)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        epoch, args = trainer.current_epoch + 1, self.run.args
+        if epoch in (*self.epochs, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
+            self._draw(trainer, pl_module, epoch)
+
+    def on_test_end(self, trainer, pl_module):
+        if trainer.is_global_zero and self.run.folder:
+            self.curves()
+
+    @torch.no_grad()
+    def _draw(self, trainer, model: pl.LightningModule, epoch: int) -> None:
+        if not trainer.is_global_zero or not self.run.folder:
+            return
+        was_training = model.training
+        model.eval()
+        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+        for name, picture in self.pictures(model).items():
+            scale = 2 if picture.size(2) < 400 else 1
+            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
+            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
+        model.train(was_training)
+        if self.run.history:
+            self.curves()
 
 
 class Checkpoints(Checkpoint):

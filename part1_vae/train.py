@@ -11,7 +11,6 @@ import argparse
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from course import figures, flags, training
@@ -136,59 +135,28 @@ class VAE(pl.LightningModule):
         return {"active_dims": (means["kl_per_dim"] > ACTIVE_NATS).sum().float()}
 
 
-class Figures(Callback):
-    """Write the pictures of Q1.7 to Q1.9 into the run folder and to TensorBoard.
+class Figures(training.Pictures):
+    """The pictures of Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
 
-    Samples at epochs 0, 10 and 80, the last one and each `--sample_every`; at the same epochs reconstructions, the
-    curve of the bpd and, with two latent dimensions, the manifold.
-    """
+    epochs = (10, 80)
 
-    def __init__(self, run: training.Run):
-        self.run = run
-
-    def on_train_start(self, trainer, pl_module):
-        if trainer.global_step == 0:
-            self._draw(trainer, pl_module, epoch=0)
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        epoch, args = trainer.current_epoch + 1, self.run.args
-        if epoch in (10, 80, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
-            self._draw(trainer, pl_module, epoch)
-
-    def on_test_end(self, trainer, pl_module):
-        if trainer.is_global_zero and self.run.folder:
-            self.draw_curve(test_bpd=self.run.results["test/bpd"])
-
-    @torch.no_grad()
-    def _draw(self, trainer, model: VAE, epoch: int) -> None:
-        if not trainer.is_global_zero or not self.run.folder:
-            return
-        was_training = model.training
-        model.eval()
-        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+    def pictures(self, model: VAE) -> dict[str, Tensor]:
         pictures = {"samples": figures.grid(model.sample(64) / (GREY_LEVELS - 1), nrow=8)}
-        pictures["reconstructions"] = self._reconstructions(trainer, model)
+        pictures["reconstructions"] = self._reconstructions(model)
         if model.hparams.z_dim == 2:
             pictures["manifold"] = visualize_manifold(model.decoder, grid_size=20)
-        model.train(was_training)
-        for name, picture in pictures.items():
-            scale = 1 if name == "manifold" else 2
-            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
-            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
-        if self.run.history:
-            self.draw_curve()
+        return pictures
 
-    @staticmethod
-    def _reconstructions(trainer, model: VAE) -> Tensor:
+    def _reconstructions(self, model: VAE) -> Tensor:
         """16 validation images in two rows, below each row what the decoder expects at the mean of the posterior."""
-        dataset = trainer.val_dataloaders.dataset
+        dataset = self.loaders[1].dataset
         imgs = dataset.transform(dataset.images[:16]).to(model.device)
         decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
         originals = imgs.float() / (GREY_LEVELS - 1)
         rows = [originals[:8], decoded[:8], originals[8:], decoded[8:]]
         return figures.grid(torch.cat(rows), nrow=8)
 
-    def draw_curve(self, test_bpd: float | None = None) -> None:
+    def curves(self) -> None:
         """The bpd of training and validation over epochs (Q1.7), with the test score where there is one."""
         history, best = self.run.history, self.run.best
         epochs = [row["epoch"] for row in history]
@@ -200,8 +168,8 @@ class Figures(Callback):
         title = f"VAE, z_dim {self.run.args.z_dim}"
         if best:
             title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
-        if test_bpd is not None:
-            title += f", test {test_bpd:.4f} bits per dimension"
+        if self.run.results:
+            title += f", test {self.run.results['test/bpd']:.4f} bits per dimension"
         path = self.run.figure("bpd_curve.png")
         figures.save_curves(curves, path, "bits per dimension (an upper bound)", title, log=True)
 
@@ -236,7 +204,7 @@ def train(args: argparse.Namespace) -> None:
     model = VAE(args.num_filters, args.z_dim, args.lr, args.iwae_samples)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
     run = training.start(args, model, loaders)
-    training.fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run)])
+    training.fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run, loaders)])
 
 
 def main(argv: list[str] | None = None) -> int:

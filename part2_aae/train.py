@@ -11,7 +11,6 @@ import argparse
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from course import figures, flags, training
@@ -118,60 +117,30 @@ class LitAAE(pl.LightningModule):
         return {"code_mean": codes.mean(dim=0).norm(), "code_cov": off, "mmd": mmd_to_normal(codes), "code_std": spread}
 
 
-class Figures(Callback):
-    """Write the pictures of Q2.4 to Q2.7 into the run folder and to TensorBoard.
+class Figures(training.Pictures):
+    """The pictures of Q2.4 to Q2.7.
 
-    Reconstructions, samples, interpolations, and the codes (two latent dimensions: each code and the decoded grid;
-    otherwise the spread of each dimension) at epochs 0, 20, 50 and 100, the last one and each `--sample_every`; at the
-    same epochs the curves.
-
-    Args:
-        loaders: of training, validation and test: their images are shown.
+    Reconstructions, samples, interpolations, and the codes: with two latent dimensions each code and the decoded grid,
+    otherwise the spread of each dimension.
     """
 
-    def __init__(self, run: training.Run, loaders: tuple):
-        self.run, self.loaders = run, loaders
+    epochs = (20, 50, 100)
 
-    def on_train_start(self, trainer, pl_module):
-        if trainer.global_step == 0:
-            self._draw(trainer, pl_module, epoch=0)
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        epoch, args = trainer.current_epoch + 1, self.run.args
-        if epoch in (20, 50, 100, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
-            self._draw(trainer, pl_module, epoch)
-
-    def on_test_end(self, trainer, pl_module):
-        if trainer.is_global_zero and self.run.folder:
-            self.draw_curves(test=self.run.results["test/recon_loss"])
-
-    @torch.no_grad()
-    def _draw(self, trainer, lit: LitAAE, epoch: int) -> None:
-        if not trainer.is_global_zero or not self.run.folder:
-            return
-        was_training = lit.training
-        lit.eval()
-        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+    def pictures(self, lit: LitAAE) -> dict[str, Tensor]:
         model, z_dim = lit.model, lit.hparams.z_dim
-        name = f"{self.run.args.dataset}, z_dim {z_dim}, lambda {lit.hparams.lambda_:g}, epoch {epoch}"
         pictures = {
             "samples": figures.grid((model.sample(64) + 1) / 2, nrow=8),
             "reconstructions": self._reconstructions(model),
             "interpolation": self._interpolation(model),
         }
         codes, labels = self._codes(model)
+        title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}, {lit.hparams.encoder} encoder"
         if z_dim == 2:
-            pictures["codes"] = figures.scatter_over_normal(codes, labels, f"validation codes: {name}")
+            pictures["codes"] = figures.scatter_over_normal(codes, labels, title)
             pictures["manifold"] = decode_percentiles(model.decoder, grid_size=20)
         else:
-            pictures["spread"] = figures.spread(codes, f"spread of the validation codes: {name}")
-        lit.train(was_training)
-        for name, picture in pictures.items():
-            scale = 2 if name in ("samples", "reconstructions", "interpolation") else 1
-            figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
-            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
-        if self.run.history:
-            self.draw_curves()
+            pictures["spread"] = figures.spread(codes, title)
+        return pictures
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
         """A validation image of each label over its reconstruction (Q2.4)."""
@@ -195,7 +164,7 @@ class Figures(Callback):
         parts = dataset.images.split(500)
         return torch.cat([model.encoder(dataset.transform(x).to(model.device)).cpu() for x in parts]), dataset.labels
 
-    def draw_curves(self, test: float | None = None) -> None:
+    def curves(self) -> None:
         """Over epochs: the reconstruction loss (Q2.4, Q2.5), how far the codes are from the prior, the accuracy."""
         args, history, best = self.run.args, self.run.history, self.run.best
         epochs = [row["epoch"] for row in history]
@@ -207,8 +176,8 @@ class Figures(Callback):
         title = f"reconstruction, {of_run}"
         if best:
             title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
-        if test is not None:
-            title += f", test {test:.4f}"
+        if self.run.results:
+            title += f", test {self.run.results['test/recon_loss']:.4f}"
         what = {"mse": "mean squared error", "msge": "mean squared gradient error"}[args.reconstruction]
         curves = {"training (mean of each epoch)": curve("train/recon_loss"), "validation": curve("val/recon_loss")}
         figures.save_curves(curves, self.run.figure("recon_curve.png"), f"{what} per pixel", title, log=True)

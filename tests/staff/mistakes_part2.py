@@ -61,7 +61,10 @@ MISTAKES = {
     "tanh in the discriminator": ("2.5", MODELS, LOGIT, "return self.net(z).tanh().float()"),
     "logits without a dimension": ("2.5", MODELS, LOGIT, "return self.net(z).float().squeeze(1)"),
     "two logits": ("2.5", MODELS, "nn.Linear(512, 1)", "nn.Linear(512, 2)"),
-    "linear discriminator": ("2.5", MODELS, "nn.LeakyReLU(0.2)", "nn.Identity()"),
+    "linear discriminator": (
+        "2.5", MODELS, "nn.LeakyReLU(0.2),\n            nn.Linear(512, 512),\n            nn.LeakyReLU(0.2)",
+        "nn.Linear(512, 512)",
+    ),
     "discriminator without z": ("2.5", MODELS, LOGIT, "return self.net(0 * z).float()"),
     "generator wants to be found out": ("2.5", MODELS, GEN, GEN.replace("ones", "zeros")),
     "saturating generator loss": ("2.5", MODELS, GEN, "gen_loss = -F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))"),
