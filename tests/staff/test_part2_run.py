@@ -68,9 +68,9 @@ def test_event_file(aae):
 def test_an_autoencoder_knows_no_discriminator(aae, capsys):
     assert aae("--epochs", "1", "--lambda_", "1") == 0
     row = summary(aae.run())["history"][0]
-    assert {tag for tag in row if tag.startswith("val/")} == {
-        f"val/{name}" for name in {"recon_loss", "ae_loss", "code_std"} | CODES
-    }
+    of_both = {f"{stage}/{name}" for stage in ("train", "val") for name in ("recon_loss", "ae_loss")}
+    of_codes = {f"val/{name}" for name in CODES | {"code_std"}}
+    assert set(row) == of_both | of_codes | {"epoch", "train/lr", "train/images_per_second"}
     assert "accuracy" not in capsys.readouterr().out
     assert not (aae.run() / "figures" / "accuracy_curve.png").exists()
 
@@ -109,6 +109,14 @@ def test_interpolations_begin_and_end_with_their_images(mnist_files):
         assert_close(tiles[6], images[2 * row + 1])
         assert_close(tiles[1], 1 - images[2 * row], msg="then comes the decoded code of the first image")
         assert_close(tiles[3], 1 - (images[2 * row] + images[2 * row + 1]) / 2, msg="halfway is the mean of the codes")
+
+
+def test_codes_come_with_their_labels(mnist_files):
+    loaders = mnist(mnist_files)
+    codes, labels = train.Figures(None, loaders)._codes(Echo())
+    x, expected = next(iter(loaders[1]))
+    assert len(codes) == len(labels) == 6000
+    assert torch.equal(codes[:64], x.flatten(1)) and torch.equal(labels[:64], expected)
 
 
 class Echo(nn.Module):
@@ -293,6 +301,20 @@ def test_derived_metrics_of_known_codes():
     assert lit.derived_metrics({}) == {}, "one code has no covariance"
 
 
+def test_scatter_draws_what_it_is_given(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "_as_image", lambda figure: drawn.update(axes=figure.axes[0]))
+    points, labels = torch.randn(30, 2), torch.arange(30) % 10
+    figures.scatter_over_normal(points, labels, "")
+    dots, *legend = drawn["axes"].collections
+    assert_close(torch.tensor(dots.get_offsets().data), points, check_dtype=False)
+    colours = {handle.get_label(): handle.get_facecolor()[0].tolist() for handle in legend}
+    assert [colours[str(label.item())] for label in labels] == dots.get_facecolor().tolist()
+    assert len({tuple(colour) for colour in colours.values()}) == 10
+    contours = [(circle.center, circle.radius) for circle in drawn["axes"].patches]
+    assert contours == [((0, 0), 1), ((0, 0), 2), ((0, 0), 3)], "the contours of N(0, I) at 1, 2 and 3 sigma"
+
+
 def test_spread_draws_what_it_is_given(monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "_as_image", lambda figure: drawn.update(axes=figure.axes[0]))
@@ -301,6 +323,16 @@ def test_spread_draws_what_it_is_given(monkeypatch):
     assert_close(torch.tensor([bar.get_height() for bar in drawn["axes"].patches]).float(), codes.std(0)[[1, 2, 0]])
     principal = torch.linalg.eigvalsh(torch.cov(codes.T)).flip(0).sqrt()
     assert_close(torch.tensor(drawn["axes"].lines[0].get_ydata()), principal, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_mse_is_logged_beside_the_gradient_error():
+    lit = LitAAE(z_dim=2, num_filters=2, reconstruction="msge")
+    x = torch.rand(4, 1, 28, 28)
+    got = lit.validation_step((x, None), 0)
+    recon_x, _ = lit(x)
+    assert got["mse"] == pytest.approx((recon_x - x).square().mean().item())
+    assert got["recon_loss"] == pytest.approx(utils.mean_squared_gradient_error(recon_x, x).item())
 
 
 # --- encoders --------------------------------------------------------------------------------------------------------
