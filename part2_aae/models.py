@@ -7,6 +7,17 @@ from torch import Tensor, nn
 from part2_aae.utils import mean_squared_gradient_error
 
 
+def initialize(module: nn.Module) -> None:
+    """He's initialization, which keeps the spread of a signal from layer to layer; for `Module.apply`.
+
+    With PyTorch's own, a two-dimensional code changes the image so little at first that the decoder learns the mean
+    image alone, saturates its tanh, and then nothing comes back to learn from.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
 class ConvEncoder(nn.Module):
     """From an image to a latent code (Q2.4).
 
@@ -33,6 +44,7 @@ class ConvEncoder(nn.Module):
             nn.Flatten(),
             nn.Linear(2 * c * 4 * 4, z_dim),
         )
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, 28, 28] -> codes [B, D]."""
@@ -91,6 +103,7 @@ class ConvDecoder(nn.Module):
             nn.ConvTranspose2d(c, 1, kernel_size=3, stride=2, padding=1, output_padding=1),  # 14 -> 28
             nn.Tanh(),
         )
+        self.apply(initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
