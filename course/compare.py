@@ -3,16 +3,17 @@
 import argparse
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
-from PIL import Image
+from matplotlib.image import imread
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from course import figures
 from course.flags import whole_number
 
+SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not matter to a picture of a given epoch
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
 
@@ -31,13 +32,15 @@ def flags_of(run: Path) -> dict:
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """What tells the runs apart: the flags that differ, or else the names of their folders."""
+    """What tells the runs apart: the flags that differ, or else, as for runs of two parts, where they are."""
     flags = [flags_of(run) for run in runs]
-    names = sorted({name for each in flags for name in each})
+    names = sorted(set(flags[0]) - SAY_NOTHING)
     differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]
-    if not all(flags) or not differ:
-        return ["/".join(run.parts[-3:]) for run in runs]
-    return [", ".join(f"{name} {each.get(name)}" for name in differ) for each in flags]
+    if not differ or any(set(each) != set(flags[0]) for each in flags):
+        texts = ["/".join(run.parts[-3:]) for run in runs]
+    else:
+        texts = [", ".join(f"{name} {each[name]}" for name in differ) for each in flags]
+    return [textwrap.fill(text, 45) for text in texts]
 
 
 def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> list[tuple[str, int]]:
@@ -83,10 +86,10 @@ def read_image(path: Path) -> Tensor:
         ValueError: it cannot be read.
     """
     try:
-        with Image.open(path) as picture:
-            return pil_to_tensor(picture.convert("RGB")).float() / 255
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        picture = torch.from_numpy(imread(path))  # [H, W] or [H, W, 3 or 4] in 0..1
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as a picture") from error
+    return picture.expand(3, -1, -1) if picture.ndim == 2 else picture[..., :3].permute(2, 0, 1)
 
 
 def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> Tensor:

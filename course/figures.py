@@ -37,18 +37,19 @@ def save_curves(
     Args:
         curves: name -> (epochs, values).
         ylabel: the quantity and its unit.
-        log: whether the vertical axis is logarithmic (it has plain numbers on it either way).
+        log: whether the vertical axis is logarithmic (it has plain numbers on it either way); what is not positive is
+            left out then.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure, axes = _new_figure(7, 4.2)
+    figure = _new_figure(7, 4.2)
+    axes = figure.subplots()
     for name, (epochs, values) in curves.items():
         axes.plot(epochs, values, marker="o" if len(epochs) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
-    if log:
-        axes.set_yscale("log")
-        every = [value for _, values in curves.values() for value in values if value > 0]
-        ticks = _log_ticks(min(every), max(every)) if every else []
-        axes.set_yticks(ticks, minor=False)
+    every = [value for _, values in curves.values() for value in values if value > 0]
+    if log and every:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.set_yticks(_log_ticks(min(every), max(every)), minor=False)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -65,7 +66,8 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
     """Points [N, 2], coloured by their labels [N], over the contours of N(0, I), as an image [3, H, W] in 0..1."""
     from matplotlib.patches import Circle
 
-    figure, axes = _new_figure(6.4, 5.8)
+    figure = _new_figure(6.4, 5.8)
+    axes = figure.subplots()
     colours = [f"C{label}" for label in labels.tolist()]
     axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
     for label in labels.unique().tolist():
@@ -88,7 +90,8 @@ def spread(points: Tensor, title: str) -> Tensor:
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _new_figure(6.4, 3.6)
+    figure = _new_figure(6.4, 3.6)
+    axes = figure.subplots()
     dims = range(1, points.size(1) + 1)
     centred = points - points.mean(dim=0)
     principal = torch.linalg.svdvals(centred) / (len(points) - 1) ** 0.5  # at most N of them
@@ -109,14 +112,9 @@ def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]
     Args:
         columns: of images [3, H, W], one list for each title, in each one image for each row.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     width = 4.4  # inches; a grid of eight 28x28 images, doubled, has about 470 pixels
     heights = [max(column[row].size(1) / column[row].size(2) for column in columns) * width for row in range(len(rows))]
-    figure = Figure(figsize=(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.4), dpi=110)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
+    figure = _new_figure(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.6)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
     for column, images in enumerate(columns):
         for row, image in enumerate(images):
@@ -131,13 +129,13 @@ def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]
 
 
 def _new_figure(width: float, height: float):
-    """A matplotlib figure of that many inches that needs no screen, and its axes."""
+    """A matplotlib figure of that many inches that needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure
 
 
 def _as_image(figure) -> Tensor:

@@ -335,7 +335,8 @@ class Metrics(Callback):
         self.clock, self.examples = time.perf_counter(), 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        outputs = {name: value.detach() for name, value in outputs.items() if name != "loss"}
+        # a student may log numbers as well as tensors
+        outputs = {name: torch.as_tensor(value).detach() for name, value in outputs.items() if name != "loss"}
         self._add(outputs, batch)
         self.examples += len(batch[0]) * trainer.world_size
         if trainer.fit_loop.epoch_loop.total_batch_idx % LOG_EVERY_N_STEPS == 0:
@@ -392,6 +393,7 @@ class Metrics(Callback):
     def _add(self, outputs: dict[str, Tensor], batch) -> None:
         size = len(batch[0])
         for name, value in outputs.items():
+            value = torch.as_tensor(value)
             value = value.double() if value.device.type == "cpu" else value.float()
             self.sums[name] = self.sums.get(name, 0) + value * size
         self.count += size
@@ -697,7 +699,8 @@ def _quiet() -> None:
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*it is recommended to use `self.log.*sync_dist=True.*",
-        ".*recommended to use a single device.*",
+        ".*it is recommended to use .Trainer.devices=1.*",
+        ".*all_gather is deprecated.*",
         ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", text)

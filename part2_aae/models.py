@@ -76,7 +76,9 @@ class UniversalEncoder(nn.Module):
         return self.net(torch.cat([x, torch.randn_like(x)], dim=1))
 
 
+# by their names on the command line
 ENCODERS = {"deterministic": ConvEncoder, "gaussian": GaussianEncoder, "universal": UniversalEncoder}
+RECONSTRUCTIONS = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}
 
 
 class ConvDecoder(nn.Module):
@@ -151,7 +153,7 @@ class AdversarialAE(nn.Module):
         self.encoder = ENCODERS[encoder](z_dim, num_filters)
         self.decoder = ConvDecoder(z_dim, num_filters)
         self.discriminator = Discriminator(z_dim)
-        self.reconstruction_loss = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}[reconstruction]
+        self.reconstruction_loss = RECONSTRUCTIONS[reconstruction]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""

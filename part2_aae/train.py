@@ -15,10 +15,8 @@ from torch import Tensor
 
 from course import figures, flags, training
 from part2_aae.mnist import mnist
-from part2_aae.models import ENCODERS, AdversarialAE
-from part2_aae.utils import covariance, decode_percentiles, interpolate, mmd_to_normal
-
-RECONSTRUCTIONS = ("mse", "msge")
+from part2_aae.models import ENCODERS, RECONSTRUCTIONS, AdversarialAE
+from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal
 
 
 class LitAAE(pl.LightningModule):
@@ -111,7 +109,7 @@ class LitAAE(pl.LightningModule):
         self.codes.clear()
         if len(codes) < 2:
             return {}
-        cov = covariance(codes)
+        cov = torch.cov(codes.T).view(codes.size(1), -1)  # [D, D], for D = 1 too
         off = torch.linalg.matrix_norm(cov - torch.eye(len(cov), device=cov.device))
         spread = cov.diagonal().sqrt()
         return {"code_mean": codes.mean(dim=0).norm(), "code_cov": off, "mmd": mmd_to_normal(codes), "code_std": spread}
@@ -178,9 +176,10 @@ class Figures(training.Pictures):
             title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
         if self.run.results:
             title += f", test {self.run.results['test/recon_loss']:.4f}"
-        what = {"mse": "mean squared error", "msge": "mean squared gradient error"}[args.reconstruction]
         curves = {"training (mean of each epoch)": curve("train/recon_loss"), "validation": curve("val/recon_loss")}
-        figures.save_curves(curves, self.run.figure("recon_curve.png"), f"{what} per pixel", title, log=True)
+        figures.save_curves(
+            curves, self.run.figure("recon_curve.png"), f"{args.reconstruction} per pixel", title, log=True
+        )
         if all("val/mmd" in row for row in history):
             title = f"distance of the codes from N(0, I), {of_run}"
             curves = {"squared MMD, validation codes": curve("val/mmd")}
@@ -217,7 +216,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     part.add_argument(
         "--reconstruction",
-        choices=RECONSTRUCTIONS,
+        choices=list(RECONSTRUCTIONS),
         default="mse",
         help="squared error of the grey values, or of the images' gradients",
     )

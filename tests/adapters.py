@@ -16,7 +16,15 @@ def _gradient(x: Tensor) -> Tensor:
 # --- part 1: helpers that stand in for networks ---------------------------------------------------------------------
 
 
-class _LinearDecoder(nn.Module):
+class _StandIn(nn.Module):
+    """A network whose first parameter is called weight."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+
+class _LinearDecoder(_StandIn):
     """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
 
     def __init__(self, weight: Tensor, bias: Tensor):
@@ -27,10 +35,6 @@ class _LinearDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach().clone())
         return torch.einsum("lhwd,bd->blhw", self.weight, z) + self.bias
-
-    @property
-    def device(self) -> torch.device:
-        return self.weight.device
 
 
 class _FixedEncoder(nn.Module):
@@ -200,7 +204,7 @@ def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
 # --- part 2: helpers ------------------------------------------------------------------------------------------------
 
 
-class _LinearEncoder(nn.Module):
+class _LinearEncoder(_StandIn):
     """An encoder whose codes are linear in the image: weight [D, 784]."""
 
     def __init__(self, weight: Tensor):
@@ -211,7 +215,7 @@ class _LinearEncoder(nn.Module):
         return x.flatten(1) @ self.weight.T
 
 
-class _LinearDiscriminator(nn.Module):
+class _LinearDiscriminator(_StandIn):
     """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
 
     def __init__(self, weight: Tensor, bias: Tensor):
@@ -294,15 +298,14 @@ def run_aae_loss_discriminator(z_fake: Tensor, weight: Tensor, bias: Tensor) -> 
     """get_loss_discriminator with a linear discriminator (weight [D], bias []).
 
     -> loss; logs: name -> number; seen: the codes that the discriminator was given, of the prior and of z_fake;
-    gradients of the loss with respect to weight and bias; to_codes: the gradient that reaches z_fake.
+    gradients of the loss with respect to weight and bias.
     """
     aae = _aae(z_fake.size(1))
     aae.discriminator = _LinearDiscriminator(weight, bias)
-    z_fake = z_fake.clone().requires_grad_()
-    loss, logs = aae.get_loss_discriminator(z_fake)
+    loss, logs = aae.get_loss_discriminator(z_fake.clone().requires_grad_())
     loss.backward()
     gradients = [_gradient(aae.discriminator.weight), _gradient(aae.discriminator.bias)]
-    result = {"loss": loss.detach(), "logs": _log(logs), "gradients": gradients, "to_codes": _gradient(z_fake)}
+    result = {"loss": loss.detach(), "logs": _log(logs), "gradients": gradients}
     return {**result, "seen": torch.cat(aae.discriminator.seen)}
 
 
@@ -321,12 +324,16 @@ def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
 # --- part 2: train.py -----------------------------------------------------------------------------------------------
 
 
-def run_aae_training(x: Tensor, z_dim: int, lambda_: float, ae_lr: float, d_lr: float, seed: int) -> dict:
-    """Train on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
+def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> list[dict]:
+    """Train linear networks on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
 
-    -> steps: for each step of an optimizer in turn, its class, lr, betas (or None), and which of encoder, decoder and
-    discriminator it changed; discriminator_runs: how often the discriminator was called; logged: what each training
-    step returned, but for the loss.
+    Args:
+        weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
+            "discriminator.weight" [D], "discriminator.bias" [].
+
+    -> for each batch: steps of optimizers in their order (class, lr, betas or None; weights and gradients, of the
+    parameters it trains, just before it; weights after it), seen: the codes that the discriminator was given, and
+    logged: what the training step returned, but for the loss.
     """
     import logging
     import warnings
@@ -337,23 +344,26 @@ def run_aae_training(x: Tensor, z_dim: int, lambda_: float, ae_lr: float, d_lr: 
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    torch.manual_seed(seed)
+    z_dim = len(weights["encoder.weight"])
     lit = LitAAE(z_dim=z_dim, lambda_=lambda_, ae_lr=ae_lr, d_lr=d_lr)
-    networks = {name: getattr(lit.model, name) for name in ("encoder", "decoder", "discriminator")}
-    steps, runs, logged, before = [], [], [], {}
+    lit.model.encoder = _LinearEncoder(weights["encoder.weight"])
+    lit.model.decoder = _LinearDecoder(weights["decoder.weight"], weights["decoder.bias"])
+    lit.model.discriminator = _LinearDiscriminator(weights["discriminator.weight"], weights["discriminator.bias"])
+    parameters = {name: lit.model.get_parameter(name) for name in weights}
+    result: list[dict] = []
 
     def values() -> dict[str, Tensor]:
-        return {name: nn.utils.parameters_to_vector(network.parameters()) for name, network in networks.items()}
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
     def before_step(optimizer, *_):
-        before.update({name: value.detach().clone() for name, value in values().items()})
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        group = optimizer.param_groups[0]
+        step = {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas"), "before": values()}
+        step["gradients"] = {name: _gradient(p).clone() for name, p in parameters.items() if id(p) in trained}
+        result[-1]["steps"].append(step)
 
     def after_step(optimizer, *_):
-        group = optimizer.param_groups[0]
-        changed = [name for name, value in values().items() if not torch.equal(value, before[name])]
-        steps.append(
-            {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas"), "changed": changed}
-        )
+        result[-1]["steps"][-1]["after"] = values()
 
     class Watch(pl.Callback):
         def on_train_start(self, trainer, pl_module):
@@ -361,14 +371,21 @@ def run_aae_training(x: Tensor, z_dim: int, lambda_: float, ae_lr: float, d_lr: 
                 optimizer.register_step_pre_hook(before_step)
                 optimizer.register_step_post_hook(after_step)
 
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            logged.append(_log({name: value for name, value in (outputs or {}).items() if name != "loss"}))
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            lit.model.discriminator.seen.clear()
+            result.append({"start": values(), "steps": []})
 
-    networks["discriminator"].register_forward_hook(lambda *_: runs.append(1))
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            logged = {name: value for name, value in (outputs or {}).items() if name != "loss"}
+            seen = lit.model.discriminator.seen
+            result[-1].update(
+                logged=_log(logged), seen=torch.cat(seen) if seen else torch.zeros(0, len(weights["encoder.weight"]))
+            )
+
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[Watch()],
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     batches = [(batch, torch.zeros(len(batch), dtype=torch.int64)) for batch in x]
     trainer.fit(lit, torch.utils.data.DataLoader(batches, batch_size=None))
-    return {"steps": steps, "discriminator_runs": len(runs), "logged": logged}
+    return result

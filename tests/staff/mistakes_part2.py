@@ -22,6 +22,25 @@ D_HALF = """            with self.toggled_optimizer(d_optimizer):
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
                 self._step(d_optimizer, loss)
 """
+AE_HALF = (
+    """        with self.toggled_optimizer(ae_optimizer):
+            recon_x, z = self.model(x)
+            loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
+            self._step(ae_optimizer, loss)
+        if self.adversarial:
+"""
+    + D_HALF
+)
+JOINT = """        recon_x, z = self.model(x)
+        loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
+        d_loss, d_logs = self.model.get_loss_discriminator(z)
+        ae_optimizer.zero_grad()
+        d_optimizer.zero_grad()
+        self.manual_backward(loss + d_loss)
+        ae_optimizer.step()
+        d_optimizer.step()
+        if self.adversarial:
+"""
 
 # name: question, file, right code, what a student writes in its place
 MISTAKES = {
@@ -30,7 +49,7 @@ MISTAKES = {
     "image dropped": ("2.4", MODELS, CODE, "return self.net(0 * x).float()"),
     "code normalized over the batch": ("2.4", MODELS, CODE, "return self.net(x - x.mean(0, keepdim=True)).float()"),
     "code as a grid": ("2.4", MODELS, CODE, "return self.net(x).float()[:, :, None]"),
-    "pooled so that the border is lost": ("2.4", MODELS, CODE, "return self.net(F.pad(x[..., 6:22, 6:22], (6,) * 4)).float()"),
+    "pooled so that the border is lost": ("2.4", MODELS, CODE, "return self.net(F.pad(x[..., 9:19, 9:19], (9,) * 4)).float()"),
     "no tanh": ("2.4", MODELS, "            nn.Tanh(),\n", ""),
     "sigmoid for tanh": ("2.4", MODELS, "            nn.Tanh(),\n", "            nn.Sigmoid(),\n"),
     "hard edges": ("2.4", MODELS, "            nn.Tanh(),\n", "            nn.ReLU(),\n"),
@@ -55,6 +74,12 @@ MISTAKES = {
     "discriminator asked at lambda 1": ("2.4", MODELS, "if lambda_ != 1:", "if True:"),
     "decoder not trained": ("2.4", TRAIN, "[*self.model.encoder.parameters(), *self.model.decoder.parameters()]", "[*self.model.encoder.parameters()]"),
     "encoder not trained": ("2.4", TRAIN, "[*self.model.encoder.parameters(), *self.model.decoder.parameters()]", "[*self.model.decoder.parameters()]"),
+    "lambda not passed on": ("2.5", TRAIN, "get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)\n            self._step", "get_loss_autoencoder(x, recon_x, z)\n            self._step"),
+    "gradients pile up": ("2.4", TRAIN, "        optimizer.zero_grad()\n", ""),
+    "uphill": ("2.5", TRAIN, "model.discriminator.parameters(), lr=self.hparams.d_lr", "model.discriminator.parameters(), lr=self.hparams.d_lr, maximize=True"),
+    "discriminator never sees the codes": ("2.5", TRAIN, "get_loss_discriminator(z.detach())", "get_loss_discriminator(torch.randn_like(z))"),
+    "autoencoder uphill": ("2.4", TRAIN, "self._step(ae_optimizer, loss)", "self._step(ae_optimizer, -loss)"),
+    "one backward for both": ("2.5", TRAIN, AE_HALF, JOINT),
     "no step": ("2.4", TRAIN, "        optimizer.step()\n", ""),
     "gradients never made": ("2.4", TRAIN, "        self.manual_backward(loss)\n", ""),
     "sigmoid in the discriminator": ("2.5", MODELS, LOGIT, "return self.net(z).sigmoid().float()"),

@@ -58,6 +58,11 @@ def test_titles_are_the_flags_that_differ(runs, tmp_path):
     (without / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
     assert compare.titles([runs[0], without])[1].endswith("c/version_3")
     assert compare.titles([runs[0], runs[0]])[0].endswith("a/version_0")
+    other_part = make_run(tmp_path / "d" / "version_4", {}, {"lambda_": 1, "num_filters": 3})
+    assert compare.titles([runs[0], other_part])[1].endswith("d/version_4")
+    longer = make_run(tmp_path / "e" / "version_5", {}, {"lambda_": 1, "z_dim": 3, "epochs": 7})
+    shorter = make_run(tmp_path / "e" / "version_6", {}, {"lambda_": 1, "z_dim": 4, "epochs": 9})
+    assert compare.titles([longer, shorter]) == ["z_dim 3", "z_dim 4"], "the epoch stands at the row"
 
 
 def test_what_is_refused(runs, tmp_path, capsys):

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from part2_aae import models, train, utils
 from part2_aae.mnist import mnist, normalize
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
+from small_runs import REPOSITORY
 
 LOSSES = {"gen_loss", "recon_loss", "ae_loss", "disc_loss", "loss_real", "loss_fake", "accuracy"}
 CODES = {"code_mean", "code_cov", "mmd"}
@@ -207,6 +211,37 @@ def test_images_are_in_the_range_of_tanh(mnist_files):
         assert x.dtype == torch.float32 and (x.min(), x.max()) == (-1, 1)
 
 
+@pytest.mark.parametrize("seed", [1, 42])
+def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
+    """With PyTorch's own initialization they did, with these seeds: the error stayed at 0.45, that of a black image."""
+    torch.manual_seed(seed)
+    model = AdversarialAE(z_dim=2)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    for _, (x, _) in zip(range(60), mnist(mnist_files, seed=seed)[0], strict=False):
+        recon_x, z = model(x)
+        loss, _ = model.get_loss_autoencoder(x, recon_x, z)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert loss < 0.32 and recon_x.std(0).mean() > 0.05
+
+
+def test_numbers_may_be_logged_as_well_as_tensors(aae, monkeypatch):
+    """A student's losses may give .item() for the log."""
+
+    def with_numbers(right):
+        def get_loss(*args):
+            loss, logs = right(*args)
+            return loss, {name: value.item() for name, value in logs.items()}
+
+        return get_loss
+
+    for name in ("get_loss_autoencoder", "get_loss_discriminator"):
+        monkeypatch.setattr(AdversarialAE, name, with_numbers(getattr(AdversarialAE, name)))
+    assert aae("--epochs", "1") == 0
+    assert LOSSES <= {tag.removeprefix("train/") for tag in summary(aae.run())["history"][0]}
+
+
 # --- the mathematics --------------------------------------------------------------------------------------------------
 
 
@@ -228,11 +263,6 @@ def test_the_gradient_error_sees_edges_and_brightness():
     model = AdversarialAE(z_dim=2, num_filters=2, reconstruction="msge")
     _, logs = model.get_loss_autoencoder(x, x.flip(-1), torch.zeros(2, 2))
     assert logs["recon_loss"] == error(x.flip(-1), x)
-
-
-def test_covariance():
-    codes = torch.randn(50, 4) @ torch.randn(4, 4) + 3
-    assert_close(utils.covariance(codes), torch.cov(codes.T), rtol=1e-4, atol=1e-4)
 
 
 def test_mmd_against_samples_of_the_prior():
@@ -263,6 +293,8 @@ def test_mmd_is_zero_for_the_prior_alone():
     match = utils.mmd_to_normal(torch.randn(2000, 3)).abs()
     for codes in (torch.randn(2000, 3) + 0.3, 1.5 * torch.randn(2000, 3), torch.rand(2000, 3) * 12**0.5 - 3**0.5):
         assert utils.mmd_to_normal(codes) > 3 * match
+    far = utils.mmd_to_normal(torch.randn(2500, 2) + 1e4)
+    assert far == pytest.approx(utils.mmd_to_normal(torch.randn(2500, 2) + 1e2).item(), abs=0.01)
     assert utils.mmd_to_normal(torch.randn(2500, 2) * 1000) == pytest.approx(0.5, abs=0.01), "far off: E k(z, z')"
 
 
@@ -287,16 +319,17 @@ def test_interpolate():
 
 def test_derived_metrics_of_known_codes():
     lit = LitAAE(z_dim=2, num_filters=2)
-    lit.all_gather = lambda codes: codes  # this is the only process, and there is no trainer
+    codes = torch.randn(600, 2) @ torch.tensor([[2.0, 0.0], [0.5, 1.0]]) + torch.tensor([3.0, 4.0])
+    lit.all_gather = lambda mine: torch.stack([mine, codes[300:]])  # as if another process had the other half
     assert lit.derived_metrics({}) == {}, "in training no codes are kept"
-    codes = torch.randn(500, 2) @ torch.tensor([[2.0, 0.0], [0.5, 1.0]]) + torch.tensor([3.0, 4.0])
-    lit.codes += [codes[:300], codes[300:]]
+    lit.codes += [codes[:200], codes[200:300]]
     got = lit.derived_metrics({})
     assert got["code_mean"] == pytest.approx(codes.mean(0).norm().item())
     assert got["code_cov"] == pytest.approx((torch.cov(codes.T) - torch.eye(2)).square().sum().sqrt().item(), rel=1e-5)
     assert_close(got["code_std"], codes.std(0))
     assert got["mmd"] == utils.mmd_to_normal(codes)
     assert lit.codes == [], "the next epoch begins anew"
+    lit.all_gather = lambda mine: mine
     lit.codes.append(codes[:1])
     assert lit.derived_metrics({}) == {}, "one code has no covariance"
 
@@ -376,6 +409,36 @@ def test_encoders_and_reconstructions_train(aae, flags, tmp_path):
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
+SAME_WEIGHTS = """
+import sys
+sys.path.insert(0, {repository!r})
+import torch
+from part2_aae import train
+
+class Check(train.Figures):
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        weights = torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach()
+        everyones = pl_module.all_gather(weights)
+        assert len(everyones) == 2 and torch.equal(everyones[0], everyones[1]), "the processes have drifted apart"
+        print("agreed" if trainer.is_global_zero else "", flush=True)
+
+train.Figures = Check
+sys.exit(train.main())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_same_weights(aae, tmp_path):
+    """Gradients are averaged in the steps of both optimizers: each process sees other images and other noise."""
+    (tmp_path / "script.py").write_text(SAME_WEIGHTS.format(repository=str(REPOSITORY)))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), *aae.flags(), "--epochs", "1", "--devices", "2", "--d_lr", "0.1"],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("agreed") == 6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lambda_", ["0.99", "1"])
 def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
@@ -393,8 +456,6 @@ def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
     assert one["test/recon_loss"] < 0.15 and abs(one["test/recon_loss"] - two["test/recon_loss"]) < 0.02, (one, two)
     if lambda_ != "1":
         assert abs(one["test/accuracy"] - two["test/accuracy"]) < 0.15, "the discriminator is trained in both"
-        # the codes of both processes together
-        assert one["test/mmd"] < 0.2 and two["test/mmd"] < 0.2
     process = aae.start(
         *common, "--batch_size", "16", "--devices", "2", "--epochs", "3", "--resume", "last", log_dir=tmp_path / "two"
     )

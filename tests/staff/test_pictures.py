@@ -1,10 +1,12 @@
-"""When a run draws."""
+"""When a run draws, and curves on a logarithmic axis."""
 
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from course import training
+from course.figures import save_curves
 from part1_vae import train as part1
 from part2_aae import train as part2
 
@@ -27,3 +29,11 @@ def test_a_run_draws_at_the_epochs_of_the_assignment(monkeypatch, figures, expec
     assert drawn(epochs=3, sample_every=0) == [0, 3]
     assert drawn(epochs=5, sample_every=2) == [0, 2, 4, 5]
     assert drawn(epochs=5, sample_every=0, resumed=True) == [5]
+
+
+def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
+    """The MMD, without bias, may be below 0."""
+    for name, values in {"some": [0.1, -1e-5, 0.01], "none": [-1e-5, 0.0, -1e-6]}.items():
+        path = save_curves({"mmd": ([1, 2, 3], values)}, tmp_path / f"{name}.png", "MMD", "", log=True)
+        assert len(Image.open(path).convert("L").getcolors()) > 5
+    assert not [warning for warning in recwarn if "positive" in str(warning.message)]
