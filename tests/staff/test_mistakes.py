@@ -1,42 +1,73 @@
 """The graded tests against wrong solutions: each mistake, put into a copy of the parts, costs its question points."""
 
+import contextlib
+import io
+import multiprocessing
 import os
+import re
 import shutil
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 import mistakes_part1
 import mistakes_part2
-import pytest
-
 from small_runs import PARTS, REPOSITORY
 
+# imported once, in the process that the others are forked from
+SLOW_IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest", "tensorboard"]
 
-def caught(folder: Path, name: str, question: str, file: str, right: str, wrong: str) -> bool:
-    """Whether the graded tests of the question fail for a copy of the parts that has the mistake in it."""
+
+def caught(folder: Path, mistake: tuple[str, tuple[str, str, str, str]]) -> tuple[str, bool]:
+    """Run in a process of its own: the graded tests of the question, on a copy of the parts with the mistake in it.
+
+    Returns:
+        the mistake's name, and whether a test failed.
+    """
+    import torch
+
+    name, (question, file, right, wrong) = mistake
+    folder = folder / re.sub(r"\W", "_", name)
     for part in ("course", "tests", *PARTS.values()):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "staff"))
     shutil.copy(REPOSITORY / "setup.cfg", folder)
     source = (folder / file).read_text()
     assert source.count(right) == 1, f"{name}: {right!r} stands {source.count(right)} times in {file}"
     (folder / file).write_text(source.replace(right, wrong))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--question", question],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)},
-    )
-    assert done.returncode in (0, 1), f"{name}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return done.returncode == 1
+
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    for module in [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]:
+        raise AssertionError(f"{module} has been imported already, from {sys.modules[module].__file__}")
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--question", question])
+    assert status in (0, 1), f"{name}: {out.getvalue()[-3000:]}"
+    return name, status == 1
+
+
+def verdicts(folder: Path, bank: dict) -> dict[str, bool]:
+    """Name -> whether it was caught, for each mistake of the bank."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        return dict(pool.imap_unordered(partial(caught, folder), bank.items()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bank", [mistakes_part1.MISTAKES, mistakes_part2.MISTAKES], ids=["part 1", "part 2"])
 def test_each_mistake_costs_points(tmp_path, bank):
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        verdicts = list(pool.map(lambda name: caught(tmp_path / name, name, *bank[name]), bank))
-    missed = [name for name, verdict in zip(bank, verdicts, strict=True) if not verdict]
+    missed = [name for name, found in verdicts(tmp_path, bank).items() if not found]
     assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no point: {missed}"
+
+
+@pytest.mark.slow
+def test_what_is_no_mistake_costs_none(tmp_path):
+    """The way that the mistakes are judged lets a right solution pass."""
+    harmless = {
+        f"question {question}": (question, "course/files.py", '"""Files', '"""The files')
+        for question in ("1.7", "1.8", "1.9", "2.4", "2.5")
+    }
+    assert not any(verdicts(tmp_path, harmless).values())
