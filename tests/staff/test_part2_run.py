@@ -330,6 +330,10 @@ def test_derived_metrics_of_known_codes():
     assert got["mmd"] == utils.mmd_to_normal(codes)
     assert lit.codes == [], "the next epoch begins anew"
     lit.all_gather = lambda mine: mine
+    line = LitAAE(z_dim=1, num_filters=2)
+    line.all_gather = lit.all_gather
+    line.codes.append(codes[:, :1])
+    assert line.derived_metrics({})["code_cov"] == pytest.approx(abs(codes[:, 0].var().item() - 1), rel=1e-5)
     lit.codes.append(codes[:1])
     assert lit.derived_metrics({}) == {}, "one code has no covariance"
 
