@@ -99,7 +99,7 @@ def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None)
     for run in runs:
         files = figures_of(run)
         columns.append([read_image(files[row]) for row in wanted])
-    return figures.side_by_side(columns, titles(runs), [f"{name}, epoch {epoch}" for name, epoch in wanted])
+    return figures.side_by_side(columns, titles(runs), [f"{name}\nepoch {epoch}" for name, epoch in wanted])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -74,7 +74,8 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
         axes.scatter([], [], s=3, linewidths=0, c=f"C{label}", label=str(label))
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
-        axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="bottom", fontsize=8)
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+        axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
     reach = max(3.6, 1.05 * points.abs().max().item())
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
     axes.set_title(title, fontsize=10)
@@ -124,7 +125,7 @@ def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]
             axes.spines[:].set_visible(False)
         grid[0][column].set_title(titles[column], fontsize=12)
     for row, name in enumerate(rows):
-        grid[row][0].set_ylabel(name, fontsize=10)
+        grid[row][0].set_ylabel(name, fontsize=8)
     return _as_image(figure)
 
 
