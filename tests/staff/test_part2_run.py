@@ -457,7 +457,7 @@ def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
         ends[name] = summary(aae.run(tmp_path / name))
     assert ends["two"]["machine"]["processes"] == 2
     one, two = (ends[name]["results"] for name in ("one", "two"))
-    assert one["test/recon_loss"] < 0.15 and abs(one["test/recon_loss"] - two["test/recon_loss"]) < 0.02, (one, two)
+    assert one["test/recon_loss"] < 0.2 and abs(one["test/recon_loss"] - two["test/recon_loss"]) < 0.02, (one, two)
     if lambda_ != "1":
         assert abs(one["test/accuracy"] - two["test/accuracy"]) < 0.15, "the discriminator is trained in both"
     process = aae.start(
