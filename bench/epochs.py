@@ -9,11 +9,13 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
+from course.data import ImageDataset
 from course.flags import REPOSITORY
 
 TRAIN_IMAGES = 54_000
@@ -32,6 +34,12 @@ def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> flo
     """Seconds of an epoch of train.py: Lightning, metrics, TensorBoard, NaN guard; no validation, test, pictures."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
+
+
+def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
+    """Tensors in memory, a permutation, an index: the floor."""
+    for index in torch.randperm(len(dataset)).split(batch_size)[: batches or len(dataset) // batch_size]:
+        yield dataset.transform(dataset.images[index]), None
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):

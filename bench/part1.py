@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bench.epochs import own_loop, run_train, speed_table, usual_batches
+from bench.epochs import bare_batches, own_loop, run_train, speed_table, usual_batches
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 
@@ -32,14 +32,7 @@ def steps(batches) -> float:
 
 
 def bare_loop(data: Path, batches: int | None) -> float:
-    """Tensors in memory, a permutation, an index: the floor."""
-    dataset = mnist(data, BATCH)[0].dataset
-
-    def epoch():
-        for index in torch.randperm(len(dataset)).split(BATCH)[: batches or len(dataset) // BATCH]:
-            yield dataset.images[index].long(), None
-
-    return steps(epoch())
+    return steps(bare_batches(mnist(data, BATCH)[0].dataset, BATCH, batches))
 
 
 def usual_pipeline(data: Path, batches: int | None) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torchvision import transforms
 
-from bench.epochs import own_loop, speed_table, usual_batches
+from bench.epochs import bare_batches, own_loop, speed_table, usual_batches
 from part2_aae.mnist import mnist
 from part2_aae.train import LitAAE
 
@@ -40,14 +40,7 @@ def steps(batches) -> float:
 
 
 def bare_loop(data: Path, batches: int | None) -> float:
-    """Tensors in memory, a permutation, an index: the floor."""
-    dataset = mnist(data, BATCH)[0].dataset
-
-    def epoch():
-        for index in torch.randperm(len(dataset)).split(BATCH)[: batches or len(dataset) // BATCH]:
-            yield dataset.transform(dataset.images[index]), None
-
-    return steps(epoch())
+    return steps(bare_batches(mnist(data, BATCH)[0].dataset, BATCH, batches))
 
 
 def usual_pipeline(data: Path, batches: int | None) -> float:

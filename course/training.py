@@ -335,9 +335,7 @@ class Metrics(Callback):
         self.clock, self.examples = time.perf_counter(), 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        # a student may log numbers as well as tensors
-        outputs = {name: torch.as_tensor(value).detach() for name, value in outputs.items() if name != "loss"}
-        self._add(outputs, batch)
+        outputs = self._add({name: value for name, value in outputs.items() if name != "loss"}, batch)
         self.examples += len(batch[0]) * trainer.world_size
         if trainer.fit_loop.epoch_loop.total_batch_idx % LOG_EVERY_N_STEPS == 0:
             values = {f"train/{name}_step": float(value) for name, value in outputs.items() if value.ndim == 0}
@@ -390,13 +388,15 @@ class Metrics(Callback):
         self.run.results.update(self._means(trainer, pl_module, "test"))
         self._log(trainer, self.run.results)
 
-    def _add(self, outputs: dict[str, Tensor], batch) -> None:
+    def _add(self, outputs: dict[str, Tensor | float], batch) -> dict[str, Tensor]:
+        """Add what a step returned, numbers or tensors, to the sums; return it as tensors without their graph."""
         size = len(batch[0])
+        outputs = {name: torch.as_tensor(value).detach() for name, value in outputs.items()}
         for name, value in outputs.items():
-            value = torch.as_tensor(value)
             value = value.double() if value.device.type == "cpu" else value.float()
             self.sums[name] = self.sums.get(name, 0) + value * size
         self.count += size
+        return outputs
 
     def _means(self, trainer, pl_module, stage: str) -> dict[str, float | list[float]]:
         sums, count = self._totals(trainer, pl_module)

@@ -17,7 +17,13 @@ def _gradient(x: Tensor) -> Tensor:
 
 
 class _StandIn(nn.Module):
-    """A network whose first parameter is called weight."""
+    """A linear network. Remembers the codes it was given, where it takes codes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self.seen: list[Tensor] = []
 
     @property
     def device(self) -> torch.device:
@@ -26,11 +32,6 @@ class _StandIn(nn.Module):
 
 class _LinearDecoder(_StandIn):
     """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
-
-    def __init__(self, weight: Tensor, bias: Tensor):
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-        self.seen: list[Tensor] = []
 
     def forward(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach().clone())
@@ -207,21 +208,12 @@ def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
 class _LinearEncoder(_StandIn):
     """An encoder whose codes are linear in the image: weight [D, 784]."""
 
-    def __init__(self, weight: Tensor):
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.weight.T
 
 
 class _LinearDiscriminator(_StandIn):
     """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
-
-    def __init__(self, weight: Tensor, bias: Tensor):
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-        self.seen: list[Tensor] = []
 
     def forward(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach().clone())

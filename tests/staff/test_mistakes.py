@@ -40,8 +40,8 @@ def caught(folder: Path, mistake: tuple[str, tuple[str, str, str, str]]) -> tupl
     torch.set_num_threads(1)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    for module in [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]:
-        raise AssertionError(f"{module} has been imported already, from {sys.modules[module].__file__}")
+    early = [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]
+    assert not early, f"{early} have been imported already, and not from the copy"
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--question", question])
     assert status in (0, 1), f"{name}: {out.getvalue()[-3000:]}"
