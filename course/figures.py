@@ -30,9 +30,14 @@ def grid(images: Tensor, nrow: int) -> Tensor:
 
 
 def save_curves(
-    curves: dict[str, tuple[list[float], list[float]]], path: str | Path, ylabel: str, title: str, log: bool = False
+    curves: dict[str, tuple[list[float], list[float]]],
+    path: str | Path,
+    ylabel: str,
+    title: str,
+    log: bool = False,
+    xlabel: str = "epoch",
 ) -> Path:
-    """Draw curves over epochs.
+    """Draw curves over epochs, or what `xlabel` says.
 
     Args:
         curves: name -> (epochs, values).
@@ -44,8 +49,8 @@ def save_curves(
 
     figure = _new_figure(7, 4.2)
     axes = figure.subplots()
-    for name, (epochs, values) in curves.items():
-        axes.plot(epochs, values, marker="o" if len(epochs) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
+    for name, (places, values) in curves.items():
+        axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
     every = [value for _, values in curves.values() for value in values if value > 0]
     if log and every:
         axes.set_yscale("log", nonpositive="mask")
@@ -53,7 +58,7 @@ def save_curves(
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -17,7 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What may differ when a run is resumed. The flags of the first group keep their old value unless they are given again,
 # those of the second belong to the machine. Every other flag defines the run and cannot change.
-KEPT_UNLESS_GIVEN = {"epochs", "precision", "sample_every", "iwae_samples"}
+KEPT_UNLESS_GIVEN = {
+    "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
+}  # fmt: skip
 OF_THE_MACHINE = {
     "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
     "resume", "strategy",
@@ -41,23 +43,39 @@ def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
     return check
 
 
-def positive_number(text: str) -> float:
-    """An argparse type: a finite number above 0."""
+def _finite(text: str) -> float:
+    """The number that a text is; NaN where it is none, or not finite."""
     try:
         value = float(text)
     except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    value = _finite(text)
+    if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
     return value
 
 
+def number(least: float, below: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number that is `least` or more, and less than `below`."""
+
+    def check(text: str) -> float:
+        value = _finite(text)
+        if not least <= value < below:
+            limit = f" and below {below:g}" if below < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number from {least:g} on{limit}")
+        return value
+
+    return check
+
+
 def fraction(text: str) -> float:
     """An argparse type: a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _finite(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
@@ -156,8 +174,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> arg
     if args.resume is not None:
         if args.fast_dev_run:
             parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
-        path = _find_checkpoint(parser, args)
-        checkpoint = read_checkpoint(parser, path, args.program)
+        path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
+        checkpoint = read_checkpoint(parser, "--resume", path, args.program)
         args = _merge(parser, argv, checkpoint["run"]["flags"])
         if args.epochs < checkpoint["run"]["epochs_done"]:
             done = checkpoint["run"]["epochs_done"]
@@ -192,22 +210,27 @@ def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict
     return args
 
 
-def _find_checkpoint(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Path:
-    if args.resume == "last":
-        runs = Path(args.log_dir) / args.program
+def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
+    """The checkpoint that a flag names: a file, a run's folder, or `last` for the newest run in `runs`.
+
+    Args:
+        names: which of a run's checkpoints to take, the first that is there.
+    """
+    if value == "last":
         found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
-            parser.error(f"--resume last: no run with a checkpoint in {runs}")
-        return found[-1].resolve()
-    path = Path(args.resume).expanduser().resolve()
+            parser.error(f"{flag} last: no run with a checkpoint in {runs}")
+        value = str(found[-1].parent.parent)
+    path = Path(value).expanduser().resolve()
     if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
+        files = [path / "checkpoints" / name for name in names]
+        path = next((file for file in files if file.is_file()), files[-1])
     if not path.is_file():
-        parser.error(f"--resume {args.resume}: there is no file {path}")
+        parser.error(f"{flag} {value}: there is no file {path}")
     return path
 
 
-def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -> dict:
+def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, program: str) -> dict:
     """Load a checkpoint without running code from it, and see that it is one of this program's."""
     import torch
 
@@ -215,7 +238,7 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        parser.error(f"--resume {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
+        parser.error(f"{flag} {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
     kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict, "processes": int}
     kinds |= {"sums": dict, "count": float}
@@ -224,9 +247,9 @@ def read_checkpoint(parser: argparse.ArgumentParser, path: Path, program: str) -
         or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
         or run["format"] != CHECKPOINT_FORMAT
     ):
-        parser.error(f"--resume {path}: not written by a train.py of this project (or by another version of it)")
+        parser.error(f"{flag} {path}: not written by a train.py of this project (or by another version of it)")
     if run["program"] != program:
-        parser.error(f"--resume {path}: belongs to a run of {run['program']!r}, this is {program!r}")
+        parser.error(f"{flag} {path}: belongs to a run of {run['program']!r}, this is {program!r}")
     return checkpoint
 
 

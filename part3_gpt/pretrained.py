@@ -1,0 +1,149 @@
+"""GPT-2's files: config.json and model.safetensors, fetched from the Hugging Face hub, read, and written.
+
+The file's tensors are named as ours are, with or without "transformer." before them, except that
+- four weights of each block are stored transposed, as [in, out];
+- the causal masks are among them (`attn.bias`), which are not weights;
+- `lm_head.weight` is missing where it is the token embedding.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from course.data import DataError
+from course.files import write_whole
+
+NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+MASKS = (".attn.bias", ".attn.masked_bias")
+FILES = ("config.json", "model.safetensors")
+SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}  # and GPT-2's own
+DROPOUTS = {"embd_pdrop": 0.1, "resid_pdrop": 0.1, "attn_pdrop": 0.1}
+FIXED = {  # what GPT-2 can be configured to, and this model is always; and what transformers takes where it is not said
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+
+
+def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
+    """The folder with a model's files: one that is given, or that of huggingface_hub's cache, fetched if need be.
+
+    Raises:
+        DataError: files cannot be had; the message says how to get them.
+    """
+    if str(name_or_folder) not in NAMES:
+        folder = Path(name_or_folder).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"{folder}: neither a folder nor one of {', '.join(NAMES)}", status=2)
+        missing = [file for file in files if not (folder / file).is_file()]
+        if missing:
+            raise DataError(f"{folder}: has no {' and no '.join(missing)}", status=2)
+        return folder
+    from huggingface_hub import hf_hub_download
+
+    repository = f"openai-community/{name_or_folder}"
+    try:
+        return [Path(hf_hub_download(repository, file)).parent for file in files][-1]
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{name_or_folder} could not be fetched from the Hugging Face hub and is not in its cache here: {reason}\n"
+            f"Where there is a network: `hf download {repository} {' '.join(FILES)} tokenizer.json --local-dir"
+            f" {name_or_folder}`; copy that folder here and give its path (./{name_or_folder}) in place of the name."
+        ) from error
+
+
+def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    """The fields of a GPTConfig, and the tensors by their names in the file, in float32.
+
+    Raises:
+        ValueError: a file is damaged, or describes another model.
+    """
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: is not JSON: {error}") from error
+    settings = _settings(described, folder / "config.json")
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: is damaged, or no safetensors file: {error}") from error
+    strange = [name for name, value in state.items() if not value.is_floating_point() and not name.endswith(MASKS)]
+    if strange:
+        raise ValueError(f"{path}: {strange[0]} is {state[strange[0]].dtype}, not a weight")
+    return settings, {name: value.float() for name, value in state.items()}
+
+
+def _settings(described: object, path: Path) -> dict:
+    if not isinstance(described, dict):
+        raise ValueError(f"{path}: is no configuration")
+    for name, allowed in FIXED.items():
+        if described.get(name, allowed[0]) not in allowed:
+            raise ValueError(f"{path}: {name} is {described[name]!r}; this model has {' or '.join(map(str, allowed))}")
+    sizes = {name: described.get(name, default) for name, default in SIZES.items()}
+    dropouts = {name: described.get(name, default) for name, default in DROPOUTS.items()}
+    if described.get("n_inner") not in (None, 4 * sizes["n_embd"] if isinstance(sizes["n_embd"], int) else None):
+        raise ValueError(f"{path}: n_inner is {described['n_inner']!r}; this model has 4 n_embd")
+    for name, value in dropouts.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{path}: {name} is {value!r}, not a probability")
+    tied = described.get("tie_word_embeddings", True) is not False
+    block_size = sizes.pop("n_positions")
+    return {**sizes, **dropouts, "block_size": block_size, "tie_weights": tied}
+
+
+def load(model, state: dict[str, Tensor]) -> None:
+    """Put a file's tensors into a GPT; each one of both must find its place.
+
+    Raises:
+        ValueError: naming the tensors that are missing, extra or misshapen, or a last layer that should be tied.
+    """
+    ours = dict(model.named_parameters())  # a tied last layer is not among them
+    theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}
+    if model.config.tie_weights and "lm_head.weight" in theirs:
+        if not torch.equal(theirs.pop("lm_head.weight"), theirs.get("transformer.wte.weight", torch.empty(0))):
+            raise ValueError("lm_head.weight is not wte.weight, though config.json says that they are tied")
+    theirs = {name: value.T if name.endswith(TRANSPOSED) else value for name, value in theirs.items()}
+    problems = [f"missing: {name}" for name in ours if name not in theirs]
+    problems += [f"extra: {name}" for name in theirs if name not in ours]
+    problems += [
+        f"misshapen: {name} is {tuple(theirs[name].shape)}, should be {tuple(parameter.shape)}"
+        for name, parameter in ours.items()
+        if name in theirs and theirs[name].shape != parameter.shape
+    ]
+    if problems:
+        raise ValueError("the tensors do not fit the model (transposed as they are used): " + "; ".join(problems))
+    for name, parameter in ours.items():
+        parameter.data = theirs[name]  # as it lies in the file: [in, out] in memory is faster for a few rows
+
+
+def _our_name(name: str) -> str:
+    return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+
+
+def write(model, folder: Path) -> None:
+    """Write a GPT's files into a folder, as transformers' GPT2LMHeadModel reads them."""
+    config = model.config
+    described = {
+        **{name: config.block_size if name == "n_positions" else getattr(config, name) for name in SIZES},
+        **{name: getattr(config, name) for name in DROPOUTS},
+        **{name: allowed[0] for name, allowed in FIXED.items()},
+        "architectures": ["GPT2LMHeadModel"],
+        "tie_word_embeddings": config.tie_weights,
+    }
+    tensors = {
+        name: (value.detach().T if name.endswith(TRANSPOSED) else value.detach()).contiguous().cpu()
+        for name, value in model.named_parameters()
+    }
+    write_whole(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+    write_whole(folder / "config.json", json.dumps(described, indent=2).encode() + b"\n")

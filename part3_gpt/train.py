@@ -1,0 +1,349 @@
+"""Train a GPT on a text, or fine-tune GPT-2 (Q3.2, Q3.3): `python part3_gpt/train.py --help`."""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: take the part that lies here, whatever is installed
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import hashlib
+import math
+from dataclasses import asdict
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from course import figures, flags, training
+from course.files import write_whole
+from part3_gpt import pretrained
+from part3_gpt.dataset import BPETokenizer, CharTokenizer, gpt2_tokenizer, loaders, read_text, tokenizer_from
+from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
+
+FINE_TUNING_LR = 3e-5
+SAMPLE_LENGTH = 300  # tokens
+
+
+class LitGPT(pl.LightningModule):
+    """How a `GPT` is trained: next-token cross-entropy, AdamW, warm-up and cosine decay, clipped gradients.
+
+    Args:
+        config: of the model.
+        tokenizer: travels in the checkpoint, with `text`, which says what text it is (a hash).
+        block_size: tokens in a training window, at most the model's.
+        tokens_per_char: of the training and of the validation text, for bits per character.
+        lr: the largest learning rate; it is reached after `warmup_steps` (or a tenth of all steps, if that is less) and
+            goes down to a tenth of it along a cosine.
+    """
+
+    printed_metrics = ("cross_entropy", "bits_per_char")
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        tokenizer: CharTokenizer | BPETokenizer | None = None,
+        text: str = "",
+        block_size: int | None = None,
+        tokens_per_char: tuple[float, float] = (1.0, 1.0),
+        lr: float = 3e-3,
+        weight_decay: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.95),
+        clip_grad_norm: float = 1.0,
+        warmup_steps: int = 100,
+    ):
+        super().__init__()
+        self.model = GPT(config)
+        self.tokenizer, self.text = tokenizer, text
+        self.block_size = block_size or self.model.block_size
+        self.tokens_per_char = dict(zip(("train", "val"), tokens_per_char, strict=True))
+        self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
+        self.clip_grad_norm, self.warmup_steps = clip_grad_norm, warmup_steps
+        self.throughput = ("tokens", self.block_size)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """Tokens [B, T] -> logits [B, T, V]."""
+        return self.model(idx)[0]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Cross-entropy in nats per token, and how often the likeliest token is the right one."""
+        x, y = batch
+        logits, loss = self.model(x, y)
+        accuracy = (logits.argmax(dim=-1) == y).float().mean()
+        return {"loss": loss, "cross_entropy": loss, "accuracy": accuracy}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        metrics = self.training_step(batch, batch_idx)
+        return {name: value for name, value in metrics.items() if name != "loss"}
+
+    def derived_metrics(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Perplexity, exp(cross-entropy), and bits per character, from the means of an epoch."""
+        ratio = self.tokens_per_char["val" if self.trainer.validating else "train"]
+        nats = means["cross_entropy"]
+        return {"perplexity": nats.exp(), "bits_per_char": nats / math.log(2) * ratio}
+
+    def configure_optimizers(self) -> dict:
+        fused = self.trainer.precision != "16-mixed"  # whose gradient scaler cannot clip for a fused optimizer
+        optimizer = self.model.configure_optimizers(self.lr, self.weight_decay, self.betas, fused)
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.lr_factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_factor(self, step: int, steps: int) -> float:
+        """The share of `lr` at a step (from 0) of so many: linear warm-up, then a cosine from 1 to 0.1."""
+        warmup = min(self.warmup_steps, steps // 10)
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        self.clip_gradients(optimizer, gradient_clip_val=self.clip_grad_norm, gradient_clip_algorithm="norm")
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        tokenizer = self.tokenizer.state() if self.tokenizer else None
+        checkpoint["gpt"] = {"config": asdict(self.model.config), "tokenizer": tokenizer, "text": self.text}
+
+
+class Figures(training.Pictures):
+    """Texts that the model writes, what its attention heads look at, and the loss curve.
+
+    Texts go to TensorBoard every `--generate_every_n_steps`; those of the best weights to figures/samples.txt.
+    """
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        every = self.run.args.generate_every_n_steps
+        if every and trainer.global_step % every == 0 and trainer.is_global_zero and self.run.folder:
+            text = self.sample(pl_module, pl_module.tokenizer.start)
+            # as TensorBoard reads Markdown: an indented text is shown as it is
+            shown = "\n".join("    " + line for line in text.splitlines())
+            trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
+
+    def finish(self, lit: LitGPT) -> None:
+        super().finish(lit)
+        lit.eval()
+        prompt = self._validation_tokens(32)
+        start, seed = lit.tokenizer.start, self.run.args.seed
+        parts = {
+            f"greedy, after {lit.tokenizer.decode(prompt)!r}, with which the validation text begins": self.sample(
+                lit, lit.tokenizer.decode(prompt), do_sample=False
+            )
+        }
+        for number in range(3):
+            parts[f"drawn at temperature 0.8, after {start!r} ({number + 1})"] = self.sample(lit, start, seed + number)
+        content = "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
+        write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
+
+    @torch.no_grad()
+    def sample(self, lit: LitGPT, prompt: str, seed: int | None = None, do_sample: bool = True) -> str:
+        """A text that begins with the prompt; the same one each time, for the same weights."""
+        was_training = lit.training
+        lit.eval()
+        generator = torch.Generator(lit.device).manual_seed(self.run.args.seed if seed is None else seed)
+        idx = lit.tokenizer.encode(prompt)[None].to(lit.device)
+        tokens = lit.model.generate(idx, SAMPLE_LENGTH, temperature=0.8, do_sample=do_sample, generator=generator)
+        lit.train(was_training)
+        return lit.tokenizer.decode(tokens[0])
+
+    def _validation_tokens(self, count: int) -> Tensor:
+        return self.loaders[1].dataset.tokens[:count].long()
+
+    def pictures(self, lit: LitGPT) -> dict[str, Tensor]:
+        """What each head attends to in the beginning of the validation text: a row for each layer.
+
+        In each square, a row is a token and what it attends to is dark, as a share of the row's darkest.
+        """
+        idx = self._validation_tokens(min(64, lit.block_size))[None].to(lit.device)
+        seen: list[Tensor] = []  # the attention weights [1, nh, T, T] of each layer
+        layers = [block.attn for block in lit.model.transformer.h]
+        hooks = [
+            layer.attn_dropout.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs)) for layer in layers
+        ]
+        fused = [layer.flash for layer in layers]
+        for layer in layers:
+            layer.flash = False
+        lit.model.forward(idx)
+        for layer, flash, hook in zip(layers, fused, hooks, strict=True):
+            layer.flash = flash
+            hook.remove()
+        weights = torch.cat(seen).flatten(0, 1)[:, None]  # [layers * nh, 1, T, T]
+        shares = weights / weights.amax(dim=-1, keepdim=True)
+        return {"attention": figures.grid(1 - shares, nrow=lit.model.config.n_head)}
+
+    def curves(self) -> None:
+        """Bits per character over the steps."""
+        args, history, best = self.run.args, self.run.history, self.run.best
+        batches = len(self.loaders[0])
+        steps = [row["epoch"] * min(batches, args.limit_batches or batches) for row in history]
+        title = f"{args.pretrained or args.model_type or 'GPT'}, {args.tokenizer}, block size {args.block_size}"
+        if best:
+            row = history[best["epoch"] - 1]
+            title += f": best validation {row['val/bits_per_char']:.3f} bits per character (epoch {best['epoch']})"
+        curves = {
+            "training (mean of each epoch)": (steps, [row["train/bits_per_char"] for row in history]),
+            "validation": (steps, [row["val/bits_per_char"] for row in history]),
+        }
+        path = self.run.figure("loss_curve.png")
+        figures.save_curves(curves, path, "cross-entropy, bits per character", title, xlabel="step")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of part 3, checked; see `course.flags` for those that all parts share."""
+    parser = flags.trainer_parser(
+        "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=12, batch_size=32, lr=3e-3
+    )
+    part = parser.add_argument_group("part 3: text and model")
+    part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
+    part.add_argument(
+        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
+    )
+    part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
+    for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
+        part.add_argument(f"--{name}", type=flags.whole_number(1, 65536), help=f"{what}, in place of --model_type")
+    part.add_argument("--block_size", type=flags.whole_number(1, 65536), default=128, help="tokens seen at once")
+    part.add_argument(
+        "--pretrained",
+        metavar="NAME|FOLDER",
+        help=f"fine-tune {', '.join(pretrained.NAMES)}, or what lies in a folder; --lr is {FINE_TUNING_LR:g} then",
+    )
+    part.add_argument(
+        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
+    )
+    part = parser.add_argument_group("part 3: training")
+    part.add_argument("--weight_decay", type=flags.number(0), default=0.1, help="of AdamW, on matrices only")
+    part.add_argument(
+        "--betas", type=flags.number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW"
+    )
+    part.add_argument("--clip_grad_norm", type=flags.positive_number, default=1.0, help="largest norm of the gradient")
+    part.add_argument(
+        "--warmup_steps", type=flags.whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
+    )
+    part.add_argument("--dropout", type=flags.number(0, below=1), default=0.0, help="embeddings, residuals, attention")
+    part.add_argument(
+        "--generate_every_n_steps",
+        type=flags.whole_number(0),
+        default=500,
+        metavar="N",
+        help="a text to TensorBoard; 0: none",
+    )
+    part.add_argument(
+        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+    )
+    part.add_argument(
+        "--flash",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="PyTorch's fused attention, or the one written out",
+    )
+    part.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="torch.compile (needs a C++ compiler on CPUs)",
+    )
+    given = parser.parse_known_args(argv)[0]
+    if given.pretrained is not None:
+        parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
+    if any(size is not None for size in (given.n_layer, given.n_head, given.n_embd)):
+        parser.set_defaults(model_type=None)
+    args = flags.parse(parser, argv)
+    _check_model(parser, args)
+    return args
+
+
+def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    sizes = {name: getattr(args, name) for name in ("n_layer", "n_head", "n_embd")}
+    given = [f"--{name} {size}" for name, size in sizes.items() if size is not None]
+    ways = [f"--pretrained {args.pretrained}"] * (args.pretrained is not None)
+    ways += [f"--model_type {args.model_type}"] * (args.model_type is not None) + [" ".join(given)] * bool(given)
+    if len(ways) > 1:
+        parser.error(f"{' and '.join(ways)}: each says what the model is; give one of them")
+    if given and len(given) < 3:
+        parser.error(f"{' '.join(given)}: --n_layer, --n_head and --n_embd belong together")
+    if given and args.n_embd % args.n_head:
+        parser.error(f"--n_embd {args.n_embd}: is not a multiple of --n_head {args.n_head}")
+    if args.pretrained is not None and args.tokenizer != "gpt2":
+        parser.error(f"--tokenizer {args.tokenizer}: --pretrained {args.pretrained} knows GPT-2's tokens only")
+
+
+def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, tuple]:
+    """The module and its data: from the flags, from a pretrained model, or from the checkpoint that is resumed.
+
+    Args:
+        seen: the hash of the text.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
+    weights = None
+    if args.checkpoint:
+        stored = args.checkpoint.get("gpt")
+        if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+            raise ValueError(f"--resume {args.resume}: there is no model in it")
+        if stored.get("text") != seen:
+            raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
+        tokenizer, config = tokenizer_from(stored.get("tokenizer")), GPTConfig(**stored["config"])
+    elif args.pretrained is not None:
+        tokenizer = gpt2_tokenizer(args.pretrained)
+        weights = GPT.from_pretrained(args.pretrained, **dropouts)
+        config = weights.config
+    else:
+        tokenizer = gpt2_tokenizer() if args.tokenizer == "gpt2" else CharTokenizer.of(text)
+        sizes = {name: getattr(args, name) for name in ("model_type", "n_layer", "n_head", "n_embd")}
+        config = GPTConfig(
+            **sizes,
+            **dropouts,
+            vocab_size=tokenizer.vocab_size,
+            block_size=args.block_size,
+            tie_weights=args.tie_weights,
+        )
+    config.flash = args.flash
+    if args.block_size > config.block_size:
+        raise ValueError(f"--block_size {args.block_size}: the model sees {config.block_size} tokens at most")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}")
+    try:
+        data = loaders(text, tokenizer, args.block_size, args.batch_size, args.num_workers, args.seed)
+    except ValueError as error:
+        raise ValueError(
+            f"--txt_file {args.txt_file or '(built in)'} --block_size {args.block_size}: {error}"
+        ) from error
+    lit = LitGPT(
+        config,
+        tokenizer,
+        seen,
+        args.block_size,
+        (data[0].dataset.tokens_per_char, data[1].dataset.tokens_per_char),
+        args.lr,
+        args.weight_decay,
+        args.betas,
+        args.clip_grad_norm,
+        args.warmup_steps,
+    )
+    if weights is not None:
+        lit.model.load_state_dict(weights.state_dict())
+    return lit, data
+
+
+def train(args: argparse.Namespace) -> None:
+    """Read the text, train, draw, write samples."""
+    pl.seed_everything(args.seed, verbose=False)
+    text = read_text(args.txt_file, args.data_dir)
+    try:
+        lit, data = make_model(args, text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    except (ValueError, TypeError) as error:
+        raise training.Problem(str(error), status=2) from error
+    run = training.start(args, lit, data)
+    if args.compile:
+        lit.model.compile()
+    training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return training.main(lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
