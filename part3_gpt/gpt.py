@@ -53,6 +53,18 @@ class GPTConfig:
     flash: bool = True
     tie_weights: bool = False
 
+    @classmethod
+    def from_dict(cls, fields: dict) -> "GPTConfig":
+        """The configuration that `dataclasses.asdict` made these of.
+
+        Raises:
+            ValueError: they are none.
+        """
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise ValueError("there is no GPT's configuration in it") from error
+
     def with_sizes(self) -> "GPTConfig":
         """A copy in which the three sizes stand in place of `model_type`.
 

@@ -83,7 +83,7 @@ class LitGPT(pl.LightningModule):
         return {"perplexity": nats.exp(), "bits_per_char": nats / math.log(2) * ratio}
 
     def configure_optimizers(self) -> dict:
-        fused = self.trainer.precision != "16-mixed"  # whose gradient scaler cannot clip for a fused optimizer
+        fused = self.trainer.precision != "16-mixed"  # a fused optimizer unscales the gradients after clipping
         optimizer = self.model.configure_optimizers(self.lr, self.weight_decay, self.betas, fused)
         steps = self.trainer.estimated_stepping_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.lr_factor(step, steps))
@@ -98,7 +98,8 @@ class LitGPT(pl.LightningModule):
         return 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        self.clip_gradients(optimizer, gradient_clip_val=self.clip_grad_norm, gradient_clip_algorithm="norm")
+        # not self.clip_gradients, which refuses fused optimizers in bf16-mixed too, where nothing is scaled
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad_norm)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         tokenizer = self.tokenizer.state() if self.tokenizer else None
@@ -279,11 +280,11 @@ def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, 
     weights = None
     if args.checkpoint:
         stored = args.checkpoint.get("gpt")
-        if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+        if not isinstance(stored, dict):
             raise ValueError(f"--resume {args.resume}: there is no model in it")
         if stored.get("text") != seen:
             raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
-        tokenizer, config = tokenizer_from(stored.get("tokenizer")), GPTConfig(**stored["config"])
+        tokenizer, config = tokenizer_from(stored.get("tokenizer")), GPTConfig.from_dict(stored.get("config"))
     elif args.pretrained is not None:
         tokenizer = gpt2_tokenizer(args.pretrained)
         weights = GPT.from_pretrained(args.pretrained, **dropouts)

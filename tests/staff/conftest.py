@@ -43,6 +43,14 @@ def aae(mnist_files, tmp_path):
 
 
 @pytest.fixture
+def gpt(tmp_path):
+    """Part 3's; it needs no MNIST."""
+    program = Program("gpt", tmp_path / "data", tmp_path / "logs")
+    yield program
+    program.end()
+
+
+@pytest.fixture
 def one_thread():
     """Bit-identical results need the same number of threads in this process and in those it starts."""
     threads = torch.get_num_threads()

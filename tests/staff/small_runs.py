@@ -1,4 +1,4 @@
-"""A training program as the tests run it: for seconds, on real MNIST, with a small network and few batches."""
+"""A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
 
 import importlib
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PARTS = {"vae": "part1_vae", "aae": "part2_aae"}
-SMALL = [
-    "--batch_size", "16", "--num_filters", "2", "--z_dim", "2", "--limit_batches", "6", "--accelerator", "cpu",
-    "--no-progress_bar",
-]  # fmt: skip
+PARTS = {"vae": "part1_vae", "aae": "part2_aae", "gpt": "part3_gpt"}
+SMALL = ["--batch_size", "16", "--limit_batches", "6", "--accelerator", "cpu", "--no-progress_bar"]
+SMALL_CNN = ["--num_filters", "2", "--z_dim", "2"]
+SMALL_GPT = ["--n_layer", "2", "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--generate_every_n_steps", "4"]
+SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 
 
 class Program:
     """The program of one part, to be called in this process or started as a user does.
 
     Args:
-        name: as in the folder of its runs: "vae", "aae".
+        name: as in the folder of its runs: "vae", "aae", "gpt".
         data: the data folder.
         log_dir: where runs are written unless a call says otherwise.
     """
@@ -34,7 +34,8 @@ class Program:
         return importlib.import_module(f"{PARTS[self.name]}.train")
 
     def flags(self, log_dir: Path | None = None) -> list[str]:
-        return [*SMALL, "--data_dir", str(self.data), "--log_dir", str(log_dir or self.log_dir)]
+        places = ["--data_dir", str(self.data), "--log_dir", str(log_dir or self.log_dir)]
+        return [*SMALL, *SMALL_NETWORK[self.name], *places]
 
     def run(self, log_dir: Path | None = None) -> Path:
         """The folder of the first run."""

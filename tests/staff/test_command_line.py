@@ -190,6 +190,6 @@ def test_both_ways_to_start_from_another_folder(tmp_path, part, as_module):
     done = subprocess.run(
         [sys.executable, *command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    own = {"part1_vae": "--iwae_samples", "part2_aae": "--lambda_"}[part]
-    for flag in ("--epochs", "--z_dim", "--resume", "--no-progress_bar", "--strategy", "--precision", own):
+    own = {"part1_vae": "--iwae_samples", "part2_aae": "--lambda_", "part3_gpt": "--txt_file"}[part]
+    for flag in ("--epochs", "--resume", "--no-progress_bar", "--strategy", "--precision", own):
         assert flag in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from small_runs import PARTS, REPOSITORY, SMALL
+from small_runs import PARTS, REPOSITORY, SMALL, SMALL_NETWORK
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the program through /proc")
 
@@ -25,7 +25,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on(program, tmp_path):
         **os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "7",
         "SLURM_SUBMIT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    flags = [*SMALL, "--epochs", "6", "--limit_batches", "100", "--data_dir", str(program.data)]
+    flags = [*SMALL, *SMALL_NETWORK[program.name], "--data_dir", str(program.data)]
+    flags += ["--epochs", "6", "--limit_batches", "100"]
     command = ["bash", str(REPOSITORY / part / "train.job"), *flags]
 
     job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

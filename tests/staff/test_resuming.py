@@ -18,7 +18,10 @@ from course import training
 from course.files import write_whole
 from small_runs import PARTS, REPOSITORY
 
-TIMES = {"train/images_per_second"}  # all that may differ between a run that was stopped and one that was not
+TIMES = {
+    "train/images_per_second",
+    "train/tokens_per_second",
+}  # all that may differ between a run that was stopped and one that was not
 
 
 def checkpoint(run: Path, name: str = "last.ckpt") -> dict:
@@ -59,6 +62,7 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
         assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)  # part 3's learning rate depends on the end
 def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
     whole = program.run(tmp_path / "whole")
@@ -120,6 +124,8 @@ def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str 
         ("vae", signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)),
         ("aae", signal.SIGTERM, 0, 3, "on_train_batch_end", (0, 4)),
         ("aae", signal.SIGINT, 1, 2, "on_validation_batch_end", (2, 0)),
+        ("gpt", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
+        ("gpt", signal.SIGINT, 0, 5, "on_train_batch_end", (1, 0)),
     ],
     indirect=["program"],
 )
@@ -151,7 +157,7 @@ sys.exit(train.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("program", "epoch", "batch"), [("vae", 1, 3), ("vae", 2, 5), ("aae", 1, 3)], indirect=["program"]
+    ("program", "epoch", "batch"), [("vae", 1, 3), ("vae", 2, 5), ("aae", 1, 3), ("gpt", 1, 3)], indirect=["program"]
 )
 def test_sigkill(program, whole, tmp_path, epoch, batch):
     script = KILLED.format(tests=str(Path(__file__).parent), part=PARTS[program.name], epoch=epoch, batch=batch)
@@ -219,7 +225,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
     assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
     assert "the loss is no longer finite at step 2 (epoch 1)" in message
-    assert f"smaller --{'lr' if program.name == 'vae' else 'ae_lr'} (it was 1e+30)" in message
+    assert f"smaller --{'ae_lr' if program.name == 'aae' else 'lr'} (it was 1e+30)" in message
     assert "There is no checkpoint yet" in message
     assert not (program.run(tmp_path / "other") / "checkpoints").exists()
     # weights that go bad in the last batch of an epoch are found before anything is drawn or saved
