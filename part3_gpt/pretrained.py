@@ -134,10 +134,13 @@ def _our_name(name: str) -> str:
 def write(model, folder: Path) -> None:
     """Write a GPT's files into a folder, as transformers' GPT2LMHeadModel reads them."""
     config = model.config
+    end = 50256 if config.vocab_size == 50257 else None  # GPT-2's <|endoftext|>
     described = {
         **{name: config.block_size if name == "n_positions" else getattr(config, name) for name in SIZES},
         **{name: getattr(config, name) for name in DROPOUTS},
         **{name: allowed[0] for name, allowed in FIXED.items()},
+        "bos_token_id": end,
+        "eos_token_id": end,
         "architectures": ["GPT2LMHeadModel"],
         "tie_word_embeddings": config.tie_weights,
     }

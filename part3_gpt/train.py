@@ -66,21 +66,24 @@ class LitGPT(pl.LightningModule):
         return self.model(idx)[0]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Cross-entropy in nats per token, and how often the likeliest token is the right one."""
-        x, y = batch
-        logits, loss = self.model(x, y)
-        accuracy = (logits.argmax(dim=-1) == y).float().mean()
-        return {"loss": loss, "cross_entropy": loss, "accuracy": accuracy}
+        metrics = self._metrics(batch, "train")
+        return {"loss": metrics["cross_entropy"], **metrics}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        metrics = self.training_step(batch, batch_idx)
-        return {name: value for name, value in metrics.items() if name != "loss"}
+        return self._metrics(batch, "val")
 
-    def derived_metrics(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Perplexity, exp(cross-entropy), and bits per character, from the means of an epoch."""
-        ratio = self.tokens_per_char["val" if self.trainer.validating else "train"]
-        nats = means["cross_entropy"]
-        return {"perplexity": nats.exp(), "bits_per_char": nats / math.log(2) * ratio}
+    def _metrics(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
+        """Nats per token, bits per character, and how often the likeliest token is the right one."""
+        x, y = batch  # [B, T]
+        logits, nats = self.model(x, y)
+        bits = nats.detach() / math.log(2) * self.tokens_per_char[stage]
+        accuracy = (logits.argmax(dim=-1) == y).float().mean()
+        return {"cross_entropy": nats, "bits_per_char": bits, "accuracy": accuracy}
+
+    @staticmethod
+    def derived_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Perplexity, exp(cross-entropy), from the means of an epoch."""
+        return {"perplexity": means["cross_entropy"].exp()}
 
     def configure_optimizers(self) -> dict:
         fused = self.trainer.precision != "16-mixed"  # a fused optimizer unscales the gradients after clipping

@@ -1,0 +1,347 @@
+"""The GPT beyond what is graded: configuration, optimizer, generation with and without cache, and generate.py."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_resuming import RunsCode
+
+from part3_gpt import generate
+from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
+from small_runs import REPOSITORY
+
+BLOCK, VOCABULARY = 12, 29
+
+
+def small(**changes) -> GPTConfig:
+    fields = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": VOCABULARY, "block_size": BLOCK}
+    return GPTConfig(**{**fields, **changes})
+
+
+@pytest.fixture
+def model() -> GPT:
+    """With weights far from 0, so that choices depend on what it sees, and in float64, so that none is a near tie."""
+    model = GPT(small()).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def prompts(rng, batch: int, length: int) -> torch.Tensor:
+    return torch.randint(VOCABULARY, (batch, length), generator=rng)
+
+
+# --- configuration, weights, optimizer -------------------------------------------------------------------------------
+
+
+def test_sizes_by_name_or_by_number_never_both():
+    for name, (n_layer, n_head, n_embd) in MODEL_SIZES.items():
+        config = GPTConfig(model_type=name, vocab_size=5, block_size=6).with_sizes()
+        assert (config.n_layer, config.n_head, config.n_embd) == (n_layer, n_head, n_embd)
+        assert config.model_type is None and n_embd % n_head == 0
+    wrong = {
+        "model_type 'gpt-nano' and n_head": GPTConfig(model_type="gpt-nano", n_head=3, vocab_size=5, block_size=6),
+        "model_type 'gpt-5'": GPTConfig(model_type="gpt-5", vocab_size=5, block_size=6),
+        "n_layer is None": GPTConfig(vocab_size=5, block_size=6),
+        "n_embd is None": small(n_embd=None),
+        "vocab_size is None": small(vocab_size=None),
+        "block_size is 0": small(block_size=0),
+        "n_layer is 2.0": small(n_layer=2.0),
+        "n_embd 16 is not a multiple of n_head 3": small(n_head=3),
+    }
+    for reason, config in wrong.items():
+        with pytest.raises(ValueError, match=reason):
+            GPT(config)
+    config = GPT.get_default_config()
+    config.model_type, config.vocab_size, config.block_size = "gpt-nano", 5, 6
+    assert GPT(config).config.n_embd == GPT(config).config.n_embd == 48, "the configuration can be used again"
+
+
+def test_the_initialization_is_gpt2s(capsys):
+    model = GPT(GPTConfig(model_type="gpt-mini", vocab_size=500, block_size=100))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert (parameter == 0).all()
+        elif ".ln_" in name:
+            assert (parameter == 1).all()
+        else:
+            std = 0.02 / 12**0.5 if name.endswith("c_proj.weight") else 0.02  # two additions in each of six layers
+            error = 5 * std / (2 * parameter.numel()) ** 0.5  # 5 sigma of an estimated standard deviation
+            assert abs(parameter.std().item() - std) < error, name
+            assert abs(parameter.mean().item()) < 5 * std / parameter.numel() ** 0.5, name
+    assert capsys.readouterr() == ("", ""), "a model prints nothing"
+
+
+def test_tied_weights():
+    tied, untied = GPT(small(tie_weights=True)), GPT(small())
+    assert tied.lm_head.weight is tied.transformer.wte.weight
+    assert untied.lm_head.weight is not untied.transformer.wte.weight
+    assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == VOCABULARY * 16
+
+
+def test_only_matrices_decay():
+    model = GPT(small())
+    optimizer = model.configure_optimizers(lr=0.01, weight_decay=0.3, betas=(0.8, 0.9))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (0.3 if parameter.dim() == 2 else 0), name
+    assert {(group["lr"], group["betas"]) for group in optimizer.param_groups} == {(0.01, (0.8, 0.9))}
+    assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
+    assert not model.configure_optimizers(fused=False).defaults["fused"]
+
+
+def test_the_loss_leaves_out_what_is_not_to_be_predicted(model, rng):
+    idx, targets = prompts(rng, 3, 7), prompts(rng, 3, 7)
+    targets[0, :4] = -1
+    logits, loss = model(idx, targets)
+    expected = [
+        -F.log_softmax(logits[b, t], -1)[targets[b, t]] for b in range(3) for t in range(7) if targets[b, t] >= 0
+    ]
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    assert model(idx)[1] is None
+    with pytest.raises(ValueError, match="13 tokens is longer than block_size 12"):
+        model(prompts(rng, 1, 13))
+
+
+# --- generation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flash", [True, False])
+@pytest.mark.parametrize("length", [1, 4, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_the_cache_changes_nothing(model, rng, length, flash):
+    for block in model.transformer.h:
+        block.attn.flash = flash
+    for batch in (1, 3):
+        idx = prompts(rng, batch, length)
+        ways = [{}, {"do_sample": True}, {"do_sample": True, "temperature": 0.7, "top_k": 9, "top_p": 0.9}]
+        for way in ways:
+            results = [
+                model.generate(idx, 2 * BLOCK, **way, use_cache=use_cache, generator=torch.Generator().manual_seed(5))
+                for use_cache in (True, False)
+            ]
+            assert torch.equal(*results), f"{way}: {results}"
+            for position in range(
+                length, length + 2 * BLOCK if not way else 0
+            ):  # the greedy ones: each from its window
+                window = results[0][:, max(0, position - BLOCK) : position]
+                assert torch.equal(model(window)[0][:, -1].argmax(-1), results[0][:, position])
+
+
+def test_the_cache_spares_work(model, rng):
+    seen = []
+    model.transformer.wte.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].size(1)))
+    model.generate(prompts(rng, 2, 3), 9)
+    assert seen == [3] + [1] * 8
+    seen.clear()
+    model.generate(prompts(rng, 2, 3), 9, use_cache=False)
+    assert seen == list(range(3, 12))
+    seen.clear()
+    model.generate(prompts(rng, 2, 10), 5)
+    assert seen == [10, 1, 1, 12, 12], "a full window moves on: nothing of the cache is right then"
+
+
+def test_a_stream_gives_each_token_when_it_is_there(model, rng):
+    idx = prompts(rng, 2, 3)
+    calls = []
+    model.transformer.wte.register_forward_hook(lambda *_: calls.append(1))
+    stream = model.stream(idx, 5)
+    assert not calls
+    tokens = []
+    for count, token in enumerate(stream, start=1):
+        assert len(calls) == count and token.shape == (2, 1) and not token.requires_grad
+        tokens.append(token)
+    assert torch.equal(torch.cat([idx, *tokens], dim=1), model.generate(idx, 5))
+    assert torch.equal(model.generate(idx, 0), idx)
+
+
+def test_draws_that_are_repeated_and_draws_that_are_not(model, rng):
+    idx = prompts(rng, 4, 3)
+
+    def draw(seed=None):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return model.generate(idx, 30, do_sample=True, generator=generator)
+
+    assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
+    before = torch.get_rng_state()
+    draw(1)
+    assert torch.equal(torch.get_rng_state(), before), "with a generator of its own it leaves the others alone"
+    assert not torch.equal(draw(), draw())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"idx": torch.zeros(1, 0, dtype=torch.long)}, r"\(1, 0\)"),
+        ({"idx": torch.zeros(3, dtype=torch.long)}, r"\(3,\)"),
+        ({"idx": torch.zeros(1, 3)}, "torch.float32"),
+        ({"idx": torch.tensor([[0, VOCABULARY]])}, f"token {VOCABULARY} is outside the vocabulary of {VOCABULARY}"),
+        ({"idx": torch.tensor([[0, -2]])}, "token -2 is outside"),
+        ({"max_new_tokens": -1}, "max_new_tokens is -1"),
+        ({"temperature": 0.0, "do_sample": True}, "temperature is 0.0"),
+        ({"temperature": -0.5, "do_sample": True}, "temperature is -0.5"),
+        ({"temperature": float("nan"), "do_sample": True}, "temperature is nan"),
+        ({"top_k": 0, "do_sample": True}, "top_k is 0"),
+        ({"top_p": 0.0, "do_sample": True}, "top_p is 0.0"),
+        ({"top_p": 1.01, "do_sample": True}, "top_p is 1.01"),
+    ],
+)
+def test_wrong_arguments(model, arguments, message):
+    call = {"idx": torch.tensor([[1, 2]]), "max_new_tokens": 3, **arguments}
+    for method in (model.generate, model.stream):  # at once, not when the first token is asked for
+        with pytest.raises(ValueError, match=message):
+            method(**call)
+
+
+def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
+    idx = torch.tensor([[1, 2]])
+    assert torch.equal(model.generate(idx, 3, temperature=0), model.generate(idx, 3))
+
+
+# --- generate.py -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(gpt):
+    """The folder of a short run on the built-in text."""
+    assert gpt("--epochs", "1") == 0
+    return gpt.run()
+
+
+def written(capsys, *argv: str, status: int = 0) -> str:
+    """Call generate.py; return what it wrote to standard output, or standard error where it fails."""
+    capsys.readouterr()
+    try:
+        assert generate.main(list(argv)) == status
+    except SystemExit as exit:
+        assert exit.code == status
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return output.err if status else output.out
+
+
+@pytest.fixture(autouse=True)
+def plain_output(monkeypatch):
+    """pytest's stand-in for standard output cannot be reconfigured."""
+    monkeypatch.setattr(io.TextIOBase, "reconfigure", lambda self, **options: None, raising=False)
+
+
+def test_a_prompt_is_continued(run, capsys):
+    flags = ["--checkpoint", str(run), "--prompt", "The assert"]
+    text = written(capsys, *flags, "--max_new_tokens", "30")
+    assert text.startswith("The assert") and len(text) == len("The assert") + 30 + 1 and text.endswith("\n")
+    assert written(capsys, *flags, "--max_new_tokens", "30") == text
+    assert written(capsys, *flags, "--max_new_tokens", "0") == "The assert\n"
+    draw = ["--do_sample", "--temperature", "0.9", "--top_k", "40", "--top_p", "0.95", "--max_new_tokens", "30"]
+    samples = written(capsys, *flags, *draw, "--num_samples", "3")
+    assert samples == written(capsys, *flags, *draw, "--num_samples", "3")
+    assert samples != written(capsys, *flags, *draw, "--num_samples", "3", "--seed", "7")
+    first, second, third = (part.split(" ---\n")[1] for part in samples.split("--- sample ")[1:])
+    assert len({first, second, third}) == 3
+    assert len(written(capsys, *flags[:2], "--max_new_tokens", "20")) == 21, "without a prompt: the start of a text"
+
+
+def test_the_best_checkpoint_the_file_and_the_newest_run(run, capsys):
+    logs = str(run.parents[1])
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"not this one")
+    expected = written(capsys, "--checkpoint", str(run))
+    assert written(capsys, "--checkpoint", str(run / "checkpoints" / "best.ckpt")) == expected
+    assert written(capsys, "--checkpoint", "last", "--log_dir", logs) == expected
+
+
+def test_a_pretrained_folder(tmp_path, capsys):
+    GPT(small(vocab_size=50257, block_size=64)).save_pretrained(tmp_path)
+    assert written(capsys, "--pretrained", str(tmp_path), "--prompt", "naïve 😀").startswith("naïve 😀")
+    GPT(small()).save_pretrained(tmp_path)
+    message = written(capsys, "--pretrained", str(tmp_path), status=2)
+    assert f"--pretrained {tmp_path}" in message and "50257 tokens, the model 29" in message
+
+
+def test_what_generate_refuses(run, tmp_path, capsys):
+    here = ["--checkpoint", str(run)]
+    missing = str(tmp_path / "nothing")
+    cases = {
+        "one of the arguments --checkpoint --pretrained is required": [],
+        "not allowed with": [*here, "--pretrained", "gpt2"],
+        f"--checkpoint {missing}: there is no file": ["--checkpoint", missing],
+        f"--pretrained {missing}: neither a folder": ["--pretrained", missing],
+        "the character '日' (U+65E5, CJK UNIFIED IDEOGRAPH-65E5; character 2": [*here, "--prompt", "a日"],
+        "--prompt '': is empty": [*here, "--prompt", ""],
+        "--temperature: has no effect without --do_sample": [*here, "--temperature", "0.5"],
+        "--top_k: has no effect": [*here, "--top_k", "5"],
+        "--top_p: has no effect": [*here, "--top_p", "0.5"],
+        "--num_samples 2: without --do_sample": [*here, "--num_samples", "2"],
+        "--temperature: '0' is not": [*here, "--do_sample", "--temperature", "0"],
+        "--top_k: '0' is not": [*here, "--do_sample", "--top_k", "0"],
+        "--top_p: '1.5' is not": [*here, "--do_sample", "--top_p", "1.5"],
+        "--top_p 0.0: leaves no token": [*here, "--do_sample", "--top_p", "0"],
+        "--max_new_tokens: '-1' is not": [*here, "--max_new_tokens", "-1"],
+        "--num_samples: '0' is not": [*here, "--num_samples", "0"],
+        "last: no run with a checkpoint in": ["--checkpoint", "last", "--log_dir", missing],
+    }
+    for message, argv in cases.items():
+        assert message in written(capsys, *argv, status=2), argv
+
+
+def test_checkpoints_that_generate_refuses(run, tmp_path, capsys):
+    good = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    layers = {**good["gpt"]["config"], "n_layer": 1}
+    bad = {
+        "can be read safely": {**good, "gpt": RunsCode(tmp_path / "touched")},
+        "belongs to a run of 'vae'": {**good, "run": {**good["run"], "program": "vae"}},
+        "there is no GPT's configuration": {**good, "gpt": None},
+        "no GPT's configuration in": {**good, "gpt": {**good["gpt"], "config": {"depth": 3}}},
+        "there is no tokenizer": {**good, "gpt": {**good["gpt"], "tokenizer": 3}},
+        "Unexpected key(s)": {**good, "gpt": {**good["gpt"], "config": layers}},
+        "not written by": {"state_dict": {}},
+    }
+    for number, (message, content) in enumerate(bad.items()):
+        path = tmp_path / f"{number}.ckpt"
+        torch.save(content, path)
+        error = written(capsys, "--checkpoint", str(path), status=2)
+        assert message in error and f"--checkpoint {path}" in error
+    assert not (tmp_path / "touched").exists(), "loading ran code"
+
+
+def test_nothing_that_a_terminal_obeys_is_printed():
+    assert generate.printable("a\x1b[2Jb\r\x9b\u202ec\x7f\ud800") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\ufffd\ufffd"
+    assert generate.printable("naïve\n\t日本 😀") == "naïve\n\t日本 😀"
+
+
+@pytest.fixture
+def started(run):
+    """generate.py in a process of its own, writing a long text to a pipe; it has begun to write."""
+    command = [sys.executable, str(REPOSITORY / "part3_gpt" / "generate.py"), "--checkpoint", str(run)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    process = subprocess.Popen(
+        [*command, "--prompt", "some text", "--max_new_tokens", "100000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+    )  # fmt: skip
+    begun = b""
+    while len(begun) < 20 and process.poll() is None:  # it streams: the text comes before it is complete
+        begun += os.read(process.stdout.fileno(), 20)
+    assert begun.startswith(b"some text")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c(started):
+    started.send_signal(signal.SIGINT)
+    _, error = started.communicate(timeout=30)
+    assert started.returncode == 130 and b"Traceback" not in error
+
+
+def test_a_reader_that_has_enough(started):
+    """As in `generate.py ... | head`."""
+    started.stdout.close()
+    deadline = time.monotonic() + 30
+    while started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert started.returncode == 0 and b"Traceback" not in started.stderr.read()
