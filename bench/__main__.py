@@ -6,20 +6,28 @@ import platform
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
-from bench import part1, part2
+from bench import part1, part2, part3
+from bench.epochs import RESULTS
 from course.files import write_whole
 from course.flags import data_dir, whole_number
 
-RESULTS = Path(__file__).parent / "results"
-MEASUREMENTS = {"part1_speed": part1.speed, "part1_memory": part1.memory, "part2_speed": part2.speed}
+MEASUREMENTS = {
+    "part1_speed": part1.speed,
+    "part1_memory": part1.memory,
+    "part2_speed": part2.speed,
+    "part3_generation": part3.generation,
+    "part3_training": part3.training,
+    "part3_growth": part3.growth,
+}
 
 
 def header(command: str) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pytorch-lightning"))
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "torchvision", "pytorch-lightning", "transformers")
+    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"`{command}`, {time.strftime('%Y-%m-%d')}; {os.cpu_count()} CPU cores ({platform.machine()}), {gpu},"
@@ -31,7 +39,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
-    parser.add_argument("--batches", type=whole_number(1), help="of each epoch (default: all), for a quick look")
+    parser.add_argument(
+        "--batches", type=whole_number(1), help="of each epoch (part 3: or new tokens), for a quick look"
+    )
     parser.add_argument("--data_dir")
     args = parser.parse_args()
     for name in args.what:

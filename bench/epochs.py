@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from course.data import ImageDataset
 from course.flags import REPOSITORY
 
+RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
 
 
@@ -49,6 +51,35 @@ def usual_batches(data: Path, batch_size: int, batches: int | None, transform: C
     return islice(DataLoader(dataset, batch_size, shuffle=True, num_workers=2, drop_last=True), batches)
 
 
+def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, list]:
+    """Interleaved rounds: each way once in each of them -> name of the way -> what it gave."""
+    values: dict[str, list] = {name: [] for name in ways}
+    with tqdm(total=rounds * len(ways), desc=title) as bar:
+        for _ in range(rounds):
+            for name, way in ways.items():
+                values[name].append(way())
+                bar.update()
+    return values
+
+
+def value_lines(title: str, unit: str, values: dict[str, list[float]], digits: int = 1) -> list[str]:
+    """A Markdown table: the median of each way and its single rounds."""
+    lines = [f"\n| {title} | {unit}: median | rounds |", "| --- | --- | --- |"]
+    for name, of_rounds in values.items():
+        rounds = ", ".join(f"{value:.{digits}f}" for value in of_rounds)
+        lines.append(f"| {name} | {statistics.median(of_rounds):.{digits}f} | {rounds} |")
+    return lines
+
+
+def ratio_lines(values: dict[str, list[float]], goals: dict[tuple[str, str], str]) -> list[str]:
+    """A Markdown table: the ratios of two ways, taken in each round, and what is good."""
+    lines = ["", "| ratio | median over rounds | goal |", "| --- | --- | --- |"]
+    for (one, other), goal in goals.items():
+        ratios = [ours / theirs for ours, theirs in zip(values[one], values[other], strict=True)]
+        lines.append(f"| {one} / {other} | {statistics.median(ratios):.3f} | {goal} |")
+    return lines
+
+
 def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], args, data: Path) -> str:
     """Interleaved rounds -> Markdown tables of medians, and of the ratios of "train.py" to the others.
 
@@ -56,19 +87,24 @@ def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], 
         ways: name -> function of the data folder and the number of batches (None: all) that gives seconds.
         goals: name of another way -> the largest ratio that is good.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with tqdm(total=args.rounds * len(ways), desc=title) as bar:
-        for _ in range(args.rounds):
-            for name, way in ways.items():
-                seconds[name].append(way(data, args.batches))
-                bar.update()
+    seconds = take_turns(title, {name: partial(way, data, args.batches) for name, way in ways.items()}, args.rounds)
     what = f"{args.batches} batches" if args.batches else "an epoch"
-    lines = [f"\n| {title} | seconds for {what}: median | rounds |", "| --- | --- | --- |"]
-    for name, values in seconds.items():
-        rounds = ", ".join(f"{value:.1f}" for value in values)
-        lines.append(f"| {name} | {statistics.median(values):.1f} | {rounds} |")
-    lines += ["", "| ratio | median over rounds | goal |", "| --- | --- | --- |"]
-    for other, goal in goals.items():
-        ratios = [ours / theirs for ours, theirs in zip(seconds["train.py"], seconds[other], strict=True)]
-        lines.append(f"| train.py / {other} | {statistics.median(ratios):.3f} | at most {goal} |")
+    lines = value_lines(title, f"seconds for {what}", seconds)
+    lines += ratio_lines(seconds, {("train.py", other): f"at most {goal}" for other, goal in goals.items()})
+    return "\n".join(lines) + "\n"
+
+
+def rate_table(
+    title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float], rounds: int, digits: int = 1
+) -> str:
+    """The same for rates, of which more is better.
+
+    Args:
+        ways: name -> function without arguments that gives tokens per second.
+        goals: names of two ways -> the smallest ratio of the first to the second that is good.
+        digits: of the rates, after the point.
+    """
+    rates = take_turns(title, ways, rounds)
+    lines = value_lines(title, "tokens/s", rates, digits)
+    lines += ratio_lines(rates, {pair: f"at least {goal}" for pair, goal in goals.items()})
     return "\n".join(lines) + "\n"

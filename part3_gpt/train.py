@@ -194,7 +194,7 @@ class Figures(training.Pictures):
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of part 3, checked; see `course.flags` for those that all parts share."""
     parser = flags.trainer_parser(
-        "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=12, batch_size=32, lr=3e-3
+        "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=4, batch_size=32, lr=3e-3
     )
     part = parser.add_argument_group("part 3: text and model")
     part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
@@ -341,7 +341,11 @@ def train(args: argparse.Namespace) -> None:
     run = training.start(args, lit, data)
     if args.compile:
         lit.model.compile()
-    training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
+    try:
+        training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        reason = str(error).strip().splitlines()[0]
+        raise training.Problem(f"--compile: cannot be done here: {reason}; leave the flag out") from error
 
 
 def main(argv: list[str] | None = None) -> int:

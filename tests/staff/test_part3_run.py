@@ -344,6 +344,16 @@ def test_two_processes_train_as_one(gpt, tmp_path):
 
 
 @pytest.mark.slow
+def test_compiling_without_a_compiler(gpt, monkeypatch, tmp_path, capsys):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "g++"))
+    assert gpt("--epochs", "1", "--compile") == 1
+    message = capsys.readouterr().err
+    assert "error: --compile: cannot be done here" in message and "Traceback" not in message
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_compiled(gpt, tmp_path):
     for name, flags in {"eager": [], "compiled": ["--compile"]}.items():
