@@ -365,7 +365,7 @@ class GPT(nn.Module):
 
         return tokens(idx)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def next_logits(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
         """Logits [B, V] of the token after `idx` [B, T], of which the last block_size tokens count."""
         if cache is None or idx.size(1) > self.block_size:

@@ -14,6 +14,7 @@ import pytest
 
 import mistakes_part1
 import mistakes_part2
+import mistakes_part3
 from small_runs import PARTS, REPOSITORY
 
 # imported once, in the process that the others are forked from
@@ -57,8 +58,9 @@ def verdicts(folder: Path, bank: dict) -> dict[str, bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bank", [mistakes_part1.MISTAKES, mistakes_part2.MISTAKES], ids=["part 1", "part 2"])
-def test_each_mistake_costs_points(tmp_path, bank):
+@pytest.mark.parametrize("part", [mistakes_part1, mistakes_part2, mistakes_part3], ids=["part 1", "part 2", "part 3"])
+def test_each_mistake_costs_points(tmp_path, part):
+    bank = part.MISTAKES
     missed = [name for name, found in verdicts(tmp_path, bank).items() if not found]
     assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no point: {missed}"
 
@@ -68,6 +70,6 @@ def test_what_is_no_mistake_costs_none(tmp_path):
     """The way that the mistakes are judged lets a right solution pass."""
     harmless = {
         f"question {question}": (question, "course/files.py", '"""Files', '"""The files')
-        for question in ("1.7", "1.8", "1.9", "2.4", "2.5")
+        for question in ("1.7", "1.8", "1.9", "2.4", "2.5", "3.2", "3.3")
     }
     assert not any(verdicts(tmp_path, harmless).values())
