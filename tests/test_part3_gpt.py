@@ -66,7 +66,7 @@ def double(weights):
     return {name: value.double() for name, value in weights.items()}
 
 
-def mistakes(products, C):
+def typical_mistakes(products, C):
     """What goes wrong and the attention weights that come of it, for products of queries and keys [B, nh, T, T]."""
     see = torch.ones_like(products).tril().bool()
     hs = C // products.size(1)
@@ -92,7 +92,7 @@ def mistakes(products, C):
 def diagnosis(output, x, weights, n_head):
     """A sentence about an output that is not the oracle's."""
     q, k, v = queries_keys_values(x.double(), double(weights), n_head)
-    for name, attention in mistakes(q @ k.mT, x.size(2)):
+    for name, attention in typical_mistakes(q @ k.mT, x.size(2)):
         wrong = merged(attention @ v, double(weights))
         if torch.allclose(output.double(), wrong, rtol=1e-4, atol=1e-4, equal_nan=True):
             return name
@@ -179,7 +179,7 @@ def test_attention_scale(rng):
         output = adapters.run_attention(*prescribed(q, k, v), n_head, block_size=4)
         first, second = split_heads(output, n_head)[0, :, 1, :2].double().unbind(-1)
         scale = product / (first / second).log()
-        # float32: weights of two tokens, the less likely 1e-4 or more
+        # float32: where the scale is right, weights of 0.88 and 0.12
         assert_close(
             scale, torch.full_like(scale, math.sqrt(hs)), rtol=1e-2, atol=0,
             msg=lambda m, hs=hs, scale=scale, n_head=n_head: (

@@ -1,4 +1,4 @@
-"""Wrong solutions of part 3 that the graded tests must tell from right ones."""
+"""Wrong solutions of part 3 that the graded tests must tell from right ones, and right ones that look otherwise."""
 # ruff: noqa: E501
 
 GPT, UTILS = "part3_gpt/gpt.py", "part3_gpt/utils.py"
@@ -221,4 +221,31 @@ MISTAKES = {
     "max_new_tokens with the prompt": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens - idx.size(1)):"),
     "prompt changed in place": ("3.3", GPT, RESULT, "new = list(new)\n        if new:\n            idx[:, -1:] = new[-1]\n        " + RESULT),
     "floating tokens": ("3.3", GPT, RESULT, "return torch.cat([idx, *new], dim=1).float()"),
+}  # fmt: skip
+
+# the same, but what a student may write as well
+RIGHT = {
+    "F.dropout with the module's state": ("3.2", GPT, WEIGHTS, "weights = F.dropout(F.softmax(scores, dim=-1), self.attn_pdrop, self.training)"),
+    "dropout by hand": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training and self.attn_pdrop > 0:\n            weights = weights * (torch.rand_like(weights) >= self.attn_pdrop) / (1 - self.attn_pdrop)"),
+    "-1e9 for -inf": ("3.2", GPT, MASK, mask("-1e9")),
+    "the least number for -inf": ("3.2", GPT, MASK, mask("torch.finfo(scores.dtype).min")),
+    "-inf added": ("3.2", GPT, MASK, f"scores = scores + torch.zeros(T, S).masked_fill(~{SEEN}[0, 0], -torch.inf)"),
+    "a mask of one's own": ("3.2", GPT, MASK, "scores = scores.masked_fill(torch.ones(T, S).triu(S - T + 1).bool(), -torch.inf)"),
+    "torch.where": ("3.2", GPT, MASK, f"scores = torch.where({SEEN}, scores, torch.tensor(-torch.inf))"),
+    "filled in place": ("3.2", GPT, MASK, f"scores.masked_fill_(~{SEEN}, -torch.inf)"),
+    "filled by an index": ("3.2", GPT, MASK, f"scores = scores.clone()\n        scores[:, :, ~{SEEN}[0, 0]] = -torch.inf"),
+    "queries scaled": ("3.2", GPT, SCORES, "scores = (q * q.size(-1) ** -0.5) @ k.mT"),
+    "einsum": ("3.2", GPT, SCORES, 'scores = torch.einsum("bhtd,bhsd->bhts", q, k) / (self.n_embd // self.n_head) ** 0.5'),
+    "scaled in place": ("3.2", GPT, SCORES, "scores = q @ k.transpose(-2, -1)\n        scores /= math.sqrt(k.size(-1))"),
+    "softmax by hand": ("3.2", GPT, WEIGHTS, "e = (scores - scores.amax(-1, keepdim=True)).exp()\n        weights = self.attn_dropout(e / e.sum(-1, keepdim=True))"),
+    "softmax in float64": ("3.2", GPT, WEIGHTS, "weights = self.attn_dropout(F.softmax(scores.double(), dim=-1).to(v.dtype))"),
+    "a loop over the heads": ("3.2", GPT, VALUES, "return torch.stack([weights[:, h] @ v[:, h] for h in range(v.size(1))], dim=1)"),
+    "greedy by topk": ("3.3", GPT, GREEDY, "return logits.topk(1, dim=-1).indices"),
+    "greedy by max of probabilities": ("3.3", GPT, GREEDY, "return (logits / temperature).softmax(-1).max(-1, keepdim=True)[1]"),
+    "the inverse of the distribution function": ("3.3", GPT, DRAW, "c = probs.cumsum(-1)\n    return torch.searchsorted(c, torch.rand(len(c), 1, generator=generator) * c[:, -1:], right=True).clamp(max=c.size(-1) - 1)"),
+    "the Gumbel trick": ("3.3", GPT, DRAW, "return (probs.log() - torch.empty_like(probs).exponential_(generator=generator).log()).argmax(-1, keepdim=True)"),
+    "top_k by hand and in place": ("3.3", GPT, TOP_K, "v, _ = torch.topk(logits, min(top_k, logits.size(-1)))\n        logits[logits < v[:, [-1]]] = -float('inf')"),
+    "temperature in place": ("3.3", GPT, TEMPERATURE, "logits /= temperature"),
+    "probabilities in float64": ("3.3", GPT, PROBS, "probs = F.softmax(logits.double(), dim=-1)"),
+    "never cached": ("3.3", GPT, "if cache is None or idx.size(1) > self.block_size:", "if True:"),
 }  # fmt: skip

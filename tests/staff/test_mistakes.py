@@ -67,9 +67,10 @@ def test_each_mistake_costs_points(tmp_path, part):
 
 @pytest.mark.slow
 def test_what_is_no_mistake_costs_none(tmp_path):
-    """The way that the mistakes are judged lets a right solution pass."""
+    """The way that the mistakes are judged lets right solutions pass, and so do the tests."""
     harmless = {
         f"question {question}": (question, "course/files.py", '"""Files', '"""The files')
         for question in ("1.7", "1.8", "1.9", "2.4", "2.5", "3.2", "3.3")
     }
-    assert not any(verdicts(tmp_path, harmless).values())
+    blamed = [name for name, found in verdicts(tmp_path, {**harmless, **mistakes_part3.RIGHT}).items() if found]
+    assert not blamed, f"right solutions lose points: {blamed}"
