@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
-	@echo "make demo         fetch MNIST, train VAE and AAE for 2 epochs each on the CPU, say where the pictures are"
+	@echo "make demo         fetch MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, let it write"
 	@echo "make test         ruff and the fast tests"
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
@@ -29,6 +29,8 @@ demo: setup
 	$(BIN)/python -m course.data mnist
 	$(BIN)/python part1_vae/train.py --epochs 2 --accelerator cpu
 	$(BIN)/python part2_aae/train.py --epochs 2 --accelerator cpu
+	$(BIN)/python part3_gpt/train.py --epochs 1 --accelerator cpu
+	$(BIN)/python part3_gpt/generate.py --checkpoint last --prompt 'The "assert" statement' --do_sample --temperature 0.8
 
 test: setup
 	$(BIN)/ruff check .

@@ -316,7 +316,7 @@ def test_a_text_learned_by_heart(gpt, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--model_type", "gpt-nano", "--block_size", "64"]})
     path = tmp_path / "rhyme.txt"
     path.write_text(RHYME * 12)
-    assert gpt("--txt_file", str(path), "--epochs", "40", "--lr", "0.01") == 0
+    assert gpt("--txt_file", str(path), "--epochs", "80", "--lr", "0.01") == 0
     assert history(gpt.run())[-1]["train/accuracy"] > 0.95
     capsys.readouterr()
     monkeypatch.setattr("sys.stdout.reconfigure", lambda **options: None, raising=False)
@@ -327,7 +327,7 @@ def test_a_text_learned_by_heart(gpt, tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_two_processes_train_as_one(gpt, tmp_path):
     """Two processes with half the batch each go on together, and their run can be resumed."""
-    common = ["--epochs", "2", "--lr", "0.01", "--limit_batches", "40"]
+    common = ["--epochs", "2", "--lr", "0.01", "--limit_batches", "20"]
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():
         process = gpt.start(*common, *flags, log_dir=tmp_path / name)
         _, error = process.communicate(timeout=300)
