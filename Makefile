@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: help setup demo test test-all test-slow bench tensorboard clean
 
@@ -35,11 +37,11 @@ demo: setup
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/python -m course.data mnist
-	$(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest
 
 test-slow: setup
 	$(BIN)/python -m course.data mnist
-	$(BIN)/python -m pytest -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
 
 test-all: test test-slow
 
