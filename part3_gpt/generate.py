@@ -8,6 +8,7 @@ if not __package__:  # run as a file: take the part that lies here, whatever is 
 
 import argparse
 import os
+import signal
 import time
 import unicodedata
 
@@ -140,7 +141,7 @@ def printable(text: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0; 2 for a wrong flag or input; 1 where files cannot be had; 130 after Ctrl-C."""
+    """Returns the exit status: 0; 2 for a wrong flag or input; 1 where files cannot be had."""
     sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
     args = parse_args(argv)
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
@@ -158,13 +159,17 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: --prompt: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print()
-        return 130
     except BrokenPipeError:  # as in `generate.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
+def leave(signum, frame) -> None:
+    """End at once after Ctrl-C, wherever it came: an exception may be swallowed. What was written has been flushed."""
+    os.write(sys.stdout.fileno(), b"\n")
+    os._exit(128 + signum)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, leave)
     sys.exit(main())

@@ -322,7 +322,8 @@ class GPT(nn.Module):
             temperature: the logits are divided by it when sampling: below 1 likely tokens get likelier.
             do_sample: False takes the likeliest token each time (greedy), True draws one.
             top_k: draw among that many likeliest tokens only.
-            top_p: draw among the fewest likeliest tokens only that together have that probability.
+            top_p: draw among the fewest likeliest tokens only that together have that probability (after temperature
+                and top_k).
             use_cache: keep keys and values of earlier tokens; the tokens are the same either way.
             generator: for reproducible draws.
 
