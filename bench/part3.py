@@ -22,7 +22,7 @@ from part3_gpt.dataset import CharTokenizer, TextDataset, loaders, read_text
 from part3_gpt.gpt import GPT, GPTConfig
 
 PROMPT, NEW_TOKENS = 64, 128
-TRAIN_BATCHES = 100  # about 17 s
+TRAIN_BATCHES = 60  # about 10 s
 LONGEST = 1024
 
 
