@@ -130,6 +130,9 @@ def trainer_parser(
         "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
     )
     training.add_argument(
+        "--sample_every", type=whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+    )
+    training.add_argument(
         "--fast_dev_run",
         action=argparse.BooleanOptionalAction,
         default=False,

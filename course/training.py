@@ -358,7 +358,7 @@ class Metrics(Callback):
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch
-        what, of_each = getattr(pl_module, "throughput", ("images", 1))
+        what, of_each = self._throughput(pl_module)
         self.train[f"train/{what}_per_second"] = self.examples * of_each / (time.perf_counter() - self.clock)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
@@ -384,13 +384,17 @@ class Metrics(Callback):
             for stage in ("train", "val")
             if f"{stage}/{name}" in row
         ]
-        what, _ = getattr(pl_module, "throughput", ("images", 1))
+        what, _ = self._throughput(pl_module)
         rate = f"{row[f'train/{what}_per_second']:.0f} {what}/s"
         line = "  ".join([f"epoch {epoch}/{trainer.max_epochs}", *shown, rate])
         if self.run.args.progress_bar:
             pl_module.print(line)  # above the bar
         elif trainer.is_global_zero:
             print(line, flush=True)
+
+    @staticmethod
+    def _throughput(pl_module) -> tuple[str, int]:
+        return getattr(pl_module, "throughput", ("images", 1))
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
         self._add(outputs, batch)

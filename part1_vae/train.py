@@ -186,9 +186,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
     part.add_argument(
-        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
-    )
-    part.add_argument(
         "--iwae_samples",
         type=flags.whole_number(0),
         default=0,

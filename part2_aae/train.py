@@ -221,9 +221,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="squared error of the grey values, or of the images' gradients",
     )
     part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
-    part.add_argument(
-        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
-    )
     return flags.parse(parser, argv)
 
 

@@ -17,6 +17,7 @@ from course.data import DataError, EpochLoader, Shuffle, download, whole_batch
 from course.files import write_whole
 from course.flags import data_dir
 from part3_gpt import pretrained
+from part3_gpt.gpt import GPTConfig
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
 
@@ -174,6 +175,27 @@ def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
         return BPETokenizer(Tokenizer.from_str(content))
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"its tokenizer cannot be read: {error}") from error
+
+
+def stored_model(checkpoint: dict) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, str | None]:
+    """The configuration, the tokenizer and the hash of the text that a run's checkpoint holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    stored = checkpoint.get("gpt")
+    stored = stored if isinstance(stored, dict) else {}
+    return GPTConfig.from_dict(stored.get("config")), tokenizer_from(stored.get("tokenizer")), stored.get("text")
+
+
+def check_vocabulary(tokenizer: CharTokenizer | BPETokenizer, config: GPTConfig) -> None:
+    """See that the model knows all of the tokenizer's tokens.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}")
 
 
 def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:

@@ -17,8 +17,8 @@ import torch
 from course import flags
 from course.data import DataError
 from part3_gpt import pretrained
-from part3_gpt.dataset import BPETokenizer, CharTokenizer, gpt2_tokenizer, tokenizer_from
-from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt2_tokenizer, stored_model
+from part3_gpt.gpt import GPT
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -87,13 +87,11 @@ def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
     if args.checkpoint is None:
         model, tokenizer = GPT.from_pretrained(args.pretrained), gpt2_tokenizer(args.pretrained)
     else:
-        stored = args.checkpoint.get("gpt")
-        model = GPT(GPTConfig.from_dict(stored["config"] if isinstance(stored, dict) else None))
-        tokenizer = tokenizer_from(stored["tokenizer"])
+        config, tokenizer, _ = stored_model(args.checkpoint)
+        model = GPT(config)
         state = {name.removeprefix("model."): value for name, value in args.checkpoint["state_dict"].items()}
         model.load_state_dict(state)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}")
+    check_vocabulary(tokenizer, model.config)
     return model.to(args.device).eval(), tokenizer
 
 

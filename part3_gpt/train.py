@@ -18,7 +18,15 @@ from torch import Tensor
 from course import figures, flags, training
 from course.files import write_whole
 from part3_gpt import pretrained
-from part3_gpt.dataset import BPETokenizer, CharTokenizer, gpt2_tokenizer, loaders, read_text, tokenizer_from
+from part3_gpt.dataset import (
+    BPETokenizer,
+    CharTokenizer,
+    check_vocabulary,
+    gpt2_tokenizer,
+    loaders,
+    read_text,
+    stored_model,
+)
 from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
 
 FINE_TUNING_LR = 3e-5
@@ -125,7 +133,6 @@ class Figures(training.Pictures):
 
     def finish(self, lit: LitGPT) -> None:
         super().finish(lit)
-        lit.eval()
         prompt = self._validation_tokens(32)
         start, seed = lit.tokenizer.start, self.run.args.seed
         parts = {
@@ -138,7 +145,6 @@ class Figures(training.Pictures):
         content = "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
         write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
 
-    @torch.no_grad()
     def sample(self, lit: LitGPT, prompt: str, seed: int | None = None, do_sample: bool = True) -> str:
         """A text that begins with the prompt; the same one each time, for the same weights."""
         was_training = lit.training
@@ -231,9 +237,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="a text to TensorBoard; 0: none",
     )
     part.add_argument(
-        "--sample_every", type=flags.whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
-    )
-    part.add_argument(
         "--flash",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -282,12 +285,12 @@ def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, 
     dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
     weights = None
     if args.checkpoint:
-        stored = args.checkpoint.get("gpt")
-        if not isinstance(stored, dict):
-            raise ValueError(f"--resume {args.resume}: there is no model in it")
-        if stored.get("text") != seen:
+        try:
+            config, tokenizer, trained_on = stored_model(args.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"--resume {args.resume}: {error}") from error
+        if trained_on != seen:
             raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
-        tokenizer, config = tokenizer_from(stored.get("tokenizer")), GPTConfig.from_dict(stored.get("config"))
     elif args.pretrained is not None:
         tokenizer = gpt2_tokenizer(args.pretrained)
         weights = GPT.from_pretrained(args.pretrained, **dropouts)
@@ -305,8 +308,7 @@ def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, 
     config.flash = args.flash
     if args.block_size > config.block_size:
         raise ValueError(f"--block_size {args.block_size}: the model sees {config.block_size} tokens at most")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}")
+    check_vocabulary(tokenizer, config)
     try:
         data = loaders(text, tokenizer, args.block_size, args.batch_size, args.num_workers, args.seed)
     except ValueError as error:
