@@ -56,7 +56,8 @@ def test_the_same_logits_and_tokens_as_transformers(theirs, folder, rng):
     for logits in (ours(idx)[0], written_out):
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     prompt = idx[:, :5]
-    continued = theirs.generate(prompt, max_new_tokens=19, do_sample=False, pad_token_id=0)
+    whole = torch.ones_like(prompt)  # else a token 0 in the prompt counts as padding
+    continued = theirs.generate(prompt, attention_mask=whole, max_new_tokens=19, do_sample=False, pad_token_id=0)
     for use_cache in (True, False):
         assert torch.equal(ours.generate(prompt, 19, use_cache=use_cache), continued)
 
