@@ -48,7 +48,9 @@ def main() -> int:
         if name not in MEASUREMENTS:
             parser.error(f"{name!r}: there are {', '.join(MEASUREMENTS)}")
     for name in args.what:
-        report = header(f"python -m bench {name}") + MEASUREMENTS[name](args, data_dir(args.data_dir))
+        report = header(f"python -m bench {name} --rounds {args.rounds}") + MEASUREMENTS[name](
+            args, data_dir(args.data_dir)
+        )
         print("\n" + report)
         if args.batches is None:
             path = write_whole(RESULTS / f"{name}.md", report.encode())

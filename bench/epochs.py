@@ -95,16 +95,16 @@ def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], 
 
 
 def rate_table(
-    title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float], rounds: int, digits: int = 1
+    title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float | None], rounds: int, digits: int = 1
 ) -> str:
     """The same for rates, of which more is better.
 
     Args:
         ways: name -> function without arguments that gives tokens per second.
-        goals: names of two ways -> the smallest ratio of the first to the second that is good.
+        goals: names of two ways -> the smallest ratio of the first to the second that is good, None: no goal.
         digits: of the rates, after the point.
     """
     rates = take_turns(title, ways, rounds)
     lines = value_lines(title, "tokens/s", rates, digits)
-    lines += ratio_lines(rates, {pair: f"at least {goal}" for pair, goal in goals.items()})
+    lines += ratio_lines(rates, {pair: f"at least {goal}" if goal else "" for pair, goal in goals.items()})
     return "\n".join(lines) + "\n"
