@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -37,7 +38,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from course import figures
+from course import blanks, figures
 from course.data import DataError
 from course.files import write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
@@ -104,6 +105,9 @@ def _status_of(train: Callable[[], None]) -> int:
     except (Problem, DataError) as error:
         _say(f"error: {error}")
         return error.status
+    except NotImplementedError as error:
+        _say(f"error: {blanks.describe(error)}")
+        return 1
     except torch.OutOfMemoryError as error:
         _say(f"error: out of memory ({str(error).splitlines()[0]}); try a smaller --batch_size")
         return 1
@@ -444,9 +448,9 @@ class Metrics(Callback):
 class Pictures(Callback):
     """Draw before training, at the epochs that the assignment asks for, at each `--sample_every` and after the last.
 
-    A part's own class gives `epochs`, `pictures(model)`: a dictionary of images [3, H, W] in 0..1 that are written to
-    figures/NAME_epoch_NNN.png and to TensorBoard, and `curves()`, which draws what is in `run.history` and, when the
-    run is done, `run.results`.
+    A part's own class gives `epochs`, `pictures(model)`: name -> function that draws an image [3, H, W] in 0..1, to be
+    written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves()`, which draws what is in `run.history` and,
+    when the run is done, `run.results`. What needs a blank that is not filled in yet is left out.
 
     Args:
         loaders: of training, validation and test, for images to show.
@@ -456,12 +460,22 @@ class Pictures(Callback):
 
     def __init__(self, run: Run, loaders: tuple):
         self.run, self.loaders = run, loaders
+        self.left_out: set[str] = set()
 
-    def pictures(self, model: pl.LightningModule) -> dict[str, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def pictures(self, model: pl.LightningModule) -> dict[str, Callable[[], Tensor]]: ...
 
-    def curves(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def curves(self) -> None: ...
+
+    def unless_blank(self, what: str, make: Callable):
+        """What `make` returns; None, and a line that says so the first time, where it meets a blank."""
+        try:
+            return make()
+        except NotImplementedError as blank:
+            if what not in self.left_out:
+                self.left_out.add(what)
+                _say(f"without {what}: {blanks.describe(blank)}")
 
     def on_train_start(self, trainer, pl_module):
         if trainer.global_step == 0:
@@ -483,7 +497,10 @@ class Pictures(Callback):
         was_training = model.training
         model.eval()
         torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
-        for name, picture in self.pictures(model).items():
+        for name, draw in self.pictures(model).items():
+            picture = self.unless_blank(name, draw)
+            if picture is None:
+                continue
             scale = 2 if picture.size(2) < 400 else 1
             figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
             trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)

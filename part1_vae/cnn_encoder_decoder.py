@@ -17,6 +17,10 @@ class CNNEncoder(nn.Module):
 
     def __init__(self, num_input_channels: int = 1, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
+        # Q1.7: the layers that lead from an image to mean and log_std.
+        # Hint: convolutions with stride 2 halve an image (28, 14, 7, 4), GELU goes between them; at the end a linear
+        # layer for the mean and another for log_std, with nothing on top: both can be any number.
+        # BEGIN SOLUTION Q1.7
         c = num_filters
         self.net = nn.Sequential(
             nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
@@ -33,12 +37,17 @@ class CNNEncoder(nn.Module):
         )
         self.mean = nn.Linear(2 * c * 4 * 4, z_dim)
         self.log_std = nn.Linear(2 * c * 4 * 4, z_dim)
+        # END SOLUTION
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """4-bit integers [B, C, 28, 28] -> mean and log_std of q(z|x), each [B, D]."""
         x = x.float() / (GREY_LEVELS - 1) * 2 - 1  # 0..15 -> -1..1
+        # Q1.7: mean and log_std of these images.
+        # Hint: with `.float()` at the end they are float32 even if the layers ran in bfloat16.
+        # BEGIN SOLUTION Q1.7
         hidden = self.net(x)
-        return self.mean(hidden).float(), self.log_std(hidden).float()  # float32 under bf16-mixed too
+        return self.mean(hidden).float(), self.log_std(hidden).float()
+        # END SOLUTION
 
 
 class CNNDecoder(nn.Module):
@@ -52,6 +61,10 @@ class CNNDecoder(nn.Module):
 
     def __init__(self, num_input_channels: int = GREY_LEVELS, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
+        # Q1.7: the layers that lead from z to logits, the encoder's the other way round.
+        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28); where the size
+        # doubles exactly they need output_padding=1. Nothing goes on top of the last one: logits can be any number.
+        # BEGIN SOLUTION Q1.7
         c = num_filters
         self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
         self.net = nn.Sequential(
@@ -65,11 +78,16 @@ class CNNDecoder(nn.Module):
             nn.GELU(),
             nn.ConvTranspose2d(c, num_input_channels, kernel_size=3, stride=2, padding=1, output_padding=1),  # -> 28
         )
+        # END SOLUTION
 
     def forward(self, z: Tensor) -> Tensor:
         """z [B, D] -> logits over the grey levels of each pixel [B, 16, 28, 28]."""
+        # Q1.7: the logits for these codes.
+        # Hint: between the linear layer and the convolutions, [B, C * 4 * 4] becomes [B, C, 4, 4].
+        # BEGIN SOLUTION Q1.7
         hidden = self.linear(z)
         return self.net(hidden.view(len(z), -1, 4, 4)).float()
+        # END SOLUTION
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,7 @@ if not __package__:  # run as a file: take the part that lies here, whatever is 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
@@ -62,15 +63,25 @@ class VAE(pl.LightningModule):
         return self._losses(imgs, mean, log_std)
 
     def _losses(self, imgs: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` returns, for images of which mean and log_std [B, D] are known."""
+        # Q1.7: draw z from the posterior, decode it, and take both terms of the loss (Eq. 13) from that.
+        # Hint: sample_reparameterize wants a standard deviation; the loss is the mean over the batch (Eq. 14), and the
+        # bpd that of the sum of the terms.
+        # BEGIN SOLUTION Q1.7
         logits = self.decoder(sample_reparameterize(mean, log_std.exp()))
         rec = self._reconstruction(logits, imgs)  # [B]
         reg = KLD(mean, log_std)  # [B]
         return rec.mean(), reg.mean(), elbo_to_bpd(rec + reg, imgs.shape).mean()
+        # END SOLUTION
 
     @staticmethod
     def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
         """-log p(x|z), summed over the pixels: logits [B, 16, H, W], imgs [B, 1, H, W] -> nats [B]."""
+        # Q1.7: the cross-entropy between the logits and the grey levels, one number for each image.
+        # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; over the pixels it is a sum (Eq. 13).
+        # BEGIN SOLUTION Q1.7
         return F.cross_entropy(logits, imgs.squeeze(1), reduction="none").sum(dim=(1, 2))
+        # END SOLUTION
 
     @torch.no_grad()
     def sample(self, batch_size: int) -> Tensor:
@@ -79,10 +90,15 @@ class VAE(pl.LightningModule):
         Returns:
             integers 0..15 [batch_size, 1, 28, 28].
         """
+        # Q1.8: draw images from the model, in the steps of Q1.1.
+        # Hint: torch.multinomial draws one of the columns for each row of probabilities; let a row be a pixel, and mind
+        # the order of the dimensions when pixels become rows and rows become an image again.
+        # BEGIN SOLUTION Q1.8
         z = torch.randn(batch_size, self.hparams.z_dim, device=self.device)
         probabilities = F.softmax(self.decoder(z), dim=1).permute(0, 2, 3, 1)  # [B, H, W, 16]
         pixels = torch.multinomial(probabilities.reshape(-1, GREY_LEVELS), num_samples=1)
         return pixels.view(batch_size, 1, *probabilities.shape[1:3])
+        # END SOLUTION
 
     @torch.no_grad()
     def log_likelihood(self, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
@@ -140,11 +156,11 @@ class Figures(training.Pictures):
 
     epochs = (10, 80)
 
-    def pictures(self, model: VAE) -> dict[str, Tensor]:
-        pictures = {"samples": figures.grid(model.sample(64) / (GREY_LEVELS - 1), nrow=8)}
-        pictures["reconstructions"] = self._reconstructions(model)
+    def pictures(self, model: VAE) -> dict[str, Callable[[], Tensor]]:
+        pictures = {"samples": lambda: figures.grid(model.sample(64) / (GREY_LEVELS - 1), nrow=8)}
+        pictures["reconstructions"] = lambda: self._reconstructions(model)
         if model.hparams.z_dim == 2:
-            pictures["manifold"] = visualize_manifold(model.decoder, grid_size=20)
+            pictures["manifold"] = lambda: visualize_manifold(model.decoder, grid_size=20)
         return pictures
 
     def _reconstructions(self, model: VAE) -> Tensor:

@@ -23,7 +23,12 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
     """
     if (std < 0).any():
         raise ValueError(f"std must not be negative, but its smallest element is {std.min():.4g}: is it log_std?")
+    # Q1.7: draw z from N(mean, std²), for each element on its own.
+    # Hint: let the randomness come from standard normal noise (torch.randn_like), so that z is a differentiable
+    # function of mean and std.
+    # BEGIN SOLUTION Q1.7
     return mean + std * torch.randn_like(mean)
+    # END SOLUTION
 
 
 def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -36,13 +41,21 @@ def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
     Returns:
         the divergence, summed over the last dimension, [...].
     """
+    # Q1.7: put the summands of KLD_per_dim together, one number for each vector.
+    # Hint: Eq. 13 sums over the last dimension; the mean over the batch is taken elsewhere.
+    # BEGIN SOLUTION Q1.7
     return KLD_per_dim(mean, log_std).sum(dim=-1)
+    # END SOLUTION
 
 
 def KLD_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
     """The summands of `KLD`: nats for each latent dimension, [..., D] -> [..., D]."""
+    # Q1.7: the divergence of each dimension from N(0, 1), in closed form.
+    # Hint: Eq. 13 is written with log sigma, which is log_std; the logarithm of the variance would be twice that.
+    # BEGIN SOLUTION Q1.7
     # expm1: exact where log_std is near 0, where exp(2 log_std) - 1 would cancel
     return 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
+    # END SOLUTION
 
 
 def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
@@ -55,7 +68,11 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
     Returns:
         bits per dimension, [B].
     """
+    # Q1.7: nats to bits, images to dimensions.
+    # Hint: log2(e) bits are a nat; a dimension is a pixel of a channel, and the batch is none.
+    # BEGIN SOLUTION Q1.7
     return elbo * math.log2(math.e) / math.prod(img_shape[1:])
+    # END SOLUTION
 
 
 @torch.no_grad()
@@ -72,11 +89,16 @@ def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
     Returns:
         the expected grey values, scaled to 0..1, as one image [3, grid_size * H, grid_size * W].
     """
+    # Q1.9: decode a grid of codes that stand at the percentiles of N(0, 1), and make one image of the expected ones.
+    # Hint: torch.special.ndtri is the percent point function; `expected_image` makes an image of logits, and
+    # torchvision's make_grid puts images side by side.
+    # BEGIN SOLUTION Q1.9
     percentiles = (torch.arange(grid_size) + 0.5) / grid_size
     axis = torch.special.ndtri(percentiles)
     z = torch.cartesian_prod(axis, axis)  # row by row: [grid_size², 2]
     images = torch.cat([expected_image(decoder(part)) for part in z.to(decoder.device).split(256)])
     return make_grid(images, nrow=grid_size, padding=0)
+    # END SOLUTION
 
 
 def expected_image(logits: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32, num_input_channels: int = 1):
         super().__init__()
+        # Q2.4: the layers that lead from an image to its code.
+        # Hint: as in part 1, with one linear layer at the end and nothing on top: a code can be any number.
+        # BEGIN SOLUTION Q2.4
         c = num_filters
         self.net = nn.Sequential(
             nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
@@ -44,11 +47,16 @@ class ConvEncoder(nn.Module):
             nn.Flatten(),
             nn.Linear(2 * c * 4 * 4, z_dim),
         )
+        # END SOLUTION
         self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, 28, 28] -> codes [B, D]."""
-        return self.net(x).float()  # float32 under bf16-mixed too
+        # Q2.4: the codes of these images.
+        # Hint: with `.float()` at the end they are float32 even if the layers ran in bfloat16.
+        # BEGIN SOLUTION Q2.4
+        return self.net(x).float()
+        # END SOLUTION
 
 
 class GaussianEncoder(nn.Module):
@@ -61,7 +69,10 @@ class GaussianEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 1, 28, 28] -> one draw of z for each [B, D]."""
         mean, log_std = self.net(x).chunk(2, dim=1)
+        # Q1.7: optional, for --encoder gaussian: draw z by reparameterization, as in part 1.
+        # BEGIN SOLUTION Q1.7
         return mean + log_std.exp() * torch.randn_like(mean)
+        # END SOLUTION
 
 
 class UniversalEncoder(nn.Module):
@@ -91,6 +102,10 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
+        # Q2.4: the layers that lead from a code to an image in -1..1.
+        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28), and what keeps
+        # an image in -1..1 at the end.
+        # BEGIN SOLUTION Q2.4
         c = num_filters
         self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
         self.net = nn.Sequential(
@@ -105,12 +120,16 @@ class ConvDecoder(nn.Module):
             nn.ConvTranspose2d(c, 1, kernel_size=3, stride=2, padding=1, output_padding=1),  # 14 -> 28
             nn.Tanh(),
         )
+        # END SOLUTION
         self.apply(initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
+        # Q2.4: the images that these codes stand for.
+        # BEGIN SOLUTION Q2.4
         hidden = self.linear(z)
         return self.net(hidden.view(len(z), -1, 4, 4)).float()
+        # END SOLUTION
 
 
 class Discriminator(nn.Module):
@@ -122,6 +141,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, z_dim: int = 8):
         super().__init__()
+        # Q2.5: the layers that lead from a code to one logit.
+        # Hint: three linear layers, the hidden ones 512 wide, with leaky ReLUs of slope 0.2 between them; the losses
+        # work on logits, so nothing goes on top.
+        # BEGIN SOLUTION Q2.5
         self.net = nn.Sequential(
             nn.Linear(z_dim, 512),
             nn.LeakyReLU(0.2),
@@ -129,10 +152,14 @@ class Discriminator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Linear(512, 1),
         )
+        # END SOLUTION
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> logits [B, 1]: above 0 means "from the prior"."""
+        # Q2.5: the logits of these codes.
+        # BEGIN SOLUTION Q2.5
         return self.net(z).float()
+        # END SOLUTION
 
 
 class AdversarialAE(nn.Module):
@@ -143,22 +170,31 @@ class AdversarialAE(nn.Module):
         num_filters: see `ConvEncoder`.
         encoder: "deterministic" (the assignment's), "gaussian" or "universal": the three posteriors of Q2.1.
         reconstruction: "mse", or "msge": the squared error of the images' gradients.
+        adversarial: False leaves the discriminator out: a plain autoencoder.
     """
 
     def __init__(
-        self, z_dim: int = 8, num_filters: int = 32, encoder: str = "deterministic", reconstruction: str = "mse"
+        self,
+        z_dim: int = 8,
+        num_filters: int = 32,
+        encoder: str = "deterministic",
+        reconstruction: str = "mse",
+        adversarial: bool = True,
     ):
         super().__init__()
         self.z_dim = z_dim
         self.encoder = ENCODERS[encoder](z_dim, num_filters)
         self.decoder = ConvDecoder(z_dim, num_filters)
-        self.discriminator = Discriminator(z_dim)
+        self.discriminator = Discriminator(z_dim) if adversarial else None
         self.reconstruction_loss = RECONSTRUCTIONS[reconstruction]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
+        # Q2.4: the images' codes, and what the decoder makes of them.
+        # BEGIN SOLUTION Q2.4
         z = self.encoder(x)
         return self.decoder(z), z
+        # END SOLUTION
 
     def get_loss_autoencoder(
         self, x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float = 1
@@ -178,12 +214,21 @@ class AdversarialAE(nn.Module):
             the loss, a scalar; and for the log, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats a
             code; 0 where the discriminator was not asked) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
         """
+        # Q2.4: recon_loss, how far the reconstructions are from the images.
+        # Hint: `self.reconstruction_loss` is what --reconstruction chose, by default the mean squared error.
+        # BEGIN SOLUTION Q2.4
         recon_loss = self.reconstruction_loss(recon_x, x)
+        # END SOLUTION
         gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
         if lambda_ != 1:
+            # Q2.5: gen_loss, and ae_loss as the weighted sum of both.
+            # Hint: the encoder is content when the discriminator takes its codes for the prior's; the loss works on
+            # logits (F.binary_cross_entropy_with_logits).
+            # BEGIN SOLUTION Q2.5
             logits = self.discriminator(z_fake)
             gen_loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
             ae_loss = lambda_ * recon_loss + (1 - lambda_) * gen_loss
+            # END SOLUTION
         logs = {"gen_loss": gen_loss, "recon_loss": recon_loss, "ae_loss": ae_loss}
         return ae_loss, {name: value.detach() for name, value in logs.items()}
 
@@ -197,19 +242,26 @@ class AdversarialAE(nn.Module):
             the loss, a scalar: the mean of its two halves in nats; and for the log, detached: disc_loss, loss_real
             (codes drawn from the prior), loss_fake, and accuracy, the share of all codes that it tells right.
         """
+        # Q2.5: loss_real, loss_fake, their mean disc_loss, and the accuracy.
+        # Hint: the prior is N(0, I), as many codes as z_fake has; no gradient may go back to the encoder.
+        # BEGIN SOLUTION Q2.5
         z_real = torch.randn_like(z_fake)
         real, fake = self.discriminator(z_real), self.discriminator(z_fake.detach())
         loss_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
         loss_fake = F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
         disc_loss = (loss_real + loss_fake) / 2
         accuracy = torch.cat([real > 0, fake <= 0]).float().mean()
+        # END SOLUTION
         logs = {"disc_loss": disc_loss, "loss_real": loss_real, "loss_fake": loss_fake, "accuracy": accuracy}
         return disc_loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()
     def sample(self, batch_size: int) -> Tensor:
         """Decode codes that are drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
+        # Q2.5: draw codes from the prior and decode them.
+        # BEGIN SOLUTION Q2.5
         return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))
+        # END SOLUTION
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,7 @@ if not __package__:  # run as a file: take the part that lies here, whatever is 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
@@ -42,8 +43,8 @@ class LitAAE(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
-        self.model = AdversarialAE(z_dim, num_filters, encoder, reconstruction)
         self.adversarial = lambda_ != 1
+        self.model = AdversarialAE(z_dim, num_filters, encoder, reconstruction, self.adversarial)
         self.printed_metrics = ("recon_loss", "accuracy", "mmd") if self.adversarial else ("recon_loss", "mmd")
         self.codes: list[Tensor] = []  # of the validation or test set, batch by batch
 
@@ -52,32 +53,52 @@ class LitAAE(pl.LightningModule):
         return self.model(x)
 
     def configure_optimizers(self):
-        """Adam for encoder and decoder, SGD for the discriminator (Q2.5)."""
+        """Adam for encoder and decoder, SGD for the discriminator where there is one (Q2.4, Q2.5)."""
+        # Q2.4: ae_optimizer, Adam for the parameters of encoder and decoder.
+        # Hint: with learning rate ae_lr and beta1 0.5; `self.hparams` has what the constructor was given.
+        # BEGIN SOLUTION Q2.4
         autoencoder = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
-        return [
-            torch.optim.Adam(autoencoder, lr=self.hparams.ae_lr, betas=(0.5, 0.999)),
-            torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr),
-        ]
+        ae_optimizer = torch.optim.Adam(autoencoder, lr=self.hparams.ae_lr, betas=(0.5, 0.999))
+        # END SOLUTION
+        if not self.adversarial:
+            return [ae_optimizer]
+        # Q2.5: d_optimizer, SGD for the parameters of the discriminator.
+        # BEGIN SOLUTION Q2.5
+        d_optimizer = torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr)
+        # END SOLUTION
+        return [ae_optimizer, d_optimizer]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """First a step of the autoencoder, then one of the discriminator on the same codes (Q2.4, Q2.5)."""
         x = batch[0]
-        ae_optimizer, d_optimizer = self.optimizers()
+        ae_optimizer, d_optimizer = self.optimizers() if self.adversarial else (self.optimizers(), None)
         with self.toggled_optimizer(ae_optimizer):
             recon_x, z = self.model(x)
+            # Q2.4: a step of encoder and decoder, and logs, what their loss logs.
+            # Hint: the model has the loss, `self.hparams.lambda_` is its weight, and `self._step` does the rest.
+            # BEGIN SOLUTION Q2.4
             loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
             self._step(ae_optimizer, loss)
+            # END SOLUTION
         if self.adversarial:
             with self.toggled_optimizer(d_optimizer):
+                # Q2.5: a step of the discriminator on the codes z; add what its loss logs to the logs.
+                # BEGIN SOLUTION Q2.5
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
                 self._step(d_optimizer, loss)
-            logs |= d_logs
+                logs |= d_logs
+                # END SOLUTION
         return self._of_interest(logs)
 
     def _step(self, optimizer, loss: Tensor) -> None:
+        """Change the optimizer's parameters so that the loss gets smaller."""
+        # Q2.4: one step of gradient descent on this loss alone.
+        # Hint: gradients add up until they are set to zero; Lightning wants self.manual_backward for loss.backward.
+        # BEGIN SOLUTION Q2.4
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
+        # END SOLUTION
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x = batch[0]
@@ -124,20 +145,19 @@ class Figures(training.Pictures):
 
     epochs = (20, 50, 100)
 
-    def pictures(self, lit: LitAAE) -> dict[str, Tensor]:
+    def pictures(self, lit: LitAAE) -> dict[str, Callable[[], Tensor]]:
         model, z_dim = lit.model, lit.hparams.z_dim
         pictures = {
-            "samples": figures.grid((model.sample(64) + 1) / 2, nrow=8),
-            "reconstructions": self._reconstructions(model),
-            "interpolation": self._interpolation(model),
+            "samples": lambda: figures.grid((model.sample(64) + 1) / 2, nrow=8),
+            "reconstructions": lambda: self._reconstructions(model),
+            "interpolation": lambda: self._interpolation(model),
         }
-        codes, labels = self._codes(model)
         title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}, {lit.hparams.encoder} encoder"
         if z_dim == 2:
-            pictures["codes"] = figures.scatter_over_normal(codes, labels, title)
-            pictures["manifold"] = decode_percentiles(model.decoder, grid_size=20)
+            pictures["codes"] = lambda: figures.scatter_over_normal(*self._codes(model), title)
+            pictures["manifold"] = lambda: decode_percentiles(model.decoder, grid_size=20)
         else:
-            pictures["spread"] = figures.spread(codes, title)
+            pictures["spread"] = lambda: figures.spread(self._codes(model)[0], title)
         return pictures
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:

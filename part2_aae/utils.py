@@ -62,12 +62,15 @@ def decode_percentiles(decoder: nn.Module, grid_size: int = 20) -> Tensor:
     Returns:
         one image in 0..1 [3, grid_size * H, grid_size * W].
     """
+    # Q1.9: optional, for the manifold of an adversarial autoencoder: the grid of part 1, for a decoder of images.
+    # BEGIN SOLUTION Q1.9
     axis = torch.special.ndtri((torch.arange(grid_size) + 0.5) / grid_size)
     up, right = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     z = torch.stack([right, up], dim=-1).view(-1, 2)  # row by row from the top: [grid_size², 2]
     device = next(decoder.parameters()).device
     images = torch.cat([decoder(part) for part in z.to(device).split(256)])
     return make_grid((images + 1) / 2, nrow=grid_size, padding=0)
+    # END SOLUTION
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -14,7 +14,7 @@ import unicodedata
 
 import torch
 
-from course import flags
+from course import blanks, flags
 from course.data import DataError
 from part3_gpt import pretrained
 from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt2_tokenizer, stored_model
@@ -157,6 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: --prompt: {error}", file=sys.stderr)
         return 2
+    except NotImplementedError as error:
+        print(f"\nerror: {blanks.describe(error)}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # as in `generate.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

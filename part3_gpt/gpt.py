@@ -145,10 +145,16 @@ class CausalSelfAttention(nn.Module):
             For each query a weighted mean of the values that it may see [B, nh, T, hs].
         """
         T, S = q.size(2), k.size(2)
+        # Q3.2: attention weights from queries and keys, then the weighted values.
+        # Hint: scale by the size of a head; a query must not see later tokens, so their scores are -inf before the
+        # softmax (`self.mask` is True where it may look, in the rows and columns of this call); `self.attn_dropout`
+        # acts on the weights.
+        # BEGIN SOLUTION Q3.2
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # [B, nh, T, S]
         scores = scores.masked_fill(~self.mask[:, :, S - T : S, :S], -torch.inf)
         weights = self.attn_dropout(F.softmax(scores, dim=-1))
         return weights @ v
+        # END SOLUTION
 
     def fused_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The same in one kernel of PyTorch's."""
@@ -412,6 +418,11 @@ def choose(
     Returns:
         tokens [B, 1].
     """
+    # Q3.3: the next token of each row, greedily or by torch.multinomial.
+    # Hint: greedy takes the likeliest token whatever the other arguments say. For sampling, divide the logits by the
+    # temperature, let `keep_top_k` and then `keep_top_p` choose among them where these are given, and draw from the
+    # softmax.
+    # BEGIN SOLUTION Q3.3
     if not do_sample:
         return logits.argmax(dim=-1, keepdim=True)
     logits = logits / temperature
@@ -421,3 +432,4 @@ def choose(
         logits = keep_top_p(logits, top_p)
     probs = F.softmax(logits, dim=-1)
     return torch.multinomial(probs, num_samples=1, generator=generator)
+    # END SOLUTION

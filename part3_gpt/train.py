@@ -9,6 +9,7 @@ if not __package__:  # run as a file: take the part that lies here, whatever is 
 import argparse
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytorch_lightning as pl
@@ -126,13 +127,19 @@ class Figures(training.Pictures):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         every = self.run.args.generate_every_n_steps
         if every and trainer.global_step % every == 0 and trainer.is_global_zero and self.run.folder:
-            text = self.sample(pl_module, pl_module.tokenizer.start)
+            text = self.unless_blank("samples", lambda: self.sample(pl_module, pl_module.tokenizer.start))
             # as TensorBoard reads Markdown: an indented text is shown as it is
-            shown = "\n".join("    " + line for line in text.splitlines())
+            shown = "\n".join("    " + line for line in (text or "").splitlines())
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
     def finish(self, lit: LitGPT) -> None:
         super().finish(lit)
+        content = self.unless_blank("samples", lambda: self._samples(lit))
+        if content is not None:
+            write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
+
+    def _samples(self, lit: LitGPT) -> str:
+        """What the model makes of the beginning of the validation text, and three texts that it begins itself."""
         prompt = self._validation_tokens(32)
         start, seed = lit.tokenizer.start, self.run.args.seed
         parts = {
@@ -142,8 +149,7 @@ class Figures(training.Pictures):
         }
         for number in range(3):
             parts[f"drawn at temperature 0.8, after {start!r} ({number + 1})"] = self.sample(lit, start, seed + number)
-        content = "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
-        write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
+        return "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
 
     def sample(self, lit: LitGPT, prompt: str, seed: int | None = None, do_sample: bool = True) -> str:
         """A text that begins with the prompt; the same one each time, for the same weights."""
@@ -151,17 +157,23 @@ class Figures(training.Pictures):
         lit.eval()
         generator = torch.Generator(lit.device).manual_seed(self.run.args.seed if seed is None else seed)
         idx = lit.tokenizer.encode(prompt)[None].to(lit.device)
-        tokens = lit.model.generate(idx, SAMPLE_LENGTH, temperature=0.8, do_sample=do_sample, generator=generator)
-        lit.train(was_training)
+        try:
+            tokens = lit.model.generate(idx, SAMPLE_LENGTH, temperature=0.8, do_sample=do_sample, generator=generator)
+        finally:
+            lit.train(was_training)
         return lit.tokenizer.decode(tokens[0])
 
     def _validation_tokens(self, count: int) -> Tensor:
         return self.loaders[1].dataset.tokens[:count].long()
 
-    def pictures(self, lit: LitGPT) -> dict[str, Tensor]:
+    def pictures(self, lit: LitGPT) -> dict[str, Callable[[], Tensor]]:
+        return {"attention": lambda: self._attention(lit)}
+
+    def _attention(self, lit: LitGPT) -> Tensor | None:
         """What each head attends to in the beginning of the validation text: a row for each layer.
 
-        In each square, a row is a token and what it attends to is dark, as a share of the row's darkest.
+        In each square, a row is a token and what it attends to is dark, as a share of the row's darkest. None if the
+        attention, written otherwise, does not let its weights pass through `attn_dropout`.
         """
         idx = self._validation_tokens(min(64, lit.block_size))[None].to(lit.device)
         seen: list[Tensor] = []  # the attention weights [1, nh, T, T] of each layer
@@ -172,13 +184,17 @@ class Figures(training.Pictures):
         fused = [layer.flash for layer in layers]
         for layer in layers:
             layer.flash = False
-        lit.model.forward(idx)
-        for layer, flash, hook in zip(layers, fused, hooks, strict=True):
-            layer.flash = flash
-            hook.remove()
+        try:
+            lit.model.forward(idx)
+        finally:
+            for layer, flash, hook in zip(layers, fused, hooks, strict=True):
+                layer.flash = flash
+                hook.remove()
+        if not seen:
+            return None
         weights = torch.cat(seen).flatten(0, 1)[:, None]  # [layers * nh, 1, T, T]
         shares = weights / weights.amax(dim=-1, keepdim=True)
-        return {"attention": figures.grid(1 - shares, nrow=lit.model.config.n_head)}
+        return figures.grid(1 - shares, nrow=lit.model.config.n_head)
 
     def curves(self) -> None:
         """Bits per character over the steps."""
