@@ -1,4 +1,4 @@
-# make demo   trained models with pictures, in minutes        make test   the fast tests
+# make setup, make test: the environment, the tests; `make` alone lists the rest
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,15 +6,20 @@ INSTALLED := $(VENV)/installed
 # the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help setup demo test test-all test-slow bench tensorboard clean
+.PHONY: help setup demo test submission tensorboard clean test-all test-slow bench check release
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make demo         fetch MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, let it write"
-	@echo "make test         ruff and the fast tests"
+	@echo "make test         the tests, with the points that they give"
+	@echo "make submission   say what is missing, and build the zip to hand in"
+	@echo "make tensorboard  look at the runs in logs/"
+# BEGIN STAFF
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
-	@echo "make tensorboard  look at the runs in logs/"
+	@echo "make check        do rubric, blanks and graded tests agree?"
+	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it"
+# END STAFF
 	@echo "make clean        remove what the commands above made, except data/ and logs/"
 
 setup: $(INSTALLED)
@@ -35,10 +40,19 @@ demo: setup
 	$(BIN)/python part3_gpt/generate.py --checkpoint last --prompt 'The "assert" statement' --do_sample --temperature 0.8
 
 test: setup
+# BEGIN STAFF
 	$(BIN)/ruff check .
+# END STAFF
 	$(BIN)/python -m course.data mnist
 	$(ONE_THREAD) $(BIN)/python -m pytest
 
+submission: setup
+	$(BIN)/python -m course.submission
+
+tensorboard: setup
+	$(BIN)/tensorboard --logdir logs
+
+# BEGIN STAFF
 test-slow: setup
 	$(BIN)/python -m course.data mnist
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
@@ -49,8 +63,14 @@ bench: setup
 	$(BIN)/python -m course.data mnist
 	$(BIN)/python -m bench
 
-tensorboard: setup
-	$(BIN)/tensorboard --logdir logs
+OUT ?= build/release
+
+check: setup
+	$(BIN)/python -m course check
+
+release: setup
+	$(BIN)/python -m course release $(OUT) $(if $(EDITION),--edition $(EDITION))
+# END STAFF
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

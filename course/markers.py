@@ -1,0 +1,159 @@
+"""The marks in the solution's files, and what students get in place of what stands between them.
+
+In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` stand around a blank, below a comment that begins with `# Q1.7:`
+and stays in the template. In other text files, lines between `BEGIN STAFF` and `END STAFF` (in a comment of Markdown or
+one with #) are left out.
+"""
+
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Collection
+from dataclasses import dataclass
+
+WIDTH = 120
+LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
+BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
+STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
+
+
+class MarkerError(Exception):
+    """A mark is wrong; the message begins with file and line."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A blank: the lines (from 1) of its two marks, how far they are indented, the question, what is to be written."""
+
+    file: str
+    begin: int
+    end: int
+    indent: int
+    question: str
+    what: str
+
+
+def regions(text: str, file: str) -> list[Region]:
+    """The blanks of a Python file.
+
+    Args:
+        file: its name, for messages.
+
+    Raises:
+        MarkerError: a mark is nested, unclosed, stray or misspelt, or there is no comment that says what to write.
+    """
+    lines = text.splitlines()
+    found: list[Region] = []
+    begun: tuple[int, int, str] | None = None
+    for number, column, comment in _comments(text, file):
+        begin, end = BEGIN.fullmatch(comment), END.fullmatch(comment)
+        if not begin and not end:
+            if LOOKS_LIKE_ONE.match(comment):
+                raise MarkerError(f"{file}:{number}: {comment!r} is no mark; one is '# BEGIN SOLUTION Q1.7'")
+            continue
+        if lines[number - 1].strip() != comment:
+            raise MarkerError(f"{file}:{number}: a mark stands on a line of its own")
+        if begin and begun:
+            raise MarkerError(f"{file}:{number}: nested in the region that begins at line {begun[0]}")
+        if end and not begun:
+            raise MarkerError(f"{file}:{number}: stray, no region begins before it")
+        if begin:
+            begun = number, column, begin[1]
+            continue
+        start, indent, question = begun
+        if column != indent:
+            raise MarkerError(f"{file}:{number}: is not indented as the mark at line {start}")
+        if not any(line.strip() for line in lines[start : number - 1]):
+            raise MarkerError(f"{file}:{start}: there is nothing in this region")
+        what = _what_to_write(lines, start, indent, question, file)
+        found.append(Region(file, start, number, indent, question, what))
+        begun = None
+    if begun:
+        raise MarkerError(f"{file}:{begun[0]}: this region is not closed")
+    return found
+
+
+def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
+    """Line, column and text of each comment. What looks like one inside a string is none."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise MarkerError(f"{file}: is no Python: {error}") from error
+    return [(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
+
+
+def _what_to_write(lines: list[str], begin: int, indent: int, question: str, file: str) -> str:
+    """The comment above the mark at line `begin`, without its hint."""
+    comment: list[str] = []
+    for line in reversed(lines[: begin - 1]):
+        if not line.startswith(" " * indent + "# "):
+            break
+        comment.insert(0, line.strip()[2:])
+        if comment[0].startswith(f"Q{question}: "):
+            what = " ".join(comment).removeprefix(f"Q{question}: ")
+            return what.split("Hint: ")[0].strip()
+    raise MarkerError(f"{file}:{begin}: above it should stand a comment '# Q{question}: ' that says what to write")
+
+
+def template(text: str, file: str, filled: Collection[str] = ()) -> str:
+    """A Python file as students get it: each blank raises NotImplementedError, in place of the solution.
+
+    Args:
+        filled: questions whose blanks keep the solution, without the marks.
+
+    Raises:
+        MarkerError: see `regions`.
+    """
+    lines = text.splitlines(keepends=True)
+    for region in reversed(regions(text, file)):
+        if region.question in filled:
+            kept = lines[region.begin : region.end - 1]
+        else:
+            kept = [_blank(region)]
+        lines[region.begin - 1 : region.end] = kept
+    return "".join(lines)
+
+
+def _blank(region: Region) -> str:
+    """The statement that stands in the template, in as many lines as it takes."""
+    margin, said = " " * region.indent, f"Q{region.question}: {region.what}"
+    line = f"{margin}raise NotImplementedError({_quoted(said)})\n"
+    if len(line) <= WIDTH + 1:
+        return line
+    parts = textwrap.wrap(said, WIDTH - region.indent - 8, drop_whitespace=False)
+    inside = "".join(f"{margin}    {_quoted(part)}\n" for part in parts)
+    return f"{margin}raise NotImplementedError(\n{inside}{margin})\n"
+
+
+def _quoted(said: str) -> str:
+    return '"' + said.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def solution_lines(text: str, file: str) -> set[str]:
+    """The lines between the marks, stripped, that say something: not those of brackets alone, nor comments."""
+    lines = text.splitlines()
+    inside = {line.strip() for region in regions(text, file) for line in lines[region.begin : region.end - 1]}
+    return {line for line in inside if re.search(r"\w", line) and not line.startswith("#")}
+
+
+def without_staff(text: str, file: str) -> str:
+    """A text file without what is for the staff alone.
+
+    Raises:
+        MarkerError: a mark is nested, unclosed or stray.
+    """
+    kept: list[str] = []
+    begun = 0
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        mark = STAFF.fullmatch(line.strip())
+        if not mark:
+            if not begun:
+                kept.append(line)
+            continue
+        if (mark[1] == "BEGIN") == bool(begun):
+            raise MarkerError(f"{file}:{number}: {f'nested in line {begun}' if begun else 'stray, nothing begins'}")
+        begun = number if mark[1] == "BEGIN" else 0
+    if begun:
+        raise MarkerError(f"{file}:{begun}: is not closed")
+    return "".join(kept)

@@ -1,0 +1,137 @@
+"""Build the zip to hand in, and say what is missing: `python -m course.submission` (`make submission`)."""
+
+import argparse
+import io
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+from course import blanks
+from course.files import write_whole
+from course.flags import REPOSITORY
+from course.rubric import Part, Question, Rubric, read
+
+ANSWERS = "answers.md"
+OF_A_RUN = ("summary.json", "hparams.yaml", "events.out.tfevents.*", "checkpoints/best.ckpt", "figures/*")
+
+
+def missing_code(rubric: Rubric, root: Path) -> list[str]:
+    """Blanks that are not filled in, and files of Python that are none."""
+    found = []
+    for part in rubric.parts.values():
+        for path in sorted((root / part.folder).rglob("*.py")):
+            try:
+                for blank in blanks.find(path, root):
+                    if blank.what.startswith("optional"):
+                        continue
+                    found.append(f"Q{blank.question}: {blank.file}, line {blank.line} is not filled in: {blank.what}")
+            except (SyntaxError, ValueError) as error:
+                found.append(f"{path.relative_to(root)}: is no Python: {error}")
+    return found
+
+
+def missing_answers(rubric: Rubric, root: Path) -> list[str]:
+    """Questions without a written answer: nothing but the title stands below their heading."""
+    try:
+        text = (root / ANSWERS).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"{ANSWERS}: cannot be read: {error}"]
+    sections = dict(re.findall(r"^## Q(\d+\.\d+)[^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    found = []
+    for question in rubric.questions.values():
+        answer = sections.get(question.id, "").replace(f"*{question.title}.*", "").strip()
+        if question.manual and not answer:
+            found.append(f"Q{question.id}: nothing stands in {ANSWERS}: {question.title}")
+    return found
+
+
+def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
+    """The folders of the runs that the questions ask for, and what is missing: a run, or epochs of it."""
+    chosen: list[Path] = []
+    missing = []
+    for question in rubric.questions.values():
+        part = rubric.parts[question.part]
+        for wanted in question.runs:
+            run, epochs = _longest(part, wanted, logs)
+            name = _command(question, part, wanted)
+            if run is None:
+                missing.append(f"{name}: no such run in {logs / part.logs}")
+                continue
+            if epochs < wanted.get("epochs", 1):
+                missing.append(f"{name}: {run} has {epochs} epochs; it goes along all the same")
+            if run not in chosen:
+                chosen.append(run)
+    return chosen, missing
+
+
+def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
+    """The run with these flags (epochs apart) that has the most epochs, the newest of them; how many it has."""
+    best: tuple[int, float] | None = None
+    found = None
+    for summary in (logs / part.logs).glob("*/summary.json"):
+        try:
+            content = json.loads(summary.read_text("utf-8"))
+            flags, epochs = content["flags"], len(content["history"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a damaged one is as good as none
+        fits = all(flags.get(name) == value for name, value in wanted.items() if name != "epochs")
+        if fits and (best is None or (epochs, summary.stat().st_mtime) > best):
+            best, found = (epochs, summary.stat().st_mtime), summary.parent
+    return found, best[0] if best else 0
+
+
+def _command(question: Question, part: Part, wanted: dict) -> str:
+    words = " ".join(f"--{name} {value:g}" for name, value in wanted.items())
+    return f"Q{question.id}: python {part.folder}/train.py {words}"
+
+
+def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
+    """What goes into the zip: name -> file. The code of the parts, the answers, and of each run what is looked at."""
+    files = {}
+    for part in rubric.parts.values():
+        paths = [*(root / part.folder).rglob("*.py"), *(root / part.folder).glob("*.job")]
+        files |= {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
+    files |= {ANSWERS: root / ANSWERS} if (root / ANSWERS).is_file() else {}
+    for run in runs:
+        paths = [path for pattern in OF_A_RUN for path in run.glob(pattern) if path.is_file()]
+        files |= {f"logs/{path.relative_to(logs).as_posix()}": path for path in paths}
+    return dict(sorted(files.items()))
+
+
+def pack(files: dict[str, Path], out: Path) -> None:
+    """Write the zip, whole or not at all."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in files.items():
+            archive.write(path, name)
+    write_whole(out, buffer.getbuffer())
+
+
+def main(argv: list[str] | None = None, root: Path = REPOSITORY) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m course.submission", description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("submission.zip"), help="the zip to write")
+    parser.add_argument("--log_dir", type=Path, default=root / "logs", help="where the runs are")
+    args = parser.parse_args(argv)
+    if args.output.suffix != ".zip":
+        parser.error(f"--output {args.output}: the name should end in .zip")
+    rubric = read()
+    runs, missing = find_runs(rubric, args.log_dir)
+    missing = missing_code(rubric, root) + missing + missing_answers(rubric, root)
+    for line in missing:
+        print(f"missing  {line}")
+    files = files_of(root, rubric, runs, args.log_dir)
+    try:
+        pack(files, args.output)
+    except OSError as error:
+        parser.error(f"--output {args.output}: cannot be written: {error.strerror or error}")
+    size = args.output.stat().st_size / 1e6
+    lacks = f"{len(missing)} things are missing, see above" if missing else "nothing is missing"
+    print(f"{args.output}: {len(files)} files, {len(runs)} runs, {size:.1f} MB; {lacks}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The graded tests, as they stand in the suites, and whether rubric, blanks and tests agree."""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from course.markers import MarkerError, Region
+from course.rubric import Rubric
+
+
+@dataclass(frozen=True)
+class GradedTest:
+    """A test with points: `@pytest.mark.question("2.5", points=0.5, hidden=True, needs=["2.4"])`.
+
+    hidden: students do not get it. needs: questions that must be done as well for it to pass.
+    first, last: its lines, with the decorators.
+    """
+
+    file: str
+    name: str
+    question: str
+    points: float
+    hidden: bool
+    needs: tuple[str, ...]
+    first: int
+    last: int
+
+
+def graded_tests(text: str, file: str) -> list[GradedTest]:
+    """The tests of a suite.
+
+    Raises:
+        MarkerError: one has no question, no points, or a mark that cannot be read.
+    """
+    functions = [node for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef)]
+    tests = [function for function in functions if function.name.startswith("test_")]
+    return [_graded_test(test, file) for test in tests]
+
+
+def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
+    marks = [
+        mark
+        for mark in function.decorator_list
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.question"
+    ]
+    place = f"{file}:{function.lineno}: {function.name}"
+    if len(marks) != 1:
+        raise MarkerError(f'{place} has no question: @pytest.mark.question("1.7", points=0.5)')
+    try:
+        (question,) = (ast.literal_eval(value) for value in marks[0].args)
+        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in marks[0].keywords}
+        points, hidden, needs = fields.pop("points", 0), fields.pop("hidden", False), tuple(fields.pop("needs", ()))
+    except (ValueError, TypeError) as error:
+        raise MarkerError(f"{place}: its mark cannot be read: {error}") from error
+    if fields:
+        raise MarkerError(f"{place}: its mark has points, hidden and needs, not {', '.join(map(str, fields))}")
+    if not isinstance(points, int | float) or not points > 0:
+        raise MarkerError(f"{place} has no points")
+    first = min(decorator.lineno for decorator in function.decorator_list)
+    return GradedTest(file, function.name, question, points, hidden, needs, first, function.end_lineno)
+
+
+def without_hidden(text: str, file: str) -> str:
+    """A suite as students get it."""
+    lines = text.splitlines(keepends=True)
+    for test in reversed(graded_tests(text, file)):
+        if test.hidden:
+            end = test.last
+            while end < len(lines) and not lines[end].strip():
+                end += 1
+            del lines[test.first - 1 : end]
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
+    """What does not fit together, a line for each, with file and line where there is one."""
+    blanks, tests = list(blanks), list(tests)
+    problems = []
+    for blank in blanks:
+        place = f"{blank.file}:{blank.begin}"
+        if blank.question not in rubric.questions:
+            problems.append(f"{place}: the rubric has no question {blank.question}")
+        elif blank.question not in {test.question for test in tests}:
+            problems.append(f"{place}: no graded test for this blank of question {blank.question}")
+    for test in tests:
+        for question in (test.question, *test.needs):
+            if question not in rubric.questions:
+                problems.append(f"{test.file}:{test.first}: {test.name}: the rubric has no question {question}")
+    for question in rubric.questions.values():
+        earned = sum(test.points for test in tests if test.question == question.id)
+        if earned != question.automatic:
+            problems.append(
+                f"course/rubric.toml: question {question.id} has {question.automatic:g} automatic points, "
+                f"its graded tests have {earned:g}"
+            )
+        if question.automatic and question.id not in {blank.question for blank in blanks}:
+            problems.append(f"course/rubric.toml: question {question.id} has automatic points, but no blank")
+    return problems
+
+
+def suites(root: Path) -> list[Path]:
+    """The files of the graded tests."""
+    return sorted((root / "tests").glob("test_part*.py"))
