@@ -1,20 +1,18 @@
 """Part 2, graded: the autoencoder (Q2.4) and what makes it adversarial (Q2.5).
 
 The oracles are torch.distributions, SciPy and formulas written out here. Statistical tests allow 5 sigma.
+PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
 
 import math
 
 import pytest
 import torch
-from scipy import stats
 from torch import distributions as D
-from torch.testing import assert_close
 
 import adapters
+from judge import assert_independent, assert_reached, assert_shape, assert_standard_normal, assert_value
 
-SIGMAS = 5
-P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
 LAMBDAS = (0, 0.3, 0.995, 1)
 
 
@@ -33,22 +31,45 @@ def nats(logits, from_prior):
     return -D.Bernoulli(logits=logits.double()).log_prob(label)
 
 
+def nats_mistakes(logits, from_prior):
+    """What goes wrong with the mean of `nats`."""
+    right = nats(logits, from_prior)
+    probability = logits.double().sigmoid()
+    yield "the labels are exchanged: 1 is 'from the prior', 0 is 'from an image'", nats(logits, not from_prior).mean()
+    yield "it is summed over the batch; the mean is wanted", right.sum()
+    yield "there is a sigmoid before the loss, which has one of its own", nats(probability, from_prior).mean()
+    yield "it has the wrong sign", -right.mean()
+    yield "it is the negative of the cross-entropy with the other label", -nats(logits, not from_prior).mean()
+    yield (
+        "it is a squared error; the binary cross-entropy is wanted",
+        ((probability - float(from_prior)).square().mean()),
+    )
+    yield "it is half of what it should be", right.mean() / 2
+    yield "it is twice what it should be", right.mean() * 2
+    yield "the label 'from the prior' is 1, it is not smoothed to 0.9", (0.9 * right + 0.1 * nats(logits, False)).mean()
+
+
 def assert_logs(logs, names):
     """The log has these names, and numbers that do not hang on to the graph."""
     assert set(names) <= set(logs), f"the log should have {sorted(names)}, it has {sorted(logs)}"
-    attached = [name for name in names if math.isnan(logs[name])]
-    assert not attached, f"{attached} should be finite and detached"
+    attached = [name for name in sorted(names) if math.isnan(logs[name])]
+    assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
+
+
+def assert_numbers(what, output, shape):
+    assert_shape(what, output, shape)
+    assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
+    assert torch.isfinite(output).all(), f"{what} should be finite numbers"
 
 
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_encoder_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
         z = adapters.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
-        assert z.shape == (batch, z_dim), f"should be {(batch, z_dim)}, is {tuple(z.shape)}"
-        assert z.dtype == torch.float32 and torch.isfinite(z).all()
+        assert_numbers("the encoder's code", z, (batch, z_dim))
     z = adapters.run_aae_network("ConvEncoder", images(rng, 40), 40, seed=2, gain=5)
     assert z.min() < -1.5 and z.max() > 1.5, "codes can be any numbers: is something on top of the last layer?"
 
@@ -61,26 +82,29 @@ def test_aae_encoder_depends_on_its_input(rng):
     assert distance.min() > 1e-6, "different images get the same code"
     alone = adapters.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
     # the same numbers in another order of summation
-    assert_close(alone, z[2:4], rtol=1e-3, atol=1e-4, msg="the code of an image depends on the others in the batch")
+    assert_value(
+        "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
+        hint="it depends on the others in the batch",
+    )  # fmt: skip
     # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
     for row, column in [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]:
         changed = x.clone()
         changed[:, :, row, column] = -changed[:, :, row, column]
         difference = adapters.run_aae_network("ConvEncoder", changed, 8, seed=2) - z
-        assert difference.abs().max() > 0, f"pixel ({row}, {column}) does not matter"
-    unreached, _ = adapters.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)
-    assert not unreached, f"no gradient reaches {unreached}"
+        assert difference.abs().max() > 0, f"pixel ({row}, {column}) of the image does not matter to the code"
+    assert_reached("encoder", adapters.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)[0])
 
 
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_decoder_shapes_and_range(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
         imgs = adapters.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
-        assert imgs.shape == (batch, 1, 28, 28), f"should be {(batch, 1, 28, 28)}, is {tuple(imgs.shape)}"
-        assert imgs.dtype == torch.float32 and torch.isfinite(imgs).all()
+        assert_numbers("the decoder's image", imgs, (batch, 1, 28, 28))
     imgs = adapters.run_aae_network("ConvDecoder", codes(rng, 20, 8), 8, seed=2, gain=5)
-    assert imgs.abs().max() <= 1, "images are in -1..1: is there a tanh at the end?"
-    assert imgs.min() < -0.5 and imgs.max() > 0.5, "images reach from -1 to 1: tanh, not a sigmoid"
+    assert imgs.abs().max() <= 1, f"images are in -1..1, not up to {imgs.abs().max():.3g}: is there a tanh at the end?"
+    assert imgs.min() < -0.5 and imgs.max() > 0.5, (
+        f"images reach from -1 to 1, not from {imgs.min():.3g} to {imgs.max():.3g}: tanh, not a sigmoid"
+    )
 
 
 @pytest.mark.question("2.4", points=0.25)
@@ -90,9 +114,13 @@ def test_aae_decoder_depends_on_its_input(rng):
     distance = torch.cdist(imgs.flatten(1), imgs.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes give the same image"
     # the same numbers in another order of summation
-    assert_close(adapters.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3], rtol=1e-3, atol=1e-4)
-    unreached, to_z = adapters.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
-    assert not unreached, f"no gradient reaches {unreached}"
+    assert_value(
+        "what the decoder gives for two codes alone",
+        adapters.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
+        rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
+    )  # fmt: skip
+    gradients, to_z = adapters.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
+    assert_reached("decoder", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
 
 
@@ -103,11 +131,15 @@ def test_aae_forward(rng):
         encoder, weight = (0.1 * torch.randn(*s, generator=rng) for s in ((z_dim, 784), (1, 28, 28, z_dim)))
         bias = torch.randn(1, 28, 28, generator=rng)
         recon_x, z = adapters.run_aae_forward(x, encoder, weight, bias)
-        assert z.shape == (batch, z_dim), f"forward should give recon_x and then z, {(batch, z_dim)}: {tuple(z.shape)}"
+        code = x.flatten(1) @ encoder.T
+        image = torch.einsum("chwd,bd->bchw", weight, code) + bias
+        turned = [("recon_x and z are exchanged: forward gives recon_x, then z", image)]
         # float32 sums of 784 terms
-        assert_close(z, x.flatten(1) @ encoder.T, rtol=1e-4, atol=1e-4, msg=lambda m: f"z is the code of x\n{m}")
-        expected = torch.einsum("chwd,bd->bchw", weight, z) + bias
-        assert_close(recon_x, expected, rtol=1e-4, atol=1e-4, msg=lambda m: f"recon_x is the decoded code\n{m}")
+        assert_value("z of forward", z, code, rtol=1e-4, atol=1e-4, mistakes=turned, hint="it is the code of x")
+        assert_value(
+            "recon_x of forward", recon_x, image, rtol=1e-3, atol=1e-3, hint="it is what the decoder makes of z",
+            mistakes=[("it is x itself", x)],
+        )  # fmt: skip
 
 
 def loss_inputs(rng, batch=6, z_dim=4):
@@ -116,20 +148,35 @@ def loss_inputs(rng, batch=6, z_dim=4):
     return images(rng, batch), images(rng, batch), codes(rng, batch, z_dim), weight, bias
 
 
+def recon_mistakes(x, recon_x):
+    difference = recon_x.double() - x.double()
+    error = difference.square()
+    yield "it is the sum over images and pixels; the mean is wanted", error.sum()
+    yield "it is the sum over the pixels; the mean is wanted", error.sum() / len(x)
+    yield "it is the sum over the images; the mean is wanted", error.mean() * len(x)
+    yield "it is the mean absolute error, not the squared one", difference.abs().mean()
+    yield "a root is taken: the mean squared error is wanted", error.mean().sqrt()
+    yield "it is half of what it should be", error.mean() / 2
+    yield "the images are moved to 0..1: they are in -1..1", error.mean() / 4
+
+
 @pytest.mark.question("2.4", points=0.5)
 def test_reconstruction_loss(rng):
     x, recon_x, z, weight, bias = loss_inputs(rng)
     got = adapters.run_aae_loss_autoencoder(x, recon_x, z, 1, weight, bias)
     assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
     difference = recon_x.double() - x.double()
-    expected = difference.square().mean()
     # float32 sums of some thousand terms
-    for name, value in (("the loss", got["loss"].item()), *got["logs"].items()):
-        if name != "gen_loss":
-            assert value == pytest.approx(expected.item(), rel=1e-5), f"{name}: the mean over images and pixels?"
-    assert_close(
-        got["gradients"][0].double(), 2 * difference / x.numel(), rtol=1e-4, atol=1e-8,
-        msg=lambda m: f"gradient to the reconstructed images\n{m}",
+    values = {"recon_loss": got["logs"]["recon_loss"], "the loss": got["loss"], "ae_loss": got["logs"]["ae_loss"]}
+    for name, value in values.items():
+        assert_value(
+            f"{name} at lambda 1", value, difference.square().mean(), rtol=1e-5,
+            mistakes=recon_mistakes(x, recon_x), hint="the mean squared error over images and pixels",
+        )  # fmt: skip
+    cut = "no gradient arrives: is something detached?", torch.zeros_like(difference)
+    assert_value(
+        "the gradient with respect to the reconstructed images at lambda 1", got["gradients"][0],
+        2 * difference / x.numel(), rtol=1e-4, atol=1e-8, mistakes=[cut],
     )  # fmt: skip
     assert not got["gradients"][1].any(), "at lambda 1 the discriminator has no influence on the codes"
 
@@ -169,24 +216,46 @@ def agree(ours, theirs):
     )
 
 
+def negative(gradients):
+    return {name: -value for name, value in gradients.items()}
+
+
+def the_step(batch, optimizer):
+    """The one step of this optimizer."""
+    steps = [step for step in batch["steps"] if step["class"] == optimizer]
+    others = sorted({step["class"] for step in batch["steps"]})
+    assert len(steps) == 1, (
+        f"{optimizer} should do one step for each batch, it did {len(steps)}; the optimizers that did one: {others}"
+    )
+    return steps[0]
+
+
+def assert_trains(step, optimizer, networks, wanted):
+    """The step changed the parameters with these names, and no others."""
+    trained = {name for name, value in step["after"].items() if not torch.equal(value, step["before"][name])}
+    assert trained == wanted, (
+        f"a step of {optimizer} should train {networks}\nexpected changes of {sorted(wanted)}\n"
+        f"obtained changes of {sorted(trained)}"
+    )
+
+
 def assert_adam_step(batch, x, lambda_):
     """One step of Adam on encoder and decoder, with the gradients of their loss."""
-    steps = [step for step in batch["steps"] if step["class"] == "Adam"]
-    assert len(steps) == 1, f"Adam should do one step a batch, it did {len(steps)}"
-    step = steps[0]
-    trained = {name for name, value in step["after"].items() if not torch.equal(value, step["before"][name])}
-    wanted = {"encoder.weight", "decoder.weight", "decoder.bias"}
-    assert trained == wanted, f"a step of Adam should train encoder and decoder; it changed {sorted(trained)}"
+    step = the_step(batch, "Adam")
+    assert_trains(step, "Adam", "encoder and decoder", {"encoder.weight", "decoder.weight", "decoder.bias"})
     # the discriminator may have done its step already, or not
-    expected = []
     for when in (batch["start"], step["before"]):
-        discriminator = {name: weights for name, weights in when.items() if "discriminator" in name}
-        expected.append(autoencoder_gradients(x, step["before"] | discriminator, lambda_))
-    assert any(agree(step["gradients"], gradients) for gradients in expected), (
-        "Adam's step does not follow the gradient of this batch's get_loss_autoencoder: lambda_ passed on? "
-        "zero_grad called? something detached?"
+        weights = step["before"] | {name: value for name, value in when.items() if "discriminator" in name}
+        if agree(step["gradients"], autoencoder_gradients(x, weights, lambda_)):
+            return step
+    hint = "is it zero_grad that is missing, is something detached, or another loss mixed in?"
+    if agree(step["gradients"], negative(autoencoder_gradients(x, weights, lambda_))):
+        hint = "the loss gets larger, not smaller"
+    elif lambda_ != 1 and agree(step["gradients"], autoencoder_gradients(x, weights, 1)):
+        hint = "lambda_ is not passed on to it"
+    raise AssertionError(
+        f"Adam's step does not follow the gradient of this batch's get_loss_autoencoder at lambda {lambda_}: {hint}"
     )
-    return step
 
 
 @pytest.mark.question("2.4", points=0.25)
@@ -206,11 +275,13 @@ def test_autoencoder_step(rng):
 def test_discriminator_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
         logits = adapters.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
-        assert logits.shape == (batch, 1), f"should be {(batch, 1)}, is {tuple(logits.shape)}"
-        assert logits.dtype == torch.float32 and torch.isfinite(logits).all()
+        assert_numbers("the discriminator's logits", logits, (batch, 1))
     # a probability or a ReLU could not be below 0, a tanh not beyond 1
     logits = adapters.run_aae_network("Discriminator", 10 * codes(rng, 200, 8), 8, seed=2, gain=5)
-    assert logits.min() < -1 and logits.max() > 1, "logits: is something on top of the last layer?"
+    assert logits.min() < -1 and logits.max() > 1, (
+        "the discriminator gives logits, any numbers: is something on top of the last layer?\n"
+        f"expected some below -1 and some above 1\nobtained {logits.min():.3g} to {logits.max():.3g}"
+    )
 
 
 @pytest.mark.question("2.5", points=0.25)
@@ -219,37 +290,60 @@ def test_discriminator_depends_on_its_input(rng):
     logits = adapters.run_aae_network("Discriminator", z, 6, seed=2)
     assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
     # the same numbers in another order of summation
-    assert_close(adapters.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3], rtol=1e-3, atol=1e-4)
-    unreached, to_z = adapters.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
-    assert not unreached, f"no gradient reaches {unreached}"
-    assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence"
+    assert_value(
+        "what the discriminator gives for two codes alone",
+        adapters.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
+        rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
+    )  # fmt: skip
+    gradients, to_z = adapters.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
+    assert_reached("discriminator", gradients)
+    assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence on the logit"
     # without something between them, three linear layers are one
     middle = adapters.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
     assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"
 
 
-@pytest.mark.question("2.5", points=0.75)
+def ae_loss_mistakes(recon_loss, gen_loss, lambda_):
+    yield "lambda weights the reconstruction, 1 - lambda the generator", (1 - lambda_) * recon_loss + lambda_ * gen_loss
+    yield "the reconstruction is not weighted", recon_loss + (1 - lambda_) * gen_loss
+    yield "the generator's loss is not weighted", lambda_ * recon_loss + gen_loss
+    yield "nothing is weighted", recon_loss + gen_loss
+    yield "the generator's loss is left out", lambda_ * recon_loss
+    yield "the reconstruction is left out", (1 - lambda_) * gen_loss
+    yield "the generator's loss is subtracted; both are minimized", lambda_ * recon_loss - (1 - lambda_) * gen_loss
+    yield "lambda_ is not used, it is always 0.995", 0.995 * recon_loss + 0.005 * gen_loss
+
+
+@pytest.mark.question("2.5", points=0.75, needs=["2.4"])
 def test_generator_loss(rng):
-    for lambda_ in LAMBDAS:
+    for lambda_ in LAMBDAS[1:] + LAMBDAS[:1]:  # at 0 and 1 some mistakes cannot be told apart
         x, recon_x, z, weight, bias = loss_inputs(rng)
         got = adapters.run_aae_loss_autoencoder(x, recon_x, z, lambda_, weight, bias)
         assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
-        recon_loss = (recon_x - x).double().square().mean().item()
-        gen_loss = nats(z @ weight + bias, from_prior=True).mean().item()
-        expected = lambda_ * recon_loss + (1 - lambda_) * gen_loss
+        logits = z @ weight + bias
+        recon_loss, gen_loss = (recon_x - x).double().square().mean(), nats(logits, from_prior=True).mean()
         # float32 sums of some thousand terms
-        assert got["logs"]["recon_loss"] == pytest.approx(recon_loss, rel=1e-5)
+        weighted = "it is weighted: the log has the loss itself", lambda_ * recon_loss
+        assert_value(
+            f"recon_loss at lambda {lambda_}", got["logs"]["recon_loss"], recon_loss, rtol=1e-5,
+            mistakes=[*recon_mistakes(x, recon_x), weighted],
+        )  # fmt: skip
         if lambda_ < 1:
-            assert got["logs"]["gen_loss"] == pytest.approx(gen_loss, rel=1e-5), (
-                "gen_loss: the binary cross-entropy of the discriminator's logits with 'from the prior'"
-            )
-        for name, value in (("the loss", got["loss"].item()), ("ae_loss", got["logs"]["ae_loss"])):
-            assert value == pytest.approx(expected, rel=1e-5), (
-                f"{name} at lambda {lambda_}: which term has which weight?"
-            )
+            weighted = "it is weighted: the log has the loss itself", (1 - lambda_) * gen_loss
+            assert_value(
+                f"gen_loss at lambda {lambda_}", got["logs"]["gen_loss"], gen_loss, rtol=1e-5,
+                mistakes=[*nats_mistakes(logits, from_prior=True), weighted],
+                hint="the binary cross-entropy of the discriminator's logits with 'from the prior'",
+            )  # fmt: skip
+        for name, value in (("the loss", got["loss"]), ("ae_loss", got["logs"]["ae_loss"])):
+            assert_value(
+                f"{name} at lambda {lambda_}", value, lambda_ * recon_loss + (1 - lambda_) * gen_loss,
+                rtol=1e-5, atol=1e-6, mistakes=ae_loss_mistakes(recon_loss, gen_loss, lambda_),
+                hint="lambda * recon_loss + (1 - lambda) * gen_loss",
+            )  # fmt: skip
 
 
-@pytest.mark.question("2.5", points=0.5)
+@pytest.mark.question("2.5", points=0.5, needs=["2.4"])
 def test_autoencoder_loss_gradients(rng):
     for lambda_ in LAMBDAS:
         x, recon_x, z, weight, bias = loss_inputs(rng)
@@ -257,12 +351,15 @@ def test_autoencoder_loss_gradients(rng):
         recon_x, z = recon_x.double().requires_grad_(), z.double().requires_grad_()
         gen_loss = nats(z @ weight.double() + bias.double(), from_prior=True).mean()
         (lambda_ * (recon_x - x).square().mean() + (1 - lambda_) * gen_loss).backward()
-        names = "the reconstructed images", "the codes, through the discriminator"
-        for name, ours, theirs in zip(names, got["gradients"], (recon_x.grad, z.grad), strict=True):
+        names = "the reconstructed images", "the codes, through the discriminator,"
+        for name, obtained, right in zip(names, got["gradients"], (recon_x.grad, z.grad), strict=True):
             # where the discriminator is sure, sigmoid(logit) - 1 has an error of 3e-8 in float32
-            assert_close(
-                ours.double(), theirs, rtol=1e-4, atol=1e-6,
-                msg=lambda m, name=name, lambda_=lambda_: f"lambda {lambda_}: gradient to {name}: detached?\n{m}",
+            assert_value(
+                f"the gradient with respect to {name} at lambda {lambda_}", obtained, right, rtol=1e-4, atol=1e-6,
+                mistakes=[
+                    ("no gradient arrives: is something detached?", torch.zeros_like(right)),
+                    ("it has the wrong sign: the encoder wants its codes to be taken for the prior's", -right),
+                ],
             )  # fmt: skip
 
 
@@ -285,20 +382,41 @@ def test_discriminator_loss(rng):
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
         _, _, z, weight, bias = loss_inputs(rng, batch, z_dim)
         got = adapters.run_aae_loss_discriminator(z, weight, bias)
-        assert_logs(got["logs"], {"disc_loss", "loss_real", "loss_fake", "accuracy"})
+        logs = got["logs"]
+        assert_logs(logs, {"disc_loss", "loss_real", "loss_fake", "accuracy"})
         real = split_codes(got["seen"], z)
-        loss_real = nats(real @ weight + bias, from_prior=True).mean().item()
-        loss_fake = nats(z @ weight + bias, from_prior=False).mean().item()
-        # float32, from other orders of summation
-        assert got["logs"]["loss_real"] == pytest.approx(loss_real, rel=1e-4), "loss_real: codes drawn from the prior"
-        assert got["logs"]["loss_fake"] == pytest.approx(loss_fake, rel=1e-4), "loss_fake: codes of images"
-        total = loss_real + loss_fake
-        halves = [pytest.approx(total, rel=1e-4), pytest.approx(total / 2, rel=1e-4)]
-        assert got["loss"].item() in halves, "the loss should be the sum or the mean of loss_real and loss_fake"
-        assert got["logs"]["disc_loss"] == pytest.approx(got["loss"].item(), rel=1e-5), "disc_loss is not the loss"
+        logits = {"loss_real": real @ weight + bias, "loss_fake": z @ weight + bias}
+        losses = {}
+        for name, what in (("loss_real", "codes drawn from the prior"), ("loss_fake", "codes of images")):
+            losses[name] = nats(logits[name], from_prior=name == "loss_real").mean()
+            other = "loss_fake" if name == "loss_real" else "loss_real"
+            exchanged = nats(logits[other], from_prior=name == "loss_real").mean()
+            # float32, from other orders of summation
+            assert_value(
+                f"{name}, of {what},", logs[name], losses[name], rtol=1e-4,
+                mistakes=[
+                    *nats_mistakes(logits[name], from_prior=name == "loss_real"),
+                    ("codes of the prior and of images are exchanged", exchanged),
+                ],
+            )  # fmt: skip
+        real_half, fake_half = losses.values()
+        total = real_half + fake_half
+        # their sum or their mean
+        if not math.isclose(got["loss"].item(), total, rel_tol=1e-4):
+            mistakes = [
+                ("loss_fake is left out", real_half), ("loss_real is left out", fake_half),
+                ("they are subtracted", real_half - fake_half), ("it has the wrong sign", -total),
+                ("they are subtracted", fake_half - real_half), ("it has the wrong sign", -total / 2),
+                ("it is summed over the batch", total * batch), ("it is summed over the batch", total * batch / 2),
+            ]  # fmt: skip
+            assert_value(
+                "the discriminator's loss", got["loss"], total / 2, rtol=1e-4, mistakes=mistakes,
+                hint="the sum or the mean of loss_real and loss_fake",
+            )  # fmt: skip
+        assert_value("disc_loss in the log", logs["disc_loss"], got["loss"], rtol=1e-5, hint="it is the loss itself")
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, hidden=True)
 def test_discriminator_loss_gradients(rng):
     _, _, z, weight, bias = loss_inputs(rng, 20)
     got = adapters.run_aae_loss_discriminator(z, weight, bias)
@@ -308,45 +426,43 @@ def test_discriminator_loss_gradients(rng):
     loss_fake = nats(z.double() @ weight + bias, from_prior=False).mean()
     (loss_real + loss_fake).backward()
     scale = 1 if got["loss"] > 0.75 * (loss_real + loss_fake) else 0.5  # the sum or the mean
-    for ours, theirs in zip(got["gradients"], (weight.grad, bias.grad), strict=True):
+    for name, obtained, right in zip(
+        ("weight", "bias"), got["gradients"], (weight.grad, bias.grad), strict=True
+    ):  # fmt: skip
         # float32, terms with both signs
-        assert_close(
-            ours.double(), scale * theirs, rtol=1e-3, atol=1e-5,
-            msg=lambda m: f"gradient to the discriminator's parameters: is something detached?\n{m}",
+        assert_value(
+            f"the gradient of the discriminator's loss with respect to its {name}", obtained, scale * right,
+            rtol=1e-3, atol=1e-5, hint="is something detached?",
         )  # fmt: skip
 
 
 @pytest.mark.question("2.5", points=0.25)
 def test_prior_is_standard_normal(rng):
-    n = 4000
+    n = 2000
     _, _, z, weight, bias = loss_inputs(rng, n, 3)
+    z = z + 2  # the prior has nothing to do with the codes of images
     first, again = (split_codes(adapters.run_aae_loss_discriminator(z, weight, bias)["seen"], z) for _ in range(2))
-    for values in torch.cat([first, again]).T:
-        p = stats.kstest(values.double().numpy(), "norm").pvalue
-        assert p > P_5_SIGMA, (
-            f"the prior is N(0, I), not something with mean {values.mean():.2f}, std {values.std():.2f}"
-        )
-    bound = SIGMAS / math.sqrt(len(first))
-    between = torch.corrcoef(first.T) - torch.eye(3)
-    assert between.abs().max() < bound, "the dimensions of the prior's codes are correlated: drawn once for all?"
-    assert (first[1:] * first[:-1]).mean(0).abs().max() < 1.1 * bound, "the prior's codes are correlated"
-    assert not torch.equal(first, again), "two calls use the same codes of the prior"
+    assert_shape("what the discriminator sees of the prior", first, (n, 3), "as many codes as z_fake, all different")
+    assert_independent("the prior's code", first, again)
+    assert_standard_normal("the prior's code", torch.cat([first, again]))
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["2.4"])
 def test_losses_are_stable(rng):
     """Where the discriminator is sure: a sigmoid before the logarithm would be exactly 0 or 1."""
     x, recon_x, z, weight, _ = loss_inputs(rng, 3)
     weight = torch.zeros_like(weight)
+    hint = "the loss works on logits (binary_cross_entropy_with_logits): no sigmoid before a logarithm"
     for logit in (-150.0, -100.0, -30.0, 30.0, 60.0, 100.0, 150.0):
         bias = torch.tensor(logit)
-        got = adapters.run_aae_loss_autoencoder(x, recon_x, z, 0, weight, bias)
-        # softplus(-logit); what is below the smallest float32 may be 0
-        assert got["loss"].item() == pytest.approx(max(-logit, 0), rel=1e-5, abs=1e-12), f"gen_loss at logit {logit}"
+        of_encoder = adapters.run_aae_loss_autoencoder(x, recon_x, z, 0, weight, bias)
         got = adapters.run_aae_loss_discriminator(z, weight, bias)
-        assert got["logs"]["loss_real"] == pytest.approx(max(-logit, 0), rel=1e-5, abs=1e-12), f"at logit {logit}"
-        assert got["logs"]["loss_fake"] == pytest.approx(max(logit, 0), rel=1e-5, abs=1e-12), f"at logit {logit}"
-        assert got["gradients"][1].abs() > 0.4, f"the gradient is gone at logit {logit}"
+        # softplus(-logit); what is below the smallest float32 may be 0
+        expected = {"gen_loss": max(-logit, 0), "loss_real": max(-logit, 0), "loss_fake": max(logit, 0)}
+        obtained = {"gen_loss": of_encoder["loss"]} | got["logs"]
+        for name, value in expected.items():
+            assert_value(f"{name} at logit {logit:g}", obtained[name], value, rtol=1e-5, atol=1e-12, hint=hint)
+        assert got["gradients"][1].abs() > 0.4, f"the gradient of the discriminator is gone at logit {logit:g}: {hint}"
 
 
 @pytest.mark.question("2.5", points=0.25)
@@ -354,21 +470,32 @@ def test_discriminator_accuracy(rng):
     z = codes(rng, 200, 3)
     z[:, 0] = 100  # far from the prior
     axis, zero = torch.tensor([1.0, 0.0, 0.0]), torch.zeros(3)
-    expected = {
-        "told apart": (-axis, 50.0, 1.0),
-        "told apart the wrong way round": (axis, -50.0, 0.0),
-        "all taken for the prior's": (zero, 1.0, 0.5),
-        "all taken for images'": (zero, -1.0, 0.5),
+    # weight, bias, shares told right: of the prior's codes, of images' codes
+    cases = {
+        "told apart": (-axis, 50.0, 1.0, 1.0),
+        "told apart the wrong way round": (axis, -50.0, 0.0, 0.0),
+        "all taken for the prior's": (zero, 1.0, 1.0, 0.0),
+        "all taken for images'": (zero, -1.0, 0.0, 1.0),
     }
-    for case, (weight, bias, accuracy) in expected.items():
-        got = adapters.run_aae_loss_discriminator(z, weight, torch.tensor(bias))["logs"]["accuracy"]
-        assert got == pytest.approx(accuracy, abs=1e-6), f"codes {case}: the accuracy is {accuracy}, not {got}"
+    for case, (weight, bias, real, fake) in cases.items():
+        got = adapters.run_aae_loss_discriminator(z, weight, torch.tensor(bias))["logs"]
+        assert "accuracy" in got, f"the log should have the accuracy, it has {sorted(got)}"
+        right = (real + fake) / 2
+        mistakes = [
+            ("it is in percent", 100 * right), ("it counts codes that are told wrong", 1 - right),
+            ("codes of images count too", real), ("codes of the prior count too", fake),
+        ]  # fmt: skip
+        assert_value(f"the accuracy for codes {case}", got["accuracy"], right, atol=1e-6, mistakes=mistakes)
     _, _, z, weight, bias = loss_inputs(rng, 300)
     got = adapters.run_aae_loss_discriminator(z, weight, bias)
-    real = split_codes(got["seen"], z)
-    right = torch.cat([real @ weight + bias > 0, z @ weight + bias <= 0]).double().mean().item()
+    real, fake = (split_codes(got["seen"], z) @ weight + bias).double(), (z @ weight + bias).double()
+    half = torch.cat([real > 0.5, fake <= 0.5]).double().mean()
     # one code on the edge may fall on the other side in another order of summation
-    assert got["logs"]["accuracy"] == pytest.approx(right, abs=1.1 / 600), "the share of all codes that are told right"
+    assert_value(
+        "the accuracy, the share of all codes that are told right,", got["logs"]["accuracy"],
+        torch.cat([real > 0, fake <= 0]).double().mean(), atol=1.1 / 600,
+        mistakes=[("a logit above 0 means 'from the prior', a probability above 0.5", half)],
+    )  # fmt: skip
 
 
 @pytest.mark.question("2.5", points=0.25)
@@ -377,51 +504,53 @@ def test_aae_sample(rng):
     weight, bias = 0.3 * torch.randn(1, 28, 28, z_dim, generator=rng), torch.randn(1, 28, 28, generator=rng)
     samples, latents = adapters.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):
-        assert z.shape == (n, z_dim), f"the decoder should get z of shape {(n, z_dim)}, not {tuple(z.shape)}"
-        assert image.shape == (n, 1, 28, 28), f"should be {(n, 1, 28, 28)}, is {tuple(image.shape)}"
+        assert_shape("the z that the decoder gets", z, (n, z_dim))
         expected = torch.einsum("chwd,bd->bchw", weight, z) + bias
         # float32 sums of three terms
-        assert_close(
-            image, expected, rtol=1e-4, atol=1e-4, msg=lambda m: f"samples are what the decoder makes of z\n{m}"
-        )
-    for values in torch.cat(latents).T:
-        assert stats.kstest(values.double().numpy(), "norm").pvalue > P_5_SIGMA, "z is not drawn from the prior N(0, I)"
-    bound = SIGMAS / math.sqrt(n)
-    assert (torch.corrcoef(latents[0].T) - torch.eye(z_dim)).abs().max() < bound, "the dimensions of z are correlated"
-    assert (latents[0][1:] * latents[0][:-1]).mean(0).abs().max() < 1.1 * bound, "the codes of images are correlated"
-    assert not torch.equal(*latents), "two calls use the same z"
+        assert_value("what sample gives", image, expected, rtol=1e-4, atol=1e-4, hint="it is the decoder's image of z")
+    assert_independent("the z", *latents)
+    assert_standard_normal("the z that the decoder gets", torch.cat(latents))
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["2.4"])
 def test_adversarial_step(rng):
     lambda_, ae_lr, d_lr = 0.9, 2e-3, 3e-3
     x = images(rng, 24).view(3, 8, 1, 28, 28)
     for batch, imgs in zip(adapters.run_aae_training(x, lambda_, ae_lr, d_lr, linear_networks(rng, 3)), x, strict=True):
         adam = assert_adam_step(batch, imgs, lambda_)
-        assert adam["lr"] == pytest.approx(ae_lr), f"Adam: learning rate {adam['lr']}, should be {ae_lr}"
-        assert adam["betas"][0] == pytest.approx(0.5), f"Adam's beta1 is 0.5, not {adam['betas'][0]}"
-        steps = [step for step in batch["steps"] if step["class"] == "SGD"]
-        assert len(steps) == 1, f"SGD should do one step a batch, it did {len(steps)}"
-        (sgd,) = steps
-        assert sgd["lr"] == pytest.approx(d_lr), f"SGD: learning rate {sgd['lr']}, should be {d_lr}"
-        changes = {name: sgd["after"][name] - value for name, value in sgd["before"].items()}
-        trained = {name for name, change in changes.items() if change.any()}
+        assert_value("Adam's learning rate", adam["lr"], ae_lr, rtol=1e-6, mistakes=[("it is d_lr", d_lr)])
+        assert_value("Adam's beta1", adam["betas"][0], 0.5, rtol=1e-6)
+        sgd = the_step(batch, "SGD")
         wanted = {"discriminator.weight", "discriminator.bias"}
-        assert trained == wanted, f"a step of SGD should train the discriminator alone; it changed {sorted(trained)}"
-        # the codes may be those from before the autoencoder's step, or after it
-        codes = [imgs.flatten(1) @ weights["encoder.weight"].T for weights in (batch["start"], sgd["before"])]
-        is_fake = (torch.cdist(batch["seen"], torch.cat(codes)) < 1e-3).any(1)
-        assert is_fake.any() and not is_fake.all(), "the discriminator should see codes of the images and of the prior"
-        real = distinct(batch["seen"][~is_fake])
-        halves = [discriminator_gradients(real, fake, sgd["before"]) for fake in codes]
-        means = [{name: value / 2 for name, value in gradients.items()} for gradients in halves]
-        assert any(agree(sgd["gradients"], gradients) for gradients in (*halves, *means)), (
-            "SGD's step does not follow the gradient of this batch's get_loss_discriminator: zero_grad called? "
-            "the codes of the images passed? a gradient of the autoencoder's loss mixed in?"
-        )
+        assert_trains(sgd, "SGD", "the discriminator alone", wanted)
+        assert_value("SGD's learning rate", sgd["lr"], d_lr, rtol=1e-6, mistakes=[("it is ae_lr", ae_lr)])
+        assert_sgd_step(batch, sgd, imgs)
         for name in wanted:  # down the gradient
-            assert_close(changes[name], -d_lr * sgd["gradients"][name], rtol=1e-2, atol=1e-6)
+            change, gradient = sgd["after"][name] - sgd["before"][name], sgd["gradients"][name]
+            assert_value(
+                f"SGD's change of {name}", change, -d_lr * gradient, rtol=1e-2, atol=1e-6,
+                mistakes=[("it goes up the gradient: the loss is to be minimized", d_lr * gradient)],
+            )  # fmt: skip
         assert_logs(
             batch["logged"],
             {"recon_loss", "gen_loss", "ae_loss", "disc_loss", "loss_real", "loss_fake", "accuracy"},
         )
+
+
+def assert_sgd_step(batch, step, x):
+    """SGD's gradients are those of the discriminator's loss, the sum or the mean of its halves."""
+    # the codes may be those from before the autoencoder's step, or after it
+    codes = [x.flatten(1) @ weights["encoder.weight"].T for weights in (batch["start"], step["before"])]
+    is_fake = (torch.cdist(batch["seen"], torch.cat(codes)) < 1e-3).any(1)
+    assert is_fake.any(), "the discriminator should see the codes of this batch's images"
+    assert not is_fake.all(), "the discriminator should see codes of the prior too"
+    real = distinct(batch["seen"][~is_fake])
+    for fake in codes:
+        gradients = discriminator_gradients(real, fake, step["before"])
+        halves = {name: value / 2 for name, value in gradients.items()}
+        if agree(step["gradients"], gradients) or agree(step["gradients"], halves):
+            return
+    raise AssertionError(
+        "SGD's step does not follow the gradient of this batch's get_loss_discriminator: zero_grad called? "
+        "the codes of the images passed? a gradient of the autoencoder's loss mixed in?"
+    )

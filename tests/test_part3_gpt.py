@@ -3,6 +3,7 @@
 The oracles are PyTorch's own attention in float64, autograd, SciPy and formulas written out here. Statistical tests
 allow 5 sigma. Q3.2 asks for attention that is written out (flash=False); Q3.3 runs on the attention that is provided:
 neither question waits for the other.
+PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
 
 import math
@@ -11,12 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
-from torch.testing import assert_close
 
 import adapters
-
-SIGMAS = 5
-P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
+from judge import P_5_SIGMA, SIGMAS, assert_shape, assert_value, rounded
 
 
 def draw(rng, *shape, scale=1.0):
@@ -25,10 +23,6 @@ def draw(rng, *shape, scale=1.0):
 
 def integers(rng, high, *shape):
     return torch.randint(high, shape, generator=rng)
-
-
-def rounded(numbers):
-    return [float(f"{number:.3g}") for number in numbers.tolist()]
 
 
 # --- attention: oracles ----------------------------------------------------------------------------------------------
@@ -66,45 +60,56 @@ def double(weights):
     return {name: value.double() for name, value in weights.items()}
 
 
-def typical_mistakes(products, C):
-    """What goes wrong and the attention weights that come of it, for products of queries and keys [B, nh, T, T]."""
+def attention_mistakes(x, weights, n_head):
+    """What goes wrong, and the output that comes of it."""
+    weights = double(weights)
+    q, k, v = queries_keys_values(x.double(), weights, n_head)
+    products, C, hs = q @ k.mT, x.size(2), q.size(3)
     see = torch.ones_like(products).tril().bool()
-    hs = C // products.size(1)
 
     def masked(scores, mask=see):
         return scores.masked_fill(~mask, -torch.inf)
 
-    scores = products / math.sqrt(hs)
-    yield "the scores are not scaled", masked(products).softmax(-1)
-    yield "the scores are divided by the head size, not by its square root", masked(products / hs).softmax(-1)
-    yield "the scores are scaled by n_embd, not by the head size", masked(products / math.sqrt(C)).softmax(-1)
-    yield "there is no causal mask", scores.softmax(-1)
-    yield "the mask is the wrong way round", masked(scores, see.mT).softmax(-1)
-    yield "the mask hides the token itself", masked(scores, see.tril(-1)).softmax(-1)
-    yield "the mask of 0 and 1 is added to the scores; fill with -inf instead", (scores + see).softmax(-1)
-    yield "masked scores are 0, where they should be -inf", (scores * see).softmax(-1)
-    yield "the mask comes after the softmax", scores.softmax(-1) * see
-    yield "the softmax runs over the queries, it should run over the keys", masked(scores).softmax(-2)
-    yield "queries and keys are exchanged", masked(scores.mT).softmax(-1)
-    yield "there is no softmax", scores * see
-
-
-def diagnosis(output, x, weights, n_head):
-    """A sentence about an output that is not the oracle's."""
-    q, k, v = queries_keys_values(x.double(), double(weights), n_head)
-    for name, attention in typical_mistakes(q @ k.mT, x.size(2)):
-        wrong = merged(attention @ v, double(weights))
-        if torch.allclose(output.double(), wrong, rtol=1e-4, atol=1e-4, equal_nan=True):
-            return name
-    return "softmax(q kᵀ / sqrt(head size)) v (Eq. 22), a token seeing itself and those before it?"
+    scores, root = products / math.sqrt(hs), math.sqrt(n_head)
+    right = masked(scores).softmax(-1)
+    mixtures = {  # what the values are weighted with
+        "the scores are not scaled": masked(products).softmax(-1),
+        "the scores are divided by the head size, not by its square root": masked(products / hs).softmax(-1),
+        "the scores are scaled by n_embd, not by the head size": masked(products / math.sqrt(C)).softmax(-1),
+        "the scores are scaled by the number of heads, not by the head size": masked(products / root).softmax(-1),
+        "the scores are multiplied by the root of the head size": masked(products * math.sqrt(hs)).softmax(-1),
+        "there is no causal mask": scores.softmax(-1),
+        "the mask is the wrong way round": masked(scores, see.mT).softmax(-1),
+        "the mask hides the token itself": masked(scores, see.tril(-1)).softmax(-1),
+        "the mask lets a token see the one after it": masked(scores, torch.ones_like(see).tril(1)).softmax(-1),
+        "the mask of 0 and 1 is added to the scores; fill with -inf instead": (scores + see).softmax(-1),
+        "masked scores are 0, where they should be -inf": (scores * see).softmax(-1),
+        "the mask comes after the softmax": scores.softmax(-1) * see,
+        "the softmax runs over the queries, it should run over the keys": masked(scores).softmax(-2),
+        "the softmax runs over the heads, it should run over the keys": masked(scores).softmax(1),
+        "there are two softmaxes": right.softmax(-1),
+        "queries and keys are exchanged": masked(scores.mT).softmax(-1),
+        "the scores have the wrong sign": masked(-scores).softmax(-1),
+        "the attention weights are transposed": right.mT,
+        "there is no softmax": scores * see,
+    }
+    for sentence, mixture in mixtures.items():
+        yield sentence, merged(mixture @ v, weights)
+    y = right @ v
+    yield (
+        "the heads are put side by side without a transpose",
+        (merged(split_heads(y.reshape(x.shape), n_head), weights)),
+    )
+    yield "the keys are weighted, it should be the values", merged(right @ k, weights)
+    yield "the values are not weighted", merged(v, weights)
+    yield "the output is scaled, it should be the scores", merged((masked(products).softmax(-1) @ v) / hs**0.5, weights)
 
 
 def assert_attention(output, x, weights, n_head, tolerance, what):
-    expected = attention_oracle(x.double(), double(weights), n_head)
-    assert output.shape == expected.shape, f"{what}: should be {tuple(expected.shape)}, is {tuple(output.shape)}"
-    assert_close(
-        output.double(), expected, rtol=tolerance, atol=tolerance,
-        msg=lambda m: f"{what}: {diagnosis(output, x, weights, n_head)}\n{m}",
+    assert_value(
+        what, output, attention_oracle(x.double(), double(weights), n_head), rtol=tolerance, atol=tolerance,
+        mistakes=attention_mistakes(x, weights, n_head),
+        hint="softmax(q kᵀ / sqrt(head size)) v (Eq. 22), a token seeing itself and those before it?",
     )  # fmt: skip
 
 
@@ -146,7 +151,7 @@ def test_attention_output(rng):
         x, weights = draw(rng, batch, T, C), attention_weights(rng, C)
         output = adapters.run_attention(x, weights, n_head, block_size)
         # float32, sums of at most 24 terms
-        what = f"x {[batch, T, C]}, n_head {n_head}, block_size {block_size}"
+        what = f"attention to x {[batch, T, C]}, n_head {n_head}, block_size {block_size},"
         assert_attention(output, x, weights, n_head, 1e-4, what)
 
 
@@ -156,14 +161,15 @@ def test_attention_weights_sum_to_one(rng):
     q, k = draw(rng, n_head, T, T), draw(rng, n_head, T, T)
     output = adapters.run_attention(*prescribed(q, k, torch.ones(n_head, T, T)), n_head, block_size=8)
     # float32, sums of 6 terms
-    assert_close(
-        output, torch.ones_like(output), rtol=1e-4, atol=1e-4,
-        msg=lambda m: f"where all values are 1 so is their mean: softmax over the keys, after the mask?\n{m}",
+    assert_value(
+        "attention to values that are all 1", output, torch.ones_like(output), rtol=1e-4, atol=1e-4,
+        hint="their weighted mean is 1: softmax over the keys, after the mask?",
     )  # fmt: skip
     v = legible(rng, n_head, T)
     attention = read(adapters.run_attention(*prescribed(q, k, v), n_head, block_size=8), v)
-    assert attention.min() > -1e-5, "attention weights cannot be negative"
-    assert attention.triu(1).abs().max() < 1e-5, "a token gives weight to tokens after it"
+    assert attention.min() > -1e-5, f"attention weights cannot be negative, one is {attention.min():.3g}"
+    later = attention.triu(1).abs().max()
+    assert later < 1e-5, f"a token gives weight to tokens after it, up to {later:.3g}"
     seen = torch.ones(T, T).tril().bool()
     assert attention[..., seen].min() > 1e-6, "a token should give some weight to itself and to each token before it"
 
@@ -180,11 +186,16 @@ def test_attention_scale(rng):
         first, second = split_heads(output, n_head)[0, :, 1, :2].double().unbind(-1)
         scale = product / (first / second).log()
         # float32: where the scale is right, weights of 0.88 and 0.12
-        assert_close(
-            scale, torch.full_like(scale, math.sqrt(hs)), rtol=1e-2, atol=0,
-            msg=lambda m, hs=hs, scale=scale, n_head=n_head: (
-                f"n_head {n_head}, head size {hs}: scores should be divided by {hs**0.5}, not by {rounded(scale)}\n{m}"
-            ),
+        divisors = {
+            "they are not scaled": 1, "by the root of the head size, not by itself": hs,
+            "by the root of the head size, not of n_embd": math.sqrt(n_head * hs),
+            "by the root of the head size, not of the number of heads": math.sqrt(n_head),
+            "they are multiplied by it": 1 / math.sqrt(hs),
+        }  # fmt: skip
+        assert_value(
+            f"what scores are divided by, n_head {n_head}, head size {hs},", scale,
+            torch.full_like(scale, math.sqrt(hs)), rtol=1e-2, hint="the root of the head size",
+            mistakes=((name, torch.full_like(scale, divisor)) for name, divisor in divisors.items()),
         )  # fmt: skip
 
 
@@ -216,7 +227,7 @@ def test_attention_is_causal(rng):
 GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 13, "block_size": 10}
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, hidden=True)
 def test_gpt_is_causal(rng):
     T = GPT_SIZES["block_size"]
     idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
@@ -245,8 +256,11 @@ def test_masked_scores_have_no_weight(rng):
             x, weights = prescribed(q, k, v)
             output = adapters.run_attention(x, weights, n_head, block_size=T)
             # scores are exact, weights 0 or 1 / (a number of tokens)
-            which = f"{'visible' if sign < 0 else 'masked'} tokens with scores of {sign * size}"
-            assert_attention(output, x, weights, n_head, 1e-4, f"{which}: are masked scores -inf, below all of them?")
+            which = f"attention where {'visible' if sign < 0 else 'masked'} tokens have scores of {sign * size}"
+            assert_value(
+                which, output, attention_oracle(x.double(), double(weights), n_head), rtol=1e-4, atol=1e-4,
+                hint="are masked scores -inf, below all others?",
+            )  # fmt: skip
 
 
 def assert_kept_independently(kept, keep, what):
@@ -267,23 +281,29 @@ def test_attention_dropout(rng):
         x = x.expand(batch, T, -1).clone()
         plain = adapters.run_attention(x, weights, n_head, T)
         evaluated = adapters.run_attention(x, weights, n_head, T, attn_pdrop=p)
-        assert_close(evaluated, plain, msg=lambda m: f"in evaluation mode dropout should have no effect\n{m}")
+        none = "dropout should have no effect"
+        assert_value(f"attention in evaluation, attn_pdrop {p},", evaluated, plain, rtol=1e-5, atol=1e-5, hint=none)
         trained = adapters.run_attention(x, weights, n_head, T, training=True)
-        assert_close(trained, plain, msg=lambda m: f"at attn_pdrop 0 training should make no difference\n{m}")
+        assert_value("attention in training, attn_pdrop 0,", trained, plain, rtol=1e-5, atol=1e-5, hint=none)
 
         output = adapters.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
         right, dropped = (read(y, v)[..., seen] for y in (plain, output))  # [B, nh, pairs of tokens]
         assert not torch.allclose(dropped, right, atol=1e-4), "there is no dropout of attention weights in training"
-        sums = read(output, v).sum(-1)
+        sums = read(output, v).sum(-1).nan_to_num(1.0)  # where scores are dropped, 0 * -inf
         assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
             "dropout comes after the softmax: then the weights do not sum to 1 any more, in training"
+        )
+        channels = output / plain
+        assert not torch.allclose(channels, (channels > 0.5) / (1 - p), atol=1e-2), (
+            "dropout acts on the result, it should act on the attention weights"
         )
         ratio = dropped / right
         kept = ratio > 0.5
         # float32; the smallest weights are some thousandths
-        assert_close(
-            ratio, kept / (1 - p), rtol=1e-2, atol=1e-2,
-            msg=lambda m, p=p: f"attn_pdrop {p}: a weight should become 0 or {1 / (1 - p):.3g} times as large\n{m}",
+        assert_value(
+            f"the attention weights in training, attn_pdrop {p}, divided by those without dropout,",
+            ratio, kept / (1 - p), rtol=1e-2, atol=1e-2, mistakes=[("what is kept is not scaled up", kept)],
+            hint=f"a weight should become 0 or {1 / (1 - p):.3g} times as large",
         )  # fmt: skip
         bound = SIGMAS * math.sqrt(p * (1 - p) / kept.numel())
         share = 1 - kept.double().mean().item()
@@ -293,9 +313,9 @@ def test_attention_dropout(rng):
     # the other dropout is of channels; float32 sums of 6 weights
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
     output = adapters.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
-    assert_close(
-        output, 2.0 * (output > 1), rtol=1e-4, atol=1e-4,
-        msg=lambda m: f"resid_pdrop is for the output, attn_pdrop for the attention weights\n{m}",
+    assert_value(
+        "attention in training, resid_pdrop 0.5, attn_pdrop 0,", output, 2.0 * (output > 1), rtol=1e-4, atol=1e-4,
+        hint="resid_pdrop is for the output, attn_pdrop for the attention weights",
     )  # fmt: skip
 
 
@@ -310,9 +330,10 @@ def test_attention_gradients(rng):
         (attention_oracle(inputs["x"], inputs, n_head) * direction).sum().backward()
         for name, value in inputs.items():
             # float32, sums of at most 64 tokens with both signs
-            assert_close(
-                obtained[name].double(), value.grad, rtol=1e-3, atol=1e-4,
-                msg=lambda m, name=name: f"gradient to {name}: is something detached, or the output wrong too?\n{m}",
+            assert_value(
+                f"the gradient of attention with respect to {name}", obtained[name], value.grad, rtol=1e-3, atol=1e-4,
+                mistakes=[("no gradient arrives: is something detached?", torch.zeros_like(value))],
+                hint="is something detached, or the output wrong too?",
             )  # fmt: skip
 
 
@@ -325,18 +346,17 @@ def test_attention_is_written_out(rng):
     assert torch.equal(result["x"], x), "attention changes its input in place"
     for name, value in weights.items():
         assert torch.equal(result["weights"][name], value), f"attention changes {name} in place"
-    assert_close(*result["outputs"], msg=lambda m: f"a second call gives something else\n{m}")
+    first, second = result["outputs"]
+    assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32 in another order of summation
     fused = adapters.run_attention(x, weights, n_head, T, flash=True)
-    assert_close(
-        result["outputs"][0], fused, rtol=1e-4, atol=1e-4, msg=lambda m: f"flash=True gives other numbers\n{m}"
-    )
+    assert_value("attention", first, fused, rtol=1e-4, atol=1e-4, hint="flash=True gives other numbers")
     given = {"sizes": GPT_SIZES, "seed": int(integers(rng, 2**31)), "gain": 8}
     idx = integers(rng, 13, 3, 6)
     for batches in (None, integers(rng, 13, 3, 4, 9)):
         logits, fused = (adapters.run_gpt_logits(idx, **given, batches=batches, flash=flash) for flash in (False, True))
         # the same, through two layers, and three steps of training
-        assert_close(logits, fused, rtol=1e-4, atol=1e-4, msg=lambda m: f"a GPT with flash=True: other logits\n{m}")
+        assert_value("logits of a GPT", logits, fused, rtol=1e-4, atol=1e-4, hint="flash=True gives other ones")
 
 
 @pytest.mark.question("3.2", points=0.25)
@@ -345,15 +365,13 @@ def test_attention_with_cache(rng):
     for lengths in ([1, 1, 1, 1], [4, 1, 1], [3, 4, 1, 2], [6]):
         T, n_head, C = sum(lengths), 2, 8
         x, weights = draw(rng, 2, T, C), attention_weights(rng, C)
-        whole = adapters.run_attention(x, weights, n_head, block_size=12)
+        whole = attention_oracle(x.double(), double(weights), n_head)
         pieces = adapters.run_attention_in_pieces(x, weights, n_head, 12, lengths)
         # float32, the same sums of at most 10 terms in another order
-        assert_close(
+        assert_value(
+            f"attention of T = {lengths} tokens one after the other, to the keys and values of all S so far,",
             pieces, whole, rtol=1e-4, atol=1e-4,
-            msg=lambda m, lengths=lengths: (
-                f"T {lengths} tokens one after the other, to the keys and values of all S so far, should give what all "
-                f"tokens at once give: which rows of the mask?\n{m}"
-            ),
+            hint="it is not what all tokens at once give: which rows and columns of the mask?",
         )  # fmt: skip
 
 
@@ -395,10 +413,10 @@ def assert_continues(result, idx, n, vocab_size=V):
     """The shape of what `run_generate` gave, its prompts; returns the new tokens [B, n]."""
     tokens, T = result["tokens"], idx.size(1)
     expected = (len(idx), T + n)
-    assert tokens.shape == expected, f"{n} new tokens after {T}: should be {expected}, is {tuple(tokens.shape)}"
+    assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
     assert tokens.dtype == idx.dtype, f"tokens should be {idx.dtype}, not {tokens.dtype}"
-    assert torch.equal(tokens[:, :T], idx), "the prompts should stand at the beginning, unchanged"
-    assert torch.equal(result["idx"], idx), "the prompts are changed in place"
+    assert torch.equal(tokens[:, :T], idx), "the prompts should stand at the beginning of what generate gives"
+    assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
     new = tokens[:, T:]
     assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens are 0..{vocab_size - 1}, not {new.unique()}"
     return new
@@ -408,7 +426,19 @@ def assert_likeliest(tokens, logits, what):
     """Tokens [...] have the largest of the logits [..., V], up to the rounding of float32."""
     chosen = logits.gather(-1, tokens[..., None])
     rank = (logits > chosen + 1e-4 * logits.abs().amax()).sum(-1)  # how many tokens are likelier
-    assert not rank.any(), f"{what}: greedy takes the likeliest token, not one with {rank.max()} likelier ones"
+    if not rank.any():
+        return
+    why = "it should take the likeliest token"
+    if torch.equal(tokens, logits.argmin(-1)):
+        why = "it takes the least likely token"
+    elif torch.equal(tokens, logits.abs().argmax(-1)):
+        why = "it takes the logit that is largest without its sign"
+    elif not tokens.any():
+        why = "it always takes token 0"
+    raise AssertionError(
+        f"greedy generation ({what}) is wrong: {why}\nexpected tokens {rounded(logits.argmax(-1)[rank > 0])}\n"
+        f"obtained tokens {rounded(tokens[rank > 0])}, with up to {rank.max()} likelier ones"
+    )
 
 
 def unlikely(tokens, probs):
@@ -419,18 +449,24 @@ def unlikely(tokens, probs):
     return (tail < P_5_SIGMA / len(probs)).nonzero().flatten().tolist()
 
 
-def assert_drawn(tokens, probs, what, mistakes=None):
-    """Tokens [N] are independent draws with these probabilities [V]; mistakes: name -> probabilities it would give."""
+def assert_drawn(tokens, probs, what, mistakes=()):
+    """Tokens [N] are independent draws with these probabilities [V]; mistakes: sentence, probabilities."""
     impossible = [token for token in tokens.unique().tolist() if probs[token] == 0]
     off = unlikely(tokens, probs)
     if not off and not impossible:
         return
-    shares = torch.bincount(tokens, minlength=len(probs)) / len(tokens)
-    message = f"{what}: drawn with frequencies {rounded(shares)}, should be {rounded(probs)}"
-    for name, wrong in (mistakes or {}).items():
-        if not unlikely(tokens, wrong):
-            message += f": {name}?"
-    raise AssertionError(message + (f"; {impossible} should never be drawn" if impossible else ""))
+    counts = torch.bincount(tokens, minlength=len(probs))
+    # of the mistakes that would give such draws, the one that makes them likeliest
+    likely = {sentence: torch.xlogy(counts, p).sum() for sentence, p in mistakes if not unlikely(tokens, p)}
+    why = [max(likely, key=likely.get)] if likely else []
+    why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
+    order = probs.argsort(descending=True)
+    shares = counts / len(tokens)
+    raise AssertionError(
+        f"sampling ({what}) is wrong{': ' if why else ''}{'; '.join(why)}\n"
+        f"expected probabilities {rounded(probs[order])} of the likeliest tokens\n"
+        f"obtained frequencies {rounded(shares[order])} of the same tokens"
+    )
 
 
 def one_hot(logits):
@@ -479,6 +515,22 @@ def test_generate_greedy_is_not_random(rng):
             assert_likeliest(new, logits[before], f"do_sample=False, {options}")
 
 
+def drawing_mistakes(logits, token, temperature):
+    """What goes wrong after a token, and the probabilities that come of it."""
+    own = logits[token].double()
+    yield "it is greedy, though do_sample is True", one_hot(own)
+    yield "all tokens are equally likely", torch.full((V,), 1 / V).double()
+    yield "the temperature is ignored", own.softmax(0)
+    yield "the logits are multiplied by the temperature, they should be divided by it", (own * temperature).softmax(0)
+    yield "there are two softmaxes", (own / temperature).softmax(0).softmax(0)
+    yield (
+        "the probabilities are divided by the temperature, it should be the logits",
+        ((own.softmax(0) / temperature).softmax(0)),
+    )
+    yield "the root of the temperature is used", (own / temperature**0.5).softmax(0)
+    yield "the probabilities are those of another row of the batch", (logits[0].double() / temperature).softmax(0)
+
+
 @pytest.mark.question("3.3", points=0.5)
 def test_generate_sampling_frequencies(rng):
     logits, n = table(rng), 3000
@@ -489,15 +541,9 @@ def test_generate_sampling_frequencies(rng):
         new = assert_continues(result, idx, 1)[:, 0]
         for token in range(V):
             own = logits[token].double()
-            others = {
-                "greedy, though do_sample is True": one_hot(own),
-                "uniform": torch.full((V,), 1 / V).double(),
-                "the temperature ignored": own.softmax(0),
-                "multiplied by the temperature": (own * temperature).softmax(0),
-                "probabilities divided by the temperature": (own.softmax(0) / temperature).softmax(0),
-                "the probabilities of another row": logits[0].double().div(temperature).softmax(0),
-            }
-            assert_drawn(new[last == token], (own / temperature).softmax(0), f"temperature {temperature:.3g}", others)
+            right = (own / temperature).softmax(0)
+            mistakes = drawing_mistakes(logits, token, temperature)
+            assert_drawn(new[last == token], right, f"temperature {temperature:.3g}", mistakes)
     # logits far from 0 have the same probabilities, and a low temperature takes the likeliest
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         model = model_of(logits + shift)
@@ -541,8 +587,9 @@ def assert_filtered(rng, logits, expected, options, others=None):
     new = assert_continues(adapters.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
     for token in range(V):
         own = (logits[token].double() / temperature).softmax(0)
-        mistakes = {name: wrong(own) for name, wrong in (others or {}).items()}
-        assert_drawn(new[last == token], expected(own), f"{options}", mistakes)
+        mistakes = [(sentence, wrong(own)) for sentence, wrong in (others or {}).items()]
+        what = ", ".join(f"{name} {value}" for name, value in options.items())
+        assert_drawn(new[last == token], expected(own), what, mistakes)
 
 
 @pytest.mark.question("3.3", points=0.25)
@@ -550,7 +597,12 @@ def test_generate_top_k(rng):
     logits = table(rng)
     for temperature in (1.0, 2.0):
         for top_k in (1, 2, 5, V - 1, V):
-            others = {"top_k ignored": lambda own: own}
+            others = {
+                "top_k is ignored": lambda own: own,
+                "one token too many is kept: top_k + 1": lambda own, k=top_k: kept_most(own, min(V, k + 1)),
+                "one token too few is kept: top_k - 1": lambda own, k=top_k: kept_most(own, max(1, k - 1)),
+                "the tokens that are kept are equally likely": lambda own, k=top_k: (kept_most(own, k) > 0) / k,
+            }
             options = {"top_k": top_k, "temperature": temperature}
             assert_filtered(rng, logits, lambda own, k=top_k: kept_most(own, k), options, others)
 
@@ -571,9 +623,9 @@ def test_generate_top_p(rng):
     probs = logits[0].double().softmax(0)
     for size, top_p in (*sizes_and_top_p(probs), (V, 1.0)):
         others = {
-            "top_p ignored": lambda own: own,
-            "the token that reaches top_p left out": lambda own, m=size: kept_most(own, max(1, m - 1)),
-            "one token too many": lambda own, m=size: kept_most(own, min(V, m + 1)),
+            "top_p is ignored": lambda own: own,
+            "the token with which the sum reaches top_p is left out": lambda own, m=size: kept_most(own, max(1, m - 1)),
+            "one token too many is kept": lambda own, m=size: kept_most(own, min(V, m + 1)),
         }
         assert_filtered(rng, logits, lambda own, m=size: kept_most(own, m), {"top_p": top_p}, others)
     # with the others: where it makes no difference which of them comes first
@@ -614,7 +666,7 @@ def assert_greedy_in_window(rng, T, n, batch, use_cache, block_size):
         assert_likeliest(new[:, step], logits, what)
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, hidden=True)
 def test_generate_crops_the_context(rng):
     for T, n, batch in [(14, 4, 3), (3, 12, 4), (6, 5, 1), (7, 3, 5)]:
         for use_cache in (False, True):

@@ -5,6 +5,7 @@ A run judges a sample of each bank, another one each time; MISTAKES=all in the e
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -16,25 +17,24 @@ from pathlib import Path
 
 import pytest
 
-import mistakes_part1
-import mistakes_part2
-import mistakes_part3
+from mistakes import part1, part2, part3
 from small_runs import PARTS, REPOSITORY
 
+BANKS = {"part 1": part1, "part 2": part2, "part 3": part3}
 # imported once, in the process that the others are forked from
 SLOW_IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest", "tensorboard"]
 
 
-def caught(folder: Path, mistake: tuple[str, tuple[str, str, str, str]]) -> tuple[str, bool]:
+def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
     """Run in a process of its own: the graded tests of the question, on a copy of the parts with the mistake in it.
 
     Returns:
-        the mistake's name, and whether a test failed.
+        the mistake's name, and the messages of the tests that failed.
     """
     import torch
 
-    name, (question, file, right, wrong) = mistake
-    folder = folder / re.sub(r"\W", "_", name)
+    name, (question, file, right, wrong, *_) = entry
+    folder = folder / re.sub(r"\W", "_", f"{question} {name}")
     for part in ("course", "tests", *PARTS.values()):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "staff"))
     shutil.copy(REPOSITORY / "setup.cfg", folder)
@@ -48,17 +48,25 @@ def caught(folder: Path, mistake: tuple[str, tuple[str, str, str, str]]) -> tupl
     early = [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]
     assert not early, f"{early} have been imported already, and not from the copy"
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--question", question])
+        suite = next(Path("tests").glob(f"test_part{question[0]}_*.py"))
+        status = pytest.main(
+            ["-q", "-p", "no:cacheprovider", str(suite), "--question", question, "--points-json", "points.json"]
+        )
     assert status in (0, 1), f"{name}: {out.getvalue()[-3000:]}"
-    return name, status == 1
+    result = json.loads(Path("points.json").read_text())
+    row = result["questions"][question]
+    failed = [test["message"] for test in result["tests"] if test["outcome"] != "passed"]
+    assert (row["earned"] < row["worth"]) == bool(failed), f"{name}: {row}"
+    shutil.rmtree(folder)
+    return name, failed
 
 
-def verdicts(folder: Path, bank: dict) -> dict[str, bool]:
-    """Name -> whether it was caught, for each mistake of the bank."""
+def verdicts(folder: Path, bank: dict) -> dict[str, list[str]]:
+    """Name -> the messages of the tests that failed, for each entry of the bank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
-        return dict(pool.imap_unordered(partial(caught, folder), bank.items()))
+        return dict(pool.imap_unordered(partial(judge, folder), bank.items()))
 
 
 def sample(bank: dict, size: int, seed: int) -> dict:
@@ -70,20 +78,32 @@ def sample(bank: dict, size: int, seed: int) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [mistakes_part1, mistakes_part2, mistakes_part3], ids=["part 1", "part 2", "part 3"])
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
     bank = sample(part.MISTAKES, 25, pytestconfig.getoption("--seed"))
-    missed = [name for name, found in verdicts(tmp_path, bank).items() if not found]
+    found = verdicts(tmp_path, bank)
+    missed = [name for name, messages in found.items() if not messages]
     assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no point: {missed}"
+    phrases = {name: entry[4] for name, entry in bank.items() if len(entry) > 4}
+    unnamed = {name: found[name] for name, phrase in phrases.items() if not any(phrase in m for m in found[name])}
+    assert not unnamed, f"{len(unnamed)} of {len(phrases)} known mistakes are not named: {unnamed}"
 
 
 @pytest.mark.slow
-def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig):
-    """The way that the mistakes are judged lets right solutions pass, and so do the tests."""
-    harmless = {
-        f"question {question}": (question, "course/files.py", '"""Files', '"""The files')
-        for question in ("1.7", "1.8", "1.9", "2.4", "2.5", "3.2", "3.3")
-    }
-    right = harmless | sample(mistakes_part3.RIGHT, 4, pytestconfig.getoption("--seed"))
-    blamed = [name for name, found in verdicts(tmp_path, right).items() if found]
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
+def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
+    """Right solutions that look otherwise. One changed comment for each question: the judging itself blames nobody."""
+    questions = {entry[0] for entry in part.MISTAKES.values()}
+    harmless = {f"Q{each}": (each, "course/files.py", '"""Files', '"""The files') for each in sorted(questions)}
+    found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
+    blamed = {name: messages for name, messages in found.items() if messages}
     assert not blamed, f"right solutions lose points: {blamed}"
+
+
+def test_the_banks_are_large():
+    """And many mistakes are to be recognised by what they give."""
+    wrong, right = (
+        [entry for bank in BANKS.values() for entry in getattr(bank, of).values()] for of in ("MISTAKES", "RIGHT")
+    )
+    assert len(wrong) >= 60 and len(right) >= 20
+    assert len([entry for entry in wrong if len(entry) > 4]) >= 25

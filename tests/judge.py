@@ -1,0 +1,118 @@
+"""How graded tests judge: what is wrong is said in a sentence, followed by what was expected and what was obtained.
+
+pytest adds nothing to these messages: the modules of graded tests say PYTEST_DONT_REWRITE.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+SIGMAS = 5
+P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
+
+Mistakes = Iterable[tuple[str, Tensor | float]]  # a known mistake, and the value that comes of it
+
+
+def rounded(numbers: Tensor) -> str:
+    """The first few numbers, to four digits."""
+    first = [f"{number:.4g}" for number in numbers.flatten()[:4].tolist()]
+    return ", ".join(first) + (", ..." if numbers.numel() > 4 else "")
+
+
+def same(one: Tensor, other: Tensor, rtol: float, atol: float) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol, atol, equal_nan=True)
+
+
+def assert_shape(what: str, obtained: Tensor, shape: tuple[int, ...], hint: str = "") -> None:
+    if obtained.shape != tuple(shape):
+        message = f"the shape of {what.rstrip(',')} is wrong{hint and ': ' + hint}"
+        raise AssertionError(f"{message}\nexpected {tuple(shape)}\nobtained {tuple(obtained.shape)}")
+
+
+def assert_value(
+    what: str,
+    obtained: Tensor | float,
+    expected: Tensor | float,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    mistakes: Mistakes = (),
+    hint: str = "",
+) -> None:
+    """A number, or each number of a tensor, is what it should be.
+
+    Args:
+        what: its name.
+        rtol, atol: how far off it may be, as in `torch.testing.assert_close`.
+        mistakes: looked through only where it is wrong; the first one with the obtained value is named.
+        hint: what to look at where the mistake is not known.
+    """
+    obtained, expected = (torch.as_tensor(value).detach().double() for value in (obtained, expected))
+    if same(obtained, expected, rtol, atol):
+        return
+    for sentence, wrong in mistakes:
+        if same(obtained, torch.as_tensor(wrong).detach().double(), rtol, atol):
+            hint = sentence
+            break
+    if obtained.shape != expected.shape:
+        assert_shape(what, obtained, expected.shape, hint)
+    message = f"{what} is wrong{hint and ': ' + hint}"
+    off = ~torch.isclose(obtained, expected, rtol, atol)
+    message += f"\nexpected {rounded(expected[off])}\nobtained {rounded(obtained[off])}"
+    if off.numel() > 1:
+        message += f"\n({off.sum()} of {off.numel()} numbers are wrong, the first at {off.nonzero()[0].tolist()})"
+    raise AssertionError(message)
+
+
+def assert_reached(what: str, gradients: dict[str, float]) -> None:
+    """Each parameter, named with the size of its gradient, got one."""
+    unreached = [name for name, size in gradients.items() if not size > 0]
+    assert not unreached, f"no gradient reaches the {what}'s parameters {unreached}: are they used, or detached?"
+    assert gradients, f"the {what} has no parameters"
+
+
+def is_drawn_from(values: Tensor, distribution) -> bool:
+    """Whether values [N] can be draws from a distribution of scipy.stats (Kolmogorov and Smirnov's test)."""
+    return stats.kstest(values.double().numpy(), distribution.cdf).pvalue > P_5_SIGMA
+
+
+def assert_standard_normal(what: str, values: Tensor) -> None:
+    """Each column of the values [N, D] is drawn from N(0, 1)."""
+    others = {
+        "it is uniform in 0..1: torch.rand in place of torch.randn?": stats.uniform(),
+        "it is uniform: torch.rand in place of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
+    }
+    bound = 1.1 * SIGMAS / math.sqrt(2 * len(values))  # 1.1: the tail of a standard deviation is heavier
+    for column in values.T:
+        if is_drawn_from(column, stats.norm()) and abs(column.std() - 1) < bound:
+            continue
+        why = [name for name, distribution in others.items() if is_drawn_from(column, distribution)]
+        why += ["it is always the same"] * (column.std() < 1e-6).item()
+        obtained = f"mean {column.mean():.3g}, standard deviation {column.std():.3g}"
+        raise AssertionError(
+            f"{what} is not drawn from N(0, 1){': ' + why[0] if why else ''}\n"
+            f"expected mean 0, standard deviation 1, Gaussian\nobtained {obtained}"
+        )
+
+
+def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
+    """The numbers of noise [N, D] are independent of each other, and of another call's [N, D]."""
+    D = noise.size(1)
+    bound = SIGMAS / math.sqrt(len(noise))
+    assert noise.std(0).min() > 1e-3, f"{what} of different images is the same: is it drawn once for all of them?"
+    # whether it is standard normal is judged elsewhere
+    noise, again = ((values - values.mean(0)) / values.std(0) for values in (noise, again))
+    correlations = {
+        "different dimensions": (torch.corrcoef(noise.T) - torch.eye(D)).abs().max() if D > 1 else torch.tensor(0),
+        # products of neighbours have a heavier tail than a normal variable
+        "different images": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
+        "two calls": (noise * again).mean(0).abs().max() / 1.1,
+    }
+    for which, correlation in correlations.items():
+        if correlation > bound:
+            raise AssertionError(
+                f"{what} of {which} is not independent: is it drawn once for all of them?\n"
+                f"expected correlation 0, up to {bound:.2g}\nobtained {correlation:.2g}"
+            )
