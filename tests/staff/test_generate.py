@@ -209,8 +209,8 @@ def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
 
 @pytest.fixture
 def run(gpt):
-    """The folder of a short run on the built-in text."""
-    assert gpt("--epochs", "1") == 0
+    """The folder of a short run on the built-in text, with dropout, which must be off when it writes."""
+    assert gpt("--epochs", "1", "--dropout", "0.3") == 0
     return gpt.run()
 
 
@@ -318,7 +318,7 @@ def test_nothing_that_a_terminal_obeys_is_printed():
 def started(run):
     """generate.py in a process of its own, writing a long text to a pipe; it has begun to write."""
     command = [sys.executable, str(REPOSITORY / "part3_gpt" / "generate.py"), "--checkpoint", str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": ""}
     process = subprocess.Popen(
         [*command, "--prompt", "some text", "--max_new_tokens", "100000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
@@ -330,6 +330,11 @@ def started(run):
     yield process
     process.kill()
     process.communicate()
+
+
+def test_each_token_is_shown_at_once(started):
+    pieces = [len(os.read(started.stdout.fileno(), 8192)) for _ in range(30)]
+    assert 0 < sorted(pieces)[15] < 100, "not a buffer at a time"
 
 
 def test_ctrl_c(started):
