@@ -1,0 +1,253 @@
+"""Forbidden names in a submission, found in the syntax tree. Nothing of a submission is run.
+
+A file has one table of what its names stand for (`F` -> torch.nn.functional), filled by its imports and assignments
+wherever they are; so a parameter of the same name counts as what was imported. Who wants to hide a call can (`exec`,
+names that are computed): the grader looks at run time as well. This is for the line number.
+"""
+
+import ast
+import re
+import warnings
+from bisect import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST = 500_000  # bytes of a file that is read: its tree can take a thousand times as much memory
+TOTAL = 2_000_000  # bytes of a submission's files together: ten seconds a megabyte at worst
+MOST = 100  # findings in a file
+PASSES = 5  # so long may a chain of assignments be that stand in the wrong order
+LONGEST = 200  # characters of a name that is put together
+QUESTION = re.compile(rb"\s*#\s*Q(\d{1,3}\.\d{1,3})\b")
+BUILTINS = ("getattr", "__import__", "vars")
+TOOLS = (
+    *(f"builtins.{name}" for name in BUILTINS), "importlib.import_module", "importlib.__import__", "sys.modules",
+)  # fmt: skip
+LOOKED_AT = (
+    ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.Name, ast.Attribute, ast.Call,
+    ast.Subscript, ast.Constant, ast.BinOp,
+)  # fmt: skip
+
+Node = tuple[ast.AST, str, int]  # a node, the "Class.function" that it stands in, and the line where that begins
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A forbidden name in a file of the staged submission.
+
+    Attributes:
+        name: as the rules have it.
+        question: that of the comment "# Q3.2: ..." above the line, in the same function; None if there is none.
+        place: the function or class, "Class.function"; empty outside of any.
+    """
+
+    file: str
+    line: int
+    name: str
+    question: str | None = None
+    place: str = ""
+
+
+def forbidden(root: Path, rules: dict[str, list[str]], allowed: dict[str, list[str]] | None = None) -> list[Finding]:
+    """Where a submission uses names that it should not.
+
+    Args:
+        root: the folder that `archives.stage` made.
+        rules: name -> folders or files where it is forbidden: {"torch.distributions": ["part1_vae"]}.
+        allowed: file -> functions in which nothing is forbidden, as those that the template came with:
+            {"part3_gpt/gpt.py": ["CausalSelfAttention.fused_attention"]}.
+
+    Returns:
+        each name once for each line, in the order of files and lines. A file that is no Python, or is too large, has
+        none: the tests say what is wrong with it.
+    """
+    found, total = [], 0
+    for path in sorted(root.rglob("*.py")):
+        file = path.relative_to(root)
+        names = [name for name, places in rules.items() if any(file.is_relative_to(place) for place in places)]
+        source = _source(path) if names else b""
+        total += len(source)
+        tree = _parsed(source) if total <= TOTAL else None
+        if tree is not None:
+            free = (allowed or {}).get(file.as_posix(), [])
+            found += _in_file(tree, source, file.as_posix(), names, free)
+    return found
+
+
+def _source(path: Path) -> bytes:
+    """What is in a file; nothing if it is none, is too large or cannot be read."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
+            return b""
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _parsed(source: bytes) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a student's backslashes
+            return ast.parse(source)
+    except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, OverflowError):
+        return None
+
+
+def _in_file(tree: ast.Module, source: bytes, file: str, names: list[str], free: list[str]) -> list[Finding]:
+    nodes = list(_nodes(tree))
+    meanings = _Names(names).of(nodes)
+    comments = [(number, m[1].decode()) for number, m in enumerate(map(QUESTION.match, source.splitlines()), 1) if m]
+    found: dict[tuple[int, str], Finding] = {}
+    for node, place, first in nodes:
+        if isinstance(getattr(node, "ctx", None), ast.Store) or any(f"{place}.".startswith(f"{at}.") for at in free):
+            continue
+        for name in meanings.get(id(node), frozenset()) & set(names):
+            question = _question(comments, first, node.lineno) if place else None
+            found.setdefault((node.lineno, name), Finding(file, node.lineno, name, question, place))
+    return [found[key] for key in sorted(found)[:MOST]]
+
+
+def _nodes(tree: ast.Module) -> Iterator[Node]:
+    """The nodes that matter, each before those within it. Without recursion: a tree can be deep."""
+    todo: list[Node] = [(tree, "", 1)]
+    while todo:
+        node, place, first = todo.pop()
+        if isinstance(node, LOOKED_AT):
+            yield node, place, first
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            place, first = f"{place}.{node.name}".lstrip("."), node.lineno
+        todo += [(child, place, first) for child in ast.iter_child_nodes(node)]
+
+
+def _question(comments: list[tuple[int, str]], first: int, line: int) -> str | None:
+    """The question in the last comment "# Q3.2: ..." above a line, from the first line of its function on."""
+    last = bisect(comments, (line, "")) - 1
+    return comments[last][1] if last >= 0 and comments[last][0] >= first else None
+
+
+class _Names:
+    """What the names of a file stand for, as far as it can lead to a forbidden name.
+
+    A meaning is a forbidden name, a name on the way to one ("torch"), or one of TOOLS: so there are few, however a
+    file plays with them.
+    """
+
+    def __init__(self, names: list[str]):
+        self.names, self.wanted = names, (*names, *TOOLS)
+        self.table: dict[str, set[str]] = {name: {f"builtins.{name}"} for name in BUILTINS}
+        self.stars: set[str] = set()  # modules of which everything is imported
+
+    def of(self, nodes: list[Node]) -> dict[int, frozenset[str]]:
+        """id of a node -> what it can stand for; an import: what it imports."""
+        for _ in range(PASSES):
+            before = self._size()
+            meanings: dict[int, frozenset[str]] = {}
+            self.texts: dict[int, str] = {}
+            for node, _, _ in reversed(nodes):  # what is within a node comes before it
+                if meaning := self._meaning(node, meanings):
+                    meanings[id(node)] = frozenset(meaning)
+                self._assign(node, meanings)
+            if self._size() == before:
+                break
+        return meanings
+
+    def _size(self) -> int:
+        return len(self.stars) + sum(map(len, self.table.values()))
+
+    def _cut(self, name: str) -> set[str]:
+        """A name as far as it matters: what is below a forbidden name is that name."""
+        found = {wanted for wanted in self.wanted if f"{name}.".startswith(f"{wanted}.")}
+        return found | ({name} if any(wanted.startswith(f"{name}.") for wanted in self.wanted) else set())
+
+    def _bind(self, name: str, meaning: set[str] | frozenset[str]) -> None:
+        if meaning:
+            self.table.setdefault(name, set()).update(meaning)
+
+    def _meaning(self, node: ast.AST, meanings: dict[int, frozenset[str]]) -> set[str] | frozenset[str]:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return self._imported(node)
+        if isinstance(node, ast.Name):
+            starred = {found for module in self.stars for found in self._cut(f"{module}.{node.id}")}
+            return self.table.get(node.id, set()) | starred
+        if isinstance(node, ast.Attribute):
+            return self._member(meanings.get(id(node.value)), node.attr)
+        if isinstance(node, ast.NamedExpr):
+            return meanings.get(id(node.value), frozenset())
+        if isinstance(node, ast.Call):
+            return self._called(node, meanings)
+        if isinstance(node, ast.Subscript):
+            return self._subscript(node, meanings)
+        self._text(node)
+        return frozenset()
+
+    def _imported(self, node: ast.Import | ast.ImportFrom) -> set[str]:
+        """Fill the table from an import."""
+        found = set()
+        for alias in node.names:
+            if isinstance(node, ast.ImportFrom):
+                if node.level or not node.module:
+                    continue  # a module of the submission: it is looked at itself
+                if alias.name == "*":
+                    self.stars |= {node.module} if self._cut(node.module) else set()
+                    found |= self._cut(node.module)
+                    continue
+                meaning = self._cut(f"{node.module}.{alias.name}")
+                self._bind(alias.asname or alias.name, meaning)
+            else:
+                meaning = self._cut(alias.name)
+                top = alias.name.partition(".")[0]
+                self._bind(alias.asname or top, meaning if alias.asname else self._cut(top))
+            found |= meaning
+        return found
+
+    def _assign(self, node: ast.AST, meanings: dict[int, frozenset[str]]) -> None:
+        """Fill the table from `a = b`, `a: T = b`, `(a := b)` and `a, b = c, d`."""
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) or node.value is None:
+            return
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=False))
+            for name, value in pairs:
+                if isinstance(name, ast.Name):
+                    self._bind(name.id, meanings.get(id(value), frozenset()))
+
+    def _member(self, of: frozenset[str] | None, name: str | None) -> set[str] | frozenset[str]:
+        if not of or name is None:
+            return frozenset()
+        if name == "__dict__":
+            return of
+        return {found for each in of for found in self._cut(f"{each}.{name}")}
+
+    def _called(self, node: ast.Call, meanings: dict[int, frozenset[str]]) -> set[str] | frozenset[str]:
+        """getattr(torch, "distributions"), vars(torch), importlib.import_module("torch.distributions") ..."""
+        function = meanings.get(id(node.func), frozenset())
+        found: set[str] = set(function & set(self.names))
+        values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if not values:
+            return found
+        texts = [self.texts.get(id(value)) for value in values[:2]]
+        if "builtins.getattr" in function and len(values) > 1:
+            found |= self._member(meanings.get(id(values[0])), texts[1])
+        if "builtins.vars" in function:
+            found |= meanings.get(id(values[0]), frozenset())
+        if function & {"importlib.import_module", "importlib.__import__", "builtins.__import__"} and texts[0]:
+            name = texts[0] if not texts[0].startswith(".") else f"{texts[-1]}{texts[0]}"
+            found |= self._cut(name) | self._cut(name.partition(".")[0])
+        return found
+
+    def _subscript(self, node: ast.Subscript, meanings: dict[int, frozenset[str]]) -> set[str] | frozenset[str]:
+        """sys.modules["torch.distributions"], vars(torch)["distributions"], torch.__dict__["distributions"]."""
+        of, text = meanings.get(id(node.value), frozenset()), self.texts.get(id(node.slice))
+        if "sys.modules" in of and text:
+            return self._cut(text)
+        return self._member(of, text)
+
+    def _text(self, node: ast.AST) -> None:
+        """Remember a string, or two that are added."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= LONGEST:
+            self.texts[id(node)] = node.value
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            left, right = self.texts.get(id(node.left)), self.texts.get(id(node.right))
+            if left is not None and right is not None and len(left) + len(right) <= LONGEST:
+                self.texts[id(node)] = left + right
