@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 # the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help setup demo test submission tensorboard clean test-all test-slow bench check release
+.PHONY: help setup demo test submission tensorboard clean
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
 	@echo "make check        do rubric, blanks and graded tests agree?"
+	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
 	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it"
 # END STAFF
 	@echo "make clean        remove what the commands above made, except data/ and logs/"
@@ -53,6 +54,8 @@ tensorboard: setup
 	$(BIN)/tensorboard --logdir logs
 
 # BEGIN STAFF
+.PHONY: test-slow test-all bench check release autograder
+
 test-slow: setup
 	$(BIN)/python -m course.data mnist
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
@@ -70,6 +73,9 @@ check: setup
 
 release: setup
 	$(BIN)/python -m course release $(OUT) $(if $(EDITION),--edition $(EDITION))
+
+autograder: setup
+	$(BIN)/python -m course.grading.gradescope --build build/autograder.zip
 # END STAFF
 
 clean:

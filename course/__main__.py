@@ -1,10 +1,11 @@
-"""What next year's staff does: `python -m course release OUT`, `python -m course check`."""
+"""What the staff does: `python -m course check`, `release OUT`, `grade SUBMISSIONS`, `merge GRADES`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from course import release
+from course.grading import commands as grading
 from course.rubric import Question
 
 
@@ -46,8 +47,8 @@ def edition(text: str) -> str:
     return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 where something is wrong with the course, 2 for a wrong flag."""
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("check", help="do rubric, blanks and graded tests agree?")
@@ -56,17 +57,23 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
     command.add_argument("--edition", type=edition, help="stamped on it (default: the rubric's)")
     command.set_defaults(run=make_release)
-    args = parser.parse_args(argv)
+    grading.add(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 where something is wrong with the course, 2 for a wrong flag."""
+    args = parser().parse_args(argv)
     try:
         args.run(args)
-    except release.ReleaseError as error:
+    except (release.ReleaseError, grading.GradingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped; what was done is kept, the same command goes on", file=sys.stderr)
         return 130
     return 0
 

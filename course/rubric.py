@@ -10,6 +10,7 @@ else:
     import tomli as tomllib
 
 PATH = Path(__file__).with_name("rubric.toml")
+EVIDENCE = ("bpd", "reconstruction", "curves", "pictures")
 
 
 class RubricError(Exception):
@@ -49,12 +50,40 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a run that is handed in has to show for points of a question; the fields are explained in rubric.toml."""
+
+    question: str
+    what: str
+    points: float
+    run: int = 1
+    full: float | None = None
+    half: float | None = None
+    doubt: float | None = None
+    pictures: list[str] = field(default_factory=list)
+    at: list[int | str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """A name that may not be used in some folders or files but in functions `allowed`; what that costs, if anything."""
+
+    name: str
+    where: list[str]
+    allowed: list[str] = field(default_factory=list)
+    question: str | None = None
+    deduct: float = 0
+
+
+@dataclass(frozen=True)
 class Rubric:
     """All of it: the edition (a stamp), parts by their number and questions by their id, in their order."""
 
     edition: str
     parts: dict[int, Part]
     questions: dict[str, Question]
+    forbidden: list[Forbidden]
+    evidence: list[Evidence] = field(default_factory=list)
 
 
 def read(path: Path = PATH) -> Rubric:
@@ -67,6 +96,8 @@ def read(path: Path = PATH) -> Rubric:
         content = tomllib.loads(path.read_text("utf-8"))
         parts = [Part(**fields) for fields in content.pop("part")]
         questions = [Question(**fields) for fields in content.pop("question")]
+        forbidden = [Forbidden(**fields) for fields in content.pop("forbidden", [])]
+        evidence = [Evidence(**fields) for fields in content.pop("evidence", [])]
         edition = content.pop("edition")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise RubricError(f"{path}: {error}") from error
@@ -74,13 +105,18 @@ def read(path: Path = PATH) -> Rubric:
         raise RubricError(f"{path}: {error} is missing") from error
     problems = [f"unknown: {name}" for name in content]
     problems += _of_questions(parts, questions)
+    problems += _of_evidence(evidence, questions)
+    for rule in forbidden:
+        if rule.deduct and rule.question not in {question.id for question in questions}:
+            problems.append(f"{rule.name}: of which question are {rule.deduct:g} points taken off?")
     for part in parts:
         total = sum(question.points for question in questions if question.part == part.number)
         if total != part.points:
             problems.append(f"part {part.number} has {part.points:g} points, its questions {total:g}")
     if problems:
         raise RubricError(f"{path}: {'; '.join(problems)}")
-    return Rubric(str(edition), {part.number: part for part in parts}, {each.id: each for each in questions})
+    by_id = {question.id: question for question in questions}
+    return Rubric(str(edition), {part.number: part for part in parts}, by_id, forbidden, evidence)
 
 
 def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
@@ -98,4 +134,32 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
         if sum(shares) != question.points or min(shares) < 0:
             of = "automatic {:g}, evidence {:g}, manual {:g}".format(*shares)
             problems.append(f"question {question.id} has {question.points:g} points: {of} do not add up to that")
+    return problems
+
+
+def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
+    problems = []
+    by_id = {question.id: question for question in questions}
+    for rule in rules:
+        question = by_id.get(rule.question)
+        name = f"evidence of question {rule.question}"
+        if question is None:
+            problems.append(f"{name}: there is no such question")
+        elif not 1 <= rule.run <= len(question.runs):
+            problems.append(f"{name}: run {rule.run} is none of its {len(question.runs)} runs")
+        elif rule.what in ("bpd", "reconstruction") and "z_dim" not in question.runs[rule.run - 1]:
+            problems.append(f"{name}: its run needs a z_dim")
+        if rule.what not in EVIDENCE:
+            problems.append(f"{name}: what is {rule.what!r}, not one of {', '.join(EVIDENCE)}")
+        elif (rule.what == "pictures") != (rule.full is None):
+            problems.append(f"{name}: {rule.what} {'needs' if rule.full is None else 'has no'} `full`")
+        if bool(rule.pictures) != bool(rule.at) or (rule.what == "pictures" and not rule.pictures):
+            problems.append(f"{name}: which `pictures`, and `at` which epochs?")
+        bounds = [bound for bound in (rule.doubt, rule.full, rule.half) if bound is not None]
+        if bounds != sorted(bounds):
+            problems.append(f"{name}: doubt, full and half should grow")
+    for question in questions:
+        total = sum(rule.points for rule in rules if rule.question == question.id)
+        if total != question.evidence:
+            problems.append(f"question {question.id}: evidence is {question.evidence:g}, its [[evidence]] {total:g}")
     return problems

@@ -145,9 +145,9 @@ def _shaken(network: nn.Module) -> nn.Module:
     return network
 
 
-def _without_gradient(module: nn.Module) -> list[str]:
-    """The names of the parameters that got no gradient, or only zeros."""
-    return [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+def _gradients(module: nn.Module) -> dict[str, float]:
+    """Name of each parameter -> the sum of its gradient's absolute values; 0 if it got none."""
+    return {name: float(_gradient(parameter).abs().sum()) for name, parameter in module.named_parameters()}
 
 
 def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -157,12 +157,12 @@ def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[
     return mean.detach(), log_std.detach()
 
 
-def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> list[str]:
-    """-> names of the encoder's parameters that a loss of mean and log_std does not reach."""
+def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> dict[str, float]:
+    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of mean and log_std."""
     encoder = _networks(num_filters, z_dim, seed)[0]
     mean, log_std = encoder(imgs)
     (mean.square().sum() + log_std.square().sum()).backward()
-    return _without_gradient(encoder)
+    return _gradients(encoder)
 
 
 def run_decoder(z: Tensor, num_filters: int, seed: int) -> Tensor:
@@ -170,12 +170,13 @@ def run_decoder(z: Tensor, num_filters: int, seed: int) -> Tensor:
     return _networks(num_filters, z.size(1), seed)[1].eval()(z).detach()
 
 
-def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[list[str], Tensor]:
-    """-> names of the decoder's parameters that a loss of the logits does not reach; the gradient that reaches z."""
+def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor]:
+    """-> names of the decoder's parameters, and the sizes of the gradients that reach them of a loss of the logits;
+    the gradient that reaches z."""
     decoder = _networks(num_filters, z.size(1), seed)[1]
     z = z.clone().requires_grad_()
     decoder(z).square().sum().backward()
-    return _without_gradient(decoder), z.grad
+    return _gradients(decoder), z.grad
 
 
 def run_decoder_device(device: str) -> str:
@@ -277,12 +278,13 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
     return network(x).detach()
 
 
-def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[list[str], Tensor]:
-    """-> names of the parameters that a loss of the output does not reach; the gradient that reaches x."""
+def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor]:
+    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of the output; the gradient
+    that reaches x."""
     network = _network(name, z_dim, seed)
     x = x.clone().requires_grad_()
     network(x).square().sum().backward()
-    return _without_gradient(network), _gradient(x)
+    return _gradients(network), _gradient(x)
 
 
 def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -574,3 +576,81 @@ def run_generate(
     idx = idx.clone()
     tokens = _gpt(sizes, seed, gain, weights, flash).generate(idx, max_new_tokens, **options)
     return {"tokens": tokens.clone(), "idx": idx}
+
+
+# --- runs that are handed in ------------------------------------------------------------------------------------------
+
+
+def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:
+    """The network of a checkpoint, in evaluation mode. Nothing is unpickled but numbers, texts and tensors.
+
+    Args:
+        flags: what it is built with if the checkpoint does not say.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    model = network(**(checkpoint.get("hyper_parameters") or flags))
+    model.load_state_dict(checkpoint["state_dict"], strict=True)
+    return model.eval()
+
+
+def _stored_vae(path: str, flags: dict[str, float]) -> nn.Module:
+    from part1_vae.train import VAE
+
+    return _stored(path, VAE, flags)
+
+
+def _stored_aae(path: str, flags: dict[str, float]) -> nn.Module:
+    from part2_aae.train import LitAAE
+
+    return _stored(path, LitAAE, flags).model
+
+
+@torch.no_grad()
+def run_stored_vae_encode(path: str, flags: dict[str, float], imgs: Tensor) -> tuple[Tensor, Tensor]:
+    """The VAE of a checkpoint -> mean and log_std of integers 0..15 [B, 1, 28, 28], each [B, D]."""
+    mean, log_std = _stored_vae(path, flags).encoder(imgs)
+    return mean, log_std
+
+
+@torch.no_grad()
+def run_stored_vae_decode(path: str, flags: dict[str, float], z: Tensor) -> Tensor:
+    """The VAE of a checkpoint -> logits of codes [B, D], [B, 16, 28, 28]."""
+    return _stored_vae(path, flags).decoder(z)
+
+
+@torch.no_grad()
+def run_stored_aae_encode(path: str, flags: dict[str, float], imgs: Tensor) -> Tensor:
+    """The autoencoder of a checkpoint -> codes [B, D] of images in -1..1 [B, 1, 28, 28]."""
+    return _stored_aae(path, flags).encoder(imgs)
+
+
+@torch.no_grad()
+def run_stored_aae_decode(path: str, flags: dict[str, float], z: Tensor) -> Tensor:
+    """The autoencoder of a checkpoint -> images of codes [B, D], [B, 1, 28, 28]."""
+    return _stored_aae(path, flags).decoder(z)
+
+
+def run_event_curves(
+    paths: list[str], most_tags: int = 200, most_points: int = 20_000
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The scalars in event files -> tag: steps (int64 [N]) and values (float64 [N]), in the order they were written.
+
+    Args:
+        paths: the files of one run, in the order they were written.
+        most_tags, most_points: so many tags, and points of each, are read; what comes after is left out.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for path in paths:
+        for event in LegacyEventFileLoader(path).Load():
+            for value in event.summary.value:
+                if value.WhichOneof("value") != "simple_value":
+                    continue
+                if value.tag in curves or len(curves) < most_tags:
+                    points = curves.setdefault(value.tag, [])
+                    points += [(event.step, value.simple_value)] * (len(points) < most_points)
+    return {
+        tag[:200]: (torch.tensor([step for step, _ in points]), torch.tensor([y for _, y in points]).double())
+        for tag, points in curves.items()
+    }

@@ -1,0 +1,336 @@
+"""What a student reads: `feedback/STUDENT.md` and `.html`, made of one result.
+
+All that comes from a submission passes through `clean`, and then through the escaping of one of the two renderers; the
+pages have no script and load nothing. A hidden test is a fixed sentence: neither its name nor its message is shown.
+"""
+
+import html
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from course.rubric import Rubric
+
+SHARES = ("automatic", "evidence", "manual")
+HIDDEN_FAILED = "a test that you do not see failed"
+HIDDEN_PASSED = "a test that you do not see passed"
+MESSAGE = 2000  # characters of a message at most
+LINE = 200  # of a name, a path, a sentence
+MOST = 50  # entries of a list
+SHORT = 24  # characters of a cell that is not broken into lines
+ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)")
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero width, surrogates, private, not assigned
+
+
+# --- plain text -------------------------------------------------------------------------------------------------------
+
+
+def clean(text: object, most: int = MESSAGE) -> str:
+    """Text as it can be shown: terminal sequences and characters that are not seen become U+FFFD, length is capped.
+
+    Line ends and tabs stay.
+    """
+    text = str(text)
+    rest = len(text) - most
+    text = ANSI.sub("\ufffd", text[:most].replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n"))
+    shown = "".join(c if c in "\n\t" or unicodedata.category(c) not in UNSEEN else "\ufffd" for c in text)
+    return f"{shown}... ({rest} more characters)" if rest > 0 else shown
+
+
+def line(text: object, most: int = LINE) -> str:
+    """The same on one line."""
+    return " ".join(clean(text, most).split())
+
+
+def number(value: float) -> str:
+    """Points, or seconds: 7.5, 12."""
+    return f"{round(value, 2):g}"
+
+
+def figure(value: float | None) -> str:
+    """A figure that was measured: four digits."""
+    return "none" if value is None else f"{value:.4g}"
+
+
+def known(question: dict) -> float:
+    """The points of a question as far as they are known."""
+    return round(math.fsum(question[share] for share in SHARES if question[share] is not None), 4)
+
+
+def known_of(question: dict) -> float:
+    """What the shares that are known are out of."""
+    return round(math.fsum(question[f"{share}_of"] for share in SHARES if question[share] is not None), 4)
+
+
+# --- a page, and its two forms ----------------------------------------------------------------------------------------
+
+
+class Code(str):
+    """Words to be shown exactly as they are: all that comes from a submission."""
+
+
+Text = str | list[str]  # a list: ordinary text and Code, one behind the other
+
+
+@dataclass(frozen=True)
+class Heading:
+    level: int
+    text: Text
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: Text
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list; only its first entries are shown."""
+
+    items: list[Text]
+
+    def shown(self) -> list[Text]:
+        more = len(self.items) - MOST
+        return [*self.items[:MOST], f"and {more} more"] if more > 0 else self.items
+
+
+@dataclass(frozen=True)
+class Message:
+    """Several lines of a test or of the code."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    header: list[str]
+    rows: list[list[Text]]
+
+
+Block = Heading | Paragraph | Items | Message | Table
+
+
+def as_markdown(blocks: list[Block]) -> str:
+    """The blocks as Markdown (CommonMark with GitHub's tables); no text of theirs is taken for markup."""
+    return "\n\n".join(_block_markdown(block) for block in blocks) + "\n"
+
+
+def _block_markdown(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {_text_markdown(block.text)}"
+    if isinstance(block, Paragraph):
+        return _text_markdown(block.text)
+    if isinstance(block, Items):
+        return "\n".join(f"- {_text_markdown(item)}" for item in block.shown())
+    if isinstance(block, Message):
+        text = clean(block.text)
+        fence = "`" * max(3, _longest_run(text) + 1)
+        return f"{fence}text\n{text}\n{fence}"
+    rows = [block.header, ["---"] * len(block.header), *block.rows]
+    cells = [[cell if row is rows[1] else _text_markdown(cell, in_table=True) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _text_markdown(text: Text, in_table: bool = False) -> str:
+    pieces = [text] if isinstance(text, str) else text
+    return "".join(_code_span(each, in_table) if isinstance(each, Code) else _escaped(each) for each in pieces)
+
+
+def _code_span(text: str, in_table: bool) -> str:
+    text = line(text).replace("|", "¦") if in_table else line(text)  # a bar ends a cell, within a code span too
+    fence = "`" * (_longest_run(text) + 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text or '-'}`"
+
+
+def _escaped(text: str) -> str:
+    """Ordinary text: no emphasis, link, HTML, mention, or list that begins with it. Spaces at its ends stay."""
+    text = re.sub(r"\s+", " ", clean(text))
+    text = re.sub(r"[\\`*_\[\]{}<>|~&$#@!]|:(?=//)|(?<=www)\.|^[-+=]", r"\\\g<0>", text)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
+
+
+def as_html(blocks: list[Block]) -> str:
+    """The blocks as HTML, to be put into `page`."""
+    return "\n".join(_block_html(block) for block in blocks)
+
+
+def _block_html(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"<h{block.level}>{_text_html(block.text)}</h{block.level}>"
+    if isinstance(block, Paragraph):
+        return f"<p>{_text_html(block.text)}</p>"
+    if isinstance(block, Items):
+        return "<ul>\n" + "\n".join(f"<li>{_text_html(item)}</li>" for item in block.shown()) + "\n</ul>"
+    if isinstance(block, Message):
+        return f"<pre>{html.escape(clean(block.text))}</pre>"
+    header = "".join(f"<th>{_text_html(cell)}</th>" for cell in block.header)
+    rows = ["".join(map(_cell_html, row)) for row in block.rows]
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="table"><table>\n<tr>{header}</tr>\n{body}\n</table></div>'
+
+
+def _text_html(text: Text) -> str:
+    pieces = [text] if isinstance(text, str) else text
+    return "".join(
+        f"<code>{html.escape(line(each))}</code>" if isinstance(each, Code) else html.escape(clean(each))
+        for each in pieces
+    )
+
+
+def _cell_html(text: Text) -> str:
+    """Numbers and a few words of ours stay on one line."""
+    short = isinstance(text, str) and len(text) <= SHORT
+    return f"<td{' class=short' * short}>{_text_html(text)}</td>"
+
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem; margin: 0 auto;
+  padding: 1rem; overflow-wrap: anywhere; }
+h1, h2, h3 { line-height: 1.25; margin: 1.6em 0 .5em; }
+h1 { margin-top: .3em; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; overflow-wrap: normal; }
+th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #ddd; }
+.short { white-space: nowrap; }
+td.short ~ td:last-child:not(.short) { min-width: 22rem; }
+svg { max-width: 100%; height: auto; }
+td svg { max-width: none; }
+code, pre { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; border-radius: 3px; }
+code { padding: .1em .3em; unicode-bidi: isolate; }
+pre { padding: .7em; white-space: pre-wrap; border-left: 3px solid #c33; }
+"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page around a body that is escaped already."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(line(title))}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+# --- what is in it ----------------------------------------------------------------------------------------------------
+
+
+def markdown(result: dict, rubric: Rubric) -> str:
+    """The feedback to a student as Markdown; `result` is one of `exports.read_results`."""
+    return as_markdown(_feedback(result, rubric))
+
+
+def html_page(result: dict, rubric: Rubric) -> str:
+    """The same as a page."""
+    return page(f"Feedback: {result['student']}", as_html(_feedback(result, rubric)))
+
+
+def _feedback(result: dict, rubric: Rubric) -> list[Block]:
+    blocks = [Heading(1, ["Feedback for ", Code(result["student"])])]
+    if result["status"] != "graded":
+        reason = result["problem"] or "the reason is not known"
+        blocks.append(Paragraph(["This submission could not be judged: ", Code(reason)]))
+    blocks += [Paragraph(_sum(result, rubric)), _points(result, rubric), *_remarks(result)]
+    for question in rubric.questions:
+        blocks += _tests(question, [test for test in result["tests"] if test["question"] == question])
+    return blocks + _evidence(result["evidence"])
+
+
+def _sum(result: dict, rubric: Rubric) -> str:
+    questions = result["questions"].values()
+    total = number(math.fsum(map(known, questions)))
+    of, all_of = number(math.fsum(map(known_of, questions))), sum(part.points for part in rubric.parts.values())
+    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)}, the others are not given yet"
+    return f"{total} of {of} points{rest}."
+
+
+def _points(result: dict, rubric: Rubric) -> Table:
+    header = ["Question", "Points", "Tests", "Runs handed in", "Written answer", "Title"]
+    rows = []
+    for name, question in result["questions"].items():
+        shares = [_share(question, share) for share in SHARES]
+        points = f"{number(known(question))} of {number(known_of(question))}" if known_of(question) else ""
+        rows.append([f"Q{name}", points, *shares, rubric.questions[name].title])
+    return Table(header, rows)
+
+
+def _share(question: dict, share: str) -> str:
+    points, of = question[share], question[f"{share}_of"]
+    if not of:
+        return ""
+    if points is None:
+        return f"{number(of)}: judged by a person" if share == "manual" else f"{number(of)}: not judged"
+    return f"{number(points)} of {number(of)}"
+
+
+def _remarks(result: dict) -> list[Block]:
+    """What was odd about the submission as a whole."""
+    forbidden = [
+        [Code(f"{use['file']}:{use['line']}"), " uses ", Code(use["name"]), _of_question(use["question"])]
+        for use in result["forbidden"]
+    ]
+    lists = {
+        "Problems": [[Code(problem)] for problem in result["problems"]],
+        "Left out of your submission": [[Code(file)] for file in result["left_out"]],
+        "Used although it is forbidden": forbidden,
+    }
+    return [block for title, items in lists.items() if items for block in (Heading(2, title), Items(items))]
+
+
+def _of_question(question: str | None) -> str:
+    return f" (Q{question})" if question else ""
+
+
+def _tests(question: str, tests: list[dict]) -> list[Block]:
+    if not tests:
+        return []
+    seen = [test for test in tests if not test["hidden"]]
+    passed = [test["name"] for test in seen if test["outcome"] == "passed"]
+    blocks: list[Block] = [Heading(2, f"Q{question}: tests")]
+    if passed:
+        blocks += [Paragraph("Passed:"), Items([[Code(name)] for name in passed])]
+    for test in seen:
+        if test["outcome"] != "passed":
+            blocks.append(Paragraph(["Failed: ", Code(test["name"]), f", worth {number(test['points'])}"]))
+            blocks.append(Message(test["message"] or "no message"))
+    unseen = [test["outcome"] == "passed" for test in tests if test["hidden"]]
+    sentences: list[Text] = [HIDDEN_PASSED if good else HIDDEN_FAILED for good in sorted(unseen, reverse=True)]
+    return blocks + ([Paragraph("Not shown:"), Items(sentences)] if sentences else [])
+
+
+def _evidence(entries: list[dict]) -> list[Block]:
+    if not entries:
+        return []
+    rows: list[list[Text]] = [
+        [
+            f"Q{entry['question']}",
+            [Code(entry["what"])],
+            [Code(entry["run"])],
+            figure(entry["claimed"]),
+            figure(entry["recomputed"]),
+            _given(entry),
+            [Code(entry["warning"])] if entry["warning"] else "",
+        ]
+        for entry in entries[:MOST]
+    ]
+    header = ["Question", "Figure", "Run", "Claimed", "Recomputed", "Points", "Warning"]
+    return [Heading(2, "Runs that you handed in"), Table(header, rows)]
+
+
+def _given(entry: dict) -> str:
+    if entry["points"] is None:
+        return f"{number(entry['of'])}: judged by a person"
+    return f"{number(entry['points'])} of {number(entry['of'])}"

@@ -1,0 +1,71 @@
+"""Attacks on who reads the results: a terminal, a browser, a spreadsheet, a program."""
+
+from attacks import Attack
+
+HOSTILE = (
+    "\\x1b]0;owned\\x07\\x1b[2J\\x1b[31m<MARKER>-ansi</pre><script>alert('<MARKER>-html')</script>"
+    "<img src=x onerror=alert(1)>"
+    "[<MARKER>-link](javascript:alert(1)) ![x](http://example.org/<MARKER>) ``` \\u202egnp.exe\\u2066 \\u200b"
+    '| a | b |\\n# heading\\n=HYPERLINK(\\"http://example.org\\")\\r\\n--- \\x00 \\x9b31m'
+)
+
+
+def raising(what: str) -> str:
+    return f"def KLD(mean, log_std):\n    raise {what}\n\nKLD_per_dim = elbo_to_bpd = sample_reparameterize = KLD\n"
+
+
+ATTACKS = {
+    "hostile text": Attack("speak to terminal, browser, spreadsheet", raising(f'ValueError("{HOSTILE}")')),
+    "hostile text from a blank": Attack(
+        "the same, in the words of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
+    ),
+    "hostile source": Attack(
+        "the same, in the line of the source and the name of a function",
+        "def KLD(mean, log_std):\n"
+        "    raise ValueError('')  # \x1b[31m\u202e <MARKER>-source <script>alert(1)</script>\n",
+    ),
+    "half a character": Attack("have a text that cannot be written", raising('ValueError("\\ud800 \\udfff")')),
+    "a text without an end": Attack("fill the results", raising('ValueError("<b>x" * 100_000_000)')),
+    "a text that is not told": Attack(
+        "fail in the failure",
+        """
+class Mute(Exception):
+    def __str__(self):
+        raise Mute
+    __repr__ = __str__
+    __traceback__ = property(lambda self: None)
+
+def KLD(mean, log_std):
+    raise Mute
+""",
+    ),
+    "a text that never ends": Attack(
+        "take time in the failure",
+        "class Slow(Exception):\n    def __str__(self):\n        while True:\n            pass\n\n" + raising("Slow"),
+    ),
+    "a name that is no name": Attack(
+        "speak by the class of the exception",
+        raising('type("<script>alert(1)</script>\\\\x1b[31m" + "x" * 10000, (Exception,), {})("x")'),
+    ),
+    "warnings": Attack(
+        "speak to the terminal past the exception",
+        "import warnings, sys, os\nfor _ in range(1000):\n    warnings.warn('\\x1b[31m<MARKER>-warning')\n"
+        "print('\\x1b]0;owned\\x07', file=sys.__stderr__)\nos.write(2, b'\\x1b[31m<MARKER>-stderr')\n",
+        everywhere=True,
+    ),
+    "hostile names of files": Attack(
+        "speak by the names of files",
+        files={
+            "part1_vae/<script>alert(1).py": "x = 1\n",
+            "part1_vae/=cmd|calc.py": "x = 1\n",
+            "logs/vae/run/\x1b[31mred.txt": "x",
+            "part1_vae/\u202egnp.py": "x = 1\n",
+        },
+    ),
+    "a mistake in the syntax, hostile": Attack(
+        "speak by the line that cannot be parsed",
+        "x = = '<script>alert(\"<MARKER>-html\")</script> =1+1 \\x1b[31m'",
+        everywhere=True,
+    ),
+    "nothing but nulls": Attack("have a file that is no text", "\0" * 1000, everywhere=True),
+}

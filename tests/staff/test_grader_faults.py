@@ -1,0 +1,311 @@
+"""What goes wrong around the grader: it is killed, its processes are, the disk is full, something will not die."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from course import __main__ as command_line
+from course import release, rubric
+from course.grading import archives, children, grade, judge, wire
+from course.grading.sandbox import Limits
+from small_runs import REPOSITORY
+
+KILLS = 20
+SEED = "11"
+
+
+@pytest.fixture(scope="module")
+def class_of_four(tmp_path_factory) -> Path:
+    """Templates: quickly judged, no points; one has a right answer in it."""
+    course = release.read_course()
+    folder = tmp_path_factory.mktemp("class")
+    for student, filled in {"ada": [], "bob": ["2.5"], "cem": [], "dana": []}.items():
+        for file, content in release.contents(course, "test", filled).items():
+            if file.startswith("part") and file.endswith(".py"):
+                (folder / student / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / student / file).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def level() -> str:
+    zygote = children.Zygote()
+    level, lines = children.strongest(zygote)
+    zygote.close()
+    if level == "none":
+        pytest.skip(f"no sandbox holds here: {lines}")
+    return level
+
+
+def results(out: Path) -> dict[str, dict]:
+    """Student -> what was found; not how long it took, and when it was."""
+    found = {}
+    for path in sorted((out / "results").glob("*.json")):
+        result = json.loads(path.read_text())
+        assert result["status"] == "graded", result["problem"]
+        tests = [{**test, "seconds": None} for test in result["tests"]]
+        found[path.stem] = {**result, "tests": tests, "seconds": None, "graded": None}
+    return found
+
+
+class Grader:
+    """The command line, in processes that can be told from all others by their temporary folder."""
+
+    def __init__(self, folder: Path, submissions: Path):
+        self.out, self.temporary = folder / "grades", folder / f"tmp{random.randrange(10**12)}"
+        self.temporary.mkdir()
+        self.submissions = submissions
+
+    def start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "course", "grade", str(self.submissions), "-o", str(self.out), "-j", "2"]
+        environment = {**os.environ, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, "--seed", SEED], cwd=REPOSITORY, env=environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def processes(self) -> list[str]:
+        """Those that are there, but for zombies."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                content = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            except OSError:
+                continue
+            if self.temporary.name.encode() in content:
+                found.append(f"{path.name}: {content[:150]}")
+        return found
+
+    def gone_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while self.processes():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
+    """Half of the times with its process group, as a batch system does, half of the times alone."""
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = Grader(tmp_path / "undisturbed", class_of_four)
+    began = time.monotonic()
+    process = undisturbed.start()
+    assert process.wait() == 0, process.stderr.read()
+    takes = time.monotonic() - began
+    wanted = results(undisturbed.out)
+    assert list(wanted) == ["ada", "bob", "cem", "dana"]
+
+    grader = Grader(tmp_path, class_of_four)
+    for number in range(KILLS):
+        done = sorted((grader.out / "results").glob("*.json"))
+        if len(done) == len(wanted):
+            random.choice(done).unlink()  # so that there is something to do
+        process = grader.start()
+        try:
+            process.wait(random.uniform(0, takes))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
+            process.wait()
+        assert grader.gone_within(60), f"{grader.processes()} are left"  # one that is importing goes on for a while
+        for student, result in results(grader.out).items():
+            assert result == wanted[student], "a result is right or not there"
+    process = grader.start()
+    assert process.wait() == 0, process.stderr.read()
+    assert results(grader.out) == wanted
+    assert {path.name for path in (grader.out / "feedback").iterdir()} == {
+        f"{student}.{kind}" for student in wanted for kind in ("md", "html")
+    }
+    assert not list(grader.out.rglob(".*")), "no file that is half written"
+    left = {path.name.split("-")[0] for path in grader.temporary.iterdir()}
+    assert left <= {"kit", "staged", "torchinductor_" + os.environ.get("USER", "root")}, "what SIGKILL cannot clean up"
+
+
+# --- a process of the grader is killed --------------------------------------------------------------------------------
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def zygote_of(judges: grade.Judges) -> int:
+    for child in children_of(judges.mine().process.pid):
+        if b"zygote.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    raise AssertionError("the judge has no zygote")
+
+
+def kill_the_judge(judges: grade.Judges) -> None:
+    judges.mine().process.kill()
+
+
+def kill_the_zygote(judges: grade.Judges) -> None:
+    os.kill(zygote_of(judges), signal.SIGKILL)
+
+
+def kill_a_warden(judges: grade.Judges) -> None:
+    os.kill(children_of(zygote_of(judges))[-1], signal.SIGKILL)
+
+
+@pytest.fixture
+def course(tmp_path) -> grade.Class:
+    return grade.Class(tmp_path / "grades", rubric.read(), judge.Rules(), seed=int(SEED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [kill_the_judge, kill_the_zygote, kill_a_warden])
+def test_a_process_of_the_grader_is_killed(course, class_of_four, kill):
+    """It is started once more, and the submission judged from the beginning."""
+    judges, killed = grade.Judges(), []
+
+    def on_progress(result: dict) -> None:
+        if len(result["tests"]) == 5 and not killed:
+            kill(judges)
+            killed.append(True)
+
+    try:
+        result = course.grade(archives.Submission("bob", class_of_four / "bob"), judges, on_progress)
+        assert killed and result["status"] == "graded"
+        names = [test["name"] for test in result["tests"]]
+        assert len(names) == len(set(names)) == len(release.read_course().tests)
+        assert result["questions"]["2.5"]["automatic"] > 0
+        assert not [test for test in result["tests"] if test["error"] == "SandboxError"]
+    finally:
+        judges.close()
+
+
+# --- the disk is full -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_disk_is_full(tmp_path, class_of_four, monkeypatch, capsys):
+    out, write, written = tmp_path / "grades", grade.write_whole, []
+    arguments = ["grade", str(class_of_four), "-o", str(out), "-j", "1", "--seed", SEED]
+
+    def full(path, content):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        return write(path, content)
+
+    monkeypatch.setattr(grade, "write_whole", full)
+    assert command_line.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert f"error: No space left on device: {out}/results/" in said and "Traceback" not in said
+    before = results(out)
+    assert list(before) == ["ada", "bob"]
+    monkeypatch.undo()
+    assert command_line.main(arguments) == 0
+    assert {student: result for student, result in results(out).items() if student in before} == before
+    assert list(results(out)) == ["ada", "bob", "cem", "dana"]
+    assert "2 graded, 2 there already" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_small(tmp_path, class_of_four):
+    """A file system of its own, too small for the results; nothing of the half-written one is left."""
+    out = tmp_path / "small"
+    out.mkdir()
+    inside = (
+        f"mount -t tmpfs -o size=64k none {out} && {sys.executable} -m course grade {class_of_four} -o {out}/grades"
+    )
+    inside += f" -j 1 --seed {SEED}; status=$?; find {out} -type f; exit $status"
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    done = subprocess.run([*unshare, "sh", "-c", inside], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: No space left on device: " in done.stderr and "Traceback" not in done.stderr
+    left = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(out))]
+    assert left and all(path.suffix == ".json" and not path.name.startswith(".") for path in left), left
+
+
+# --- something will not die -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endless(tmp_path) -> Path:
+    (tmp_path / "endless" / "part1_vae").mkdir(parents=True)
+    (tmp_path / "endless" / "part1_vae" / "__init__.py").touch()
+    (tmp_path / "endless" / "part1_vae" / "utils.py").write_text("def KLD(*_):\n    while True:\n        pass\n")
+    return tmp_path / "endless"
+
+
+@pytest.fixture
+def zygote():
+    zygote = children.Zygote()
+    yield zygote
+    zygote.close()
+
+
+def ask(zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None) -> str:
+    """What a student reads."""
+    child = children.Child(zygote, level, submission, Limits())
+    meanwhile()
+    with pytest.raises((children.Unfinished, children.SandboxError)) as caught:
+        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + 2)
+    return str(caught.value)
+
+
+def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
+    """Its warden does nothing for a while: the grader does not wait, and later nothing is left."""
+    monkeypatch.setattr(children, "TO_END", 1)
+    wardens = []
+
+    def stop_the_warden():
+        while not (found := children_of(zygote.process.pid)):
+            time.sleep(0.01)
+        wardens.extend(found)
+        os.kill(found[0], signal.SIGSTOP)
+
+    began = time.monotonic()
+    assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden)
+    assert time.monotonic() - began < 10
+    assert "an endless loop?" in ask(zygote, level, endless), "another one starts and ends"
+    os.kill(wardens[0], signal.SIGCONT)
+    until = time.monotonic() + 10
+    while children_of(zygote.process.pid):
+        assert time.monotonic() < until, "it is still there"
+        time.sleep(0.05)
+
+
+def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
+    def kill_the_warden():
+        while not (found := children_of(zygote.process.pid)):
+            time.sleep(0.01)
+        os.kill(found[0], signal.SIGKILL)
+
+    assert ask(zygote, level, endless, kill_the_warden) == "the process that watches a submission is gone"
+
+
+def test_a_zygote_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
+    zygote.process.kill()
+    zygote.process.wait()
+    with pytest.raises(children.SandboxError, match="has died"):
+        children.Child(zygote, level, endless, Limits())
+
+
+def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "part2_aae").mkdir()
+    monkeypatch.setattr(children.site, "getsitepackages", lambda: [str(tmp_path)])
+    with pytest.raises(children.SandboxError, match="the solution is installed"):
+        children.Zygote()
+
+
+def test_the_other_side_sends_no_message():
+    """Whatever it sends: the answer is refused, and nothing else happens."""
+    impossible = '{"tensor": ["float32", [0, 250000000, 250000000, 250000000, 250000000]]}'
+    for text in ('{"dict": []}', impossible, '{"list": 3}', "[" * 100_000, '{"float": "x"}'):
+        with pytest.raises(wire.WireError):
+            wire.decode(text.encode(), b"")

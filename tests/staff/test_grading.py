@@ -1,0 +1,355 @@
+"""The grader's core: what passes between the processes, the sandbox's levels, a class, going on, shards."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from course import __main__ as command_line
+from course import release, rubric
+from course.grading import archives, children, commands, grade, gradescope, judge, wire
+from course.grading.sandbox import Limits
+from small_runs import PARTS, REPOSITORY
+
+KL = "0.5 * (torch.expm1(2 * log_std)"
+
+
+def solution(folder: Path, **changes: tuple[str, str, str]) -> Path:
+    """A copy of the parts; changes: file, old, new."""
+    for part in PARTS.values():
+        shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in changes.values():
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+    return folder
+
+
+def a_template(folder: Path) -> Path:
+    """What a student has who has done nothing: quickly judged."""
+    for file, content in release.contents(release.read_course(), "2026").items():
+        if file.split("/")[0] in PARTS.values():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
+    return folder
+
+
+def points(result: dict) -> float:
+    return sum(question["automatic"] for question in result["questions"].values())
+
+
+# --- the wire ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_arrives():
+    tensors = [torch.arange(6).view(2, 3), torch.randn(2, 0, 3), torch.tensor(1.5), torch.tensor([True, False])]
+    tensors += [torch.randn(3).to(dtype) for dtype in (torch.float64, torch.float16, torch.bfloat16)]
+    value = {"a": [1, "two", None, True, 2.5, (3, 4)], "t": tensors, "inf": float("inf"), "strided": torch.eye(3)[:, 1]}
+    message = wire.encode(value)
+    text, blob = wire.HEADER.unpack(message[: wire.HEADER.size])
+    body = message[wire.HEADER.size :]
+    back = wire.decode(body[:text], body[text : text + blob])
+    assert back["a"] == value["a"] and back["inf"] == value["inf"] and type(back["a"][5]) is tuple
+    for one, other in zip([*back["t"], back["strided"]], [*tensors, value["strided"]], strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+    assert wire.decode(*_message(float("nan"))) != 0
+
+
+def _message(value) -> tuple[bytes, bytes]:
+    message = wire.encode(value)
+    size, _ = wire.HEADER.unpack(message[: wire.HEADER.size])
+    return message[wire.HEADER.size :][:size], message[wire.HEADER.size + size :]
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, {"a": {3}}, torch.ones(2, dtype=torch.complex64), b"bytes"])
+def test_what_may_not_be_sent(value):
+    with pytest.raises(wire.WireError):
+        wire.encode(value)
+
+
+@pytest.mark.parametrize(
+    "text, blob",
+    [
+        (b"{", b""),
+        (b"[1, 2]", b""),
+        (b"NaN", b""),
+        (b'{"float": "x"}', b""),
+        (b'{"tensor": ["float32", [2]]}', b"\0" * 7),
+        (b'{"tensor": ["float32", [1]]}', b"\0" * 8),
+        (b'{"tensor": ["float32", [-1]]}', b""),
+        (b'{"tensor": ["float32", [1.0]]}', b"\0" * 4),
+        (b'{"tensor": ["float32", [true]]}', b"\0" * 4),
+        (b'{"tensor": ["object", [1]]}', b"\0" * 8),
+        (b'{"tensor": ["uint8", [1000000000000, 0]]}', b""),
+        (b'{"tensor": ["uint8", [1, 1, 1, 1, 1, 1, 1, 1, 1]]}', b"\0"),
+        (b'{"list": 1}', b""),
+        (b'{"dict": [1]}', b""),
+        (b'{"pickle": "x"}', b""),
+        (b'{"list": [], "tuple": []}', b""),
+        (b'{"list": [' * 100_000, b""),
+        (b"1" * 5000, b""),
+        (b"\xff", b""),
+    ],
+)
+def test_what_is_no_message_is_refused(text, blob):
+    with pytest.raises(wire.WireError):
+        wire.decode(text, blob)
+
+
+def test_a_byte_that_is_no_truth_value():
+    found = wire.decode(b'{"tensor": ["bool", [3]]}', bytes([0, 1, 7]))
+    assert found.view(torch.uint8).tolist() == [0, 1, 1]
+
+
+# --- the sandbox and the judge --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = children.Zygote()
+    yield zygote
+    zygote.close()
+
+
+def test_the_levels_hold_or_cannot_be_had(zygote):
+    found = {level: children.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
+    for level in ("namespaces", "landlock", "user"):
+        assert found[level] in ([], None), f"{level} lets a submission {found[level]}"
+    assert "read a file outside" in found["none"] and "start a process" in found["none"], "the probe sees what is open"
+    level, weaker = children.strongest(zygote)
+    assert level == next((name for name, possible in found.items() if possible == []), "none")
+
+
+@pytest.fixture(scope="module")
+def level(zygote) -> str:
+    level, lines = children.strongest(zygote)
+    if level == "none":
+        pytest.skip(f"no sandbox holds here: {lines}")
+    return level
+
+
+@pytest.fixture(scope="module")
+def judges(level):
+    judges = grade.Judges()
+    yield judges
+    judges.close()
+
+
+@pytest.fixture
+def class_(tmp_path, level) -> grade.Class:
+    limits = Limits(cpu_seconds=61)
+    return grade.Class(tmp_path / "grades", rubric.read(), judge.Rules(level, 60, limits), seed=1)
+
+
+def test_a_class_is_graded_once(class_, judges, tmp_path):
+    right = archives.Submission("ada", solution(tmp_path / "ada"))
+    wrong = solution(tmp_path / "bob", kl=("part1_vae/utils.py", KL, "0.5 * (torch.expm1(log_std)"))
+    progress: list[int] = []
+    result = class_.grade(right, judges, lambda so_far: progress.append(len(so_far["tests"])))
+    assert points(result) == 24 and result["sandbox"] == class_.rules.level and progress == list(range(1, 58))
+    assert json.loads(class_.result_file("ada").read_text()) == result
+    assert class_.grade(right, judges) is None, "it is there already"
+    result = class_.grade(archives.Submission("bob", wrong), judges)
+    failed = {test["name"]: test for test in result["tests"] if test["outcome"] == "failed"}
+    assert {"test_kld_values", "test_kld_gradients"} <= set(failed) and 20 < points(result) < 24
+    assert "the variance is exp(2 log_std), not exp(log_std)" in failed["test_kld_values"]["message"]
+    # something has changed: the submission, what it is judged with, or somebody wants it
+    (right.source / "part1_vae" / "utils.py").write_text("raise ValueError('half done')\n")
+    result = class_.grade(right, judges)
+    assert points(result) == 16 and "ValueError: half done" in result["tests"][0]["message"]
+    assert "part1_vae/utils.py:1" in result["tests"][0]["message"]
+    assert class_.grade(right, judges) is None
+    assert dataclasses.replace(class_, with_these="others").is_done("ada", result["sha256"]) is False
+    class_.forget([right])
+    assert class_.grade(right, judges) is not None
+
+
+def test_a_submission_that_never_ends(class_, judges, tmp_path):
+    slow = solution(
+        tmp_path / "slow",
+        loop=("part1_vae/utils.py", "    return KLD_per_dim", "    while True: pass\n    return KLD_per_dim"),
+    )
+    class_.rules = dataclasses.replace(class_.rules, seconds_per_question=6)
+    began = time.monotonic()
+    result = class_.grade(archives.Submission("slow", slow), judges)
+    assert time.monotonic() - began < 60
+    messages = {test["name"]: test["message"] for test in result["tests"] if test["outcome"] == "failed"}
+    assert "endless loop" in messages["test_kld_values"] and "no time is left" in messages["test_bpd"]
+    assert result["questions"]["2.5"]["automatic"] == 4 and result["questions"]["1.9"]["automatic"] == 2
+
+
+def test_one_that_cannot_be_staged(class_, judges, tmp_path):
+    (tmp_path / "broken.zip").write_bytes(b"PK no zip")
+    result = class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges)
+    assert result["status"] == "failed" and result["problem"] and points(result) == 0
+    assert class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges), "what failed is tried again"
+
+
+def test_a_rule_that_costs_points(class_, judges, tmp_path):
+    imports = ("part1_vae/utils.py", "import torch\n", "import torch\nfrom torch.distributions import Normal\n")
+    user = archives.Submission("user", solution(tmp_path / "user", imports=imports))
+    result = class_.grade(user, judges)
+    (found,) = result["forbidden"]
+    assert (found["file"], found["name"]) == ("part1_vae/utils.py", "torch.distributions") and found["line"] > 1
+    assert points(result) == 24, "the rubric takes no points off"
+    rules = [dataclasses.replace(rule, question="1.7", deduct=3.0) for rule in class_.rubric.forbidden]
+    class_.rubric = dataclasses.replace(class_.rubric, forbidden=rules)
+    class_.forget([user])
+    assert class_.grade(user, judges)["questions"]["1.7"]["automatic"] == 5
+
+
+def test_what_the_syntax_tree_hides_is_noticed_while_it_runs(class_, judges, tmp_path):
+    hidden = "__import__('torch.distri' + 'butions', fromlist=['x'])"
+    normal = f"return {hidden}.Normal(mean, std).rsample()"
+    draws = ("part1_vae/utils.py", "return mean + std * torch.randn_like(mean)", normal)
+    fused = (
+        "part3_gpt/gpt.py",
+        "        return weights @ v\n",
+        "        return getattr(F, 'scaled_dot_' + 'product_attention')(q, k, v)\n",
+    )
+    result = class_.grade(archives.Submission("sly", solution(tmp_path / "sly", draws=draws, fused=fused)), judges)
+    found = {(each["file"], each["name"]) for each in result["forbidden"]}
+    assert ("part1_vae/utils.py", "torch.distributions") in found
+    assert ("part3_gpt/gpt.py", "torch.nn.functional.scaled_dot_product_attention") in found
+    text = (tmp_path / "sly" / "part1_vae" / "utils.py").read_text().splitlines()
+    lines = [each["line"] for each in result["forbidden"] if each["file"] == "part1_vae/utils.py"]
+    assert all("rsample" in text[line - 1] for line in lines)
+    honest = class_.grade(archives.Submission("honest", solution(tmp_path / "honest")), judges)
+    assert honest["forbidden"] == [], "the provided fused_attention is allowed, and PyTorch's own uses do not count"
+
+
+class DyingJudge:
+    """Dies as often as it is asked."""
+
+    def __init__(self, level: str):
+        self.level, self.process = level, subprocess.Popen(["sleep", "100"])
+
+    def judge(self, *_):
+        raise judge.JudgeError("it died")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_judge_that_dies_is_the_staffs_problem(class_, tmp_path):
+    made: list[DyingJudge] = []
+    judges = grade.Judges(lambda: made.append(DyingJudge(class_.rules.level)) or made[-1])
+    result = class_.grade(archives.Submission("ada", a_template(tmp_path / "ada")), judges)
+    assert result["status"] == "failed" and result["problem"] == "the grader failed: it died" and points(result) == 0
+    assert len(made) == 2, "a second one was tried"
+    judges.close()
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_shards_together_are_all_of_them():
+    students = [f"s{number}" for number in range(11)]
+    for of in (1, 3, 10, 20):
+        parts = [grade.shard(students, number, of) for number in range(1, of + 1)]
+        assert sorted(sum(parts, [])) == sorted(students)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "1/-3", "1/3/5"])
+def test_what_is_no_shard(text, capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["grade", ".", "--shard", text])
+    assert end.value.code == 2 and "like 3/10" in capsys.readouterr().err
+
+
+def test_a_class_on_the_command_line(tmp_path, level, capsys):
+    for name in ("ada", "bob"):
+        a_template(tmp_path / "class" / name)
+    (tmp_path / "class" / "notes.txt").write_text("no submission")
+    words = ["grade", str(tmp_path / "class"), "--seconds", "20", "-j", "1"]
+    for number in (1, 2):
+        assert command_line.main([*words, "-o", str(tmp_path / f"grades-{number}"), "--shard", f"{number}/2"]) == 0
+    assert "notes.txt: is neither a folder nor an archive" in capsys.readouterr().err
+    shards = [str(tmp_path / f"grades-{number}") for number in (1, 2)]
+    out = tmp_path / "grades"
+    assert command_line.main(["merge", *shards, "-o", str(out)]) == 0
+    rows = (out / "grades.csv").read_text("utf-8-sig").splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["ada", "bob"]
+    assert {path.name for path in (out / "feedback").iterdir()} == {"ada.md", "ada.html", "bob.md", "bob.html"}
+    assert "Q1.7 is not filled in yet" in (out / "feedback" / "ada.md").read_text()
+    assert command_line.main([*words, "-o", str(out)]) == 0
+    assert "2 there already" in capsys.readouterr().out
+
+
+def test_two_results_of_a_student_that_differ(tmp_path, capsys):
+    for number in (1, 2):
+        (tmp_path / str(number) / "results").mkdir(parents=True)
+        (tmp_path / str(number) / "results" / "ada.json").write_text(str(number))
+    assert command_line.main(["merge", str(tmp_path / "1"), str(tmp_path / "2"), "-o", str(tmp_path / "all")]) == 1
+    assert "two results of the same student that differ" in capsys.readouterr().err
+    assert command_line.main(["merge", str(tmp_path), "-o", str(tmp_path / "all")]) == 1
+    assert "no results in there" in capsys.readouterr().err
+
+
+def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(children, "strongest", lambda zygote: ("none", ["landlock: cannot be had here"]))
+    monkeypatch.setattr(children, "Zygote", lambda: type("Z", (), {"close": lambda self: None})())
+    a_template(tmp_path / "ada")
+    assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
+    said = capsys.readouterr().err
+    assert "landlock: cannot be had here" in said and "--unsafe" in said and not (tmp_path / "grades").exists()
+    args = command_line.parser().parse_args(["grade", str(tmp_path / "ada"), "--unsafe"])
+    assert commands._level(args) == "none"
+
+
+def test_a_folder_without_submissions(tmp_path, capsys):
+    assert command_line.main(["grade", str(tmp_path / "nothing"), "-o", str(tmp_path / "grades")]) == 1
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
+
+
+def test_the_job_array_is_a_shell_script_that_says_what_it_needs():
+    script = REPOSITORY / "course" / "grading" / "grade.job"
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    ended = subprocess.run(["bash", script], capture_output=True, text=True)
+    assert ended.returncode == 2 and "usage: sbatch" in ended.stderr
+    environment = {
+        "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "10", "SLURM_CPUS_PER_TASK": "4", "PYTHON": "echo",
+        "PATH": "/usr/bin:/bin",
+    }  # fmt: skip
+    ended = subprocess.run(["bash", script, "class"], capture_output=True, text=True, env=environment)
+    assert ended.stdout.strip() == "-m course grade class -o grades-3 --shard 3/10 -j 4"
+
+
+@pytest.mark.slow
+def test_gradescopes_folder_from_beginning_to_end(tmp_path, level):
+    """The zip unpacked, a submission laid down, the program run as run_autograder does: the points, in the schema."""
+    root = tmp_path / "autograder"
+    with zipfile.ZipFile(gradescope.build_autograder(tmp_path / "autograder.zip")) as archive:
+        archive.extractall(root / "source")
+    solution(root / "submission", kl=("part1_vae/utils.py", KL, "0.5 * (torch.expm1(log_std)"))
+    (root / "results").mkdir()
+    (root / "submission_metadata.json").write_text(json.dumps({"users": [{"name": "Ada", "email": "ada@uva.nl"}]}))
+    command = [sys.executable, "-m", "course.grading.gradescope", "--root", str(root)]
+    process = subprocess.Popen(command, cwd=root / "source", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    seen = set()
+    while process.poll() is None:
+        time.sleep(0.1)
+        if (root / "results" / "results.json").exists():
+            content = json.loads((root / "results" / "results.json").read_text())
+            assert gradescope.check(content) == []
+            seen.add(content["score"])
+    assert process.returncode == 0 and len(seen) > 5, "it fills while it is graded"
+    content = json.loads((root / "results" / "results.json").read_text())
+    assert 20 < content["score"] < 24
+    hidden = [test.name for test in release.read_course().tests if test.hidden]
+    assert not [name for name in hidden if name in json.dumps(content)]
+    assert "the variance is exp(2 log_std)" in json.dumps(content)
+
+
+def test_the_programs_start_without_pytorch():
+    code = "import sys; from course import __main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
