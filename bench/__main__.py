@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from bench import part1, part2, part3
+from bench import grading, part1, part2, part3
 from bench.epochs import RESULTS
 from course.files import write_whole
 from course.flags import data_dir, whole_number
@@ -21,6 +21,7 @@ MEASUREMENTS = {
     "part3_generation": part3.generation,
     "part3_training": part3.training,
     "part3_growth": part3.growth,
+    "grading": grading.speed,
 }
 
 
@@ -40,7 +41,9 @@ def main() -> int:
     parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument(
-        "--batches", type=whole_number(1), help="of each epoch (part 3: or new tokens), for a quick look"
+        "--batches",
+        type=whole_number(1),
+        help="of each epoch (part 3: or new tokens; grading: submissions), for a quick look",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args()

@@ -1,0 +1,124 @@
+"""The grader: submissions a minute, against a fresh pytest for each; and its memory.
+
+The class is half the solution, half the solution with a mistake of the banks in it. Two submissions at a time.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from course.flags import REPOSITORY
+from course.suites import suites
+
+PARTS = ("part1_vae", "part2_aae", "part3_gpt")
+CLASS, FRESH, JOBS = 60, 6, 2
+
+
+def make_class(folder: Path, size: int) -> list[Path]:
+    """Every second one has a mistake; the mistakes are taken from the banks in turn."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "staff"))
+    from mistakes import part1, part2, part3
+
+    banks = [list(bank.MISTAKES.values()) for bank in (part1, part2, part3)]
+    made = []
+    for number in range(size):
+        made.append(folder / f"student_{number:03d}")
+        for part in PARTS:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / part, made[-1] / part, ignore=ignored)
+        if number % 2:
+            _, file, old, new, *_ = banks[number % 3][number]
+            path = made[-1] / file
+            path.write_text(path.read_text().replace(old, new))
+    return made
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def grade(folder: Path, out: Path) -> tuple[float, float]:
+    """Seconds of `python -m course grade`, start and all; the most memory of it and its descendants, in GB."""
+    command = [sys.executable, "-m", "course", "grade", str(folder), "-o", str(out), "-j", str(JOBS)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL)
+    most = [0.0]
+    watcher = threading.Thread(target=_watch, args=(process, most))
+    watcher.start()
+    if process.wait():
+        raise RuntimeError(f"the grader ended with status {process.returncode}")
+    seconds = time.perf_counter() - began
+    watcher.join()
+    return seconds, most[0]
+
+
+def _watch(process: subprocess.Popen, most: list[float]) -> None:
+    while process.poll() is None:
+        most[0] = max(most[0], sum(_memory(pid) for pid in _family(process.pid)) / 1e9)
+        time.sleep(0.5)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        threads = [path.name for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
+        for thread in threads:
+            children += Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(each for child in children for each in _family(int(child)))]
+
+
+def _memory(pid: int) -> float:
+    """Bytes, with what is shared divided among those that share it."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+def fresh_pytest(submissions: list[Path], folder: Path) -> float:
+    """Seconds of a pytest in a process of its own for each, two at a time: without any sandbox."""
+    for submission in submissions:
+        for part in ("tests", "course"):
+            ignored = shutil.ignore_patterns("__pycache__", "staff", "grading")
+            shutil.copytree(REPOSITORY / part, folder / submission.name / part, ignore=ignored)
+        shutil.copy(REPOSITORY / "setup.cfg", folder / submission.name)
+        for part in PARTS:
+            shutil.copytree(submission / part, folder / submission.name / part)
+    files = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+
+    def run(submission: Path) -> None:
+        subprocess.run(command, cwd=folder / submission.name, env=environment(), stdout=subprocess.DEVNULL)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(run, submissions))
+    return time.perf_counter() - began
+
+
+def speed(args, data: Path) -> str:
+    """One class graded, and a few of it judged by pytest -> a Markdown table."""
+    size = args.batches or CLASS
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_class(Path(folder, "class"), size)
+        seconds, memory = grade(Path(folder, "class"), Path(folder, "grades"))
+        few = made[: min(FRESH, size)]
+        fresh = fresh_pytest(few, Path(folder, "fresh"))
+    rate, fresh_rate = 60 * size / seconds, 60 * len(few) / fresh
+    return (
+        f"\n| a class of {size}, two at a time | obtained | goal |\n| --- | --- | --- |\n"
+        f"| submissions a minute, start and exports included | {rate:.1f} | at least 40 |\n"
+        f"| a fresh pytest for each ({len(few)} of them), without a sandbox, a minute | {fresh_rate:.1f} | |\n"
+        f"| ratio | {rate / fresh_rate:.1f} | at least 5 |\n"
+        f"| memory of the grader and all its processes, GB | {memory:.2f} | below 2 |\n"
+    )
