@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 import threading
 import time
@@ -88,6 +89,8 @@ class Class:
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
             began = time.monotonic()
             result = self.blank_result(submission)
+            if self.rules.level == "user":
+                os.chmod(folder, 0o755)  # it runs as somebody else
             root = Path(folder).resolve() / "submission"
             try:
                 staged = archives.stage(submission, root)

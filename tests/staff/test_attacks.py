@@ -1,6 +1,7 @@
 """The bank of attacks, graded as a class: no points, nothing seen, nothing harmed, and honest work is judged as ever.
 
-ATTACKS in the environment: a word; only the attacks with it in their names.
+A run takes a sample of them, another one each time; ATTACKS=all in the environment takes all, another word those that
+have it in their names.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from course.grading import children
 from small_runs import REPOSITORY
 
 BANK = points.ATTACKS | reading.ATTACKS | harm.ATTACKS | texts.ATTACKS
+SAMPLE = 36
 WEAKER = [  # what namespaces prevent by themselves
     "kept state", "changed itself", "solution by name", "/proc", "links", "other submissions", "grades", "network",
     "kill all", "a signal by way of a file", "disk", "many files", "deep folders", "a process that outlives",
@@ -188,9 +190,11 @@ def outside_code(markdown: str) -> list[str]:
     return lines
 
 
-def chosen(names: list[str]) -> list[str]:
-    word = os.environ.get("ATTACKS", "")
-    return [name for name in names if word in name]
+def chosen(names: list[str], seed: int) -> list[str]:
+    word = os.environ.get("ATTACKS")
+    if word is None:
+        return random.Random(seed).sample(names, min(SAMPLE, len(names)))
+    return [name for name in names if word in name or word == "all"]
 
 
 @pytest.fixture
@@ -237,14 +241,14 @@ def test_some_attacks(fight, pytestconfig):
 
 
 @pytest.mark.slow
-def test_all_attacks(fight, free):
-    battle, _ = fight(chosen(list(BANK)), "--sandbox", free[0])
+def test_attacks(fight, free, pytestconfig):
+    battle, _ = fight(chosen(sorted(BANK), pytestconfig.getoption("--seed")), "--sandbox", free[0])
     used = {json.loads(path.read_text())["sandbox"] for path in (battle.out / "results").glob("*.json")}
     assert used == {free[0]}
 
 
 @pytest.mark.slow
-def test_attacks_on_landlock(fight, free):
+def test_attacks_on_landlock(fight, free, pytestconfig):
     if "landlock" not in free:
         pytest.skip("this kernel's Landlock does not hold")
-    fight(chosen(WEAKER), "--sandbox", "landlock")
+    fight(chosen(WEAKER, pytestconfig.getoption("--seed")), "--sandbox", "landlock")
