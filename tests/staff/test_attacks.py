@@ -22,7 +22,7 @@ from course.grading import children
 from small_runs import REPOSITORY
 
 BANK = points.ATTACKS | reading.ATTACKS | harm.ATTACKS | texts.ATTACKS
-SAMPLE = 36
+SAMPLE = 20
 WEAKER = [  # what namespaces prevent by themselves
     "kept state", "changed itself", "solution by name", "/proc", "links", "other submissions", "grades", "network",
     "kill all", "a signal by way of a file", "disk", "many files", "deep folders", "a process that outlives",

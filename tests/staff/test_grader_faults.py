@@ -20,7 +20,7 @@ from course.grading import archives, children, grade, judge, wire
 from course.grading.sandbox import Limits
 from small_runs import REPOSITORY
 
-KILLS = int(os.environ.get("KILLS", "6"))  # random moments at which the grader is killed
+KILLS = int(os.environ.get("KILLS", "4"))  # random moments at which the grader is killed
 SEED = "11"
 
 
