@@ -271,10 +271,10 @@ def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
 
     began = time.monotonic()
     assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert "an endless loop?" in ask(zygote, level, endless), "another one starts and ends"
     os.kill(wardens[0], signal.SIGCONT)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while children_of(zygote.process.pid):
         assert time.monotonic() < until, "it is still there"
         time.sleep(0.05)

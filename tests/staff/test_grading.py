@@ -177,10 +177,10 @@ def test_a_submission_that_never_ends(class_, judges, tmp_path):
         tmp_path / "slow",
         loop=("part1_vae/utils.py", "    return KLD_per_dim", "    while True: pass\n    return KLD_per_dim"),
     )
-    class_.rules = dataclasses.replace(class_.rules, seconds_per_question=6)
+    class_.rules = dataclasses.replace(class_.rules, seconds_per_question=12)
     began = time.monotonic()
     result = class_.grade(archives.Submission("slow", slow), judges)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     messages = {test["name"]: test["message"] for test in result["tests"] if test["outcome"] == "failed"}
     assert "endless loop" in messages["test_kld_values"] and "no time is left" in messages["test_bpd"]
     assert result["questions"]["2.5"]["automatic"] == 4 and result["questions"]["1.9"]["automatic"] == 2
