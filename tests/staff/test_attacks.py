@@ -29,7 +29,7 @@ WEAKER = [  # what namespaces prevent by themselves
     "trace the parent", "device files", "other people's permissions", "other processes' priority", "write all",
 ]  # fmt: skip
 HONEST = {"m-right": 24, "m-wrong": 22.25}  # with a mistake that counts in the bits and in two losses
-SECONDS = 8  # that a question may take
+SECONDS = 20  # that a question may take
 
 
 def parts(files: dict[str, bytes]) -> dict[str, str]:
