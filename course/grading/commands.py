@@ -21,7 +21,9 @@ def add(commands) -> None:
     command = commands.add_parser("grade", help="judge submissions, write marks and feedback")
     command.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS", help="folders, zip or tar files")
     _add_output(command)
-    command.add_argument("-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time")
+    command.add_argument(
+        "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
+    )
     command.add_argument("--shard", type=_shard, metavar="K/N", help="only every N-th, from the K-th on: then `merge`")
     command.add_argument("--seed", type=whole_number(0, 2**31 - 1), help="of the inputs (default: fresh ones for each)")
     command.add_argument("--again", action="store_true", help="judge those too that were judged already")
@@ -29,9 +31,11 @@ def add(commands) -> None:
         "--seconds",
         type=number(1, below=100_000),
         default=60.0,
-        help="that a question may take, all its tests together",
+        help="that a question may take, all its tests together (default: 60)",
     )
-    command.add_argument("--memory", type=number(0.25, below=1000), default=2.0, help="GB that a submission may take")
+    command.add_argument(
+        "--memory", type=number(0.25, below=1000), default=2.0, help="GB that a submission may take (default: 2)"
+    )
     command.add_argument(
         "--sandbox", choices=LEVELS[:-1], help="how submissions are shut in (default: the strongest that holds here)"
     )
@@ -44,7 +48,9 @@ def add(commands) -> None:
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", type=Path, default=Path("grades"), help="the folder of the results")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("grades"), help="the folder of the results (default: grades)"
+    )
     command.add_argument("--manual", type=Path, metavar="CSV", help="the points that people gave")
 
 
@@ -83,7 +89,10 @@ def _level(args: argparse.Namespace) -> str:
     """The sandbox, tried out on this machine."""
     from course.grading import children
 
-    zygote = children.Zygote()
+    try:
+        zygote = children.Zygote()
+    except children.SandboxError as error:
+        raise GradingError(str(error)) from error
     try:
         if args.sandbox:
             possible = children.probe(zygote, args.sandbox)

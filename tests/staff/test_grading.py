@@ -306,6 +306,16 @@ def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
     assert commands._level(args) == "none"
 
 
+def test_a_zygote_that_does_not_start(tmp_path, monkeypatch, capsys):
+    def refuse():
+        raise children.SandboxError("the solution is installed")
+
+    monkeypatch.setattr(children, "Zygote", refuse)
+    a_template(tmp_path / "ada")
+    assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
+    assert "error: the solution is installed" in capsys.readouterr().err
+
+
 def test_a_folder_without_submissions(tmp_path, capsys):
     assert command_line.main(["grade", str(tmp_path / "nothing"), "-o", str(tmp_path / "grades")]) == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err
