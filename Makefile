@@ -50,8 +50,11 @@ test: setup
 submission: setup
 	$(BIN)/python -m course.submission
 
+# by itself TensorBoard keeps ten pictures or texts of a kind and a thousand points of a curve
+SHOW := --samples_per_plugin scalars=100000,images=1000,text=1000,histograms=1000
+
 tensorboard: setup
-	$(BIN)/tensorboard --logdir logs
+	$(BIN)/tensorboard --logdir logs $(SHOW)
 
 # BEGIN STAFF
 .PHONY: test-slow test-all bench check release autograder

@@ -36,7 +36,7 @@ def header(command: str) -> str:
     )
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
@@ -46,7 +46,7 @@ def main() -> int:
         help="of each epoch (part 3: or new tokens; grading: submissions), for a quick look",
     )
     parser.add_argument("--data_dir")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for name in args.what:
         if name not in MEASUREMENTS:
             parser.error(f"{name!r}: there are {', '.join(MEASUREMENTS)}")

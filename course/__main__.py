@@ -1,72 +1,37 @@
-"""What the staff does: `python -m course check`, `release OUT`, `grade SUBMISSIONS`, `merge GRADES`."""
+"""`python -m course COMMAND ...`: `report` and `diagnose` look at runs; --help lists the commands."""
 
 import argparse
 import sys
-from pathlib import Path
 
-from course import release
-from course.grading import commands as grading
-from course.rubric import Question
+from course import diagnose, report
+from course.rubric import RubricError
+from course.runs import RunError
 
+COMMANDS = [report, diagnose]
+PROBLEMS: tuple[type[Exception], ...] = (RunError, RubricError)
+# BEGIN STAFF
+from course import staff  # noqa: E402
 
-def check(args: argparse.Namespace) -> None:
-    """Say whether rubric, blanks and graded tests agree, and show them."""
-    course = release.read_course()
-    print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
-    for question in course.rubric.questions.values():
-        tests = [test for test in course.tests if test.question == question.id]
-        blanks = sum(blank.question == question.id for blank in course.blanks)
-        hidden = sum(test.points for test in tests if test.hidden)
-        counts = f"{blanks or '':>8}{len(tests) or '':>7}{f'{hidden:g}' if hidden else '':>8}"
-        print(f"Q{question.id:5}{question.points:7g}{_of(question)}{counts}  {question.title}")
-    for part in course.rubric.parts.values():
-        print(f"part {part.number} {part.points:6g}  {part.title}")
-    print(f"all   {sum(part.points for part in course.rubric.parts.values()):7g}  rubric, blanks and tests agree")
-
-
-def _of(question: Question) -> str:
-    automatic, evidence, manual = (f"{points:g}" if points else "" for points in question.shares())
-    return f"{automatic:>11}{evidence:>10}{manual:>8}"
-
-
-def make_release(args: argparse.Namespace) -> None:
-    """Build, try both ways, write."""
-    course = release.read_course()
-    edition = args.edition or course.rubric.edition
-    print(f"checking the {edition} edition; this takes some minutes", flush=True)
-    release.refuse_unless_free(args.out)
-    release.Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
-    files = release.contents(course, edition)
-    release.write(files, args.out, course)
-    print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
-
-
-def edition(text: str) -> str:
-    if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
-        raise argparse.ArgumentTypeError(f"{text!r}: letters, digits, '-', '.' and '_', like 2026")
-    return text
+COMMANDS.append(staff)
+PROBLEMS += staff.PROBLEMS
+# END STAFF
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("check", help="do rubric, blanks and graded tests agree?")
-    command.set_defaults(run=check)
-    command = commands.add_parser("release", help="write the repository that students get")
-    command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
-    command.add_argument("--edition", type=edition, help="stamped on it (default: the rubric's)")
-    command.set_defaults(run=make_release)
-    grading.add(commands)
+    for module in COMMANDS:
+        module.add(commands)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 where something is wrong with the course, 2 for a wrong flag."""
+    """The command line; returns the exit status: 1 where what is named is not as it should be, 2 for a wrong flag."""
     args = parser().parse_args(argv)
     try:
         args.run(args)
-    except (release.ReleaseError, grading.GradingError) as error:
+    except PROBLEMS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -1,7 +1,7 @@
 """`python -m course.compare RUN RUN ...`: the figures of several runs side by side, in one picture (Q2.6)."""
 
 import argparse
-import re
+import io
 import sys
 import textwrap
 from pathlib import Path
@@ -12,35 +12,19 @@ from torch import Tensor
 
 from course import figures
 from course.flags import whole_number
-
-SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not matter to a picture of a given epoch
-Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
-
-
-def figures_of(run: Path) -> Figures:
-    """The figures in a run's folder that were drawn at an epoch."""
-    matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in (run / "figures").glob("*.png")]
-    return {(match[1], int(match[2])): path for path, match in matches if match}
-
-
-def flags_of(run: Path) -> dict:
-    """The flags of a run, from its last checkpoint; empty where there is none."""
-    try:
-        return torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)["run"]["flags"]
-    except Exception:  # damaged files fail in many ways; they only cost the titles
-        return {}
+from course.runs import Figures, RunError, differences, figures_of, read, read_png
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """What tells the runs apart: the flags that differ, or else, as for runs of two parts, where they are."""
-    flags = [flags_of(run) for run in runs]
-    names = sorted(set(flags[0]) - SAY_NOTHING)
-    differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]
-    if not differ or any(set(each) != set(flags[0]) for each in flags):
-        texts = ["/".join(run.parts[-3:]) for run in runs]
-    else:
-        texts = [", ".join(f"{name} {each[name]}" for name in differ) for each in flags]
-    return [textwrap.fill(text, 45) for text in texts]
+    """What tells the runs apart, in lines that fit above a column; a run that cannot be read has only its place."""
+    return [textwrap.fill(text, 45) for text in differences(runs, [_flags_of(run) for run in runs])]
+
+
+def _flags_of(run: Path) -> dict:
+    try:
+        return read(run).flags
+    except RunError:
+        return {}
 
 
 def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> list[tuple[str, int]]:
@@ -83,12 +67,9 @@ def read_image(path: Path) -> Tensor:
     """A PNG as an image [3, H, W] in 0..1.
 
     Raises:
-        ValueError: it cannot be read.
+        RunError: it cannot be read.
     """
-    try:
-        picture = torch.from_numpy(imread(path))  # [H, W] or [H, W, 3 or 4] in 0..1
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture") from error
+    picture = torch.from_numpy(imread(io.BytesIO(read_png(path))))  # [H, W] or [H, W, 3 or 4] in 0..1
     return picture.expand(3, -1, -1) if picture.ndim == 2 else picture[..., :3].permute(2, 0, 1)
 
 
@@ -117,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         picture = compare(args.runs, args.figures, args.epochs)
         print(figures.save_image(picture, args.output))
-    except ValueError as error:
+    except (ValueError, RunError) as error:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"--output {args.output}: cannot be written: {error.strerror or error}")

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import http.client
 import io
+import os
 import ssl
 import sys
 import tarfile
@@ -92,7 +93,7 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
     if not download:
         raise DataError(f"{raw} lacks {', '.join(wanted)} (or they are damaged), and download is off")
     for file in wanted:
-        if (raw / file).exists():
+        if os.path.exists(raw / file):
             print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)
     try:
         raw.mkdir(parents=True, exist_ok=True)
@@ -301,12 +302,12 @@ def loaders(
     )
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
     parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         for name in args.datasets:
             print(f"{name}: {fetch(name, args.data_dir)}")

@@ -37,7 +37,18 @@ def save_curves(
     log: bool = False,
     xlabel: str = "epoch",
 ) -> Path:
-    """Draw curves over epochs, or what `xlabel` says.
+    """Draw curves over epochs, or what `xlabel` says, to a file; see `curves_png`."""
+    return write_whole(path, curves_png(curves, ylabel, title, log, xlabel))
+
+
+def curves_png(
+    curves: dict[str, tuple[list[float], list[float]]],
+    ylabel: str,
+    title: str,
+    log: bool = False,
+    xlabel: str = "epoch",
+) -> bytes:
+    """Draw curves over epochs, or what `xlabel` says, as PNG.
 
     Args:
         curves: name -> (epochs, values).
@@ -64,7 +75,7 @@ def save_curves(
     axes.legend(frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:

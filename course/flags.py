@@ -29,7 +29,7 @@ CHECKPOINT_FORMAT = 1
 
 def data_dir(flag: str | Path | None = None) -> Path:
     """The folder that all datasets share: the flag, else DGM_DATA_DIR, else `data/` in the repository."""
-    return Path(flag or os.environ.get("DGM_DATA_DIR") or REPOSITORY / "data").expanduser()
+    return Path(os.path.expanduser(flag or os.environ.get("DGM_DATA_DIR") or REPOSITORY / "data"))
 
 
 def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
@@ -83,7 +83,7 @@ def fraction(text: str) -> float:
 
 def folder(text: str) -> str:
     """An argparse type: a folder's name, with ~ for the home folder."""
-    return str(Path(text).expanduser())
+    return os.path.expanduser(text)  # unlike Path's, content with a user that there is none of
 
 
 def device_list(text: str) -> int | list[int]:
@@ -166,13 +166,22 @@ def trainer_parser(
     return parser
 
 
+def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """`parser.parse_args`, without the empty list that some versions of Python make of --flag=--."""
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value == []:
+            parser.error(f"--{name}: '--' is no value for it")
+    return args
+
+
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the flags. With --resume, the run's own flags are the defaults.
 
     Returns:
         the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
     """
-    args = parser.parse_args(argv)
+    args = parse_words(parser, argv)
     checkpoint, path = None, None
     if args.resume is not None:
         if args.fast_dev_run:
@@ -205,7 +214,7 @@ def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict
     known = set(defining_flags(parser.parse_args(argv)))
     stored = {name: value for name, value in stored.items() if name in known}
     parser.set_defaults(**stored)
-    args = parser.parse_args(argv)
+    args = parse_words(parser, argv)
     for name, value in stored.items():
         if name not in KEPT_UNLESS_GIVEN and getattr(args, name) != value:
             given = getattr(args, name)
@@ -219,15 +228,24 @@ def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs
     Args:
         names: which of a run's checkpoints to take, the first that is there.
     """
+    try:
+        return _find_checkpoint(parser, flag, value, runs, names)
+    except OSError as error:  # such as a name that is too long
+        parser.error(f"{flag} {value}: {error.strerror}")
+
+
+def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
     if value == "last":
         found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
-            parser.error(f"{flag} last: no run with a checkpoint in {runs}")
+            parser.error(f"{flag} last: no run with a checkpoint in {runs}: a run has its first one after an epoch")
         value = str(found[-1].parent.parent)
-    path = Path(value).expanduser().resolve()
+    path = Path(os.path.expanduser(value)).resolve()
     if path.is_dir():
         files = [path / "checkpoints" / name for name in names]
-        path = next((file for file in files if file.is_file()), files[-1])
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            parser.error(f"{flag} {value}: there is no file {files[-1]}: a run has its first checkpoint after an epoch")
     if not path.is_file():
         parser.error(f"{flag} {value}: there is no file {path}")
     return path
@@ -281,9 +299,10 @@ def _check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 
 def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     data = data_dir(args.data_dir)
-    if data.exists() and not data.is_dir():
+    if os.path.exists(data) and not data.is_dir():
         parser.error(f"--data_dir {data}: is not a folder")
-    if not data.exists():  # one that is there may be read-only, if it has the data; `course.data.fetch` sees to that
+    if not os.path.exists(data):
+        # one that is there may be read-only, if it has the data; `course.data.fetch` sees to that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
         _check_writable(parser, "--log_dir", Path(args.log_dir))
@@ -292,7 +311,7 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 def _check_writable(parser: argparse.ArgumentParser, flag: str, place: Path) -> None:
     """Write a megabyte beside or into the folder and take it away again: permissions, read-only and full disks."""
     there = place
-    while not there.exists() and there != there.parent:
+    while not os.path.exists(there) and there != there.parent:
         there = there.parent
     try:
         with tempfile.TemporaryFile(dir=there) as file:

@@ -1,8 +1,8 @@
 """The marks in the solution's files, and what students get in place of what stands between them.
 
 In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` stand around a blank, below a comment that begins with `# Q1.7:`
-and stays in the template. In other text files, lines between `BEGIN STAFF` and `END STAFF` (in a comment of Markdown or
-one with #) are left out.
+and stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in a comment of
+Markdown or one with #) are left out.
 """
 
 import io

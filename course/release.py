@@ -22,14 +22,15 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from course.markers import MarkerError, Region, regions, solution_lines, template, without_staff
 from course.rubric import Rubric
-from course.suites import GradedTest, disagreements, graded_tests, suites, without_hidden
+from course.suites import GradedTest, disagreements, graded_tests, not_written, suites, without_hidden
 
 MANIFEST = ".release.json"
 STUDENTS = "template/"  # what only students have
-PARTS = ("part1_vae/", "part2_aae/", "part3_gpt/")
-COURSE = ("__init__", "blanks", "compare", "data", "figures", "files", "flags", "rubric", "submission", "training")
-RELEASED = (
-    *PARTS,
+COURSE = (
+    "__init__", "__main__", "blanks", "board", "compare", "data", "diagnose", "figures", "files", "flags", "pages",
+    "report", "rubric", "runs", "submission", "training",
+)  # fmt: skip
+RELEASED = (  # beside the folders of the parts
     *(f"course/{module}.py" for module in COURSE),
     "course/job.sh",
     "course/rubric.toml",
@@ -88,9 +89,10 @@ def read_course(root: Path = REPOSITORY) -> Course:
             for path in suites(root)
             for test in graded_tests(path.read_text("utf-8"), path.relative_to(root).as_posix())
         ]
+        problems = disagreements(rubric, blanks, tests) + not_written(rubric, root)
     except (rubrics.RubricError, MarkerError) as error:
         raise ReleaseError(str(error)) from error
-    if problems := disagreements(rubric, blanks, tests):
+    if problems:
         raise ReleaseError("\n".join(problems))
     return Course(rubric, blanks, tests, sources)
 
@@ -109,11 +111,12 @@ def contents(course: Course, edition: str, filled: Collection[str] = (), root: P
         ReleaseError: git does not know the files, or a mark is wrong.
     """
     files: Files = {}
+    released = (*(f"{part.folder}/" for part in course.rubric.parts.values()), *RELEASED)
     for file in tracked(root):
         if file.startswith(STUDENTS):
             text = (root / file).read_text("utf-8")
             files[file.removeprefix(STUDENTS)] = text.replace("@EDITION@", edition).encode()
-        elif file.startswith(RELEASED):
+        elif file.startswith(released):
             files[file] = _for_students(root / file, file, course, filled)
     for readme in [content for file, content in files.items() if file.endswith(".md")]:
         for picture in PICTURE.findall(readme.decode()):
@@ -139,7 +142,7 @@ def _for_students(path: Path, file: str, course: Course, filled: Collection[str]
             return template(course.sources[file], file, filled).encode()
         if file.startswith("tests/test_part"):
             return without_hidden(path.read_text("utf-8"), file).encode()
-        if not file.endswith((".py", ".png")):
+        if not file.endswith(".png"):
             return without_staff(path.read_text("utf-8"), file).encode()
         return path.read_bytes()
     except MarkerError as error:
@@ -182,10 +185,13 @@ class Checks:
         problems = leaks(contents(self.course, self.edition, root=self.root), self.course)
         fillings: list[tuple[str, ...]] = [(), *((question,) for question in self.course.questions())]
         fillings += sorted({(test.question, *test.needs) for test in self.course.tests if test.needs})
-        jobs = [lambda: self.solution_earns_everything(), *(lambda f=f: self.filled(f) for f in fillings)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for found in pool.map(lambda job: job(), jobs):
-                problems += found
+            found = [
+                pool.submit(self.solution_earns_everything),
+                *(pool.submit(self.filled, each) for each in fillings),
+            ]
+            for each in found:
+                problems += each.result()
         if problems:
             raise ReleaseError("\n".join(problems))
 

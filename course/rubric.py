@@ -10,6 +10,7 @@ else:
     import tomli as tomllib
 
 PATH = Path(__file__).with_name("rubric.toml")
+CURVES = ("linear", "log")
 EVIDENCE = ("bpd", "reconstruction", "curves", "pictures")
 
 
@@ -50,6 +51,33 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Show:
+    """What a question asks a run for; the fields are explained in rubric.toml."""
+
+    question: str
+    run: int | None = None
+    number: str | None = None
+    expected: str = ""
+    figures: list[str] = field(default_factory=list)
+    at: list[int | str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def runs(self, question: Question) -> list[dict]:
+        """The flags of the runs that are meant, any of which shows it; {} stands for any run of the part."""
+        return question.runs[self.run - 1 : self.run] if self.run else question.runs or [{}]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that the runs of a part have for each epoch; the fields are explained in rubric.toml."""
+
+    part: int
+    name: str
+    unit: str
+    curve: str | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a run that is handed in has to show for points of a question; the fields are explained in rubric.toml."""
 
@@ -84,6 +112,8 @@ class Rubric:
     questions: dict[str, Question]
     forbidden: list[Forbidden]
     evidence: list[Evidence] = field(default_factory=list)
+    shows: list[Show] = field(default_factory=list)
+    numbers: list[Number] = field(default_factory=list)
 
 
 def read(path: Path = PATH) -> Rubric:
@@ -98,6 +128,8 @@ def read(path: Path = PATH) -> Rubric:
         questions = [Question(**fields) for fields in content.pop("question")]
         forbidden = [Forbidden(**fields) for fields in content.pop("forbidden", [])]
         evidence = [Evidence(**fields) for fields in content.pop("evidence", [])]
+        shows = [Show(**fields) for fields in content.pop("show", [])]
+        numbers = [Number(**fields) for fields in content.pop("number", [])]
         edition = content.pop("edition")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise RubricError(f"{path}: {error}") from error
@@ -106,6 +138,7 @@ def read(path: Path = PATH) -> Rubric:
     problems = [f"unknown: {name}" for name in content]
     problems += _of_questions(parts, questions)
     problems += _of_evidence(evidence, questions)
+    problems += _of_shows(shows, numbers, evidence, questions)
     for rule in forbidden:
         if rule.deduct and rule.question not in {question.id for question in questions}:
             problems.append(f"{rule.name}: of which question are {rule.deduct:g} points taken off?")
@@ -116,7 +149,7 @@ def read(path: Path = PATH) -> Rubric:
     if problems:
         raise RubricError(f"{path}: {'; '.join(problems)}")
     by_id = {question.id: question for question in questions}
-    return Rubric(str(edition), {part.number: part for part in parts}, by_id, forbidden, evidence)
+    return Rubric(str(edition), {part.number: part for part in parts}, by_id, forbidden, evidence, shows, numbers)
 
 
 def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
@@ -162,4 +195,37 @@ def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
         total = sum(rule.points for rule in rules if rule.question == question.id)
         if total != question.evidence:
             problems.append(f"question {question.id}: evidence is {question.evidence:g}, its [[evidence]] {total:g}")
+    return problems
+
+
+def _of_shows(
+    shows: list[Show], numbers: list[Number], evidence: list[Evidence], questions: list[Question]
+) -> list[str]:
+    problems = [
+        f"number {each.name}: curve is {each.curve!r}, not one of {', '.join(CURVES)}"
+        for each in numbers
+        if each.curve not in (None, *CURVES)
+    ]
+    by_id = {question.id: question for question in questions}
+    asked: set[tuple] = set()
+    for show in shows:
+        question, name = by_id.get(show.question), f"show of question {show.question}"
+        if question is None:
+            problems.append(f"{name}: there is no such question")
+            continue
+        if show.run is not None and not 1 <= show.run <= len(question.runs):
+            problems.append(f"{name}: run {show.run} is none of its {len(question.runs)} runs")
+        if show.number and show.number not in {each.name for each in numbers if each.part == question.part}:
+            problems.append(f"{name}: there is no [[number]] {show.number!r} of part {question.part}")
+        if show.expected and not show.number:
+            problems.append(f"{name}: of which `number` is that `expected`?")
+        if bool(show.figures) != bool(show.at):
+            problems.append(f"{name}: which `figures`, and `at` which epochs?")
+        if not all(type(epoch) is int and epoch >= 0 or epoch == "last" for epoch in show.at):
+            problems.append(f'{name}: `at` has epochs (0, 10, 80) and "last"')
+        asked |= {(show.question, figure, epoch) for figure in show.figures for epoch in show.at}
+    for rule in evidence:
+        for key in ((rule.question, picture, epoch) for picture in rule.pictures for epoch in rule.at):
+            if key[2] != "later" and key not in asked:
+                problems.append("evidence of question {}: no [[show]] asks for {} of epoch {}".format(*key))
     return problems

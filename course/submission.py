@@ -8,13 +8,16 @@ import sys
 import zipfile
 from pathlib import Path
 
-from course import blanks
+from course import blanks, report
 from course.files import write_whole
 from course.flags import REPOSITORY
-from course.rubric import Part, Question, Rubric, read
+from course.rubric import Part, Question, Rubric, RubricError, read
+from course.runs import RunError, fits
 
 ANSWERS = "answers.md"
-OF_A_RUN = ("summary.json", "hparams.yaml", "events.out.tfevents.*", "checkpoints/best.ckpt", "figures/*")
+OF_A_RUN = (
+    "summary.json", report.FILE, "hparams.yaml", "events.out.tfevents.*", "checkpoints/best.ckpt", "figures/*",
+)  # fmt: skip
 
 
 def missing_code(rubric: Rubric, root: Path) -> list[str]:
@@ -76,8 +79,7 @@ def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
             flags, epochs = content["flags"], len(content["history"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a damaged one is as good as none
-        fits = all(flags.get(name) == value for name, value in wanted.items() if name != "epochs")
-        if fits and (best is None or (epochs, summary.stat().st_mtime) > best):
+        if fits(flags, wanted) and (best is None or (epochs, summary.stat().st_mtime) > best):
             best, found = (epochs, summary.stat().st_mtime), summary.parent
     return found, best[0] if best else 0
 
@@ -85,6 +87,17 @@ def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
 def _command(question: Question, part: Part, wanted: dict) -> str:
     words = " ".join(f"--{name} {value:g}" for name, value in wanted.items())
     return f"Q{question.id}: python {part.folder}/train.py {words}"
+
+
+def write_reports(runs: list[Path]) -> list[str]:
+    """Write the page of each run anew, so that it shows what is handed in; returns what does not work."""
+    problems = []
+    for run in runs:
+        try:
+            report.write(run)
+        except (RunError, RubricError, OSError) as error:
+            problems.append(f"{run}: without {report.FILE}: {error}")
+    return problems
 
 
 def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
@@ -119,7 +132,7 @@ def main(argv: list[str] | None = None, root: Path = REPOSITORY) -> int:
         parser.error(f"--output {args.output}: the name should end in .zip")
     rubric = read()
     runs, missing = find_runs(rubric, args.log_dir)
-    missing = missing_code(rubric, root) + missing + missing_answers(rubric, root)
+    missing = missing_code(rubric, root) + missing + write_reports(runs) + missing_answers(rubric, root)
     for line in missing:
         print(f"missing  {line}")
     files = files_of(root, rubric, runs, args.log_dir)

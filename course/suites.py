@@ -99,6 +99,39 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
     return problems
 
 
+def not_written(rubric: Rubric, root: Path) -> list[str]:
+    """What the rubric wants to be shown of a run, and the programs of the parts do not write, by their source."""
+    problems = []
+    for part in rubric.parts.values():
+        nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
+        words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        drawn = {0, "last"} | {epoch for node in nodes for epoch in _epochs(node)}
+        names = {number.name: f"number {number.name}" for number in rubric.numbers if number.part == part.number}
+        for show in rubric.shows:
+            if rubric.questions[show.question].part != part.number:
+                continue
+            names |= {name: f"question {show.question}: {name}" for name in (*show.figures, *show.texts)}
+            late = [epoch for epoch in show.at if epoch not in drawn]
+            problems += [f"question {show.question}: an epoch {each} is not drawn in {part.folder}" for each in late]
+        problems += [f"{what}: no such name in {part.folder}" for name, what in names.items() if name not in words]
+    return [f"course/rubric.toml: {problem}" for problem in problems]
+
+
+def _epochs(node: ast.AST) -> tuple[int, ...]:
+    """Of `epochs = (10, 80)`, as a part's class of figures has it: 10 and 80."""
+    match node:
+        case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
+            return ast.literal_eval(value)
+    return ()
+
+
+def _parsed(path: Path, root: Path) -> ast.AST:
+    try:
+        return ast.parse(path.read_text("utf-8"))
+    except SyntaxError as error:
+        raise MarkerError(f"{path.relative_to(root).as_posix()}: is no Python: {error}") from error
+
+
 def suites(root: Path) -> list[Path]:
     """The files of the graded tests."""
     return sorted((root / "tests").glob("test_part*.py"))

@@ -20,10 +20,12 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,9 +40,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from course import blanks, figures
+from course import blanks, board, figures
 from course.data import DataError
-from course.files import write_whole
+from course.files import UNFINISHED, Held, HeldFolder, write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
 
 LOG_EVERY_N_STEPS = 50
@@ -75,12 +77,43 @@ class Run:
     best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
     results: dict = field(default_factory=dict)  # the test metrics
+    is_new: bool = True  # nothing has been written into the folder yet
+    held: HeldFolder | None = None  # in the first process
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoints" / name
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / name
+
+    def what_is_kept(self) -> str:
+        """A sentence about the last checkpoint."""
+        if self.folder and self.checkpoint("last.ckpt").exists():
+            return f"The last good checkpoint is {self.checkpoint('last.ckpt')}."
+        return "There is no checkpoint yet."
+
+    def check_folder(self) -> None:
+        """Called before something is written, which would make the folder anew.
+
+        Raises:
+            Problem: the folder is no longer there.
+        """
+        if self.held and not self.held.is_there():
+            raise Problem(f"the run's folder {self.folder} was moved or deleted while it ran; start a new run")
+
+    @contextmanager
+    def names_what_fails(self) -> Iterator[None]:
+        """Turn a failing disk into a `Problem` that names the file or the folder."""
+        try:
+            yield
+        except OSError as error:
+            self.check_folder()
+            where = os.fsdecode(error.filename) if error.filename else self.folder or "a file"
+            go_on = f"then go on with --resume {self.folder}" if self.folder else "then start again"
+            raise Problem(
+                f"{where}: could not be written or read: {error.strerror or error}. {self.what_is_kept()} Mend that,"
+                f" {go_on}."
+            ) from error
 
 
 def main(train: Callable[[], None]) -> int:
@@ -139,9 +172,41 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
         return Run(args, folder)  # other processes are told the folder in Checkpoints.setup
     if folder is None:
         folder = _new_folder(Path(args.log_dir) / args.program)
-    else:
-        _cut_event_files(folder, args.checkpoint["run"]["events"])
-    return Run(args, folder)
+        return Run(args, folder, held=_hold(folder))
+    held = _hold(folder)
+    _check_unchanged(args)
+    _cut_event_files(folder, args.checkpoint["run"]["events"])
+    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # the first, as some flags may have changed
+        path.unlink(missing_ok=True)
+    return Run(args, folder, is_new=False, held=held)
+
+
+def _hold(folder: Path) -> HeldFolder:
+    """Take the folder for this process alone.
+
+    Raises:
+        Problem: another process has it.
+    """
+    try:
+        held = HeldFolder(folder)
+    except Held as error:
+        raise Problem(
+            f"--resume {folder}: the run is still going on: {error} has it. Stop that one, or wait for its end; if"
+            f" its machine is gone, delete {folder / '.lock'}",
+            status=2,
+        ) from error
+    except OSError as error:
+        raise Problem(f"--resume {folder}: cannot be written: {error.strerror or error}", status=2) from error
+    if not held.locked:
+        _say(f"{folder}: this file system has no locks: see that no two processes resume the run at once")
+    return held
+
+
+def _check_unchanged(args) -> None:
+    """See that the run has not gone on between the reading of the checkpoint and now, when its folder is held."""
+    now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
+    if now["run"]["events"] != args.checkpoint["run"]["events"]:
+        raise Problem(f"--resume {args.resume}: the run has gone on meanwhile; give the command once more", status=2)
 
 
 def fit(
@@ -162,9 +227,14 @@ def fit(
         callbacks: of the part: its figures.
 
     Raises:
-        Problem: wrong trainer flags, or a loss that is not finite.
+        Problem: wrong trainer flags, a loss that is not finite, or a disk that fails.
         Stopped: a signal arrived; a checkpoint has been written.
     """
+    with run.names_what_fails():
+        _fit(run, model, loaders, monitor, callbacks)
+
+
+def _fit(run: Run, model: pl.LightningModule, loaders: tuple, monitor: str, callbacks: list["Pictures"]) -> None:
     args = run.args
     train, val, test = loaders
     logger = False
@@ -183,12 +253,14 @@ def fit(
     if test is None:
         best_row = next((row for row in run.history if row["epoch"] == run.best.get("epoch")), {})
         run.results.update({tag: value for tag, value in best_row.items() if tag.startswith("val/")})
+    run.check_folder()
     try:
         if test is not None:
             trainer.test(model, test)
         if not trainer.is_global_zero:
             return
         if run.folder:
+            run.check_folder()
             for callback in callbacks:
                 callback.finish(model.to(trainer.strategy.root_device))
     except Stopped:
@@ -198,8 +270,12 @@ def fit(
         if isinstance(value, float):
             print(f"{tag}: {value:.4f}")
     if run.folder:
+        best = {f"best/{monitor}": run.best["value"]} if run.best else {}
+        board.add_result(run.folder, defining_flags(args), best, trainer.fit_loop.epoch_loop.total_batch_idx + 1)
         _write_summary(run, model, trainer)
-        print(f"summary: {run.folder / 'summary.json'}\nfigures:")
+        print(f"summary: {run.folder / 'summary.json'}")
+        _write_report(run)
+        print("figures:")
         for path in sorted((run.folder / "figures").iterdir()):
             print(f"  {path}")
 
@@ -248,6 +324,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not made anew where it was deleted
         write_whole(path, buffer.getbuffer())
 
 
@@ -305,13 +382,10 @@ def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) 
         finite = trainer.strategy.reduce_boolean_decision(finite)
     if finite:
         return
-    kept = "There is no checkpoint yet"
-    if run.folder and run.history:
-        kept = f"The last good checkpoint is {run.checkpoint('last.ckpt')}"
     rates = [f"--{name} (it was {value:g})" for name, value in vars(run.args).items() if re.fullmatch("(.*_)?lr", name)]
     step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     raise Problem(
-        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1}). {kept}."
+        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1}). {run.what_is_kept()}"
         f" What to try: a new run with a smaller {' or '.join(rates)}, another --seed, or --precision 32-true if it was"
         " another."
     )
@@ -332,6 +406,7 @@ class Metrics(Callback):
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.clock, self.examples = 0.0, 0  # since when, and how many, for the rate
+        self.charts_missing = run.is_new
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
         sums, count = self._totals(trainer, pl_module)
@@ -382,6 +457,9 @@ class Metrics(Callback):
         row = {**self.train, **self.val, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         self.run.history.append({"epoch": epoch, **row})
         self._log(trainer, row)
+        if trainer.loggers and (epoch == 1 or self.charts_missing):
+            board.add_charts(trainer.logger.experiment, self.run.args.program, row)
+            self.charts_missing = False
         shown = [
             f"{stage}/{name} {row[f'{stage}/{name}']:.4f}"
             for name in pl_module.printed_metrics
@@ -494,6 +572,7 @@ class Pictures(Callback):
     def _draw(self, trainer, model: pl.LightningModule, epoch: int) -> None:
         if not trainer.is_global_zero or not self.run.folder:
             return
+        self.run.check_folder()
         was_training = model.training
         model.eval()
         torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
@@ -593,11 +672,8 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer, name: str) -> None:
         if trainer.fast_dev_run:
             return
-        path = self.run.checkpoint(name)
-        try:
-            trainer.save_checkpoint(path)
-        except OSError as error:
-            raise Problem(f"{path} could not be written: {error.strerror or error}; an earlier one is kept") from error
+        self.run.check_folder()
+        trainer.save_checkpoint(self.run.checkpoint(name))
 
     def _must_stop(self, trainer) -> bool:
         if trainer.world_size == 1:
@@ -689,6 +765,18 @@ def _write_summary(run: Run, model, trainer) -> None:
     write_whole(run.folder / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
 
 
+def _write_report(run: Run) -> None:
+    """The page of the run. The training is done and kept, so whatever is wrong with the page is only said."""
+    try:
+        from course import report  # where submissions are graded it is not there, nor is it needed
+
+        print(f"report: {report.write(run.folder)}")
+    except Stopped:
+        raise
+    except Exception as error:
+        _say(f"without a report: {error}; python -m course report {run.folder} makes one")
+
+
 def _peak_memory_gb() -> float:
     """The largest resident memory of this process so far."""
     status = Path("/proc/self/status")
@@ -725,6 +813,7 @@ def _quiet() -> None:
     """Lightning's advice that does not apply: the data lie in memory, and resuming is taken care of."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    threading.excepthook = _leave_to_the_writer
     for text in (
         ".*does not have many workers.*",
         ".*your dataloader is not resumable.*",
@@ -736,3 +825,9 @@ def _quiet() -> None:
         ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", text)
+
+
+def _leave_to_the_writer(failure) -> None:
+    """TensorBoard writes in a thread of its own; what fails there is raised again where the next thing is logged."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

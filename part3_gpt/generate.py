@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=flags.whole_number(0, 2**32 - 1), default=42, help="of the draws")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
     parser.add_argument("--log_dir", type=flags.folder, default="logs", help="where `--checkpoint last` looks")
-    args = parser.parse_args(argv)
+    args = flags.parse_words(parser, argv)
     if not args.do_sample:
         drawing = {"--temperature": args.temperature != 1, "--top_k": args.top_k, "--top_p": args.top_p is not None}
         for flag in [flag for flag, given in drawing.items() if given]:

@@ -132,7 +132,7 @@ def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, trainin
 def _networks(num_filters: int, z_dim: int, seed: int) -> tuple[nn.Module, nn.Module]:
     from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
 
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     networks = CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
     return _shaken(networks[0]), _shaken(networks[1])
 
@@ -252,7 +252,7 @@ def _aae(z_dim: int) -> nn.Module:
 def _network(name: str, z_dim: int, seed: int) -> nn.Module:
     from part2_aae import models
 
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     return _shaken(getattr(models, name)(z_dim=z_dim))
 
 
@@ -446,7 +446,7 @@ def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tenso
     from part3_gpt.gpt import GPT
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = GPT(_gpt_config(**sizes, flash=flash, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0))
     with torch.no_grad():
         for parameter in model.parameters():

@@ -38,7 +38,7 @@ def spreads(std):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_mean_and_spread(rng):
-    n = 40_000
+    n = 20_000
     mean, std = draw(rng, 5, low=-3, high=3), draw(rng, 5, low=0.1, high=4)
     z = adapters.run_sample_reparameterize(mean.expand(n, 5), std.expand(n, 5))
     assert_shape("z", z, (n, 5), "it has the shape of the mean")
@@ -223,11 +223,15 @@ def test_encoder_depends_on_its_input(rng):
         hint="it depends on the others in the batch",
     )  # fmt: skip
     # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
-    for row, column in [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]:
-        changed = imgs.clone()
-        changed[:, :, row, column] = 15 - changed[:, :, row, column]
-        difference = adapters.run_encoder(changed, 8, 64, seed=2)[0] - mean
-        assert difference.abs().max() > 0, f"pixel ({row}, {column}) of the image does not matter to the mean"
+    pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
+    changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
+    for number, (row, column) in enumerate(pixels, start=1):
+        changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
+    unchanged, *means = adapters.run_encoder(changed, 8, 64, seed=2)[0].split(2)
+    for pixel, each in zip(pixels, means, strict=True):
+        # more than another order of summation makes
+        matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
+        assert matters, f"pixel {pixel} of the image does not matter to the mean"
 
 
 @pytest.mark.question("1.7", points=0.5)
@@ -338,7 +342,7 @@ def test_vae_forward_losses(rng):
 
 @pytest.mark.question("1.7", points=0.25)
 def test_vae_forward_samples_from_the_posterior(rng):
-    n = 1000
+    n = 200
     mean = draw(rng, 4, low=-2, high=2)
     log_std = torch.tensor([-1.5, -0.7, 0.7, 1.5])
     got = adapters.run_vae_forward(
@@ -458,7 +462,7 @@ def assert_drawn_from(samples, logits):
 
 @pytest.mark.question("1.8", points=1)
 def test_vae_sample(rng):
-    n, z_dim = 250, 3
+    n, z_dim = 50, 3
     weight, bias = linear_decoder(rng, z_dim, scale=0.5)
     (first, second), latents = adapters.run_vae_sample(weight, bias, n, calls=2)
     assert_shape("what VAE.sample gives", first, (n, 1, 28, 28))
@@ -560,7 +564,7 @@ def picture_mistakes(logits):
 
 @pytest.mark.question("1.9", points=1.5)
 def test_manifold(rng):
-    for grid_size in (20, 6):
+    for grid_size in (12, 5):
         weight, bias = linear_decoder(rng, 2)
         got = adapters.run_visualize_manifold(weight, bias, grid_size, training=True)
         assert_shape("all codes that the decoder gets", got["z"], (grid_size**2, 2))
@@ -578,9 +582,11 @@ def test_manifold(rng):
             z = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)[..., list(order)]
             logits = torch.einsum("lhwd,rcd->rlchw", weight, z) + bias[:, None]
             mean = torch.einsum("rlchw,l->rchw", logits.softmax(1), torch.arange(16.0))
+            # so is the scale: 0..15, 0..1 or between the darkest and brightest pixel
             errors.append(affine_error(found, mean))
             mistakes.append(picture_mistakes(logits))
-        # so is the scale: 0..15, 0..1 or between the darkest and brightest pixel
+            if errors[-1] < 1e-3:
+                break
         if min(errors) < 1e-3:
             continue
         hint = "are they in the order of the grid, and the expectation of each pixel under the softmax?"

@@ -70,7 +70,7 @@ def test_aae_encoder_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
         z = adapters.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
         assert_numbers("the encoder's code", z, (batch, z_dim))
-    z = adapters.run_aae_network("ConvEncoder", images(rng, 40), 40, seed=2, gain=5)
+    z = adapters.run_aae_network("ConvEncoder", images(rng, 16), 40, seed=2, gain=5)
     assert z.min() < -1.5 and z.max() > 1.5, "codes can be any numbers: is something on top of the last layer?"
 
 
@@ -87,11 +87,15 @@ def test_aae_encoder_depends_on_its_input(rng):
         hint="it depends on the others in the batch",
     )  # fmt: skip
     # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
-    for row, column in [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]:
-        changed = x.clone()
-        changed[:, :, row, column] = -changed[:, :, row, column]
-        difference = adapters.run_aae_network("ConvEncoder", changed, 8, seed=2) - z
-        assert difference.abs().max() > 0, f"pixel ({row}, {column}) of the image does not matter to the code"
+    pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
+    changed = x[:2].repeat(1 + len(pixels), 1, 1, 1)
+    for number, (row, column) in enumerate(pixels, start=1):
+        changed[2 * number : 2 * number + 2, :, row, column] *= -1
+    unchanged, *codes_then = adapters.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
+    for pixel, each in zip(pixels, codes_then, strict=True):
+        # more than another order of summation makes
+        matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
+        assert matters, f"pixel {pixel} of the image does not matter to the code"
     assert_reached("encoder", adapters.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)[0])
 
 
@@ -100,7 +104,7 @@ def test_aae_decoder_shapes_and_range(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
         imgs = adapters.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
         assert_numbers("the decoder's image", imgs, (batch, 1, 28, 28))
-    imgs = adapters.run_aae_network("ConvDecoder", codes(rng, 20, 8), 8, seed=2, gain=5)
+    imgs = adapters.run_aae_network("ConvDecoder", codes(rng, 10, 8), 8, seed=2, gain=5)
     assert imgs.abs().max() <= 1, f"images are in -1..1, not up to {imgs.abs().max():.3g}: is there a tanh at the end?"
     assert imgs.min() < -0.5 and imgs.max() > 0.5, (
         f"images reach from -1 to 1, not from {imgs.min():.3g} to {imgs.max():.3g}: tanh, not a sigmoid"
@@ -365,11 +369,11 @@ def test_autoencoder_loss_gradients(rng):
 
 def split_codes(seen, z_fake):
     """What the discriminator saw: codes of the prior. The others have to be all of z_fake."""
-    is_fake = (seen[:, None] == z_fake).all(-1)  # [seen, fake]
-    assert is_fake.any(0).all(), "the discriminator should see the codes z_fake as they are"
-    real = seen[~is_fake.any(1)]
-    assert len(real) > 0, "the discriminator should see codes from the prior too"
-    return distinct(real)
+    seen, fake = (dict.fromkeys(map(tuple, z.tolist())) for z in (seen, z_fake))
+    assert fake.keys() <= seen.keys(), "the discriminator should see the codes z_fake as they are"
+    real = [z for z in seen if z not in fake]
+    assert real, "the discriminator should see codes from the prior too"
+    return torch.tensor(real)
 
 
 def distinct(z):
@@ -500,7 +504,7 @@ def test_discriminator_accuracy(rng):
 
 @pytest.mark.question("2.5", points=0.25)
 def test_aae_sample(rng):
-    n, z_dim = 2000, 3
+    n, z_dim = 500, 3
     weight, bias = 0.3 * torch.randn(1, 28, 28, z_dim, generator=rng), torch.randn(1, 28, 28, generator=rng)
     samples, latents = adapters.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):

@@ -44,7 +44,9 @@ NEVER_IN_A_PART = {
 }  # fmt: skip
 NEVER_ENDINGS = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pth", ".egg-link")
 ANSWERS, LOGS = "answers.md", "logs"
-OF_A_RUN = ("summary.json", "hparams.yaml", "events.out.tfevents.*", "checkpoints/*.ckpt", "figures/*")
+OF_A_RUN = (
+    "summary.json", "report.html", "hparams.yaml", "events.out.tfevents.*", "checkpoints/*.ckpt", "figures/*",
+)  # fmt: skip
 
 MB = 1_000_000
 PIECE = 1 << 16  # bytes that are read at once
@@ -831,6 +833,7 @@ def _listed(left_out: dict[str, str], most: int = 50) -> list[str]:
     return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
 
 
+@cache
 def needed_modules(adapters: Path = REPOSITORY / "tests" / "adapters.py") -> dict[str, set[str]]:
     """The modules of each part that the tests load: {"part1_vae": {"utils", ...}, ...}."""
     needed: dict[str, set[str]] = {folder: set() for folder in part_folders().values()}

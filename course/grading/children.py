@@ -1,95 +1,20 @@
-"""Start the processes that submissions run in, and call them."""
+"""Call what submissions are made of, each in a process that is shut in."""
 
 import json
 import os
-import shutil
-import site
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from course.flags import REPOSITORY
 from course.grading import wire
+from course.grading.kit import SandboxError, Zygote
 from course.grading.sandbox import LEVELS, Limits
 from course.rubric import read as read_rubric
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-IN_THE_KIT = (
-    *(f"course/{name}.py" for name in ("__init__", "blanks", "data", "figures", "files", "flags", "training")),
-    *(f"course/grading/{name}.py" for name in ("__init__", "kernel", "sandbox", "watch", "wire", "zygote")),
-)
-TO_IMPORT, TO_END = 120, 20  # seconds
-
-
-class SandboxError(Exception):
-    """This machine does not let a submission be shut in, or its zygote does not start: the staff's problem."""
-
-
-def make_kit(folder: Path) -> Path:
-    """What stands around a submission while it runs: the adapters and what it imports of course/. Nothing is secret."""
-    for file in IN_THE_KIT:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / file, folder / file)
-    shutil.copy(REPOSITORY / "tests" / "adapters.py", folder)
-    return folder
-
-
-def _refuse_installed_parts(packages: list[str]) -> None:
-    """The solution would stand in for what a submission lacks, and could be read."""
-    for part in read_rubric().parts.values():
-        for folder in packages:
-            if Path(folder, part.folder).exists():
-                raise SandboxError(
-                    f"{folder}/{part.folder}: the solution is installed where submissions can read it; "
-                    "take it away (pip uninstall), or install this repository with pip install -e"
-                )
-
-
-class Zygote:
-    """A process to fork submissions' processes from; see `zygote`.
-
-    Raises:
-        SandboxError: it does not start.
-    """
-
-    def __init__(self):
-        self.folder = tempfile.TemporaryDirectory(prefix="kit-")
-        self.kit = make_kit(Path(self.folder.name).resolve())
-        self.kit.chmod(0o755)
-        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = [sys.executable, "-I", "-S", "-B", self.kit / "course" / "grading" / "zygote.py"]
-        packages = [path for path in site.getsitepackages() if os.path.isdir(path)]
-        _refuse_installed_parts(packages)
-        environment = {"PATH": os.defpath, "HOME": "/tmp", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
-        environment["TMPDIR"] = tempfile.gettempdir()
-        self.process = subprocess.Popen(
-            [*program, self.kit, str(theirs.fileno()), *packages],
-            pass_fds=[theirs.fileno()], env=environment, cwd=self.kit, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        theirs.close()
-        self.requests.settimeout(TO_IMPORT)
-        try:
-            ready = self.requests.recv(100)
-        except OSError:
-            ready = b""
-        if ready != b"ready":
-            self.close()
-            raise SandboxError("the process that submissions are forked from did not start")
-
-    def close(self) -> None:
-        self.requests.close()
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
-
-    def request(self, wanted: dict, handles: list[int]) -> None:
-        try:
-            socket.send_fds(self.requests, [json.dumps(wanted).encode()], handles)
-        except OSError as error:
-            raise SandboxError("the process that submissions are forked from has died") from error
+TO_END = 20  # seconds
 
 
 class Raised(Exception):
@@ -197,7 +122,7 @@ def probe(zygote: Zygote, level: str) -> list[str] | None:
         secret, submission = Path(folder, "secret"), Path(folder, "submission")
         secret.write_text("secret")
         submission.mkdir()
-        trial = {"file": str(secret), "port": server.getsockname()[1], "pid": os.getpid()}
+        trial = {"file": str(secret), "port": server.getsockname()[1], "pid": os.getpid(), "closed": closed()}
         child = Child(zygote, level, submission, Limits(), "probe", **trial)
         try:
             return child.read(time.monotonic() + 30)
@@ -207,6 +132,12 @@ def probe(zygote: Zygote, level: str) -> list[str] | None:
             child.close()
 
 
+def closed() -> list[str]:
+    """Files of the repository that a submission should not see: of the tests, of the solution, and where both are."""
+    folders = [REPOSITORY / name for name in ("tests", ".git", *(part.folder for part in read_rubric().parts.values()))]
+    return [str(path) for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
+
+
 def strongest(zygote: Zygote) -> tuple[str, list[str]]:
     """The strongest level that holds here, and a line for each that does not."""
     lines = []
@@ -214,7 +145,23 @@ def strongest(zygote: Zygote) -> tuple[str, list[str]]:
         possible = probe(zygote, level)
         if possible == []:
             return level, lines
-        lines.append(
-            f"{level}: {'cannot be had here' if possible is None else 'lets a submission ' + ', '.join(possible)}"
-        )
+        lines.append(f"{level}: {_why_not(possible)}")
     return "none", lines
+
+
+def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
+    """This level, or the strongest that holds here, and a line for each stronger one.
+
+    Raises:
+        SandboxError: the level does not hold.
+    """
+    if level is None:
+        return strongest(zygote)
+    possible = probe(zygote, level)
+    if possible != []:
+        raise SandboxError(f"--sandbox {level}: {_why_not(possible)}")
+    return level, []
+
+
+def _why_not(possible: list[str] | None) -> str:
+    return "cannot be had here" if possible is None else f"lets a submission {', '.join(possible)}"

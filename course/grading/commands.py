@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from course import rubric as rubrics
@@ -25,7 +26,11 @@ def add(commands) -> None:
         "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
     )
     command.add_argument("--shard", type=_shard, metavar="K/N", help="only every N-th, from the K-th on: then `merge`")
-    command.add_argument("--seed", type=whole_number(0, 2**31 - 1), help="of the inputs (default: fresh ones for each)")
+    command.add_argument(
+        "--seed",
+        type=whole_number(0, 2**31 - 1),
+        help="of the random inputs of all (default: for each submission its own, the same when it is judged again)",
+    )
     command.add_argument("--again", action="store_true", help="judge those too that were judged already")
     command.add_argument(
         "--seconds",
@@ -64,9 +69,7 @@ def _shard(text: str) -> tuple[int, int]:
 def grade(args: argparse.Namespace) -> None:
     """Judge what was not judged yet, then write everything that is made of the results."""
     from course.grading import grade as grading
-    from course.grading.judge import Rules
 
-    rubric = rubrics.read()
     try:
         submissions, skipped = archives.find(args.submissions)
     except ValueError as error:
@@ -75,44 +78,47 @@ def grade(args: argparse.Namespace) -> None:
         print(f"{name}: is neither a folder nor an archive, left out", file=sys.stderr)
     if args.shard:
         submissions = grading.shard(submissions, *args.shard)
-    level = _level(args)
-    limits = Limits(cpu_seconds=int(args.seconds) + 1, memory=int(args.memory * 2**30))
-    course = grading.Class(args.output, rubric, Rules(level, args.seconds, limits), args.seed)
-    if args.again:
-        course.forget(submissions)
-    counts = grading.grade_all(course, submissions, args.jobs, show=sys.stderr.isatty())
+    counts = _judge(args, submissions) if submissions else {}
     print(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no submissions")
     _export(args)
 
 
-def _level(args: argparse.Namespace) -> str:
+def _judge(args: argparse.Namespace, submissions: list[archives.Submission]) -> dict[str, int]:
+    from course.grading import grade as grading
+    from course.grading.judge import Judge, Rules
+
+    limits = Limits(cpu_seconds=int(args.seconds) + 1, memory=int(args.memory * 2**30))
+    judges = grading.Judges(partial(Judge, args.sandbox))
+    try:
+        rules = Rules(_level(args, judges), args.seconds, limits)
+        course = grading.Class(args.output, rubrics.read(), rules, args.seed)
+        if args.again:
+            course.forget(submissions)
+        return grading.grade_all(course, submissions, judges, args.jobs, show=sys.stderr.isatty())
+    finally:
+        judges.close()
+
+
+def _level(args: argparse.Namespace, judges) -> str:
     """The sandbox, tried out on this machine."""
-    from course.grading import children
+    from course.grading.judge import JudgeError
 
     try:
-        zygote = children.Zygote()
-    except children.SandboxError as error:
+        judge = judges.current()
+    except JudgeError as error:
         raise GradingError(str(error)) from error
-    try:
-        if args.sandbox:
-            possible = children.probe(zygote, args.sandbox)
-            if possible != []:
-                why = "cannot be had here" if possible is None else f"lets a submission {', '.join(possible)}"
-                raise GradingError(f"--sandbox {args.sandbox}: {why}")
-            level = args.sandbox
-        else:
-            level, weaker = children.strongest(zygote)
-            for line in weaker:
-                print(f"sandbox {line}", file=sys.stderr)
-    finally:
-        zygote.close()
-    if level == "none" and not args.unsafe:
+    for line in judge.weaker:
+        print(f"sandbox {line}", file=sys.stderr)
+    if judge.level == "none" and not args.unsafe:
         raise GradingError(
             "no sandbox holds on this machine: grade where one does (Linux with user namespaces or Landlock), or say "
             "--unsafe if you trust each submission with this account"
         )
-    print(f"sandbox: {level}", file=sys.stderr)
-    return level
+    for path in map(Path.resolve, args.submissions if judge.level == "user" else ()):
+        if path.stat().st_mode & 0o004 and all(parent.stat().st_mode & 0o001 for parent in path.parents):
+            raise GradingError(f"{path}: in the sandbox user, submissions could read it: chmod -R go-rwx {path}")
+    print(f"sandbox: {judge.level}", file=sys.stderr)
+    return judge.level
 
 
 def merge(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from course import pages
 from course.rubric import Rubric
 
 SHARES = ("automatic", "evidence", "manual")
@@ -204,25 +205,11 @@ code, pre { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; border
 code { padding: .1em .3em; unicode-bidi: isolate; }
 pre { padding: .7em; white-space: pre-wrap; border-left: 3px solid #c33; }
 """
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(title: str, body: str) -> str:
     """A whole HTML page around a body that is escaped already."""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(line(title))}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return pages.page(line(title), STYLE, body)
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------

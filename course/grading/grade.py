@@ -9,10 +9,12 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import SystemRandom
+from secrets import token_hex
 
 from tqdm import tqdm
 
@@ -49,7 +51,7 @@ class Class:
     Args:
         out: the folder of the results.
         rules: how each submission is judged.
-        seed: of the random inputs of all; None: fresh ones for each submission.
+        seed: of the random inputs of all; None: see `seed_of`.
     """
 
     out: Path
@@ -76,7 +78,7 @@ class Class:
             self.result_file(submission.student).unlink(missing_ok=True)
 
     def grade(
-        self, submission: archives.Submission, judge: "Judges", on_progress: Callable[[dict], None] = lambda _: None
+        self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None] = lambda _: None
     ):
         """Judge one submission and write its result, unless it is there already.
 
@@ -90,8 +92,8 @@ class Class:
             began = time.monotonic()
             result = self.blank_result(submission)
             if self.rules.level == "user":
-                os.chmod(folder, 0o755)  # it runs as somebody else
-            root = Path(folder).resolve() / "submission"
+                os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
+            root = Path(folder).resolve() / token_hex(16)
             try:
                 staged = archives.stage(submission, root)
             except archives.SubmissionError as error:
@@ -102,10 +104,21 @@ class Class:
                 if self.is_done(submission.student, result["sha256"]):
                     return None
                 result |= {"left_out": staged.left_out, "problems": staged.problems}
-                self._judge(result, root, judge, on_progress)
+                result["seed"] = self.seed_of(result["sha256"])
+                self._judge(result, root, judges, on_progress)
             result |= {"seconds": round(time.monotonic() - began, 2), "graded": _now()}
         write_whole(self.result_file(submission.student), json.dumps(result, indent=1).encode() + b"\n")
         return result
+
+    def seed_of(self, content: str) -> int:
+        """The seed of the random inputs for a submission: the same each time that it is judged with the same tests.
+
+        Whoever does not have the hidden tests cannot compute it, and a submission cannot hold what depends on itself.
+        """
+        if self.seed is not None:
+            return self.seed
+        text = f"{self.with_these}/{content}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
 
     def blank_result(self, submission: archives.Submission) -> dict:
         """The result of one that has not been judged: no points."""
@@ -123,9 +136,8 @@ class Class:
         }
         return {
             "student": submission.student, "source": submission.source.name, "status": "graded", "problem": None,
-            "sandbox": None, "seed": SystemRandom().randrange(2**31) if self.seed is None else self.seed,
-            "sha256": None, "judged_with": self.with_these, "left_out": [], "problems": [], "forbidden": [],
-            "questions": questions, "tests": [], "evidence": [],
+            "sandbox": None, "seed": self.seed, "sha256": None, "judged_with": self.with_these, "left_out": [],
+            "problems": [], "forbidden": [], "questions": questions, "tests": [], "evidence": [],
         }  # fmt: skip
 
     def _judge(self, result: dict, root: Path, judges: "Judges", on_progress: Callable[[dict], None]) -> None:
@@ -138,14 +150,13 @@ class Class:
         for attempt in (1, 2):
             result["tests"] = []
             try:
-                judge = judges.mine()
-                result["sandbox"] = self.rules.level or judge.level
-                found = judge.judge(root, result["seed"], self.rules, on_test)
+                with judges.borrowed() as judge:
+                    result["sandbox"] = self.rules.level or judge.level
+                    found = judge.judge(root, result["seed"], self.rules, on_test)
                 result |= {"tests": found["tests"], "evidence": found["evidence"]}
                 result["forbidden"] += self._seen(result["forbidden"], found["seen"])
                 break
             except JudgeError as error:
-                judges.give_up()
                 if attempt == 2:
                     result |= {"status": "failed", "problem": f"the grader failed: {error}", "tests": []}
         self._add_up(result)
@@ -182,31 +193,55 @@ class Class:
 
 
 class Judges:
-    """A judge process for each thread that asks; a new one where the last was given up."""
+    """The judge that all threads ask; a new one where it failed."""
 
     def __init__(self, make: Callable[[], Judge] = Judge):
-        self._make, self._local, self._lock = make, threading.local(), threading.Lock()
-        self._all: list[Judge] = []
+        self._make, self._lock = make, threading.RLock()
+        self._judge: Judge | None = None
+        self._closed = False
+        self._users: Counter[Judge] = Counter()
 
-    def mine(self) -> Judge:
-        if getattr(self._local, "judge", None) is None:
-            self._local.judge = self._make()
+    def current(self) -> Judge:
+        """The one that is asked next.
+
+        Raises:
+            JudgeError: it does not start. RuntimeError: nobody is to ask any more.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the judges are closed")
+            self._judge = self._judge or self._make()
+            return self._judge
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Judge]:
+        """One that fails is asked nothing more, and closed when nobody waits for it."""
+        with self._lock:  # nobody closes it in between
+            judge = self.current()
+            self._users[judge] += 1
+        try:
+            yield judge
+        except JudgeError:
             with self._lock:
-                self._all.append(self._local.judge)
-        return self._local.judge
-
-    def give_up(self) -> None:
-        judge = getattr(self._local, "judge", None)
-        self._local.judge = None
-        if judge:
-            judge.process.kill()
+                self._judge = None if self._judge is judge else self._judge
+            raise
+        finally:
+            with self._lock:
+                self._users[judge] -= 1
+                last = not self._users[judge] and judge is not self._judge
+            if last:
+                judge.close()
 
     def close(self) -> None:
-        for judge in self._all:
+        with self._lock:
+            self._closed = True
+        for judge in {self._judge, *+self._users} - {None}:  # those in use too
             judge.close()
 
 
-def grade_all(course: Class, submissions: list[archives.Submission], workers: int, show: bool) -> dict[str, int]:
+def grade_all(
+    course: Class, submissions: list[archives.Submission], judges: Judges, workers: int, show: bool
+) -> dict[str, int]:
     """Grade them, several at a time; a stop (KeyboardInterrupt) loses nothing that is done.
 
     Args:
@@ -215,7 +250,7 @@ def grade_all(course: Class, submissions: list[archives.Submission], workers: in
     Returns:
         how many were "graded", "there already", "failed".
     """
-    judges, left, lock = Judges(), list(reversed(submissions)), threading.Lock()
+    left, lock = list(reversed(submissions)), threading.Lock()
     counts = {"graded": 0, "there already": 0, "failed": 0}
     trouble: list[BaseException] = []
     stop = threading.Event()
@@ -248,7 +283,6 @@ def grade_all(course: Class, submissions: list[archives.Submission], workers: in
     finally:
         stop.set()
         bar.close()
-        judges.close()
     if trouble:
         raise trouble[0]
     return counts
@@ -267,6 +301,8 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
         course = Class(Path(out), rubrics.read())
         judges = Judges()
         try:
+            if judges.current().level == "none":
+                raise JudgeError("; ".join(["no sandbox holds on this machine", *judges.current().weaker]))
             return course.grade(archives.Submission(student, source), judges, on_progress)
         finally:
             judges.close()

@@ -312,6 +312,7 @@ root="${AUTOGRADER_ROOT:-/autograder}"
 python="$root/venv/bin/python"
 [ -x "$python" ] || python=python3
 cd "$root/source" || exit 1
+chmod -R go-rwx "$root/source" "$root/submission"  # in case that submissions can be shut in as another user only
 OMP_NUM_THREADS=1 "$python" -m course.grading.gradescope --root "$root"
 if [ ! -s "$root/results/results.json" ]; then
   mkdir -p "$root/results"

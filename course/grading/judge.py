@@ -1,31 +1,34 @@
 """Run the graded suites against a submission: the tests here, the submission shut in elsewhere.
 
-A judge is a process that has imported what tests need once; `Judge` starts one and talks to it in lines of JSON. For
-each submission it forks, and in the fork pytest runs with a module `adapters` whose functions ask the submission's
-process.
+`Judge` starts a process that imports what tests need and has pytest collect them, once. For each submission it forks,
+as many at a time as it is asked for, and in the fork pytest goes on: it runs the tests with a module `adapters` whose
+functions ask the submission's process, and says in lines of JSON what became of each.
 """
 
 import json
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from course import rubric as rubrics
+from course.flags import REPOSITORY
 from course.grading import kernel
+from course.grading.kit import SandboxError, Zygote
 from course.grading.sandbox import Limits
+from course.suites import suites
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SUITES = ("tests/test_part1_vae.py", "tests/test_part2_aae.py", "tests/test_part3_gpt.py")
+SUITES = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
+TO_START = 180  # seconds
 
 
 class JudgeError(Exception):
@@ -47,8 +50,8 @@ class Rules:
 class Session:
     """The submission's processes, one a question; a new one where the last has ended."""
 
-    def __init__(self, zygote, level: str, submission: Path, rules: Rules):
-        self.zygote, self.level, self.submission, self.rules = zygote, level, submission, rules
+    def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
+        self.zygote, self.submission, self.rules = zygote, submission, rules
         self.question, self.until, self.child = None, 0.0, None
         self.trouble: str | None = None  # the staff's, not the submission's
         self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names while it ran: file, line, name
@@ -65,6 +68,12 @@ class Session:
             self.child.close()
         self.child = None
 
+    def new_child(self, **more):
+        """A shut-in process with the submission in it."""
+        from course.grading import children
+
+        return children.Child(self.zygote, self.rules.level, self.submission, self.rules.limits, **more)
+
     def call(self, name: str, *args, **kwargs):
         """Ask an adapter beside the submission; seeded by the noise of the test, so that a run can be repeated."""
         import torch
@@ -76,9 +85,7 @@ class Session:
             raise children.Unfinished(f"no time is left: question {self.question} has {self._seconds()}")
         try:
             if self.child is None:
-                self.child = children.Child(
-                    self.zygote, self.level, self.submission, self.rules.limits, watch=self.watch
-                )
+                self.child = self.new_child(watch=self.watch)
                 self.child.seen = self.seen
             return self.child.call(name, args, kwargs, seed, self.until)
         except children.Raised as error:
@@ -106,150 +113,186 @@ def to_watch(rubric: rubrics.Rubric) -> dict:
 
 
 class Adapters(types.ModuleType):
-    """What the tests import as `adapters`."""
+    """What the tests import as `adapters`; in a fork, `session` is that of its submission."""
 
-    def __init__(self, session: Session):
-        super().__init__("adapters")
-        self._session = session
+    session: Session
 
     def __getattr__(self, name: str) -> Callable:
         if not name.startswith("run_"):
             raise AttributeError(name)
-        return partial(self._session.call, name)
+        return lambda *args, **kwargs: self.session.call(name, *args, **kwargs)
 
 
-class Progress:
-    """A pytest plugin: a new process for each question, and a line for each test that is done."""
+class Forks:
+    """A pytest plugin: where the collected tests would run, it forks for each submission that is asked for.
 
-    def __init__(self, session: Session, say: Callable[[dict], None]):
-        self.session, self.say = session, say
+    Args:
+        requests: each is a submission, with a descriptor for what there is to say about it.
+        level: of the sandbox; None: the strongest that holds here.
+    """
+
+    def __init__(self, requests: socket.socket, zygote: Zygote, adapters: Adapters, level: str | None):
+        self.requests, self.zygote, self.adapters, self.level = requests, zygote, adapters, level
+        self.wanted: dict = {}  # in a fork: the request
+        self.say: Callable[[dict], None] = lambda row: None
+
+    def run(self) -> None:
+        """Serve until nobody asks any more. A fork begins and ends in here."""
+        import pytest
+
+        os.chdir(REPOSITORY)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed
+        try:
+            status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:logging", *SUITES], plugins=[self])
+            if self.wanted:
+                self._end(status)
+        except BaseException as error:
+            if not self.wanted:
+                raise
+            self.say({"trouble": f"{type(error).__name__}: {error}"})
+        finally:
+            if self.wanted:
+                os._exit(0)
+
+    def pytest_runtestloop(self, session):
+        kernel.prepare_to_fork()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
+        hello = self._hello()
+        self.requests.send(json.dumps(hello).encode())
+        while "level" in hello:
+            request, handles, _, _ = socket.recv_fds(self.requests, 1 << 16, 1)
+            if not request:
+                return True  # pytest has nothing more to do
+            if os.fork() == 0:
+                self._begin(json.loads(request), handles[0], session.config)
+                return None  # pytest goes on
+            os.close(handles[0])
+        return True
+
+    def _hello(self) -> dict:
+        """What the sandbox is, tried out."""
+        from course.grading import children
+
+        try:
+            level, weaker = children.choose(self.zygote, self.level)
+            return {"level": level, "weaker": weaker}
+        except children.SandboxError as error:
+            return {"refused": str(error)}
+
+    def _begin(self, wanted: dict, answer: int, config) -> None:
+        self.wanted, self.say = wanted, partial(_say, os.fdopen(answer, "wb", buffering=0))
+        kernel.die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.alarm(wanted["seconds"])  # ends it, whatever it does
+        self.requests.close()
+        config.option.seed = wanted["seed"]
+        rules = Rules(wanted["level"], wanted["seconds_per_question"], Limits(**wanted["limits"]))
+        self.adapters.session = Session(self.zygote, Path(wanted["submission"]), rules)
 
     def pytest_runtest_setup(self, item):
         marker = item.get_closest_marker("question")
         if marker:
-            self.session.enter(marker.args[0])
+            self.adapters.session.enter(marker.args[0])
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" and getattr(report, "graded", None):
             row = {"message": None, "error": None, **report.graded}
             self.say({"test": {**row, "outcome": report.outcome, "seconds": round(report.duration, 3)}})
 
+    def pytest_internalerror(self, excinfo):
+        self.say({"trouble": f"{excinfo.typename}: {excinfo.value}"})
 
-def judge_here(zygote, level: str, submission: Path, seed: int, rules: Rules, say: Callable[[dict], None]) -> None:
-    """Run the suites; `say` gets a line for each test, and at the end how pytest ended."""
-    import pytest
-
-    session = Session(zygote, level, submission, rules)
-    sys.modules["adapters"] = Adapters(session)
-    os.chdir(REPOSITORY)
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed
-    arguments = ["-q", "-p", "no:cacheprovider", f"--seed={seed}", *SUITES]
-    status = pytest.main(arguments, plugins=[Progress(session, say)])
-    session.leave()
-    if any((submission / "logs").glob("*/*/")):
-        say({"evidence": judge_runs(zygote, level, submission, seed, rules)})
-    say({"ended": int(status), "trouble": session.trouble, "seen": sorted(session.seen)})
-
-
-def judge_runs(zygote, level: str, submission: Path, seed: int, rules: Rules) -> list[dict]:
-    """What the run folders that were handed in earn; see `evidence.judge`."""
-    from course.grading import children, evidence
-
-    def open_child():
-        return children.Child(zygote, level, submission, rules.limits)
-
-    return evidence.judge(rubrics.read(), submission, open_child, seed)
-
-
-# --- the judge process ----------------------------------------------------------------------------------------------
-
-
-def main(fd: int) -> None:
-    """Say what the sandbox is; then judge what is asked for, one after the other, until the other side is gone."""
-    from course.grading import children
-
-    lines = os.fdopen(fd, "r+b", buffering=0)
-    say = partial(_say, lines)
-    zygote = children.Zygote()
-    try:
-        level, weaker = children.strongest(zygote)
-        say({"level": level, "weaker": weaker})
-        import pytest  # noqa: F401  (for the forks)
-        import scipy.stats  # noqa: F401
-        import torch
-
-        torch.set_num_threads(1)
-        sys.path.insert(0, str(REPOSITORY / "tests"))
-        import judge  # noqa: F401  (tests/judge.py)
-        from course.grading import evidence
-
-        with suppress(evidence.NoData):  # then the rows of the evidence say so
-            evidence.load_images()
-
-        for line in os.fdopen(os.dup(fd), "rb"):
-            _judge_in_a_fork(zygote, json.loads(line), say, fd)
-    finally:
-        zygote.close()
+    def _end(self, status: int) -> None:
+        """The tests are done: judge the runs that were handed in, and say how it ended."""
+        session = self.adapters.session
+        session.leave()
+        if any((session.submission / "logs").glob("*/*/")):
+            self.say({"evidence": judge_runs(session, self.wanted["seed"])})
+        self.say({"ended": int(status), "trouble": session.trouble, "seen": sorted(session.seen)})
 
 
 def _say(lines, row: dict) -> None:
     lines.write(json.dumps(row).encode() + b"\n")
 
 
-def _judge_in_a_fork(zygote, wanted: dict, say: Callable[[dict], None], fd: int) -> None:
-    rules = Rules(wanted["level"], wanted["seconds_per_question"], Limits(**wanted["limits"]))
-    pid = os.fork()
-    if pid == 0:
-        try:
-            kernel.die_with_parent()
-            os.setsid()
-            judge_here(zygote, rules.level, Path(wanted["submission"]), wanted["seed"], rules, say)
-        except BaseException as error:
-            say({"trouble": f"{type(error).__name__}: {error}"})
-        finally:
-            os._exit(0)
-    until = time.monotonic() + wanted["seconds"]
-    grader = select.poll()
-    grader.register(fd, 0)  # says only whether it is gone
-    while time.monotonic() < until and not grader.poll(0):
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            break
-        time.sleep(0.01)
-    else:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        say({"trouble": f"judging took more than {wanted['seconds']:.0f} s"})
-    say({"done": True})
+def judge_runs(session: Session, seed: int) -> list[dict]:
+    """What the run folders that were handed in earn; see `evidence.judge`."""
+    from course.grading import evidence
+
+    return evidence.judge(rubrics.read(), session.submission, session.new_child, seed)
+
+
+# --- the judge process ----------------------------------------------------------------------------------------------
+
+
+def main(fd: int, level: str | None) -> None:
+    """Say what the sandbox is; then judge what is asked for until the other side is gone."""
+    requests = socket.socket(fileno=fd)
+    try:
+        zygote = Zygote()  # it starts while this process imports
+    except SandboxError as error:
+        requests.send(json.dumps({"refused": str(error)}).encode())
+        return
+    try:
+        Forks(requests, zygote, _import_all(), level).run()
+    finally:
+        zygote.close()
+
+
+def _import_all() -> Adapters:
+    """What tests import, so that a fork has it already."""
+    import scipy.stats  # noqa: F401
+    import torch
+
+    from course.grading import evidence
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(REPOSITORY / "tests"))
+    with suppress(evidence.NoData):  # then the rows of the evidence say so
+        evidence.load_images()
+    sys.modules["adapters"] = Adapters("adapters")
+    return sys.modules["adapters"]
 
 
 # --- the side that asks ---------------------------------------------------------------------------------------------
 
 
 class Judge:
-    """A judge process. `level`: what its sandbox is; `weaker`: why not a stronger one.
+    """A judge process, for several threads. `level`: what its sandbox is; `weaker`: why not a stronger one.
+
+    Args:
+        level: the sandbox that is wanted; None: the strongest that holds here.
 
     Raises:
-        JudgeError: it does not start.
+        JudgeError: it does not start, or that level does not hold.
     """
 
-    def __init__(self):
-        import socket
-
-        self.socket, theirs = socket.socketpair()
+    def __init__(self, level: str | None = None):
+        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.errors = tempfile.TemporaryFile()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "course.grading.judge", str(theirs.fileno())], cwd=REPOSITORY, env=environment,
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors,
+            [sys.executable, "-m", "course.grading.judge", str(theirs.fileno()), *filter(None, [level])],
+            cwd=REPOSITORY, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,  # Ctrl-C is for the grader alone
         )  # fmt: skip
         theirs.close()
-        self.waiting = b""
-        hello = self._line(time.monotonic() + 180)
+        hello = self._hello()
+        if "refused" in hello:
+            self.close()
+            raise JudgeError(hello["refused"])
         self.level, self.weaker = hello["level"], hello["weaker"]
+
+    def _hello(self) -> dict:
+        self.requests.settimeout(TO_START)
+        try:
+            hello = json.loads(self.requests.recv(1 << 16))
+        except (OSError, ValueError):
+            error = self._gone()
+            self.close()
+            raise error from None
+        self.requests.settimeout(None)
+        return hello
 
     def judge(self, submission: Path, seed: int, rules: Rules, on_test: Callable[[dict], None]) -> dict[str, list]:
         """Judge a staged submission.
@@ -264,45 +307,53 @@ class Judge:
         Raises:
             JudgeError: the judge failed, or not all tests have an outcome.
         """
-        seconds = 10 * rules.seconds_per_question + 300  # the runs have a time of their own
+        seconds = int(10 * rules.seconds_per_question) + 300  # the runs have a time of their own
         wanted = {
             "submission": str(submission), "seed": seed, "level": rules.level or self.level, "seconds": seconds,
             "seconds_per_question": rules.seconds_per_question, "limits": rules.limits.as_json(),
         }  # fmt: skip
-        self.socket.sendall(json.dumps(wanted).encode() + b"\n")
         tests: list[dict] = []
-        found: dict[str, list] = {"tests": tests, "evidence": [], "seen": []}
-        ended = trouble = None
-        while "done" not in (row := self._line(time.monotonic() + seconds + 60)):
-            ended, trouble = row.get("ended", ended), row.get("trouble") or trouble
-            found |= {name: row[name] for name in ("evidence", "seen") if name in row}
+        found: dict = {"tests": tests, "evidence": [], "seen": [], "ended": None, "trouble": None}
+        until = time.monotonic() + seconds
+        for row in self._rows(wanted, until):
+            found |= {name: value for name, value in row.items() if name != "test" and value is not None}
             if "test" in row:
                 tests.append(row["test"])
                 on_test(row["test"])
-        if trouble or ended not in (0, 1):
-            raise JudgeError(trouble or f"pytest ended with status {ended}")
+        if found["ended"] is None and found["trouble"] is None:
+            raise JudgeError(f"judging took more than {seconds} s") if time.monotonic() > until else self._gone()
+        if found["trouble"] or found["ended"] not in (0, 1):
+            raise JudgeError(found["trouble"] or f"pytest ended with status {found['ended']}")
         return found
 
+    def _rows(self, wanted: dict, until: float) -> Iterator[dict]:
+        """What there is to say about a submission, until the fork that judges it ends."""
+        answer, theirs = socket.socketpair()
+        with answer:
+            with theirs, suppress(OSError):  # if it is gone, nothing is said
+                socket.send_fds(self.requests, [json.dumps(wanted).encode()], [theirs.fileno()])
+            answer.settimeout(until - time.monotonic() + 60)
+            with suppress(TimeoutError, ConnectionResetError), answer.makefile("rb") as lines:
+                yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
+
+    def _gone(self) -> JudgeError:
+        """Why there is no answer."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        self.errors.seek(0)
+        said = self.errors.read().decode(errors="replace").strip()[-500:]
+        how = "does not answer" if self.process.poll() is None else "has died"
+        return JudgeError(f"the judge {how}{': ' + said if said else ''}")
+
     def close(self) -> None:
-        self.socket.close()
+        self.requests.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.process.kill()
         self.process.wait()
         self.errors.close()
 
-    def _line(self, until: float) -> dict:
-        while b"\n" not in self.waiting:
-            ready, _, _ = select.select([self.socket], [], [], max(0, until - time.monotonic()))
-            piece = self.socket.recv(1 << 16) if ready else b""
-            if not piece:
-                self.errors.seek(0)
-                said = self.errors.read().decode(errors="replace").strip()[-500:]
-                raise JudgeError(f"the judge {'has died' if ready else 'does not answer'}{': ' + said if said else ''}")
-            self.waiting += piece
-        line, _, self.waiting = self.waiting.partition(b"\n")
-        return json.loads(line)
-
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    os._exit(0)  # it takes a second to take all these modules apart

@@ -6,6 +6,7 @@ thing and raises OSError where the kernel refuses.
 
 import ctypes
 import errno
+import gc
 import os
 import platform
 import resource
@@ -23,6 +24,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
 )  # fmt: skip
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on all machines
 MOUNT_SETATTR = 442
+LARGE_PAGE, COLLAPSE = 1 << 21, 25  # bytes; advice to madvise
 MOST_NAMES = 10_000  # of files and folders in the scratch folder: each takes memory of the kernel
 
 
@@ -254,3 +256,23 @@ def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -
         _, hard = resource.getrlimit(which)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (most, most))
+
+
+# --- forks ----------------------------------------------------------------------------------------------------------
+
+
+def prepare_to_fork() -> None:
+    """Make forks of this process cheap: what a fork copies is the table of its pages, and pages that it writes to.
+
+    Python's objects are left out of garbage collections, which would write to all of them. Memory is put into large
+    pages where the kernel can (Linux 6.1 and newer), so that the table is short.
+    """
+    gc.collect()
+    gc.freeze()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, _, _, inode, *_ = line.split()
+        if rights != "rw-p" or inode != "0":
+            continue  # of a file
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        for start in range(-(-first // LARGE_PAGE) * LARGE_PAGE, last - LARGE_PAGE + 1, LARGE_PAGE):
+            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(LARGE_PAGE), COLLAPSE)  # refused: stays as it is

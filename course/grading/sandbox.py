@@ -4,8 +4,8 @@ The levels, from the strongest. Each also has limits on memory, time and files, 
 the one it answers on, and, where the kernel has seccomp, no new process, no socket and no signal to others.
 - namespaces: a root folder with the interpreter and this submission only, no network, no other process to be seen;
 - landlock: the machine's processes can be seen, but files, ports and signals outside are refused;
-- user: another user's rights (the grader has to be root), so the grader's own files are safe, and what any user of this
-  machine may read can be read;
+- user: the rights of a user that there is none of, another one for each process (the grader has to be root), so the
+  grader's own files are safe, and what any user of this machine may read can be read;
 - none: limits only. Never chosen by itself.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from course.grading import kernel
 
 LEVELS = ("namespaces", "landlock", "user", "none")
-NOBODY = 65534
+NOBODYS = 1_900_000_000  # from here on, numbers of users that belong to nobody
 DEEPEST = 30  # folders in folders
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
@@ -84,9 +84,10 @@ def enter(level: str, submission: Path, kit: Path, scratch: Path, limits: Limits
         kernel.landlock([*visible(submission, kit), *devices], [scratch, Path("/dev/null")])
         kernel.drop_capabilities()
     if level == "user":
+        user = os.stat(scratch).st_uid
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         resource.setrlimit(resource.RLIMIT_NPROC, (64, 64))
     kernel.no_new_privileges()
     kernel.die_with_parent()  # again: it ends where the user changes
@@ -121,7 +122,7 @@ def warden(level: str, submission: Path, kit: Path, limits: Limits, answer: int,
         scratch = Path(tempfile.mkdtemp(prefix="submission-"))
         try:
             if level == "user":
-                os.chown(scratch, NOBODY, NOBODY)
+                os.chown(scratch, NOBODYS + os.getpid(), NOBODYS + os.getpid())
             ended = _watch(level, submission, kit, scratch, limits, answer, control, serve)
         finally:
             take_away(scratch)

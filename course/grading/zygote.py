@@ -1,6 +1,6 @@
 """The process that submissions' processes are forked from: it has imported PyTorch once, and nothing that is secret.
 
-Started by `children.Zygote` with a kit (the adapters and what submissions import of course/), without the site module,
+Started by `kit.Zygote` with a kit (the adapters and what submissions import of course/), without the site module,
 so that nothing installed on this machine can lead to the solution. It listens on a socket for requests, each with two
 descriptors: where the submission's process answers calls, and from where its warden is watched.
 """
@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,8 +20,9 @@ def main(kit: Path, packages: list[str], socket_fd: int) -> None:
     sys.path[:0] = [str(kit)]
     sys.path += packages
     import_all()
-    from course.grading import sandbox
+    from course.grading import kernel, sandbox
 
+    kernel.prepare_to_fork()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for wardens
     requests = socket.socket(fileno=socket_fd)
     requests.send(b"ready")
@@ -98,7 +100,7 @@ class Calls:
 
         import adapters
 
-        torch.manual_seed(request["seed"])
+        torch.default_generator.manual_seed(request["seed"])
         return getattr(adapters, request["call"])(*request["args"], **request["kwargs"])
 
     def failure(self, error: BaseException) -> dict:
@@ -121,7 +123,11 @@ class Calls:
 
 
 class Probe:
-    """Try what the sandbox should not allow: {"file": ..., "port": ..., "pid": ...} -> what was possible."""
+    """Try what the sandbox should not allow -> what was possible.
+
+    Args:
+        wanted: "file", "port" and "pid" of the grader, and files that should be "closed".
+    """
 
     def __init__(self, wanted: dict):
         self.wanted = wanted
@@ -133,6 +139,7 @@ class Probe:
 
         attempts = {
             "read a file outside": lambda: open(self.wanted["file"]).close(),
+            "read the tests or the solution": self.read_any,
             "write a file outside": lambda: open(self.wanted["file"] + ".new", "w").close(),
             "write where it may not": lambda: open(self.wanted["submission"] + "/new", "w").close(),
             "reach a port": lambda: socket.create_connection(("127.0.0.1", self.wanted["port"]), 1).close(),
@@ -147,6 +154,13 @@ class Probe:
             except OSError:
                 pass
         wire.write(fd, wire.encode(possible))
+
+    def read_any(self) -> None:
+        """Of the files that should be closed; OSError if there is none that can be read."""
+        for file in self.wanted["closed"]:
+            with suppress(OSError):  # tried, as os.access knows nothing of Landlock
+                return open(file).close()
+        raise PermissionError
 
     @staticmethod
     def fork() -> None:

@@ -38,7 +38,7 @@ def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
     """graded(tree) -> the result."""
     judges = grade.Judges()
     try:
-        if judges.mine().level == "none":
+        if judges.current().level == "none":
             pytest.skip("no sandbox holds on this machine")
         class_ = grade.Class(tmp_path_factory.mktemp("grades"), rubric.read(), judge.Rules(), seed=SEED)
 

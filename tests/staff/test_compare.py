@@ -15,7 +15,7 @@ def make_run(folder: Path, colours: dict[str, tuple[float, float, float]], flags
         figures.save_image(torch.tensor(colour)[:, None, None].expand(3, 40, 40), folder / "figures" / name)
     if flags is not None:
         (folder / "checkpoints").mkdir(parents=True)
-        torch.save({"run": {"flags": flags}}, folder / "checkpoints" / "last.ckpt")
+        torch.save({"run": {"program": "aae", "flags": flags}}, folder / "checkpoints" / "last.ckpt")
     return folder
 
 

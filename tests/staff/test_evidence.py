@@ -581,7 +581,7 @@ def test_so_many_curves_are_read_and_no_more(tmp_path):
         ('[[evidence]]\nquestion = "2.5"', '[[evidence]]\nquestion = "9.5"', "there is no such question"),
         ("half = 0.60\ndoubt = 0.42", "half = 0.50\ndoubt = 0.42", "should grow"),
         ("run = 2", "run = 3", "run 3 is none of its 2 runs"),
-        ("at = [0, 10, 80]", "", "which `pictures`"),
+        ('pictures = ["samples"]\nat = [0, 10, 80]', 'pictures = ["samples"]', "which `pictures`"),
         ('what = "curves"\npoints = 1\nfull = 0.55', 'what = "curves"\npoints = 1', "needs `full`"),
         ('what = "curves"\npoints = 1', 'what = "curves"\npoints = 2', "evidence is 2, its [[evidence]] 3"),
         ("runs = [{ z_dim = 20, epochs = 80 }]", "runs = [{ epochs = 80 }]", "its run needs a z_dim"),

@@ -16,7 +16,7 @@ import pytest
 
 from course import __main__ as command_line
 from course import release, rubric
-from course.grading import archives, children, grade, judge, wire
+from course.grading import archives, children, grade, judge, kit, wire
 from course.grading.sandbox import Limits
 from small_runs import REPOSITORY
 
@@ -140,14 +140,14 @@ def children_of(pid: int) -> list[int]:
 
 
 def zygote_of(judges: grade.Judges) -> int:
-    for child in children_of(judges.mine().process.pid):
+    for child in children_of(judges.current().process.pid):
         if b"zygote.py" in Path(f"/proc/{child}/cmdline").read_bytes():
             return child
     raise AssertionError("the judge has no zygote")
 
 
 def kill_the_judge(judges: grade.Judges) -> None:
-    judges.mine().process.kill()
+    judges.current().process.kill()
 
 
 def kill_the_zygote(judges: grade.Judges) -> None:
@@ -292,13 +292,16 @@ def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
 def test_a_zygote_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
     zygote.process.kill()
     zygote.process.wait()
+    with pytest.raises(children.SandboxError, match="did not start"):
+        children.Child(zygote, level, endless, Limits())
+    zygote.is_ready = True  # it was, before it died
     with pytest.raises(children.SandboxError, match="has died"):
         children.Child(zygote, level, endless, Limits())
 
 
 def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):
     (tmp_path / "part2_aae").mkdir()
-    monkeypatch.setattr(children.site, "getsitepackages", lambda: [str(tmp_path)])
+    monkeypatch.setattr(kit.site, "getsitepackages", lambda: [str(tmp_path)])
     with pytest.raises(children.SandboxError, match="the solution is installed"):
         children.Zygote()
 

@@ -121,9 +121,12 @@ def zygote():
 
 def test_the_levels_hold_or_cannot_be_had(zygote):
     found = {level: children.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
-    for level in ("namespaces", "landlock", "user"):
+    for level in ("namespaces", "landlock"):
         assert found[level] in ([], None), f"{level} lets a submission {found[level]}"
-    assert "read a file outside" in found["none"] and "start a process" in found["none"], "the probe sees what is open"
+    # where this repository is open to all users, as a clone is
+    assert found["user"] in ([], None, ["read the tests or the solution"]), found["user"]
+    for what in ("read a file outside", "read the tests or the solution", "start a process"):
+        assert what in found["none"], "the probe sees what is open"
     level, weaker = children.strongest(zygote)
     assert level == next((name for name, possible in found.items() if possible == []), "none")
 
@@ -169,7 +172,19 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     assert class_.grade(right, judges) is None
     assert dataclasses.replace(class_, with_these="others").is_done("ada", result["sha256"]) is False
     class_.forget([right])
-    assert class_.grade(right, judges) is not None
+    class_.seed = None
+    again = class_.grade(right, judges)
+    assert again["seed"] == class_.seed_of(again["sha256"]), "the seed stands in the result"
+
+
+def test_judged_again_it_gets_the_same_inputs(class_, tmp_path):
+    """On any machine; others for another submission, other tests, or a seed that somebody wants."""
+    same = dataclasses.replace(class_, seed=None, out=tmp_path / "elsewhere")
+    again = dataclasses.replace(same, out=tmp_path / "here")
+    assert same.seed_of("0" * 64) == again.seed_of("0" * 64)
+    others = [same.seed_of("1" * 64), dataclasses.replace(same, with_these="others").seed_of("0" * 64)]
+    assert len({same.seed_of("0" * 64), *others}) == 3 and all(0 <= seed < 2**31 for seed in others)
+    assert class_.seed_of("0" * 64) == class_.seed_of("1" * 64) == class_.seed == 1
 
 
 def test_a_submission_that_never_ends(class_, judges, tmp_path):
@@ -249,6 +264,44 @@ def test_a_judge_that_dies_is_the_staffs_problem(class_, tmp_path):
     judges.close()
 
 
+class StandInJudge:
+    """Answers until it is told to fail."""
+
+    def __init__(self):
+        self.is_open = True
+
+    def close(self):
+        self.is_open = False
+
+
+def test_a_judge_that_failed_ends_with_the_last_who_asks_it():
+    """Who asked it something at the same time gets an answer; who asks next asks another one."""
+    judges = grade.Judges(StandInJudge)
+    with judges.borrowed() as neighbours:
+        with pytest.raises(judge.JudgeError), judges.borrowed() as mine:
+            raise judge.JudgeError("it failed")
+        assert mine is neighbours and mine.is_open
+        with judges.borrowed() as another:
+            assert another is not mine
+    assert not mine.is_open and another.is_open
+    with judges.borrowed() as same:
+        assert same is another
+    judges.close()
+    assert not another.is_open
+    with pytest.raises(RuntimeError, match="closed"):
+        judges.current()
+
+
+def test_what_makes_forks_cheap_changes_nothing():
+    code = (
+        "import gc, os; from course.grading import kernel; numbers = [bytes([i % 256]) * 99_999 for i in range(500)];"
+        " kernel.prepare_to_fork(); assert gc.get_freeze_count() > 1000;"
+        " assert numbers == [bytes([i % 256]) * 99_999 for i in range(500)];"
+        " pid = os.fork() or os._exit(numbers[77][5]); assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 77"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -296,24 +349,63 @@ def test_two_results_of_a_student_that_differ(tmp_path, capsys):
 
 
 def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(children, "strongest", lambda zygote: ("none", ["landlock: cannot be had here"]))
-    monkeypatch.setattr(children, "Zygote", lambda: type("Z", (), {"close": lambda self: None})())
+    monkeypatch.setattr(judge, "Judge", HelplessJudge)
     a_template(tmp_path / "ada")
     assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
     said = capsys.readouterr().err
     assert "landlock: cannot be had here" in said and "--unsafe" in said and not (tmp_path / "grades").exists()
     args = command_line.parser().parse_args(["grade", str(tmp_path / "ada"), "--unsafe"])
-    assert commands._level(args) == "none"
+    judges = grade.Judges(HelplessJudge)
+    assert commands._level(args, judges) == "none"
+    with pytest.raises(judge.JudgeError, match="no sandbox holds on this machine; landlock: cannot be had here"):
+        monkeypatch.setattr(grade, "Judges", lambda: judges)
+        grade.grade_one(tmp_path / "ada", "ada")
+
+
+class HelplessJudge:
+    """On a machine where no sandbox holds."""
+
+    level, weaker = "none", ["landlock: cannot be had here"]
+
+    def __init__(self, level: str | None = None):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_sandbox_that_does_not_hold(tmp_path, monkeypatch, capsys):
+    """What the judge process finds out arrives as a message."""
+    a_template(tmp_path / "ada")
+    monkeypatch.setattr(sys, "executable", shim(tmp_path, "children.probe = lambda zygote, level: ['reach a port']"))
+    words = ["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades"), "--sandbox", "landlock"]
+    assert command_line.main(words) == 1
+    assert "error: --sandbox landlock: lets a submission reach a port" in capsys.readouterr().err
 
 
 def test_a_zygote_that_does_not_start(tmp_path, monkeypatch, capsys):
-    def refuse():
-        raise children.SandboxError("the solution is installed")
-
-    monkeypatch.setattr(children, "Zygote", refuse)
     a_template(tmp_path / "ada")
+    monkeypatch.setattr(sys, "executable", shim(tmp_path, "kit.make_kit = lambda folder: 1 / 0"))
     assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
-    assert "error: the solution is installed" in capsys.readouterr().err
+    assert "error: the judge has died: " in capsys.readouterr().err
+
+
+def test_a_solution_that_is_installed(tmp_path, monkeypatch, capsys):
+    a_template(tmp_path / "ada")
+    line = f"kit.site.getsitepackages = lambda: [{str(REPOSITORY)!r}]"
+    monkeypatch.setattr(sys, "executable", shim(tmp_path, line))
+    assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {REPOSITORY}/part1_vae: the solution is installed") and "Traceback" not in said
+
+
+def shim(folder: Path, line: str) -> str:
+    """An interpreter that does this line before it runs the judge."""
+    folder.joinpath("sitecustomize.py").write_text(f"from course.grading import {line.partition('.')[0]}\n{line}\n")
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={folder}:{REPOSITORY} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 def test_a_folder_without_submissions(tmp_path, capsys):

@@ -483,7 +483,7 @@ def a_run(logs: Path, name: str, number: int, done: int, **flags) -> Path:
     (run / "figures" / "samples_epoch_000.png").write_bytes(b"png")
     (run / "events.out.tfevents.1").write_bytes(b"events")
     (run / "hparams.yaml").write_text("{}\n")
-    (run / "summary.json").write_text(json.dumps({"flags": flags, "history": [{}] * done}))
+    (run / "summary.json").write_text(json.dumps({"program": name, "flags": flags, "history": [{}] * done}))
     return run
 
 

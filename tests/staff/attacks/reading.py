@@ -55,7 +55,7 @@ for pattern in ("<OTHER>/*/*.py", "/tmp/staged-*/*/*/*.py", above + "/staged-*/*
         "read and write the results",
         LOOT
         + """
-for path in ("<CANARY>/secret", "/etc/passwd", "/etc/shadow", "/root/.bashrc", os.path.expanduser("~root")):
+for path in ("<CANARY>/secret", "/etc/passwd", "/etc/shadow", os.path.expanduser("~root")):
     for mode in ("r", "a", "w"):
         try:
             with open(path, mode) as file:

@@ -1,0 +1,195 @@
+"""What the folder of a run says: flags, numbers epoch by epoch, figures; the run may be finished or not."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not matter to a picture of a given epoch
+Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
+
+
+class RunError(Exception):
+    """A folder is no run's, or a file of a run cannot be read; the message names it."""
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and small enough for a float."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as far as it has come.
+
+    `history` has a dictionary of numbers (or lists of them) for each epoch that is done, `first_step` those of the
+    first training step, `results` those of the test, `best` the epoch and the value of the best validation. `summary`
+    is summary.json, empty as long as the run is not finished. `notes` says which files could not be read.
+    """
+
+    folder: Path
+    program: str
+    flags: dict
+    history: list[dict]
+    first_step: dict
+    best: dict
+    results: dict
+    seconds: float
+    summary: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """The epochs that are done."""
+        return len(self.history)
+
+    @property
+    def name(self) -> str:
+        """The last three folders of its path, like logs/vae/version_0: what is before them is nobody's business."""
+        return "/".join(self.folder.resolve().parts[-3:])
+
+    def last(self, tag: str, epoch: int = -1) -> float | None:
+        """The finite number of this tag in the last epoch, or in the one that `history` has there; or None."""
+        value = self.history[epoch].get(tag) if -self.done <= epoch < self.done else None
+        return value if is_number(value) else None
+
+    def curve(self, tag: str) -> tuple[list[int], list[float]]:
+        """The epochs (from 1) that have a finite number of this tag, and the numbers."""
+        pairs = [(epoch, self.last(tag, epoch - 1)) for epoch in range(1, self.done + 1)]
+        pairs = [(epoch, value) for epoch, value in pairs if value is not None]
+        return [epoch for epoch, _ in pairs], [value for _, value in pairs]
+
+
+def fits(flags: dict, wanted: dict) -> bool:
+    """Whether the flags of a run are those that a question wants, `epochs` apart; a run on clothes is none of them."""
+    wanted = {name: value for name, value in wanted.items() if name != "epochs"}
+    return flags.get("dataset", "mnist") == "mnist" and all(flags.get(name) == wanted[name] for name in wanted)
+
+
+def read(folder: Path) -> Run:
+    """Read summary.json or, where the run has not come so far or has gone on since, checkpoints/last.ckpt.
+
+    In its first epoch a run has neither, and what is known of it are its flags.
+
+    Raises:
+        RunError: there is neither, or neither can be read.
+    """
+    problems = []
+    found: dict[str, Run] = {}
+    for file, reader in {"summary.json": _of_summary, "checkpoints/last.ckpt": _of_checkpoint}.items():
+        try:
+            if (folder / file).exists():
+                found[file] = reader(folder, folder / file)
+        except RunError as error:
+            problems.append(str(error))
+    finished, going = found.get("summary.json"), found.get("checkpoints/last.ckpt")
+    if not finished and not going:
+        if not problems and (folder / "hparams.yaml").is_file():
+            return _of_flags(folder, folder / "hparams.yaml")
+        raise RunError("; ".join(problems) or _no_run(folder))
+    run = going if going and (not finished or _went_on(going, finished)) else finished
+    return Run(**{**vars(run), "notes": tuple(problems)})
+
+
+def _went_on(going: Run, finished: Run) -> bool:
+    """Whether a run was resumed after its summary."""
+    prolonged = going.flags.get("epochs") != finished.flags.get("epochs")
+    return going.done > finished.done or (going.done == finished.done and prolonged)
+
+
+def _no_run(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder"
+    inside = sorted(path for path in folder.glob("**/version_*") if path.is_dir())[:3]
+    if inside:
+        return f"{folder}: has runs in it; name one of them: {', '.join(map(str, inside))}"
+    return f"{folder}: is not the folder of a run: it has neither summary.json nor checkpoints/last.ckpt"
+
+
+def _of_summary(folder: Path, path: Path) -> Run:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read, it is damaged or half written: {error}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: is not the summary of a run")
+    return _run(folder, path, content, content, content.get("training_seconds"), content)
+
+
+def _of_checkpoint(folder: Path, path: Path) -> Run:
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # runs no code from it
+        state = content.get("callbacks", {}).get("Checkpoints", {})
+        return _run(folder, path, content["run"], state, state.get("seconds"), {})
+    except RunError:
+        raise
+    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise RunError(f"{path}: cannot be read, it is damaged or foreign: {reason}") from error
+
+
+def _of_flags(folder: Path, path: Path) -> Run:
+    import yaml
+
+    try:
+        flags = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{path}: cannot be read, it is damaged or half written") from error
+    return _run(folder, path, {"program": folder.resolve().parent.name, "flags": flags or {}}, {}, 0.0, {})
+
+
+def _run(folder: Path, path: Path, head: dict, state: dict, seconds, summary: dict) -> Run:
+    """A run of what stands in one of its files: `head` has program and flags, `state` the numbers."""
+    history = state.get("history", [])
+    kinds = {"program": (head.get("program"), str), "flags": (head.get("flags"), dict), "history": (history, list)}
+    kinds |= {name: (state.get(name, {}), dict) for name in ("first_step", "best", "results")}
+    wrong = [name for name, (value, kind) in kinds.items() if not isinstance(value, kind)]
+    if wrong or not all(isinstance(row, dict) for row in history):
+        raise RunError(f"{path}: was not written by a train.py of this project: {', '.join(wrong or ['history'])}")
+    values = {name: value for name, (value, _) in kinds.items()}
+    for name in ("first_step", "best", "results"):
+        values[name] = {tag: value for tag, value in values[name].items() if is_number(value)}
+    if not isinstance(values["best"].get("epoch"), int):
+        values["best"] = {}
+    return Run(folder, seconds=seconds if is_number(seconds) else 0.0, summary=summary, **values)
+
+
+def figures_of(folder: Path) -> Figures:
+    """The figures in a run's folder that were drawn at an epoch."""
+    paths = sorted((folder / "figures").glob("*.png"))
+    matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in paths]
+    return {(match[1], int(match[2])): path for path, match in matches if match}
+
+
+def read_png(path: Path) -> bytes:
+    """The bytes of a PNG that is whole.
+
+    Raises:
+        RunError: it is not.
+    """
+    import io
+
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            picture.load()
+    except Exception as error:  # damaged files fail in many ways
+        raise RunError(f"{path}: cannot be read as a picture (PNG)") from error
+    return content
+
+
+def differences(runs: list[Path], flags: list[dict]) -> list[str]:
+    """What tells the runs apart: the flags that differ, or else, as for runs of two parts, where they are."""
+    names = sorted(set(flags[0]) - SAY_NOTHING)
+    differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]
+    if not differ or any(set(each) != set(flags[0]) for each in flags):
+        return ["/".join(run.parts[-3:]) for run in runs]
+    return [", ".join(f"{name} {each[name]}" for name in differ) for each in flags]

@@ -1,0 +1,206 @@
+"""What TensorBoard shows: started as `make tensorboard` starts it, and asked over HTTP as its pages ask."""
+
+import html
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from small_runs import REPOSITORY, Program
+
+TEXT = "\n** bold, *or* not? <b>tags</b> &amp; # no title\n    indented\n\n1. no list\n<script>alert()</script>"
+PARTS = {"vae": "bpd", "aae": "recon_loss", "gpt": "cross_entropy"}  # what each makes small
+
+
+class Board:
+    """A running TensorBoard."""
+
+    def __init__(self, address: str):
+        self.address = address
+
+    def get(self, path: str, **arguments) -> bytes:
+        query = f"?{urllib.parse.urlencode(arguments)}" if arguments else ""
+        with urllib.request.urlopen(f"{self.address}data/plugin/{path}{query}", timeout=30) as response:
+            return response.read()
+
+    def ask(self, path: str, **arguments):
+        return json.loads(self.get(path, **arguments))
+
+    def post(self, path: str, content: dict):
+        json_type = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.address}data/plugin/{path}", json.dumps(content).encode(), json_type)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def curve(self, run: str, tag: str) -> dict[int, float]:
+        """step -> value; no step may come twice."""
+        points = self.ask("scalars/scalars", run=run, tag=tag)
+        curve = {step: value for _, step, value in points}
+        assert len(curve) == len(points), f"{run} {tag}: a step comes twice"
+        return curve
+
+
+@contextmanager
+def tensorboard(logs: Path) -> Iterator[Board]:
+    """`make tensorboard`, for other logs, on a free port of loopback; it and what it started are ended in any case."""
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}  # of `make test-slow`, from which it would announce its folder
+    alone = {name: value for name, value in os.environ.items() if name not in outer}
+    ask = ["make", "-n", "tensorboard"]
+    shown = subprocess.run(ask, cwd=REPOSITORY, capture_output=True, text=True, check=True, env=alone)
+    flags = shlex.split(shown.stdout.splitlines()[-1])[1:]
+    flags[flags.index("--logdir") + 1] = str(logs)
+    command = [sys.executable, "-m", "tensorboard.main", *flags, "--host", "127.0.0.1", "--port", "0"]
+    process = subprocess.Popen(command, cwd=logs, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        printed = []
+        for line in process.stderr:
+            printed.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:[0-9]+/", line):
+                yield Board(found[0])
+                break
+        else:
+            pytest.fail(f"TensorBoard did not start: {''.join(printed)}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def logs(mnist_files, tmp_path_factory) -> Path:
+    """A run of each part in one folder; the VAE's went on after its end, and drew pictures at twelve epochs."""
+    logs = tmp_path_factory.mktemp("logs")
+    vae, aae, gpt = (Program(name, mnist_files, logs) for name in PARTS)
+    # more than the ten pictures of a kind that TensorBoard keeps by itself
+    assert vae("--epochs", "6", "--sample_every", "1") == 0
+    assert vae("--epochs", "12", "--resume", "last") == 0
+    assert aae("--epochs", "2") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpt.train.Figures, "sample", lambda *args, **kwargs: TEXT)
+        assert gpt("--epochs", "2", "--betas", "0.8", "0.9") == 0
+    return logs
+
+
+@pytest.fixture(scope="module")
+def board(logs) -> Iterator[Board]:
+    with tensorboard(logs) as board:
+        until = time.monotonic() + 60
+        while set(board.ask("scalars/tags")) != {f"{name}/version_0" for name in PARTS}:
+            assert time.monotonic() < until, "not all runs are there, or other ones"
+            time.sleep(0.5)
+        yield board
+
+
+@pytest.fixture(params=list(PARTS))
+def run(request) -> str:
+    return f"{request.param}/version_0"
+
+
+def summary(logs: Path, run: str) -> dict:
+    return json.loads((logs / run / "summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_curves_are_those_of_the_summary(board, logs, run):
+    content = summary(logs, run)
+    history = content["history"]
+    batches = content["flags"]["limit_batches"]
+    scalars = {tag for tag, value in history[0].items() if isinstance(value, float)}
+    assert {tag.split("/")[0] for tag in scalars} == {"train", "val"} and len(scalars) > 5
+    tested = {tag: value for tag, value in content["results"].items() if isinstance(value, float)}
+    one_step = {tag for tag in board.ask("scalars/tags")[run] if tag.endswith("_step")}
+    best = f"best/{PARTS[run.split('/')[0]]}"
+    assert set(board.ask("scalars/tags")[run]) == scalars | set(tested) | one_step | {best}
+    for tag in scalars:
+        expected = {row["epoch"] * batches: pytest.approx(row[tag], rel=1e-6) for row in history}
+        assert board.curve(run, tag) == expected, tag
+    last = len(history) * batches
+    for tag in {tag for tag in tested if tag.startswith("test/")}:
+        assert board.curve(run, tag) == {last: pytest.approx(tested[tag], rel=1e-6)}, tag
+    assert board.curve(run, best) == {last: pytest.approx(content["best"]["value"], rel=1e-6)}
+
+
+@pytest.mark.slow
+def test_training_and_validation_of_a_metric_are_in_one_chart(board, logs, run):
+    name = run.split("/")[0]
+    categories = {category["title"]: category["chart"] for category in board.ask("custom_scalars/layout")["category"]}
+    assert set(categories) == set(PARTS)
+    row = summary(logs, run)["history"][0]
+    both = {tag[6:] for tag in row if tag.startswith("train/") and f"val/{tag[6:]}" in row}
+    assert {chart["title"] for chart in categories[name]} == both and PARTS[name] in both
+    for chart in categories[name]:
+        shown = [
+            tag
+            for expression in chart["multiline"]["tag"]
+            for tag in board.ask("custom_scalars/scalars", run=run, tag=expression)["tag_to_events"]
+        ]
+        assert shown == [f"train/{chart['title']}", f"val/{chart['title']}"]
+
+
+@pytest.mark.slow
+def test_the_table_of_runs_has_their_flags_and_results(board, logs, run):
+    columns = board.post("hparams/experiment", {"includeMetrics": True})
+    # the pages ask for the values of the columns that they show
+    asked = [{"hparam": info["name"]} for info in columns["hparamInfos"]]
+    asked += [{"metric": info["name"]} for info in columns["metricInfos"]]
+    statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    request = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": statuses, "colParams": asked}
+    groups = {group["name"]: group for group in board.post("hparams/session_groups", request)["sessionGroups"]}
+    assert set(groups) == {f"{name}/version_0" for name in PARTS}
+    assert groups[run]["sessions"][0]["status"] == "STATUS_SUCCESS"
+    content = summary(logs, run)
+    flags = {name: value for name, value in content["flags"].items() if value is not None}
+    expected = {name: value if type(value) in (int, float, str) else str(value) for name, value in flags.items()}
+    assert {name: value for name, value in groups[run]["hparams"].items() if value is not None} == expected
+    assert run != "vae/version_0" or expected["epochs"] == 12, "the flags are those at the end"
+    metrics = {metric["name"]["tag"]: metric["value"] for metric in groups[run]["metricValues"]}
+    assert metrics[f"best/{PARTS[run.split('/')[0]]}"] == pytest.approx(content["best"]["value"], rel=1e-6)
+    for tag, value in content["results"].items():
+        if tag.startswith("test/") and isinstance(value, float):
+            assert metrics[tag] == pytest.approx(value, rel=1e-6)
+    first = [info["name"]["tag"] for info in columns["metricInfos"]][: len(PARTS)]
+    assert first == sorted(f"best/{name}" for name in PARTS.values()), "these are the columns one sees at first"
+
+
+@pytest.mark.slow
+def test_each_epochs_picture_can_be_looked_at(board, logs):
+    run, name = "vae/version_0", "samples"
+    pictures = board.ask("images/images", run=run, tag=f"val/{name}", sample=0)
+    assert [picture["step"] for picture in pictures] == list(range(13))
+    for picture in (pictures[0], pictures[6], pictures[12]):
+        pixels = np.asarray(Image.open(io.BytesIO(board.get(f"images/individualImage?{picture['query']}"))))
+        file = Image.open(logs / run / "figures" / f"{name}_epoch_{picture['step']:03d}.png")
+        drawn = np.asarray(file.convert("RGB"))[::2, ::2]
+        assert pixels.shape == drawn.shape and abs(pixels.astype(int) - drawn).max() <= 1  # rounded up, or down
+
+
+@pytest.mark.slow
+def test_texts_are_shown_as_they_are(board):
+    texts = board.ask("text/text", run="gpt/version_0", tag="val/samples/text_summary", markdown="true")
+    assert [text["step"] for text in texts] == [4, 8, 12]
+    for text in texts:
+        body = re.search(r"<pre><code>(.*)</code></pre>", text["text"], re.DOTALL)
+        assert body and "<" not in body[1], text["text"]
+        assert html.unescape(body[1]).rstrip("\n") == TEXT
+
+
+@pytest.mark.slow
+def test_it_is_ended_in_any_case(logs):
+    with pytest.raises(RuntimeError), tensorboard(logs) as board:
+        address = board.address
+        raise RuntimeError
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address, timeout=5)
