@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,36 @@ def test_what_a_run_writes(vae, tmp_path, capsys):
     assert summary["flags"]["sample_every"] == 2 and summary["parameters"] > 0 and summary["training_seconds"] > 0
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", summary["git_commit"] or "0" * 40)
     assert "z_dim: 2" in (run / "hparams.yaml").read_text()
+
+
+def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
+    """What makes a step faster (layout, fused optimizer) leaves the first hundred losses what they were."""
+    losses, layouts, step = [], set(), VAE.training_step
+
+    def watched(self, batch, batch_idx):
+        metrics = step(self, batch, batch_idx)
+        losses.append(metrics["loss"].item())
+        layouts.add(self.decoder.net[0].weight.is_contiguous(memory_format=torch.channels_last))
+        return metrics
+
+    monkeypatch.setattr(VAE, "training_step", watched)
+    assert vae("--epochs", "1", "--limit_batches", "100", "--num_filters", "8") == 0
+    monkeypatch.undo()
+    training.pl.seed_everything(42, verbose=False)
+    model, loader = VAE(num_filters=8, z_dim=2), train.mnist(mnist_files, 16)[0]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False)
+    seeds = training.Reproducible(42)
+    loader.sampler.set_epoch(0)
+    plain = []
+    for index, batch in zip(range(100), loader, strict=False):
+        seeds.on_train_batch_start(SimpleNamespace(global_rank=0, current_epoch=0), model, batch, index)
+        optimizer.zero_grad()
+        plain.append(model.training_step(batch, index)["loss"])
+        plain[-1].backward()
+        optimizer.step()
+    assert layouts == {True}
+    assert_close(torch.tensor(losses), torch.stack(plain), rtol=0, atol=1e-4)
+    assert losses[-1] < losses[0] - 0.5
 
 
 def test_event_file(vae, tmp_path):

@@ -62,6 +62,25 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
         assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
+def test_state_in_another_layout(program, tmp_path):
+    """Checkpoints of which the optimizers' state lies otherwise in memory than the parameters go on the same way."""
+    assert program("--epochs", "1") == 0
+    run, other = program.run(), tmp_path / "other" / program.name / "version_0"
+    shutil.copytree(run, other)
+    content, changed = checkpoint(other), 0
+    for optimizer in content["optimizer_states"]:
+        for state in optimizer["state"].values():
+            for key, value in state.items():
+                changed += torch.is_tensor(value) and not value.is_contiguous()
+                state[key] = value.contiguous() if torch.is_tensor(value) else value
+    torch.save(content, other / "checkpoints" / "last.ckpt")
+    assert changed, "nothing of the state lay in the layout of the convolutions"
+    assert program("--epochs", "2", "--resume", str(run)) == 0
+    assert program("--epochs", "2", "--resume", str(other)) == 0
+    assert_same_end(run, other, pictures=False)
+
+
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)  # part 3's learning rate depends on the end
 def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
