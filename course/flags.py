@@ -102,6 +102,7 @@ def trainer_parser(
     batch_size: int,
     lr: float,
     lr_flags: tuple[str, ...] = ("--lr",),
+    fast: dict[str, float] | None = None,
 ) -> argparse.ArgumentParser:
     """A parser with the flags that all parts share.
 
@@ -109,12 +110,22 @@ def trainer_parser(
         program: short name of the part ("vae"): the folder of its runs, and what its checkpoints are marked with.
         epochs, batch_size, lr: the part's defaults.
         lr_flags: the names of the learning rate's flag, where it has others too.
+        fast: the defaults that --recipe fast has instead; None: the part has no such recipe.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.set_defaults(program=program)
+    parser.fast = fast or {}
     training = parser.add_argument_group("training")
+    if fast:
+        other = ", ".join(f"--{name} {value:g}" for name, value in fast.items())
+        training.add_argument(
+            "--recipe",
+            choices=["assignment", "fast"],
+            default="assignment",
+            help=f"fast: as good in fewer epochs, see `course.recipe`; its defaults are {other}",
+        )
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
     training.add_argument(*lr_flags, type=positive_number, default=lr, help="learning rate")
@@ -182,6 +193,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> arg
         the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
     """
     args = parse_words(parser, argv)
+    if getattr(args, "recipe", None) == "fast":
+        parser.set_defaults(**parser.fast)
+        args = parse_words(parser, argv)
     checkpoint, path = None, None
     if args.resume is not None:
         if args.fast_dev_run:
@@ -212,7 +226,7 @@ def defining_flags(args: argparse.Namespace) -> dict:
 def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict) -> argparse.Namespace:
     """Parse again with the stored flags as defaults; refuse what contradicts them."""
     known = set(defining_flags(parser.parse_args(argv)))
-    stored = {name: value for name, value in stored.items() if name in known}
+    stored = {name: value for name, value in {"recipe": "assignment", **stored}.items() if name in known}
     parser.set_defaults(**stored)
     args = parse_words(parser, argv)
     for name, value in stored.items():

@@ -41,7 +41,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from course import blanks, board, figures
+from course import blanks, board, figures, recipe
 from course.data import DataError
 from course.files import UNFINISHED, Held, HeldFolder, write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
@@ -255,6 +255,8 @@ def _fit(run: Run, model: pl.LightningModule, loaders: tuple, monitor: str, call
         logger = TensorBoardLogger(parent.parent, parent.name, run.folder.name, default_hp_metric=False)
         logger.log_hyperparams(defining_flags(args))
     ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
+    if getattr(args, "recipe", None) == "fast":  # part 3 has none
+        ours.append(recipe.Fast())
     trainer = _trainer(args, model, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
     if run.best:  # none for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better

@@ -29,6 +29,7 @@ from part1_vae.utils import (
 )
 
 ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
+FAST = {"epochs": 20, "lr": 3e-3}  # the defaults of --recipe fast
 
 
 class VAE(pl.LightningModule):
@@ -193,7 +194,7 @@ class Figures(training.Pictures):
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of part 1, checked; see `course.flags` for those that all parts share."""
     parser = flags.trainer_parser(
-        "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3
+        "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3, fast=FAST
     )
     part = parser.add_argument_group("part 1")
     part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=20, help="size of the latent space")

@@ -19,6 +19,8 @@ from part2_aae.mnist import mnist
 from part2_aae.models import ENCODERS, RECONSTRUCTIONS, AdversarialAE
 from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal
 
+FAST = {"epochs": 10, "ae_lr": 3e-3}  # the defaults of --recipe fast
+
 
 class LitAAE(pl.LightningModule):
     """How an `AdversarialAE` is trained: two optimizers that take turns at each batch.
@@ -219,6 +221,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         batch_size=64,
         lr=1e-3,
         lr_flags=("--ae_lr", "--lr"),
+        fast=FAST,
     )
     part = parser.add_argument_group("part 2")
     part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=8, help="size of the latent space")

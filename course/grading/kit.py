@@ -17,7 +17,8 @@ from course.flags import REPOSITORY
 from course.rubric import read as read_rubric
 
 IN_THE_KIT = (
-    *(f"course/{name}.py" for name in ("__init__", "blanks", "board", "data", "figures", "files", "flags", "training")),
+    *(f"course/{name}.py" for name in ("__init__", "blanks", "board", "data", "figures", "files", "flags")),
+    *(f"course/{name}.py" for name in ("recipe", "training")),
     *(f"course/grading/{name}.py" for name in ("__init__", "kernel", "sandbox", "watch", "wire", "zygote")),
 )
 TO_IMPORT = 120  # seconds

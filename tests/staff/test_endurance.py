@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from test_resuming import TIMES, assert_same_end, checkpoint, events
 
 from course import training
 from course.files import Held, HeldFolder, write_whole
 from small_runs import PARTS, REPOSITORY, Program
+from test_resuming import TIMES, assert_same_end, checkpoint, events
 
 KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -10,11 +10,11 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
-from test_resuming import RunsCode
 
 from part3_gpt import generate
 from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
 from small_runs import REPOSITORY
+from test_resuming import RunsCode
 
 BLOCK, VOCABULARY = 12, 29
 
