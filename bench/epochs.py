@@ -1,11 +1,14 @@
 """What the parts' measurements have in common: train.py as a user starts it, rounds that take turns, tables."""
 
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,6 +21,7 @@ from tqdm import tqdm
 
 from course.data import ImageDataset
 from course.flags import REPOSITORY
+from course.training import keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
@@ -36,6 +40,26 @@ def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> flo
     """Seconds of an epoch of train.py: Lightning, metrics, TensorBoard, NaN guard; no validation, test, pictures."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
+
+
+def alone(way: Callable, *args):
+    """What `way(*args)` returns in a process of its own: what one way leaves in memory changes the time of the next."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(way, *args).result()
+
+
+def bare_seconds(step: Callable[[Tensor], object], batches, kept_memory: bool) -> float:
+    """Seconds of a step for each batch, with nothing around it.
+
+    Args:
+        kept_memory: whether the memory of a step is kept for the next, as train.py does.
+    """
+    if kept_memory:
+        keep_memory()
+    start = time.perf_counter()
+    for images, _ in batches:
+        step(images)
+    return time.perf_counter() - start
 
 
 def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):

@@ -1,0 +1,102 @@
+"""Where the time of a training step goes on the CPU, and what makes it less: `steps`."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from bench import part1, part2
+from bench.epochs import alone, bare_batches, ratio_lines, take_turns, value_lines
+from course.training import keep_memory
+
+STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
+PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
+# what PyTorch's profiler calls an operation -> what it is work for; all else is "the rest"
+WORK = {
+    "aten::convolution_backward": "convolutions, backward",
+    "aten::mkldnn_convolution": "convolutions, forward",
+    "aten::_convolution": "convolutions, forward",  # the transposed ones
+    "aten::gelu_backward": "GELU",
+    "aten::gelu": "GELU",
+    "aten::_log_softmax": "cross-entropy",
+    "aten::_log_softmax_backward_data": "cross-entropy",
+    "aten::nll_loss2d_forward": "cross-entropy",
+    "aten::nll_loss2d_backward": "cross-entropy",
+    "aten::mm": "linear layers",
+    "aten::addmm": "linear layers",
+    "Optimizer.step#Adam.step": "Adam",
+    "aten::_fused_adam_": "Adam",
+    "aten::copy_": "copies",
+}
+
+
+def warm_step(part: ModuleType, data: Path, plain: bool, kept_memory: bool) -> tuple[Callable[[Tensor], Tensor], list]:
+    """A step that has run a few times, and the batches to go on with."""
+    if kept_memory:
+        keep_memory()
+    step, dataset = part.bare_step(plain), part.mnist(data, part.BATCH)[0].dataset
+    batches = [images for images, _ in bare_batches(dataset, part.BATCH, FIRST + STEPS)]
+    for images in batches[:FIRST]:
+        step(images)
+    return step, batches[FIRST:]
+
+
+def milliseconds(name: str, data: Path, count: int, plain: bool, kept_memory: bool, threads: int | None) -> float:
+    """Of a step, the mean."""
+    if threads:
+        torch.set_num_threads(threads)
+    step, batches = warm_step(PARTS[name], data, plain, kept_memory)
+    start = time.perf_counter()
+    for images in batches[:count]:
+        step(images)
+    return 1000 * (time.perf_counter() - start) / len(batches[:count])
+
+
+def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
+    """What a step is made of, by PyTorch's profiler: kind of work -> share of the time."""
+    step, batches = warm_step(PARTS[name], data, plain, kept_memory=not plain)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for images in batches[:count]:
+            step(images)
+    parts: dict[str, float] = {}
+    for event in profiler.key_averages():
+        kind = WORK.get(event.key, "the rest")
+        parts[kind] = parts.get(kind, 0) + event.self_cpu_time_total
+    return {kind: value / sum(parts.values()) for kind, value in parts.items()}
+
+
+def share_lines(title: str, columns: dict[str, dict[str, float]]) -> list[str]:
+    """A Markdown table: kinds of work, the largest first, and their shares in each way."""
+    kinds = sorted(set().union(*columns.values()), key=lambda kind: -max(way.get(kind, 0) for way in columns.values()))
+    lines = ["", f"| {title}: share of a step | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    return lines + [
+        f"| {kind} | {' | '.join(f'{way.get(kind, 0):.1%}' for way in columns.values())} |" for kind in kinds
+    ]
+
+
+def steps(args, data: Path) -> str:
+    """Milliseconds of a step in several ways, and what it is made of, for VAE and AAE -> Markdown tables."""
+    count = min(args.batches or STEPS, STEPS)
+    lines = []
+    for name in PARTS:
+        ways = {
+            "plain": {"plain": True, "kept_memory": False, "threads": None},
+            "plain, memory kept": {"plain": True, "kept_memory": True, "threads": None},
+            "channels last (VAE: fused Adam too)": {"plain": False, "kept_memory": False, "threads": None},
+            "both, as train.py": {"plain": False, "kept_memory": True, "threads": None},
+            "both, one thread": {"plain": False, "kept_memory": True, "threads": 1},
+        }
+        timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
+        values = take_turns(name, timed, args.rounds)
+        lines += value_lines(name, "milliseconds a step", values)
+        lines += ratio_lines(values, {("both, as train.py", "plain"): "at most 0.8"})
+        profiled = {"plain": True, "as train.py": False}
+        lines += share_lines(
+            name, {way: alone(partial(shares, name, data, count, plain)) for way, plain in profiled.items()}
+        )
+    return "\n".join(lines) + "\n"
