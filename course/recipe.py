@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 WARM_UP = 0.05  # of all steps
-KERNEL_LR = 0.02  # of Muon: how far a step moves a kernel, in units of its largest singular value
+KERNEL_LR = 0.015  # of Muon: how far a step moves a kernel, in units of its largest singular value
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
