@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from bench.epochs import bare_batches, own_loop, run_train, speed_table, usual_batches
+from bench.record import Record, Row
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 
@@ -39,7 +40,7 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
     return steps(usual_batches(data, BATCH, batches, partial(discretize, num_values=16)))
 
 
-def speed(args, data: Path) -> str:
+def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part1_vae", BATCH),
         "bare loop": bare_loop,
@@ -48,12 +49,12 @@ def speed(args, data: Path) -> str:
     return speed_table(f"VAE, batch {BATCH}", ways, {"bare loop": 1.05, "usual pipeline": 0.75}, args, data)
 
 
-def memory(args, data: Path) -> str:
-    """The peak resident memory of two runs of train.py with the default network -> a Markdown table."""
+def memory(args, data: Path) -> Record:
+    """The peak resident memory of two runs of train.py with the default network."""
     training = run_train("part1_vae", data, "--limit_batches", "60")["peak_memory_gb"]
     testing = run_train("part1_vae", data, "--limit_batches", "1", "--iwae_samples", "500")["peak_memory_gb"]
-    return (
-        "\n| VAE, peak memory of a process | GB | goal |\n| --- | --- | --- |\n"
-        f"| training | {training:.2f} | below 1.5 |\n"
-        f"| testing with `--iwae_samples 500` | {testing:.2f} | below 2 |\n"
-    )
+    rows = [
+        Row("peak memory, training", round(training, 2), "GB", 1.5, "below"),
+        Row("peak memory, testing with `--iwae_samples 500`", round(testing, 2), "GB", 2, "below"),
+    ]
+    return Record("VAE, memory of a process", rows)

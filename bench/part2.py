@@ -12,6 +12,7 @@ import torch
 from torchvision import transforms
 
 from bench.epochs import bare_batches, own_loop, speed_table, usual_batches
+from bench.record import Record
 from part2_aae.mnist import mnist
 from part2_aae.train import LitAAE
 
@@ -47,7 +48,7 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
     return steps(usual_batches(data, BATCH, batches, transforms.Normalize((0.5,), (0.5,))))
 
 
-def speed(args, data: Path) -> str:
+def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part2_aae", BATCH),
         "bare loop": bare_loop,
