@@ -1,4 +1,4 @@
-"""`python -m bench [part1_speed ...]`: print tables and write them to bench/results/ with how they were made."""
+"""`python -m bench [part1_speed ...]`: print tables, write them to bench/results/, and the page bench/README.md."""
 
 import argparse
 import os
@@ -9,9 +9,10 @@ from importlib.metadata import version
 
 import torch
 
-from bench import grading, part1, part2, part3, steps
+from bench import grading, growth, part1, part2, part3, recipe, steps
 from bench.epochs import RESULTS
-from course.files import write_whole
+from bench.overview import overview
+from bench.record import RecordError
 from course.flags import data_dir, whole_number
 
 MEASUREMENTS = {
@@ -21,9 +22,14 @@ MEASUREMENTS = {
     "part2_speed": part2.speed,
     "part3_generation": part3.generation,
     "part3_training": part3.training,
-    "part3_growth": part3.growth,
     "grading": grading.speed,
+    "growth_batch": growth.batch,
+    "growth_context": growth.context,
+    "growth_submissions": growth.submissions,
+    "growth_runs": growth.reports,
+    "recipe": recipe.recipe,
 }
+ON_REQUEST = {"recipe"}  # takes hours
 
 
 def header(command: str) -> str:
@@ -38,27 +44,34 @@ def header(command: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = ", ".join([*MEASUREMENTS, "overview"])
+    parser.add_argument("what", nargs="*", help=f"{names} (default: all but recipe)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument(
         "--batches",
         type=whole_number(1),
-        help="of each epoch (part 3: or new tokens; grading: submissions), for a quick look",
+        help="of each epoch (part 3: or new tokens; grading: submissions; growth: the largest size), for a quick look",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args(argv)
+    args.what = args.what or [name for name in MEASUREMENTS if name not in ON_REQUEST]
     for name in args.what:
-        if name not in MEASUREMENTS:
-            parser.error(f"{name!r}: there are {', '.join(MEASUREMENTS)}")
+        if name not in [*MEASUREMENTS, "overview"]:
+            parser.error(f"{name!r}: there are {names}")
     for name in args.what:
-        report = header(f"python -m bench {name} --rounds {args.rounds}") + MEASUREMENTS[name](
-            args, data_dir(args.data_dir)
-        )
-        print("\n" + report)
+        if name == "overview":  # written below
+            continue
+        record = MEASUREMENTS[name](args, data_dir(args.data_dir))
+        record.made = header(f"python -m bench {name} --rounds {args.rounds}")
+        print("\n" + record.markdown())
         if args.batches is None:
-            path = write_whole(RESULTS / f"{name}.md", report.encode())
-            print(f"written to {path}")
+            print(f"written to {record.write(RESULTS, name)}")
+    if args.batches is None or "overview" in args.what:
+        try:
+            print(f"written to {overview(RESULTS, MEASUREMENTS)}")
+        except RecordError as error:
+            parser.error(str(error))
     return 0
 
 

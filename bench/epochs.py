@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
+from bench.record import Record, Row, Table
 from course.data import ImageDataset
 from course.flags import REPOSITORY
 from course.training import keep_memory
@@ -27,13 +28,18 @@ RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
 
 
+def train_once(part: str, data: Path, logs: Path, *flags: str) -> Path:
+    """An epoch of a part's train.py in a process of its own; return the run's folder."""
+    command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
+    places = ["--data_dir", str(data), "--log_dir", str(logs), "--no-progress_bar"]
+    subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL)
+    return next(logs.glob("*/version_0"))
+
+
 def run_train(part: str, data: Path, *flags: str) -> dict:
-    """An epoch of a part's train.py in a process of its own; return its summary."""
+    """The same; return its summary."""
     with tempfile.TemporaryDirectory() as logs:
-        command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
-        places = ["--data_dir", str(data), "--log_dir", logs, "--no-progress_bar"]
-        subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL)
-        return json.loads(next(Path(logs).glob("*/version_0/summary.json")).read_text())
+        return json.loads((train_once(part, data, Path(logs), *flags) / "summary.json").read_text())
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:
@@ -86,26 +92,27 @@ def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, 
     return values
 
 
-def value_lines(title: str, unit: str, values: dict[str, list[float]], digits: int = 1) -> list[str]:
-    """A Markdown table: the median of each way and its single rounds."""
-    lines = [f"\n| {title} | {unit}: median | rounds |", "| --- | --- | --- |"]
+def value_table(title: str, unit: str, values: dict[str, list[float]], digits: int = 1) -> Table:
+    """The median of each way and its single rounds."""
+    rows = []
     for name, of_rounds in values.items():
         rounds = ", ".join(f"{value:.{digits}f}" for value in of_rounds)
-        lines.append(f"| {name} | {statistics.median(of_rounds):.{digits}f} | {rounds} |")
-    return lines
+        rows.append([name, f"{statistics.median(of_rounds):.{digits}f}", rounds])
+    return Table([title, f"{unit}: median", "rounds"], rows)
 
 
-def ratio_lines(values: dict[str, list[float]], goals: dict[tuple[str, str], str]) -> list[str]:
-    """A Markdown table: the ratios of two ways, taken in each round, and what is good."""
-    lines = ["", "| ratio | median over rounds | goal |", "| --- | --- | --- |"]
+def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], float | None], relation: str) -> list[Row]:
+    """The ratios of two ways: the median over those of each round, and what is good (None: no goal)."""
+    rows = []
     for (one, other), goal in goals.items():
         ratios = [ours / theirs for ours, theirs in zip(values[one], values[other], strict=True)]
-        lines.append(f"| {one} / {other} | {statistics.median(ratios):.3f} | {goal} |")
-    return lines
+        value = round(statistics.median(ratios), 3)
+        rows.append(Row(f"{one} / {other}", value, "", goal, None if goal is None else relation))
+    return rows
 
 
-def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], args, data: Path) -> str:
-    """Interleaved rounds -> Markdown tables of medians, and of the ratios of "train.py" to the others.
+def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], args, data: Path) -> Record:
+    """Interleaved rounds -> medians, and the ratios of "train.py" to the others.
 
     Args:
         ways: name -> function of the data folder and the number of batches (None: all) that gives seconds.
@@ -113,14 +120,13 @@ def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], 
     """
     seconds = take_turns(title, {name: partial(way, data, args.batches) for name, way in ways.items()}, args.rounds)
     what = f"{args.batches} batches" if args.batches else "an epoch"
-    lines = value_lines(title, f"seconds for {what}", seconds)
-    lines += ratio_lines(seconds, {("train.py", other): f"at most {goal}" for other, goal in goals.items()})
-    return "\n".join(lines) + "\n"
+    ratios = ratio_rows(seconds, {("train.py", other): goal for other, goal in goals.items()}, "at most")
+    return Record("ratio, median over rounds", ratios, [value_table(title, f"seconds for {what}", seconds)])
 
 
 def rate_table(
     title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float | None], rounds: int, digits: int = 1
-) -> str:
+) -> Record:
     """The same for rates, of which more is better.
 
     Args:
@@ -129,6 +135,5 @@ def rate_table(
         digits: of the rates, after the point.
     """
     rates = take_turns(title, ways, rounds)
-    lines = value_lines(title, "tokens/s", rates, digits)
-    lines += ratio_lines(rates, {pair: f"at least {goal}" if goal else "" for pair, goal in goals.items()})
-    return "\n".join(lines) + "\n"
+    ratios = ratio_rows(rates, goals, "at least")
+    return Record("ratio, median over rounds", ratios, [value_table(title, "tokens/s", rates, digits)])

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.record import Record, Row
 from course.flags import REPOSITORY
 from course.suites import suites
 
@@ -106,8 +107,8 @@ def fresh_pytest(submissions: list[Path], folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def speed(args, data: Path) -> str:
-    """One class graded, and a few of it judged by pytest -> a Markdown table."""
+def speed(args, data: Path) -> Record:
+    """One class graded, and a few of it judged by pytest."""
     size = args.batches or CLASS
     with tempfile.TemporaryDirectory() as folder:
         made = make_class(Path(folder, "class"), size)
@@ -115,10 +116,10 @@ def speed(args, data: Path) -> str:
         few = made[: min(FRESH, size)]
         fresh = fresh_pytest(few, Path(folder, "fresh"))
     rate, fresh_rate = 60 * size / seconds, 60 * len(few) / fresh
-    return (
-        f"\n| a class of {size}, two at a time | obtained | goal |\n| --- | --- | --- |\n"
-        f"| submissions a minute, start and exports included | {rate:.1f} | at least 40 |\n"
-        f"| a fresh pytest for each ({len(few)} of them), without a sandbox, a minute | {fresh_rate:.1f} | |\n"
-        f"| ratio | {rate / fresh_rate:.1f} | at least 5 |\n"
-        f"| memory of the grader and all its processes, GB | {memory:.2f} | below 2 |\n"
-    )
+    rows = [
+        Row("submissions a minute, start and exports included", round(rate, 1), "", 40, "at least"),
+        Row(f"a fresh pytest for each ({len(few)} of them), without a sandbox, a minute", round(fresh_rate, 1)),
+        Row("submissions a minute / those of a fresh pytest", round(rate / fresh_rate, 1), "", 5, "at least"),
+        Row("memory of the grader and all its processes", round(memory, 2), "GB", 2, "below"),
+    ]
+    return Record(f"a class of {size}, two at a time", rows)

@@ -13,17 +13,20 @@ import torch
 from torch import Tensor
 
 from bench.epochs import alone, bare_batches, bare_seconds, own_loop, run_train, speed_table, usual_batches
+from bench.record import Record, Row
+from course import recipe
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 
 BATCH = 128
 
 
-def bare_step(plain: bool = False) -> Callable[[Tensor], Tensor]:
+def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Tensor]:
     """A new VAE: a function that trains it on a batch of images, with nothing around it -> the loss.
 
     Args:
         plain: as PyTorch does it unasked, without the layout and the fused optimizer that train.py has.
+        fast: with the optimizer of `--recipe fast`.
     """
     torch.manual_seed(0)
     vae = train.VAE()
@@ -32,6 +35,8 @@ def bare_step(plain: bool = False) -> Callable[[Tensor], Tensor]:
         optimizer = torch.optim.Adam(vae.parameters(), lr=vae.hparams.lr)
     else:
         vae.to(memory_format=torch.channels_last)
+    if fast:
+        optimizer = recipe.with_muon(optimizer)
 
     def step(imgs: Tensor) -> Tensor:
         loss = vae.training_step((imgs, None), 0)["loss"]
@@ -53,7 +58,7 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
     return bare_seconds(bare_step(plain=True), batches, kept_memory=False)
 
 
-def speed(args, data: Path) -> str:
+def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part1_vae", BATCH),
         "bare loop": partial(alone, partial(loop, plain=False)),
@@ -64,12 +69,12 @@ def speed(args, data: Path) -> str:
     return speed_table(f"VAE, batch {BATCH}", ways, goals, args, data)
 
 
-def memory(args, data: Path) -> str:
-    """The peak resident memory of two runs of train.py with the default network -> a Markdown table."""
+def memory(args, data: Path) -> Record:
+    """The peak resident memory of two runs of train.py with the default network."""
     training = run_train("part1_vae", data, "--limit_batches", "60")["peak_memory_gb"]
     testing = run_train("part1_vae", data, "--limit_batches", "1", "--iwae_samples", "500")["peak_memory_gb"]
-    return (
-        "\n| VAE, peak memory of a process | GB | goal |\n| --- | --- | --- |\n"
-        f"| training | {training:.2f} | below 1.5 |\n"
-        f"| testing with `--iwae_samples 500` | {testing:.2f} | below 2 |\n"
-    )
+    rows = [
+        Row("peak memory, training", round(training, 2), "GB", 1.5, "below"),
+        Row("peak memory, testing with `--iwae_samples 500`", round(testing, 2), "GB", 2, "below"),
+    ]
+    return Record("VAE, memory of a process", rows)

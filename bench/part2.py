@@ -12,23 +12,28 @@ from torch import Tensor
 from torchvision import transforms
 
 from bench.epochs import alone, bare_batches, bare_seconds, own_loop, speed_table, usual_batches
+from bench.record import Record
+from course import recipe
 from part2_aae.mnist import mnist
 from part2_aae.train import LitAAE
 
 BATCH = 64
 
 
-def bare_step(plain: bool = False) -> Callable[[Tensor], Tensor]:
+def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Tensor]:
     """A new adversarial autoencoder: a function that trains it on a batch of images, with nothing around it.
 
     Args:
         plain: as PyTorch does it unasked, without the layout of the weights that train.py has.
+        fast: with the optimizers of `--recipe fast`.
     """
     torch.manual_seed(0)
     lit = LitAAE()
     model, (adam, sgd) = lit.model, lit.configure_optimizers()
     if not plain:
         model.to(memory_format=torch.channels_last)
+    if fast:
+        adam, sgd = recipe.replaced([adam, sgd])
 
     def step(x: Tensor) -> Tensor:
         model.discriminator.requires_grad_(False)
@@ -57,7 +62,7 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
     return bare_seconds(bare_step(plain=True), batches, kept_memory=False)
 
 
-def speed(args, data: Path) -> str:
+def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part2_aae", BATCH),
         "bare loop": partial(alone, partial(loop, plain=False)),

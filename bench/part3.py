@@ -1,29 +1,25 @@
-"""Part 3: tokens per second of `generation` and of `training`, and `growth`, how long long texts take.
+"""Part 3: tokens per second of `generation` and of `training`.
 
 transformers' GPT-2 is taken as it comes: its attention is PyTorch's fused one, as ours is; its GELU is written out.
 """
 
-import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.epochs import RESULTS, rate_table, run_train, take_turns
-from course import figures
+from bench.epochs import rate_table, run_train
+from bench.record import Record
 from part3_gpt.dataset import CharTokenizer, TextDataset, loaders, read_text
 from part3_gpt.gpt import GPT, GPTConfig
 
 PROMPT, NEW_TOKENS = 64, 128
 TRAIN_BATCHES = 120  # about 20 s: what a new process does slower at first must not count
-LONGEST = 1024
 
 
 def their_model(config: GPTConfig) -> nn.Module:
@@ -77,8 +73,8 @@ def products_rate(model: GPT, batch: int, count: int) -> float:
     return batch * count / (time.perf_counter() - start)
 
 
-def generation(args, data: Path, model_type: str = "gpt2") -> str:
-    """Greedy continuations: ours, transformers', and ours that recomputes the prefix each time -> Markdown tables."""
+def generation(args, data: Path, model_type: str = "gpt2") -> Record:
+    """Greedy continuations: ours, transformers', and ours that recomputes the prefix each time."""
     count = args.batches or NEW_TOKENS
     config = GPTConfig(model_type, vocab_size=50257, block_size=1024)
     ours, theirs = twins(config)
@@ -104,10 +100,12 @@ def generation(args, data: Path, model_type: str = "gpt2") -> str:
         ("ours, batch 1", "matrix products alone, batch 1"): None,
         ("ours, batch 8", "matrix products alone, batch 8"): None,
     }
-    table = rate_table(f"{model_type}, {PROMPT} tokens in, {count} out", ways, goals, args.rounds)
-    note = "Random weights, greedy; all ways gave the same tokens. Recomputing the prefix is slow: for batch 1 only.\n"
-    note += "The products alone, one token after the other, are the floor: at each token they read every weight once."
-    return f"{table}\n{note}\n"
+    record = rate_table(f"{model_type}, {PROMPT} tokens in, {count} out", ways, goals, args.rounds)
+    record.notes = (
+        "Random weights, greedy; all ways gave the same tokens. Recomputing the prefix is slow: for batch 1 only.\n"
+        "The products alone, one token after the other, are the floor: at each token they read every weight once."
+    )
+    return record
 
 
 def own_rate(data: Path, flags: dict[str, object]) -> float:
@@ -141,8 +139,8 @@ def their_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), y.flatten())
 
 
-def training(args, data: Path, model_type: str = "gpt-micro", block_size: int = 128, batch_size: int = 32) -> str:
-    """train.py on the built-in text, a bare loop, and the same loop around transformers' model -> Markdown tables."""
+def training(args, data: Path, model_type: str = "gpt-micro", block_size: int = 128, batch_size: int = 32) -> Record:
+    """train.py on the built-in text, a bare loop, and the same loop around transformers' model."""
     text = read_text()
     tokenizer = CharTokenizer.of(text)
     dataset = loaders(text, tokenizer, block_size, batch_size)[0].dataset
@@ -159,64 +157,7 @@ def training(args, data: Path, model_type: str = "gpt-micro", block_size: int = 
     }
     goals = {("train.py", "bare loop"): 0.95, ("bare loop", "bare loop, transformers' GPT-2"): 1.1}
     title = f"{model_type}, block {block_size}, batch {batch_size}, characters, {batches} batches"
-    note = "The bare loops clip gradients too. transformers' GPT-2 has its GELU written out, ours has PyTorch's."
-    return f"{rate_table(title, ways, goals, args.rounds, digits=0)}\n{note}\n"
-
-
-def seconds_to_reach(model: GPT, longest: int, use_cache: bool) -> list[float]:
-    """Seconds until a text that begins with one token has 1, 2, ... `longest` of them."""
-    start = time.perf_counter()
-    tokens = model.stream(torch.zeros(1, 1, dtype=torch.int64), longest - 1, use_cache=use_cache)
-    return [0.0] + [time.perf_counter() - start for _ in tokens]
-
-
-def exponent(lengths: list[int], seconds: list[float]) -> float:
-    """The b of the a n^b that fits best, by least squares between the logarithms."""
-    return statistics.linear_regression([math.log(n) for n in lengths], [math.log(s) for s in seconds]).slope
-
-
-def growth_lines(title: str, lengths: list[int], seconds: dict[str, list[float]], goals: dict[str, str]) -> list[str]:
-    """A Markdown table: seconds to reach the lengths, and the exponent over the upper half of them."""
-    upper = lengths[len(lengths) // 2 :]
-    heads = [f"{title}: seconds to reach", *[f"{n} tokens" for n in lengths], f"exponent from {upper[0]} on", "goal"]
-    lines = ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for name, reached in seconds.items():
-        cells = [name, *[f"{reached[n - 1]:.2f}" for n in lengths]]
-        cells += [f"{exponent(upper, [reached[n - 1] for n in upper]):.2f}", goals[name]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def draw_growth(title: str, longest: int, seconds: dict[str, list[float]], path: Path) -> None:
-    """Milliseconds per new token, each the mean over a sixteenth of the text."""
-    ends = np.linspace(0, longest - 1, 17).astype(int)
-    curves = {}
-    for name, reached in seconds.items():
-        each = 1000 * np.diff(np.array(reached)[ends]) / np.diff(ends)
-        curves[name] = ((ends[1:] + 1).tolist(), each.tolist())
-    figures.save_curves(curves, path, "milliseconds per new token", title, log=True, xlabel="tokens in the text")
-
-
-def growth(args, data: Path, model_type: str = "gpt-mini") -> str:
-    """How long texts of up to 1,024 tokens take, with the cache and without -> a Markdown table and a picture.
-
-    The model is a small one, since GPT-2 would take very long without the cache. A quick look has 32 tokens or more.
-    """
-    longest = max(args.batches or LONGEST, 32)
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(model_type, vocab_size=103, block_size=longest)).eval()
-    title = f"{model_type}, vocabulary of 103, a text that begins with one token"
-    ways = {
-        "with the cache": partial(seconds_to_reach, model, longest, use_cache=True),
-        "recomputing": partial(seconds_to_reach, model, longest, use_cache=False),
-    }
-    rounds = take_turns(title, ways, args.rounds)
-    seconds = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
-    lengths = [longest // 2**power for power in (4, 3, 2, 1, 0)]
-    goals = {"with the cache": "about 1", "recomputing": "about 2"}
-    lines = growth_lines(title, lengths, seconds, goals)
-    lines += ["", f"Medians of {args.rounds} rounds; the exponent is the slope between the logarithms."]
-    if args.batches is None:
-        draw_growth(title, longest, seconds, RESULTS / "part3_growth.png")
-        lines += ["", "![milliseconds per new token, with the cache and without](part3_growth.png)"]
-    return "\n".join(lines) + "\n"
+    record = rate_table(title, ways, goals, args.rounds, digits=0)
+    record.notes = "The bare loops clip gradients too. "
+    record.notes += "transformers' GPT-2 has its GELU written out, ours has PyTorch's."
+    return record

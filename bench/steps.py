@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench import part1, part2
-from bench.epochs import alone, bare_batches, ratio_lines, take_turns, value_lines
+from bench.epochs import alone, bare_batches, ratio_rows, take_turns, value_table
+from bench.record import Record, Table
 from course.training import keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
@@ -70,19 +72,17 @@ def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
     return {kind: value / sum(parts.values()) for kind, value in parts.items()}
 
 
-def share_lines(title: str, columns: dict[str, dict[str, float]]) -> list[str]:
-    """A Markdown table: kinds of work, the largest first, and their shares in each way."""
-    kinds = sorted(set().union(*columns.values()), key=lambda kind: -max(way.get(kind, 0) for way in columns.values()))
-    lines = ["", f"| {title}: share of a step | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    return lines + [
-        f"| {kind} | {' | '.join(f'{way.get(kind, 0):.1%}' for way in columns.values())} |" for kind in kinds
-    ]
+def share_table(title: str, ways: dict[str, dict[str, float]]) -> Table:
+    """Kinds of work, the largest first, and their shares in each way."""
+    kinds = sorted(set().union(*ways.values()), key=lambda kind: -max(way.get(kind, 0) for way in ways.values()))
+    rows = [[kind, *(f"{way.get(kind, 0):.1%}" for way in ways.values())] for kind in kinds]
+    return Table([f"{title}: share of a step", *ways], rows)
 
 
-def steps(args, data: Path) -> str:
-    """Milliseconds of a step in several ways, and what it is made of, for VAE and AAE -> Markdown tables."""
+def steps(args, data: Path) -> Record:
+    """Milliseconds of a step in several ways, and what it is made of, for VAE and AAE."""
     count = min(args.batches or STEPS, STEPS)
-    lines = []
+    tables, rows = [], []
     for name in PARTS:
         ways = {
             "plain": {"plain": True, "kept_memory": False, "threads": None},
@@ -93,10 +93,8 @@ def steps(args, data: Path) -> str:
         }
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
         values = take_turns(name, timed, args.rounds)
-        lines += value_lines(name, "milliseconds a step", values)
-        lines += ratio_lines(values, {("both, as train.py", "plain"): "at most 0.8"})
-        profiled = {"plain": True, "as train.py": False}
-        lines += share_lines(
-            name, {way: alone(partial(shares, name, data, count, plain)) for way, plain in profiled.items()}
-        )
-    return "\n".join(lines) + "\n"
+        profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as train.py")}
+        tables += [value_table(name, "milliseconds a step", values), share_table(name, profiles)]
+        [row] = ratio_rows(values, {("both, as train.py", "plain"): 0.8}, "at most")
+        rows.append(replace(row, measure=f"{name}: {row.measure}"))
+    return Record("ratio, median over rounds", rows, tables)

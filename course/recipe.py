@@ -1,7 +1,7 @@
 """`--recipe fast`: the same networks and losses, as good in a fraction of the epochs. The assignment's is the default.
 
-What is different: the kernels of the convolutions are updated by Muon, larger learning rates warm up and go down to 0,
-and batches may be smaller; which numbers the parts take stands beside their flags.
+What is different: the kernels of the convolutions are updated by Muon, a discriminator by Adam, larger learning rates
+warm up and go down to 0, and batches may be smaller; which numbers the parts take stands beside their flags.
 """
 
 import math
@@ -89,26 +89,27 @@ def share(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
 
 
-class Fast(Callback):
-    """Put `Muon` in the place of a module's Adam, and set the learning rates of each step.
+def replaced(optimizers):
+    """Muon in the place of Adam, Adam in that of a discriminator's SGD: for an optimizer or a list of them."""
+    if isinstance(optimizers, list | tuple):
+        return [replaced(optimizer) for optimizer in optimizers]
+    if type(optimizers) is torch.optim.SGD:
+        groups = [{"params": group["params"], "lr": group["lr"]} for group in optimizers.param_groups]
+        optimizers = torch.optim.Adam(groups, betas=(0.5, 0.999))
+    return with_muon(optimizers)
 
-    Other optimizers, such as a discriminator's, stay as they are.
-    """
+
+class Fast(Callback):
+    """Replace a module's optimizers, and set the learning rates of each step."""
 
     def setup(self, trainer, pl_module, stage):
         if stage == "fit":
             configure = pl_module.configure_optimizers
-            pl_module.configure_optimizers = lambda: self._replaced(configure())
-
-    def _replaced(self, optimizers):
-        if isinstance(optimizers, list | tuple):
-            return [self._replaced(optimizer) for optimizer in optimizers]
-        return with_muon(optimizers) if type(optimizers) is torch.optim.Adam else optimizers
+            pl_module.configure_optimizers = lambda: replaced(configure())
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         epoch = trainer.num_training_batches
         now = share(trainer.current_epoch * epoch + batch_idx, trainer.max_epochs * epoch)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                if "peak_lr" in group:
-                    group["lr"] = now * group["peak_lr"]
+                group["lr"] = now * group["peak_lr"]

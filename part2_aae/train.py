@@ -19,7 +19,7 @@ from part2_aae.mnist import mnist
 from part2_aae.models import ENCODERS, RECONSTRUCTIONS, AdversarialAE
 from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal
 
-FAST = {"epochs": 10, "ae_lr": 3e-3}  # the defaults of --recipe fast
+FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 1e-3}  # the defaults of --recipe fast
 
 
 class LitAAE(pl.LightningModule):

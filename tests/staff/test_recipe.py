@@ -96,16 +96,18 @@ def test_the_flag(capsys):
         part3.parse_args(["--recipe", "fast"])
 
 
-def test_the_discriminator_keeps_its_optimizer():
-    lit = LitAAE()
+def test_the_optimizers_of_a_fast_run():
+    lit = LitAAE(d_lr=0.25)
     recipe.Fast().setup(None, lit, "fit")
-    ours, theirs = lit.configure_optimizers()
-    assert type(ours) is recipe.Muon and type(theirs) is optim.SGD
+    ours, of_discriminator = lit.configure_optimizers()
     kernels = [p for group in ours.param_groups if group.get("kernels") for p in group["params"]]
     assert len(kernels) == 8, "of ten convolutions all but the first and the last"
     assert {id(p) for group in ours.param_groups for p in group["params"]} == {
         id(p) for part in (lit.model.encoder, lit.model.decoder) for p in part.parameters()
     }
+    [group] = of_discriminator.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in lit.model.discriminator.parameters()]
+    assert isinstance(of_discriminator, optim.Adam) and "kernels" not in group and group["lr"] == 0.25
 
 
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)

@@ -1,0 +1,264 @@
+"""How costs grow: with the batch size, the length of the context, the number of submissions, and of runs in a report.
+
+Each is measured at sizes that double, and a power of the size is fitted to the upper ones, where what a start costs
+counts least. `--batches N` makes N (at least 4) the largest size.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import grading, part1, part2, part3
+from bench.epochs import take_turns, train_once
+from bench.plots import growth_png
+from bench.record import Record, Row, Table
+from course import report, rubric, runs
+from part3_gpt.dataset import CharTokenizer, TextDataset, read_text
+from part3_gpt.gpt import GPT, GPTConfig
+
+EACH = {"s": "ms", "MB": "kB"}  # the unit of what one of many costs: a thousandth of that of them all
+WORDS = {"s": "seconds", "MB": "megabytes"}
+LONGEST, LARGEST_BATCH, SUBMISSIONS, RUNS = 1024, 512, 40, 64
+
+
+def doubling(largest: int, count: int) -> list[int]:
+    """`count` sizes up to the largest, each twice the one before; fewer if they would begin below 1."""
+    return [largest >> power for power in reversed(range(count)) if largest >> power]
+
+
+def upper(sizes: list[int]) -> list[int]:
+    """The half of the sizes, and the middle one, to which a power is fitted."""
+    return sizes[(len(sizes) - 1) // 2 :]
+
+
+def power_law(sizes: list[int], costs: list[float]) -> tuple[float, float]:
+    """The a and b of the a n^b that fits best, by least squares between the logarithms."""
+    slope, offset = np.polyfit(np.log(sizes), np.log(costs), 1)
+    return float(np.exp(offset)), float(slope)
+
+
+def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
+    """The a and b of the a + b n that fits best, by least squares of the errors in proportion to the costs."""
+    each, fixed = np.polyfit(sizes, costs, 1, w=1 / np.array(costs))
+    return float(fixed), float(each)
+
+
+@dataclass
+class Cost:
+    """What something costs at each size, in s or MB, and the exponent that is good (`relation` to `goal`)."""
+
+    values: list[float]
+    goal: float | None = None
+    relation: str | None = None
+    unit: str = "s"
+
+
+def measured(title: str, ways: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
+    """Interleaved rounds -> the medians of each way at each size."""
+    values = take_turns(title, ways, rounds)
+    return {name: np.median(of_rounds, axis=0).tolist() for name, of_rounds in values.items()}
+
+
+def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dict[str, Cost], notes: str) -> Record:
+    """A table of the costs, their exponents, and the plot.
+
+    Args:
+        name: of the measurement.
+        size: what the sizes count, like "submissions".
+    """
+    head, columns, rows, panels = [size], [], [], {}
+    fitted = upper(sizes)
+    for what, cost in costs.items():
+        law = power_law(fitted, cost.values[-len(fitted) :])
+        rows.append(Row(f"{what}: exponent from {fitted[0]} on", round(law[1], 2), "", cost.goal, cost.relation))
+        head += [f"{what}: {cost.unit}", f"{EACH[cost.unit]} each"]
+        columns += [cost.values, [1000 * value / n for value, n in zip(cost.values, sizes, strict=True)]]
+        panels.setdefault(WORDS[cost.unit], {})[what] = (sizes, cost.values, law, fitted)
+    cells = [[str(n), *(f"{column[index]:.3g}" for column in columns)] for index, n in enumerate(sizes)]
+    file = f"{name}.png"
+    picture = growth_png(title, size, panels)
+    return Record(
+        title, rows, [Table(head, cells)], notes, {file: f"{title}: cost against {size}"}, "", {file: picture}
+    )
+
+
+def medians(args) -> str:
+    return f"Medians of {args.rounds} rounds; the exponent is the slope between the logarithms."
+
+
+# --- batch size -------------------------------------------------------------------------------------------------------
+
+
+def steps_at(size: int) -> int:
+    return max(4, 128 // size)
+
+
+def image_step(steps: Callable, image: torch.Tensor, size: int) -> float:
+    """Seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
+    count = steps_at(size)
+    return steps([(image.expand(size, -1, -1, -1).contiguous(), None)] * count) / count
+
+
+def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:
+    """Seconds of a training step of the GPT on a batch of windows."""
+    count = min(steps_at(size), len(dataset) // size)
+    rate = part3.bare_rate(partial(GPT, config), part3.our_loss, dataset, size, count)
+    return size * dataset.block_size / rate
+
+
+def text_of(model_type: str, block_size: int) -> tuple[GPTConfig, TextDataset]:
+    """The built-in text as windows of characters, and the model for it, without dropout."""
+    text = read_text()
+    tokenizer = CharTokenizer.of(text)
+    dropouts = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = GPTConfig(model_type, vocab_size=tokenizer.vocab_size, block_size=block_size, **dropouts)
+    return config, TextDataset(text, block_size, tokenizer, stride=max(1, block_size // 4))
+
+
+def batch(args, data: Path) -> Record:
+    """A training step of each part: a cost of its own, and one for each example."""
+    sizes = doubling(max(args.batches or LARGEST_BATCH, 4), 10)
+    steps = {
+        "VAE": partial(image_step, part1.steps, torch.randint(16, (1, 28, 28))),
+        "AAE": partial(image_step, part2.steps, 2 * torch.rand(1, 28, 28) - 1),
+        "GPT (gpt-micro, block 128)": partial(text_step, *text_of("gpt-micro", 128)),
+    }
+    ways = {name: lambda step=step: [step(size) for size in sizes] for name, step in steps.items()}
+    title = "a training step"
+    seconds = measured(title, ways, args.rounds)
+    costs = {name: Cost(values, 1.1, "at most") for name, values in seconds.items()}
+    record = growth_record("growth_batch", title, "examples in a batch", sizes, costs, medians(args))
+    for name, values in seconds.items():
+        fixed, each = fixed_and_each(sizes, values)
+        record.rows += [Row(f"{name}: a fixed cost of", _digits(1000 * fixed), "ms")]
+        record.rows += [Row(f"{name}: and for each example", _digits(1000 * each), "ms")]
+    record.notes += " The fixed cost and that of an example are the straight line that fits best in proportion."
+    return record
+
+
+def _digits(value: float) -> float:
+    """Three of them."""
+    return float(f"{value:.3g}")
+
+
+# --- length of the context --------------------------------------------------------------------------------------------
+
+
+def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
+    """Seconds until a text that begins with one token has so many of them."""
+    start = time.perf_counter()
+    tokens = model.stream(torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
+    reached = [time.perf_counter() - start for _ in tokens]  # the first is the second token
+    return [reached[max(length - 2, 0)] for length in lengths]
+
+
+@torch.no_grad()
+def forward_seconds(config: GPTConfig, dataset: TextDataset, size: int) -> float:
+    model, count = GPT(config).eval(), steps_at(size)
+    x, y = dataset.__getitems__(list(range(size)))
+    start = time.perf_counter()
+    for _ in range(count):
+        model(x, y)
+    return (time.perf_counter() - start) / count
+
+
+def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Record:
+    """Texts of so many tokens, written with the cache and without; a training step and a forward pass on such windows.
+
+    The model is a small one, since GPT-2 would take very long without the cache. A quick look has 32 tokens or more.
+    """
+    lengths = doubling(max(args.batches or LONGEST, 32), 5)
+    texts = [text_of(model_type, length) for length in lengths]
+    torch.manual_seed(0)
+    writer = GPT(texts[-1][0]).eval()
+    ways = {
+        "generation with the cache": partial(seconds_to_reach, writer, lengths, use_cache=True),
+        "generation, recomputing": partial(seconds_to_reach, writer, lengths, use_cache=False),
+        f"a training step, batch {size}": lambda: [text_step(*text, size) for text in texts],
+        f"a forward pass, batch {size}": lambda: [forward_seconds(*text, size) for text in texts],
+    }
+    title = f"{model_type}, characters"
+    seconds = measured(title, ways, args.rounds)
+    goals = {"generation with the cache": (1, "about"), "generation, recomputing": (2, "about")}
+    costs = {name: Cost(values, *goals.get(name, ())) for name, values in seconds.items()}
+    notes = f"A text that is generated begins with one token. {medians(args)}"
+    return growth_record("growth_context", title, "tokens in the context", lengths, costs, notes)
+
+
+# --- submissions ------------------------------------------------------------------------------------------------------
+
+
+def submissions(args, data: Path) -> Record:
+    """`python -m course grade` on classes as those of the measurement `grading`."""
+    sizes = doubling(max(args.batches or SUBMISSIONS, 4), 4)
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            grading.make_class(Path(folder, f"class_{size}"), size)
+
+        def graded(size: int) -> float:
+            with tempfile.TemporaryDirectory() as out:  # a fresh one, or the results are there already
+                return grading.grade(Path(folder, f"class_{size}"), Path(out, "grades"))[0]
+
+        title = "a class, two submissions at a time"
+        ways = {"python -m course grade": lambda: [graded(size) for size in sizes]}
+        costs = {name: Cost(values, 1.1, "at most") for name, values in measured(title, ways, args.rounds).items()}
+    notes = f"Start and exports included. {medians(args)}"
+    return growth_record("growth_submissions", title, "submissions", sizes, costs, notes)
+
+
+# --- runs in a report -------------------------------------------------------------------------------------------------
+
+
+def copies(run: Path, count: int) -> list[Path]:
+    """Folders beside a run's with its figures and with other numbers, each of another learning rate."""
+    summary = json.loads((run / "summary.json").read_text())
+    made = []
+    for number in range(1, count + 1):
+        made.append(run.with_name(f"version_{number}"))
+        shutil.copytree(run, made[-1], ignore=shutil.ignore_patterns("checkpoints", "events.*", "report.html"))
+        rows = [{tag: _other(tag, value, number) for tag, value in row.items()} for row in summary["history"]]
+        other = summary | {"history": rows, "flags": summary["flags"] | {"lr": number / 1000}}
+        (made[-1] / "summary.json").write_text(json.dumps(other))
+    return made
+
+
+def _other(tag: str, value, number: int):
+    return value * (1 + number / 1000) if isinstance(value, float) and tag != "epoch" else value
+
+
+def pages(folders: list[Path]) -> tuple[float, float]:
+    """A page of each run: seconds, megabytes of them all."""
+    start = time.perf_counter()
+    texts = [report.page_of_run(runs.read(folder), rubric.read()) for folder in folders]
+    return time.perf_counter() - start, sum(len(text.encode()) for text in texts) / 1e6
+
+
+def side_by_side(folders: list[Path]) -> tuple[float, float]:
+    """One page of them all: seconds, megabytes."""
+    start = time.perf_counter()
+    text = report.page_of_several([runs.read(folder) for folder in folders], rubric.read())
+    return time.perf_counter() - start, len(text.encode()) / 1e6
+
+
+def reports(args, data: Path) -> Record:
+    """The pages of `python -m course report` for copies of a short run of the VAE, without the start of Python."""
+    sizes = doubling(max(args.batches or RUNS, 4), 7)
+    kinds = {"a page each": pages, "one page, side by side": side_by_side}
+    with tempfile.TemporaryDirectory() as logs:
+        flags = ["--limit_batches", "6", "--num_filters", "2"]
+        folders = copies(train_once("part1_vae", data, Path(logs), *flags), sizes[-1])
+        pages(folders[:1])  # imports matplotlib
+        ways = {name: lambda made=made: [made(folders[:n]) for n in sizes] for name, made in kinds.items()}
+        title = "report of runs of the VAE"
+        found = measured(title, ways, args.rounds)
+    costs = {name: Cost([seconds for seconds, _ in each], 1.1, "at most") for name, each in found.items()}
+    costs |= {f"{name}, size": Cost([size for _, size in each], 1.1, "at most", "MB") for name, each in found.items()}
+    return growth_record("growth_runs", title, "runs", sizes, costs, medians(args))

@@ -1,0 +1,73 @@
+"""The plots of bench/, as PNG: how costs grow, and all numbers against their goals."""
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from bench.record import ABOUT, Row
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
+    """Points and the power of the size that fits the upper ones, both axes logarithmic.
+
+    Args:
+        panels: label of the vertical axis -> name of a cost -> (sizes, values, (factor, exponent), the sizes fitted).
+    """
+    figure = Figure(figsize=(7 * len(panels), 4.6), dpi=110, layout="constrained")
+    for axes, (ylabel, costs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, (name, (sizes, values, (factor, power), upper)) in enumerate(costs.items()):
+            ends = np.array([upper[0], upper[-1]])
+            label = f"{name}: size to the power of {power:.2f}"
+            axes.plot(sizes, values, "o", color=f"C{number}", markersize=5, label=label)
+            axes.plot(ends, factor * ends**power, "-", color=f"C{number}", linewidth=1.3)
+        axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** (0.1 * len(costs)))  # room for the legend
+        axes.legend(frameon=False, loc="upper left")
+    figure.suptitle(title, fontsize=10)
+    return _png(figure)
+
+
+def goals_png(rows: list[tuple[str, Row]]) -> bytes:
+    """A bar for each number that has a goal, from the goal to what was obtained, in proportion to the goal.
+
+    Args:
+        rows: (name of the measurement, row).
+    """
+    figure = Figure(figsize=(10, 1.3 + 0.34 * max(len(rows), 1)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for place, (_, row) in enumerate(rows):
+        share, colour = row.value / row.goal, "C0" if row.met else "C1"
+        if row.relation == "about":
+            axes.barh(place, 2 * ABOUT, left=1 - ABOUT, height=0.8, color="0.92")
+        axes.barh(place, share - 1, left=1, height=0.5, color=colour)
+        axes.plot(share, place, "o", color=colour, markersize=5)
+        text = f"{row.shown}, {row.wanted}" + ("" if row.met else ": not met")
+        axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+    axes.axvline(1, color="black", linewidth=1.2)
+    shares = [row.value / row.goal for _, row in rows]
+    axes.set(xscale="log", xlim=(min(0.5, *shares, 1) / 1.1, max(2, *shares, 1) * 1.1), ylim=(len(rows) - 0.4, -0.6))
+    ticks = [
+        tick
+        for tick in (0.01, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 100)
+        if np.prod(axes.get_xlim() - np.array(tick)) < 0
+    ]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(range(len(rows)), [f"{name}: {row.measure}" for name, row in rows], fontsize=8.5)
+    axes.set_xlabel("obtained / goal (the black line); blue: the goal is met, orange: it is not")
+    axes.grid(axis="x", alpha=0.3)
+    return _png(figure)

@@ -1,0 +1,108 @@
+"""Time to quality: `recipe`, what `--recipe fast` reaches with three seeds, and the assignment's recipe beside it.
+
+It takes hours on a CPU, so it is measured only when it is named. The runs are kept in build/recipe: one that was
+stopped goes on, one that is complete is not made again.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import part1, part2
+from bench.epochs import bare_batches
+from bench.record import Record, Row, Table
+from course.flags import REPOSITORY
+
+RUNS = REPOSITORY / "build" / "recipe"
+SEEDS = (42, 43, 44)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of a part that differ in their seed: their flags, and the metrics that count, of the best epoch."""
+
+    part: ModuleType
+    folder: str
+    flags: tuple[str, ...]
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...] = SEEDS
+
+
+BPD, CODES = ("test/bpd",), ("val/recon_loss", "val/mmd")
+PLANS = {
+    "vae_fast": Plan(part1, "part1_vae", ("--recipe", "fast"), BPD),
+    "vae_fast_80": Plan(part1, "part1_vae", ("--recipe", "fast", "--epochs", "80"), BPD),
+    "aae_fast": Plan(part2, "part2_aae", ("--recipe", "fast"), CODES),
+    "aae_assignment": Plan(part2, "part2_aae", (), CODES, seeds=(42,)),
+}
+GOALS = {  # of the mean over the seeds
+    ("vae_fast", "test/bpd"): ("at most", 0.52),
+    ("aae_fast", "val/recon_loss"): ("below", 0.05),
+}
+
+
+def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
+    """Make, finish or find a run -> its summary."""
+    plan, logs = PLANS[name], RUNS / f"{name}_{seed}"
+    if not list(logs.glob("*/version_0/summary.json")):
+        command = [sys.executable, str(REPOSITORY / plan.folder / "train.py"), *plan.flags, "--seed", str(seed)]
+        command += ["--data_dir", str(data), "--log_dir", str(logs), "--accelerator", "cpu"]
+        if list(logs.glob("*/version_0/checkpoints/last.ckpt")):
+            command += ["--resume", "last"]
+        if batches:
+            command += ["--epochs", "1", "--limit_batches", str(batches)]
+        subprocess.run(command, check=True)
+    return json.loads(next(logs.glob("*/version_0/summary.json")).read_text())
+
+
+def of_best_epoch(summary: dict, metric: str) -> float:
+    best = next(row for row in summary["history"] if row["epoch"] == summary["best"]["epoch"])
+    return {**best, **summary["results"]}[metric]
+
+
+def operations(step: Callable[[Tensor], object], images: Tensor) -> float:
+    """Floating-point operations of convolutions and matrix products in a training step, per image."""
+    step(images)  # the first may make what the others have
+    with FlopCounterMode(display=False) as counter:
+        step(images)
+    return counter.get_total_flops() / len(images)
+
+
+def extra(plan: Plan, data: Path) -> float:
+    """The operations of a step with Muon, for an image, as a multiple of those of the assignment's recipe."""
+    dataset = plan.part.mnist(data)[0].dataset
+    images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # 64 in --recipe fast
+    return operations(plan.part.bare_step(fast=True), images[64]) / operations(
+        plan.part.bare_step(), images[plan.part.BATCH]
+    )
+
+
+def recipe(args, data: Path) -> Record:
+    """Test bpd of the VAE, reconstruction and codes of the AAE, for each plan the seeds and their mean."""
+    table, rows = Table(["run", "epochs", "best epoch", "of the best epoch", "minutes"], []), []
+    for name, plan in PLANS.items():
+        summaries = [summary_of(name, seed, data, args.batches) for seed in plan.seeds]
+        for seed, summary in zip(plan.seeds, summaries, strict=True):
+            run = " ".join([f"{plan.folder}/train.py", *plan.flags, "--seed", str(seed)])
+            shown = ", ".join(f"{metric} {of_best_epoch(summary, metric):.4f}" for metric in plan.metrics)
+            minutes = f"{summary['training_seconds'] / 60:.0f}"
+            table.rows.append([f"`{run}`", str(len(summary["history"])), str(summary["best"]["epoch"]), shown, minutes])
+        for metric in plan.metrics:
+            values = [of_best_epoch(summary, metric) for summary in summaries]
+            relation, goal = GOALS.get((name, metric), (None, None))
+            spread = f", {len(values)} seeds, standard deviation {statistics.stdev(values):.4f}" if values[1:] else ""
+            rows.append(Row(f"{name}: {metric}{spread}", round(statistics.mean(values), 4), "", goal, relation))
+        if plan.flags == ("--recipe", "fast"):
+            worth = len(summaries[0]["history"]) * extra(plan, data)
+            limit = {"vae_fast": 20, "aae_fast": 10}[name]
+            measure = f"{name}: epochs of the assignment's recipe with as many operations"
+            rows.append(Row(measure, round(worth, 1), "", limit, "at most"))
+    return Record("mean over seeds", rows, [table])
