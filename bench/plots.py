@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.record import ABOUT, Row
 
@@ -13,6 +12,16 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def readable_ticks(low: float, high: float) -> list[float]:
+    """Ticks inside low..high: powers of ten, and where these are few, parts of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 4:
+            break
+    return inside
 
 
 def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
@@ -31,11 +40,12 @@ def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> 
         axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.xaxis.minorticks_off()
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * (high / low) ** (0.1 * len(costs)))  # room for the legend
+        ticks = readable_ticks(*axes.get_ylim())
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.yaxis.minorticks_off()
         axes.legend(frameon=False, loc="upper left")
     figure.suptitle(title, fontsize=10)
     return _png(figure)

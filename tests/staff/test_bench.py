@@ -16,6 +16,7 @@ from PIL import Image
 from bench import __main__ as bench
 from bench import epochs, grading, growth
 from bench.overview import overview
+from bench.plots import readable_ticks
 from bench.record import Record, RecordError, Row, Table, read
 from part3_gpt.gpt import GPT, GPTConfig
 
@@ -111,6 +112,12 @@ def test_the_plot_shows_points_fits_and_exponents(monkeypatch):
     assert points.get_ydata().tolist() == cost.values
     assert line.get_xdata().tolist() == [4, 16] and line.get_ydata() == pytest.approx([4, 16])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["time: exponent 1.00"]
+
+
+@pytest.mark.parametrize("low, high", [(1e-3, 1e3), (0.01, 2), (21, 95), (2.1, 4.9), (30, 70)])
+def test_an_axis_has_a_few_numbers(low, high):
+    ticks = readable_ticks(low, high)
+    assert ticks == sorted(ticks) and 2 <= len(ticks) <= 8 and low <= ticks[0] and ticks[-1] <= high
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
