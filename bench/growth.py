@@ -26,7 +26,7 @@ from part3_gpt.gpt import GPT, GPTConfig
 
 EACH = {"s": "ms", "MB": "kB"}  # the unit of what one of many costs: a thousandth of that of them all
 WORDS = {"s": "seconds", "MB": "megabytes"}
-LONGEST, LARGEST_BATCH, SUBMISSIONS, RUNS = 1024, 512, 40, 64
+LONGEST, LARGEST_BATCH, SUBMISSIONS, RUNS, EPOCHS = 1024, 512, 40, 64, 20
 
 
 def doubling(largest: int, count: int) -> list[int]:
@@ -82,12 +82,17 @@ def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dic
         head += [f"{what}: {cost.unit}", f"{EACH[cost.unit]} each"]
         columns += [cost.values, [1000 * value / n for value, n in zip(cost.values, sizes, strict=True)]]
         panels.setdefault(WORDS[cost.unit], {})[what] = (sizes, cost.values, law, fitted)
-    cells = [[str(n), *(f"{column[index]:.3g}" for column in columns)] for index, n in enumerate(sizes)]
+    cells = [[str(n), *(f"{_digits(column[index]):g}" for column in columns)] for index, n in enumerate(sizes)]
     file = f"{name}.png"
     picture = growth_png(title, size, panels)
     return Record(
         title, rows, [Table(head, cells)], notes, {file: f"{title}: cost against {size}"}, "", {file: picture}
     )
+
+
+def _digits(value: float) -> float:
+    """Three of them."""
+    return float(f"{value:.3g}")
 
 
 def medians(args) -> str:
@@ -98,7 +103,8 @@ def medians(args) -> str:
 
 
 def steps_at(size: int) -> int:
-    return max(4, 128 // size)
+    """Steps that are timed: more of the short ones."""
+    return max(4, 64 // size)
 
 
 def image_step(steps: Callable, image: torch.Tensor, size: int) -> float:
@@ -140,13 +146,11 @@ def batch(args, data: Path) -> Record:
         fixed, each = fixed_and_each(sizes, values)
         record.rows += [Row(f"{name}: a fixed cost of", _digits(1000 * fixed), "ms")]
         record.rows += [Row(f"{name}: and for each example", _digits(1000 * each), "ms")]
-    record.notes += " The fixed cost and that of an example are the straight line that fits best in proportion."
+    record.notes += (
+        " The fixed cost and that of an example are the straight line that fits best in proportion; where the"
+    )
+    record.notes += " former is below 0, large batches cost more than in proportion."
     return record
-
-
-def _digits(value: float) -> float:
-    """Three of them."""
-    return float(f"{value:.3g}")
 
 
 # --- length of the context --------------------------------------------------------------------------------------------
@@ -218,20 +222,22 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Folders beside a run's with its figures and with other numbers, each of another learning rate."""
+    """Folders beside a run's with its figures, each of another learning rate, with curves of its own over EPOCHS."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):
         made.append(run.with_name(f"version_{number}"))
-        shutil.copytree(run, made[-1], ignore=shutil.ignore_patterns("checkpoints", "events.*", "report.html"))
-        rows = [{tag: _other(tag, value, number) for tag, value in row.items()} for row in summary["history"]]
-        other = summary | {"history": rows, "flags": summary["flags"] | {"lr": number / 1000}}
+        shutil.copytree(run, made[-1], ignore=shutil.ignore_patterns("checkpoints", "events.*", report.FILE))
+        history = [_other(summary["history"][0], epoch, number) for epoch in range(1, EPOCHS + 1)]
+        other = summary | {"history": history, "flags": summary["flags"] | {"lr": number / 1000, "epochs": EPOCHS}}
         (made[-1] / "summary.json").write_text(json.dumps(other))
     return made
 
 
-def _other(tag: str, value, number: int):
-    return value * (1 + number / 1000) if isinstance(value, float) and tag != "epoch" else value
+def _other(row: dict, epoch: int, number: int) -> dict:
+    """The numbers of an epoch, made of those of another."""
+    factor = (1 + number / 1000) / epoch**0.5
+    return {tag: value * factor if isinstance(value, float) else value for tag, value in row.items()} | {"epoch": epoch}
 
 
 def pages(folders: list[Path]) -> tuple[float, float]:

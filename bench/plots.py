@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.record import ABOUT, Row
 
@@ -13,6 +12,16 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def readable_ticks(low: float, high: float) -> list[float]:
+    """Ticks inside low..high: powers of ten, and where these are few, parts of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 4:
+            break
+    return inside
 
 
 def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
@@ -25,17 +34,18 @@ def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> 
     for axes, (ylabel, costs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, (name, (sizes, values, (factor, power), upper)) in enumerate(costs.items()):
             ends = np.array([upper[0], upper[-1]])
-            label = f"{name}: size to the power of {power:.2f}"
+            label = f"{name}: exponent {power:.2f}"
             axes.plot(sizes, values, "o", color=f"C{number}", markersize=5, label=label)
             axes.plot(ends, factor * ends**power, "-", color=f"C{number}", linewidth=1.3)
         axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.minorticks_off()
         axes.grid(alpha=0.3)
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * (high / low) ** (0.1 * len(costs)))  # room for the legend
+        ticks = readable_ticks(*axes.get_ylim())
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.yaxis.minorticks_off()
         axes.legend(frameon=False, loc="upper left")
     figure.suptitle(title, fontsize=10)
     return _png(figure)
@@ -60,14 +70,12 @@ def goals_png(rows: list[tuple[str, Row]]) -> bytes:
     axes.axvline(1, color="black", linewidth=1.2)
     shares = [row.value / row.goal for _, row in rows]
     axes.set(xscale="log", xlim=(min(0.5, *shares, 1) / 1.1, max(2, *shares, 1) * 1.1), ylim=(len(rows) - 0.4, -0.6))
-    ticks = [
-        tick
-        for tick in (0.01, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 100)
-        if np.prod(axes.get_xlim() - np.array(tick)) < 0
-    ]
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in (0.01, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 100) if low < tick < high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(rows)), [f"{name}: {row.measure}" for name, row in rows], fontsize=8.5)
+    axes.xaxis.minorticks_off()
+    labels = [f"{name}: {row.measure}".replace("`", "") for name, row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
     axes.set_xlabel("obtained / goal (the black line); blue: the goal is met, orange: it is not")
     axes.grid(axis="x", alpha=0.3)
     return _png(figure)

@@ -21,6 +21,7 @@ from test_archives import PARTS as FILES
 
 import adapters
 from bench import __main__ as bench
+from bench.record import Record
 from course import __main__ as staff
 from course import compare, data, diagnose, flags, release, report, rubric, runs, submission
 from course.grading import archives, evidence, gradescope
@@ -122,8 +123,8 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
     monkeypatch.setattr(gradescope, "grade", lambda root: None)
     monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)
     monkeypatch.setattr(archives, "find", lambda paths: ([], []))
-    monkeypatch.setattr(bench, "MEASUREMENTS", dict.fromkeys(bench.MEASUREMENTS, lambda args, folder: ""))
-    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench, "MEASUREMENTS", dict.fromkeys(bench.MEASUREMENTS, lambda args, folder: Record()))
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "bench" / "results")
     monkeypatch.setattr(submission, "find_runs", lambda *args: ([], []))
     monkeypatch.setattr(submission, "missing_code", lambda *args: [])
 
