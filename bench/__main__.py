@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from bench import grading, part1, part2, part3
+from bench import gpu, grading, part1, part2, part3
 from bench.epochs import RESULTS
 from course.files import write_whole
 from course.flags import data_dir, whole_number
@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "part3_training": part3.training,
     "part3_growth": part3.growth,
     "grading": grading.speed,
+    "gpu": gpu.everything,
 }
 
 
@@ -38,19 +39,25 @@ def header(command: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=f"{', '.join(MEASUREMENTS)} (default: all)")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(MEASUREMENTS)} (default: all; gpu where there is one)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument(
         "--batches",
         type=whole_number(1),
-        help="of each epoch (part 3: or new tokens; grading: submissions), for a quick look",
+        help="of each epoch (part 3: or new tokens; grading: submissions), for a quick look; gpu: needs none then",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args(argv)
     for name in args.what:
         if name not in MEASUREMENTS:
             parser.error(f"{name!r}: there are {', '.join(MEASUREMENTS)}")
-    for name in args.what:
+    without_gpu = not torch.cuda.is_available()
+    if "gpu" in args.what and without_gpu and args.batches is None:
+        print("error: gpu: needs a CUDA GPU, and there is none here (with --batches it needs none)", file=sys.stderr)
+        return 1
+    if not args.what and without_gpu:
+        print("gpu: left out, as there is no CUDA GPU here")
+    for name in args.what or [name for name in MEASUREMENTS if name != "gpu" or not without_gpu]:
         report = header(f"python -m bench {name} --rounds {args.rounds}") + MEASUREMENTS[name](
             args, data_dir(args.data_dir)
         )

@@ -5,10 +5,12 @@ what stands around the arithmetic.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision import transforms
 
 from bench.epochs import bare_batches, own_loop, speed_table, usual_batches
@@ -18,13 +20,11 @@ from part2_aae.train import LitAAE
 BATCH = 64
 
 
-def steps(batches) -> float:
-    """Train a new adversarial autoencoder on the batches, with nothing around it; return the seconds."""
-    torch.manual_seed(0)
-    lit = LitAAE()
-    model, (adam, sgd) = lit.model, lit.configure_optimizers()
-    start = time.perf_counter()
-    for x, _ in batches:
+def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], None]:
+    """A step of both on the images of a batch, with nothing around it."""
+    model = lit.model
+
+    def step(x: Tensor) -> None:
         model.discriminator.requires_grad_(False)
         recon_x, z = model(x)
         loss, _ = model.get_loss_autoencoder(x, recon_x, z, lit.hparams.lambda_)
@@ -36,6 +36,18 @@ def steps(batches) -> float:
         sgd.zero_grad()
         loss.backward()
         sgd.step()
+
+    return step
+
+
+def steps(batches) -> float:
+    """Train a new adversarial autoencoder on the batches; return the seconds."""
+    torch.manual_seed(0)
+    lit = LitAAE()
+    step = stepper(lit, *lit.configure_optimizers())
+    start = time.perf_counter()
+    for x, _ in batches:
+        step(x)
     return time.perf_counter() - start
 
 

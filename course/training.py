@@ -387,7 +387,12 @@ class Reproducible(Callback):
 
     def _seed(self, trainer, *what) -> None:
         text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1)
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+        # torch.manual_seed seeds devices of all kinds; for those that are not there it keeps a stack trace at each call
+        torch.default_generator.manual_seed(seed)
+        device = trainer.strategy.root_device
+        if device.type in ("cuda", "mps"):
+            torch.get_device_module(device).manual_seed(seed)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self._seed(trainer, "train", trainer.current_epoch, batch_idx)

@@ -202,6 +202,31 @@ def test_optimizers_are_fused_on_a_cuda_gpu_only():
             torch.testing.assert_close(weight, torch.full((3,), 0.8 if "momentum" in optimizer.defaults else 0.9))
 
 
+def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
+    """torch.manual_seed keeps a stack trace for each kind of device that is not there, at each step."""
+    seeded = []
+    for module in (torch.cuda, torch.mps):
+        monkeypatch.setattr(module, "manual_seed", lambda seed, module=module: seeded.append((module, seed)))
+    for name in ("cuda", "mtia", "xpu"):
+        monkeypatch.setattr(getattr(torch, name), "manual_seed_all", lambda seed, name=name: seeded.append(name))
+
+    def draw(device: str, batch: int) -> float:
+        trainer = a_trainer(device)
+        trainer.global_rank, trainer.current_epoch = 0, 0
+        training.Reproducible(seed=3).on_train_batch_start(trainer, None, None, batch)
+        return torch.rand(()).item()
+
+    assert draw("cpu", 1) == draw("meta", 1) != draw("cpu", 2)
+    assert not seeded
+    for device in ("cuda", "mps"):
+        assert draw(device, 1) == draw("cpu", 1)
+    assert [module for module, _ in seeded] == [torch.cuda, torch.mps]
+    here = torch.rand(()).item()
+    torch.default_generator.manual_seed(seeded[0][1])
+    torch.rand(())
+    assert here == torch.rand(()).item(), "the CPU and the GPU have the same seed"
+
+
 def test_what_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append((type(self), options)))
