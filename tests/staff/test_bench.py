@@ -75,7 +75,7 @@ def made_up(monkeypatch):
     """Measurements that give known numbers at once."""
     stubbed(
         monkeypatch,
-        train_run=lambda part, data, epochs, *flags: gpu.Timed(2.0, 10 + 2.0 * epochs, epochs),
+        train_run=lambda part, data, epochs, most, *flags: gpu.Timed(2.0, 10 + 2.0 * epochs, epochs),
         bare_vae=lambda scale, data, compiled=False: 1.6 if compiled else 0.8,
         bare_aae=lambda scale, data: 4.0,
         train_rate=lambda scale, make_model, loss_of, compiled: (
@@ -104,10 +104,9 @@ def test_what_fails_and_what_there_is_no_time_for(made_up, monkeypatch, mnist_fi
         raise RuntimeError("no | luck\nat all")
 
     monkeypatch.setattr(gpu, "bare_aae", fail)
-    found = cells(gpu.everything(SimpleNamespace(batches=2), mnist_files))
-    assert "failed: no / luck" in [value for value, _ in found.values()]
-    assert found["train.py / bare loop"][0] == "not known"
-    check_rows(found, (1, 2))
+    report = gpu.everything(SimpleNamespace(batches=2), mnist_files)
+    assert "| failed: no / luck |" in report and "| train.py / bare loop | not known |" in report
+    check_rows(cells(report), (1, 2))
     monkeypatch.setattr(gpu, "LIMIT", 0)
     values = [value for value, _ in cells(gpu.everything(SimpleNamespace(batches=2), mnist_files)).values()]
     assert set(values) - {"obtained", "---", "not known"} == {"left out: the time was up"}
@@ -156,10 +155,13 @@ def test_an_epoch_is_from_one_line_to_the_next(tmp_path, monkeypatch):
     program += "    time.sleep(0.5 if epoch == 0 else 0.05)\n    print(f'epoch {epoch}/4', flush=True)\n"
     (tmp_path / "part1_vae" / "train.py").write_text(program + "time.sleep(0.3)\nsys.exit('fail' in sys.argv)\n")
     monkeypatch.setattr(gpu, "REPOSITORY", tmp_path)
-    run = gpu.train_run("part1_vae", tmp_path, 4)
+    run = gpu.train_run("part1_vae", tmp_path, 4, 100)
     assert run.epochs == 4 and 0.05 <= run.epoch < run.whole - 0.9
     assert run.of(6) == run.whole + 2 * run.epoch
     with pytest.raises(RuntimeError, match="status 1"):
-        gpu.train_run("part1_vae", tmp_path, 4, "fail")
-    with pytest.raises(RuntimeError, match="of 4 epochs in 0 s, then stopped"):
-        gpu.train_run("part1_vae", tmp_path, 4, most=0.2)
+        gpu.train_run("part1_vae", tmp_path, 4, 100, "fail")
+    with pytest.raises(RuntimeError, match="0 of 4 epochs in 0 s, then stopped"):
+        gpu.train_run("part1_vae", tmp_path, 4, 0.2)
+    (tmp_path / "part1_vae" / "train.py").write_text(program + "time.sleep(100)\n")
+    run = gpu.train_run("part1_vae", tmp_path, 5, 5)
+    assert run.epochs == 4 and run.epoch < 5 <= run.whole, "what was seen until it was stopped"
