@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from bench import grading, growth, part1, part2, part3, recipe, steps
+from bench import gpu, grading, growth, part1, part2, part3, recipe, steps
 from bench.epochs import RESULTS
 from bench.overview import overview
 from bench.record import RecordError
@@ -28,6 +28,7 @@ MEASUREMENTS = {
     "growth_submissions": growth.submissions,
     "growth_runs": growth.reports,
     "recipe": recipe.recipe,
+    "gpu": gpu.everything,
 }
 ON_REQUEST = {"recipe"}  # takes hours
 
@@ -46,16 +47,24 @@ def header(command: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = ", ".join([*MEASUREMENTS, "overview"])
-    parser.add_argument("what", nargs="*", help=f"{names} (default: all but recipe)")
+    parser.add_argument("what", nargs="*", help=f"{names} (default: all but recipe; gpu where there is one)")
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
     parser.add_argument(
         "--batches",
         type=whole_number(1),
-        help="of each epoch (part 3: or new tokens; grading: submissions; growth: the largest size), for a quick look",
+        help="of each epoch (part 3: or new tokens; grading: submissions; growth: the largest size), for a quick look;"
+        " gpu: needs none then",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args(argv)
-    args.what = args.what or [name for name in MEASUREMENTS if name not in ON_REQUEST]
+    without_gpu = not torch.cuda.is_available()
+    if not args.what:
+        args.what = [name for name in MEASUREMENTS if name not in ON_REQUEST and not (name == "gpu" and without_gpu)]
+        if without_gpu:
+            print("gpu: left out, as there is no CUDA GPU here")
+    elif "gpu" in args.what and without_gpu and args.batches is None:
+        print("error: gpu: needs a CUDA GPU, and there is none here (with --batches it needs none)", file=sys.stderr)
+        return 1
     for name in args.what:
         if name not in [*MEASUREMENTS, "overview"]:
             parser.error(f"{name!r}: there are {names}")

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 
 from bench import grading, part1, part2, part3
-from bench.epochs import take_turns, train_once
+from bench.epochs import bare_seconds, take_turns, train_once
 from bench.plots import growth_png
 from bench.record import Record, Row, Table
 from course import report, rubric, runs
@@ -107,10 +108,11 @@ def steps_at(size: int) -> int:
     return max(4, 64 // size)
 
 
-def image_step(steps: Callable, image: torch.Tensor, size: int) -> float:
+def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
     """Seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
     count = steps_at(size)
-    return steps([(image.expand(size, -1, -1, -1).contiguous(), None)] * count) / count
+    batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
+    return bare_seconds(part.bare_step(), batches, kept_memory=True) / count
 
 
 def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:
@@ -133,8 +135,8 @@ def batch(args, data: Path) -> Record:
     """A training step of each part: a cost of its own, and one for each example."""
     sizes = doubling(max(args.batches or LARGEST_BATCH, 4), 10)
     steps = {
-        "VAE": partial(image_step, part1.steps, torch.randint(16, (1, 28, 28))),
-        "AAE": partial(image_step, part2.steps, 2 * torch.rand(1, 28, 28) - 1),
+        "VAE": partial(image_step, part1, torch.randint(16, (1, 28, 28))),
+        "AAE": partial(image_step, part2, 2 * torch.rand(1, 28, 28) - 1),
         "GPT (gpt-micro, block 128)": partial(text_step, *text_of("gpt-micro", 128)),
     }
     ways = {name: lambda step=step: [step(size) for size in sizes] for name, step in steps.items()}

@@ -21,8 +21,20 @@ from part1_vae.mnist import discretize, mnist
 BATCH = 128
 
 
-def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Tensor]:
-    """A new VAE: a function that trains it on a batch of images, with nothing around it -> the loss.
+def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], None]:
+    """A step of training on the images of a batch, with nothing around it."""
+
+    def step(imgs: Tensor) -> None:
+        loss = vae.training_step((imgs, None), 0)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], None]:
+    """The same for a new VAE on the CPU.
 
     Args:
         plain: as PyTorch does it unasked, without the layout and the fused optimizer that train.py has.
@@ -35,17 +47,7 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Ten
         optimizer = torch.optim.Adam(vae.parameters(), lr=vae.hparams.lr)
     else:
         vae.to(memory_format=torch.channels_last)
-    if fast:
-        optimizer = recipe.with_muon(optimizer)
-
-    def step(imgs: Tensor) -> Tensor:
-        loss = vae.training_step((imgs, None), 0)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return stepper(vae, recipe.with_muon(optimizer) if fast else optimizer)
 
 
 def loop(data: Path, batches: int | None, plain: bool) -> float:

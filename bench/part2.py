@@ -20,22 +20,11 @@ from part2_aae.train import LitAAE
 BATCH = 64
 
 
-def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Tensor]:
-    """A new adversarial autoencoder: a function that trains it on a batch of images, with nothing around it.
+def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], None]:
+    """A step of both on the images of a batch, with nothing around it."""
+    model = lit.model
 
-    Args:
-        plain: as PyTorch does it unasked, without the layout of the weights that train.py has.
-        fast: with the optimizers of `--recipe fast`.
-    """
-    torch.manual_seed(0)
-    lit = LitAAE()
-    model, (adam, sgd) = lit.model, lit.configure_optimizers()
-    if not plain:
-        model.to(memory_format=torch.channels_last)
-    if fast:
-        adam, sgd = recipe.replaced([adam, sgd])
-
-    def step(x: Tensor) -> Tensor:
+    def step(x: Tensor) -> None:
         model.discriminator.requires_grad_(False)
         recon_x, z = model(x)
         loss, _ = model.get_loss_autoencoder(x, recon_x, z, lit.hparams.lambda_)
@@ -47,9 +36,23 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Ten
         sgd.zero_grad()
         d_loss.backward()
         sgd.step()
-        return loss
 
     return step
+
+
+def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], None]:
+    """The same for a new adversarial autoencoder on the CPU.
+
+    Args:
+        plain: as PyTorch does it unasked, without the layout of the weights that train.py has.
+        fast: with the optimizers of `--recipe fast`.
+    """
+    torch.manual_seed(0)
+    lit = LitAAE()
+    optimizers = lit.configure_optimizers()
+    if not plain:
+        lit.model.to(memory_format=torch.channels_last)
+    return stepper(lit, *(recipe.replaced(optimizers) if fast else optimizers))
 
 
 def loop(data: Path, batches: int | None, plain: bool) -> float:

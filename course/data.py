@@ -219,10 +219,14 @@ class ImageDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.transform(self.images[index]), self.labels[index]
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int] | Tensor) -> tuple[Tensor, Tensor]:
         """The DataLoader calls this with the indices of a batch: (images [B, ...], labels [B])."""
         index = torch.as_tensor(indices)
         return self.transform(self.images[index]), self.labels[index]
+
+    def to(self, device: torch.device) -> "ImageDataset":
+        """A copy on a device, to be indexed with tensors that are there too."""
+        return ImageDataset(self.images.to(device), self.labels.to(device), self.transform)
 
 
 def whole_batch(batch):
@@ -237,10 +241,22 @@ class EpochLoader(DataLoader):
     """
 
     first_batch = 0
+    device: torch.device | None = None  # where `resident`, a copy of the dataset, lies
+    resident: Dataset | None = None
+
+    def move_to(self, device: torch.device) -> None:
+        """From now on make the batches on a device, the same ones: the data go there now, the order once an epoch."""
+        self.device, self.resident = device, self.dataset.to(device)
 
     def __iter__(self):
         start, self.first_batch = self.first_batch, 0
-        yield from islice(super().__iter__(), start, None)
+        batches = super().__iter__() if self.resident is None else self._resident_batches()
+        yield from islice(batches, start, None)
+
+    def _resident_batches(self):
+        order = torch.tensor(list(self.sampler)).to(self.device)
+        for index in order.split(self.batch_size)[: len(self)]:
+            yield self.resident.__getitems__(index)
 
 
 class Shuffle(torch.utils.data.Sampler):
@@ -297,8 +313,8 @@ def loaders(
             drop_last=True,
             **options,
         ),
-        DataLoader(ImageDataset(images[val], labels[val], transform), **options),
-        DataLoader(ImageDataset(prepare(test_images), test_labels, transform), **options),
+        EpochLoader(ImageDataset(images[val], labels[val], transform), **options),
+        EpochLoader(ImageDataset(prepare(test_images), test_labels, transform), **options),
     )
 
 

@@ -169,6 +169,12 @@ def trainer_parser(
         help="of the arithmetic",
     )
     machine.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="torch.compile, on GPUs with CUDA graphs (needs a C++ compiler on CPUs)",
+    )
+    machine.add_argument(
         "--progress_bar",
         action=argparse.BooleanOptionalAction,
         default=None,

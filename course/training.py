@@ -47,6 +47,7 @@ from course.files import UNFINISHED, Held, HeldFolder, write_whole
 from course.flags import CHECKPOINT_FORMAT, REPOSITORY, defining_flags
 
 LOG_EVERY_N_STEPS = 50
+BAR_EVERY_N_STEPS = 10
 
 
 class Problem(Exception):
@@ -241,7 +242,7 @@ def fit(
         Problem: wrong trainer flags, a loss that is not finite, or a disk that fails.
         Stopped: a signal arrived; a checkpoint has been written.
     """
-    with run.names_what_fails():
+    with run.names_what_fails(), _compiling(run.args):
         _fit(run, model, loaders, monitor, callbacks)
 
 
@@ -254,10 +255,11 @@ def _fit(run: Run, model: pl.LightningModule, loaders: tuple, monitor: str, call
         parent = run.folder.parent
         logger = TensorBoardLogger(parent.parent, parent.name, run.folder.name, default_hp_metric=False)
         logger.log_hyperparams(defining_flags(args))
-    ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run)]
+    ours = [Reproducible(args.seed), StopOnNaN(run), Metrics(run), FusedOptimizers()]
     if getattr(args, "recipe", None) == "fast":  # part 3 has none
         ours.append(recipe.Fast())
     trainer = _trainer(args, model, [*ours, *callbacks, Checkpoints(run, monitor)], logger)
+    _settle_on_device(args, model, loaders, trainer)
     trainer.fit(model, train, val, ckpt_path=args.resume, weights_only=True)
     if run.best:  # none for --fast_dev_run, nor where a copied checkpoint is resumed and nothing was better
         # the weights alone: Lightning's ckpt_path would bring back the history of that epoch too
@@ -302,7 +304,7 @@ def _trainer(args, model, callbacks: list[Callback], logger: TensorBoardLogger |
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # train.job requeues
     if args.progress_bar:
-        callbacks = [*callbacks, ProgressBar(refresh_rate=10)]
+        callbacks = [*callbacks, ProgressBar(refresh_rate=BAR_EVERY_N_STEPS)]
     try:
         return pl.Trainer(
             max_epochs=args.epochs,
@@ -327,6 +329,35 @@ def _trainer(args, model, callbacks: list[Callback], logger: TensorBoardLogger |
         raise Problem(f"these flags do not go together here: {error}", status=2) from error
 
 
+def _settle_on_device(args, model: pl.LightningModule, loaders: tuple, trainer: pl.Trainer) -> None:
+    """Move the data to a GPU that one process has for itself, else let them go there in the background; --compile."""
+    device = trainer.strategy.root_device
+    for loader in loaders:
+        if loader is None or device.type == "cpu":
+            continue
+        if trainer.world_size == 1 and args.num_workers == 0:
+            loader.move_to(device)
+        else:
+            loader.pin_memory = device.type == "cuda"
+    if args.compile:
+        # on a GPU as CUDA graphs, so that a step is a few launches and not hundreds
+        mode = "reduce-overhead" if device.type == "cuda" else None
+        getattr(model, "model", model).compile(mode=mode)
+
+
+@contextmanager
+def _compiling(args) -> Iterator[None]:
+    """Turn what torch.compile cannot do into a `Problem`."""
+    if not args.compile:
+        yield
+        return
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Problem(f"--compile: cannot be done here: {reason}; leave the flag out") from error
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Write checkpoints so that they are whole or not there.
 
@@ -348,6 +379,16 @@ class ProgressBar(TQDMProgressBar):
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
+class FusedOptimizers(Callback):
+    """On a CUDA GPU let an optimizer change all parameters in one kernel, if PyTorch has one for it."""
+
+    def on_fit_start(self, trainer, pl_module):
+        if trainer.strategy.root_device.type == "cuda":
+            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+                if "fused" in group:
+                    group.update(fused=True, foreach=False)
+
+
 class Reproducible(Callback):
     """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
 
@@ -359,7 +400,12 @@ class Reproducible(Callback):
 
     def _seed(self, trainer, *what) -> None:
         text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1)
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+        # torch.manual_seed seeds devices of all kinds; for those that are not there it keeps a stack trace at each call
+        torch.default_generator.manual_seed(seed)
+        device = trainer.strategy.root_device
+        if device.type in ("cuda", "mps"):
+            torch.get_device_module(device).manual_seed(seed)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self._seed(trainer, "train", trainer.current_epoch, batch_idx)
@@ -371,6 +417,11 @@ class Reproducible(Callback):
         self._seed(trainer, "test", batch_idx)
 
 
+def _is_looked_at(step: int) -> bool:
+    """Whether the numbers of this step are read, for which the CPU has to wait until a GPU has come that far."""
+    return step % LOG_EVERY_N_STEPS == 0
+
+
 class StopOnNaN(Callback):
     """Stop the run when the loss is no longer finite, before it gets into a checkpoint."""
 
@@ -380,7 +431,7 @@ class StopOnNaN(Callback):
     def on_before_backward(self, trainer, pl_module, loss):
         # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
         self.total = self.total.to(loss.device) + loss.detach()
-        if loss.device.type == "cpu" or trainer.global_step % LOG_EVERY_N_STEPS == 0:
+        if loss.device.type == "cpu" or _is_looked_at(trainer.global_step):
             stop_unless_finite(self.run, trainer, "loss", self.total)
 
     def on_validation_start(self, trainer, pl_module):
@@ -438,12 +489,13 @@ class Metrics(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         outputs = self._add({name: value for name, value in outputs.items() if name != "loss"}, batch)
         self.examples += len(batch[0]) * trainer.world_size
-        if trainer.fit_loop.epoch_loop.total_batch_idx % LOG_EVERY_N_STEPS == 0:
+        if _is_looked_at(trainer.fit_loop.epoch_loop.total_batch_idx):
             values = {f"train/{name}_step": float(value) for name, value in outputs.items() if value.ndim == 0}
             if not self.run.first_step:
                 self.run.first_step.update(values)
             self._log(trainer, values)
-        if self.run.args.progress_bar:
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if self.run.args.progress_bar and (is_last or (batch_idx + 1) % BAR_EVERY_N_STEPS == 0):
             for name in pl_module.printed_metrics:
                 if name in outputs:
                     pl_module.log(name, outputs[name], prog_bar=True, logger=False)

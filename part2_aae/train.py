@@ -105,7 +105,7 @@ class LitAAE(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x = batch[0]
         recon_x, z = self.model(x)
-        self.codes.append(z)
+        self.codes.append(z.clone())  # with CUDA graphs the next batch is written over this one
         _, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
         if self.adversarial:
             logs |= self.model.get_loss_discriminator(z)[1]

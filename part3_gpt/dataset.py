@@ -5,6 +5,7 @@ import http.client
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -275,11 +276,17 @@ class TextDataset(Dataset):
         x, y = self.__getitems__([index % len(self)])
         return x[0], y[0]
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int] | Tensor) -> tuple[Tensor, Tensor]:
         """The DataLoader calls this with the indices of a batch: x and y, int64 [B, T]."""
         starts = torch.as_tensor(indices) * self.stride
         windows = self.tokens[starts[:, None] + self.window].long()  # [B, T + 1]
         return windows[:, :-1], windows[:, 1:]
+
+    def to(self, device: torch.device) -> "TextDataset":
+        """A copy on a device, to be indexed with tensors that are there too."""
+        moved = copy(self)
+        moved.tokens, moved.window = self.tokens.to(device), self.window.to(device)
+        return moved
 
 
 def _smallest_type(vocab_size: int) -> torch.dtype:
@@ -314,6 +321,6 @@ def loaders(
     whole_batches = len(train) >= batch_size  # or a short text would have no batch at all
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
-        DataLoader(val, **options),
+        EpochLoader(val, **options),
         None,
     )

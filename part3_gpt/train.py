@@ -258,12 +258,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=True,
         help="PyTorch's fused attention, or the one written out",
     )
-    part.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="torch.compile (needs a C++ compiler on CPUs)",
-    )
     given = parser.parse_known_args(argv)[0]
     if given.pretrained is not None:
         parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
@@ -357,13 +351,7 @@ def train(args: argparse.Namespace) -> None:
     except (ValueError, TypeError) as error:
         raise training.Problem(str(error), status=2) from error
     run = training.start(args, lit, data)
-    if args.compile:
-        lit.model.compile()
-    try:
-        training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        reason = str(error).strip().splitlines()[0]
-        raise training.Problem(f"--compile: cannot be done here: {reason}; leave the flag out") from error
+    training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -254,7 +254,7 @@ def test_a_wrong_name(results, capsys):
         bench.main(["part1_sped"])
     assert end.value.code == 2
     said = capsys.readouterr().err
-    assert "'part1_sped': there are part1_speed" in said and "overview" in said
+    assert "'part1_sped': there are steps, part1_speed" in said and "overview" in said
     assert not results.exists()
 
 

@@ -1,0 +1,397 @@
+"""`python -m bench gpu`: what a CUDA GPU makes of all three parts, in less than ten minutes.
+
+Epochs of train.py and of bare loops, GPT-2's training in tokens per second and in model FLOP utilisation, and
+generation, beside transformers. With --batches everything is tiny and runs on the CPU where there is no GPU: a quick
+look.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench import part1, part2
+from bench.epochs import run_train
+from bench.part3 import our_loss, their_loss, their_model, twins
+from bench.record import Record, Table
+from course.flags import REPOSITORY
+from part1_vae.mnist import mnist as four_bit_mnist
+from part1_vae.train import VAE
+from part2_aae.mnist import mnist
+from part2_aae.train import LitAAE
+from part3_gpt.gpt import GPT, GPTConfig
+
+LIMIT = 480  # seconds, after which nothing new is begun
+VAE_EPOCHS = 80
+PEAK_TFLOPS = {r"\bH200(?! NVL)": 989, r"\bH100 80GB HBM3": 989, r"\bA100\b": 312}  # bf16, dense, by the GPU's name
+NO_DROPOUT = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it there is.
+
+    Args:
+        flags: of train.py in parts 1 and 2, and `gpt_flags` of that in part 3.
+        epochs: of the whole run of the VAE; the other runs have `few`.
+        batches: of an epoch of the bare loops; None: all.
+        config, batch, steps: of the GPT, the sequences in a step, and how many steps are timed.
+        rows, prompt, new: of generation: texts at a time, tokens in, tokens out.
+    """
+
+    device: torch.device
+    flags: tuple[str, ...]
+    gpt_flags: tuple[str, ...]
+    epochs: int
+    few: int
+    batches: int | None
+    config: GPTConfig
+    batch: int
+    steps: int
+    rows: tuple[int, ...]
+    prompt: int
+    new: int
+
+
+def whole() -> Scale:
+    """The measurement; a GPU with less than 60 GB gets smaller batches of text."""
+    batch = 32 if torch.cuda.get_device_properties(0).total_memory > 60e9 else 8
+    gpt_flags = ("--model_type=gpt2", "--block_size=1024", f"--batch_size={batch}", "--lr=3e-4")
+    config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True, **NO_DROPOUT)
+    sizes = {"epochs": VAE_EPOCHS, "few": 5, "batches": None, "config": config, "batch": batch, "steps": 20}
+    texts = {"rows": (1, 8, 64), "prompt": 64, "new": 128}
+    return Scale(torch.device("cuda"), ("--accelerator=gpu",), gpt_flags, **sizes, **texts)
+
+
+def quick(batches: int) -> Scale:
+    """So many batches of tiny networks, on whatever there is."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    flags = ("--accelerator=auto", f"--limit_batches={batches}", "--num_filters=2", "--z_dim=2")
+    gpt_flags = ("--model_type=gpt-nano", "--block_size=16", "--batch_size=4", f"--limit_batches={batches}")
+    config = GPTConfig("gpt-nano", vocab_size=103, block_size=32, tie_weights=True, **NO_DROPOUT)
+    sizes = {"epochs": 3, "few": 2, "batches": batches, "config": config, "batch": 2, "steps": batches}
+    return Scale(device, flags, gpt_flags, **sizes, rows=(1, 2), prompt=4, new=max(batches, 2))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A run of train.py: seconds of an epoch (the median from the second on), and from its start to its report."""
+
+    epoch: float
+    whole: float
+    epochs: int
+
+    def of(self, epochs: int) -> float:
+        """Seconds of a run of so many epochs, the missing ones added."""
+        return self.whole + (epochs - self.epochs) * self.epoch
+
+
+class Attempts:
+    """Calls what measures as long as there is time. What fails is said in its place and does not stop the rest."""
+
+    def __init__(self, seconds: float):
+        self.end = time.perf_counter() + seconds
+
+    def left(self) -> float:
+        """The seconds that a run of train.py may take: it can end a little later than the last one may begin."""
+        return min(200, self.end - time.perf_counter() + 60)
+
+    def __call__(self, what: str, measure: Callable, *args):
+        """What `measure` gives, or a sentence."""
+        if time.perf_counter() > self.end:
+            result = "left out: the time was up"
+        else:
+            try:
+                result = measure(*args)
+            except Exception as error:
+                result = f"failed: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+        shown = result if isinstance(result, str | float | Timed) else "done"
+        print(f"{time.strftime('%H:%M:%S')} {what}: {shown}", file=sys.stderr, flush=True)
+        return result
+
+
+# --- parts 1 and 2 ----------------------------------------------------------------------------------------------------
+
+
+def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> Timed:
+    """Start train.py as a user does, and look at the clock when it says that an epoch is done.
+
+    An epoch is everything between two such lines: training, validation, TensorBoard, checkpoints, pictures. After
+    `most` seconds the run is stopped, and counts as one of the epochs that it has done.
+
+    Raises:
+        RuntimeError: it failed, or had not done two epochs by then.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as logs:
+        command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", str(epochs), *flags]
+        command += ["--data_dir", str(data), "--log_dir", logs, "--no-progress_bar"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            watch = threading.Timer(most, process.kill)
+            watch.start()
+            ends = [time.perf_counter() for line in process.stdout if line.startswith("epoch ")]
+        late = not watch.is_alive()
+        watch.cancel()
+    if late and len(ends) < 2:
+        raise RuntimeError(f"{len(ends)} of {epochs} epochs in {most:.0f} s, then stopped")
+    if process.returncode and not late:
+        raise RuntimeError(f"train.py ended with status {process.returncode}")
+    seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return Timed(statistics.median(seconds), time.perf_counter() - began, len(ends))
+
+
+def wait_for(device: torch.device) -> None:
+    """Until everything that was given to a GPU is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(step: Callable[[], None], count: int, device: torch.device, warm_up: int) -> float:
+    """Seconds of so many calls, after a warm-up."""
+    for _ in range(warm_up):
+        step()
+    wait_for(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def fused(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.optim.Optimizer:
+    """As train.py has it: on a GPU one kernel for all parameters."""
+    if device.type == "cuda":
+        for group in optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+    return optimizer
+
+
+def endless(dataset, batch: int, device: torch.device) -> Iterator[Tensor]:
+    """Batches of images that lie on the device, epoch after epoch."""
+    dataset = dataset.to(device)
+    while True:
+        for index in torch.randperm(len(dataset), device=device).split(batch)[: len(dataset) // batch]:
+            yield dataset.__getitems__(index)[0]
+
+
+def graphs(device: torch.device) -> str | None:
+    """The mode in which --compile compiles."""
+    return "reduce-overhead" if device.type == "cuda" else None
+
+
+def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
+    """Seconds of the training batches of an epoch with nothing around them: no validation, no checkpoint."""
+    torch.manual_seed(0)
+    dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
+    vae = VAE().to(scale.device)
+    if compiled:
+        vae.compile(mode=graphs(scale.device))
+    step = part1.stepper(vae, fused(vae.configure_optimizers(), scale.device))
+    images = endless(dataset, batch, scale.device)
+    return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)
+
+
+def bare_aae(scale: Scale, data: Path) -> float:
+    torch.manual_seed(0)
+    dataset, batch = mnist(data, part2.BATCH)[0].dataset, part2.BATCH
+    lit = LitAAE().to(scale.device)
+    step = part2.stepper(lit, *(fused(optimizer, scale.device) for optimizer in lit.configure_optimizers()))
+    images = endless(dataset, batch, scale.device)
+    return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)
+
+
+def vae(scale: Scale, data: Path, attempt: Attempts) -> Table:
+    ways = {"": (scale.epochs, ()), " --precision bf16-mixed": (scale.few, ("--precision=bf16-mixed",))}
+    ways[" --compile"] = (scale.few, ("--compile",))
+    runs = {
+        flags: attempt(
+            f"VAE, train.py{flags}", train_run, "part1_vae", data, epochs, attempt.left(), *scale.flags, *more
+        )
+        for flags, (epochs, more) in ways.items()
+    }
+    floor = attempt("VAE, bare loop", bare_vae, scale, data)
+    compiled = attempt("VAE, bare loop, compiled", bare_vae, scale, data, True)
+    rows = [(f"seconds of an epoch: train.py{flags}", epoch_of(run), "below 1.5") for flags, run in runs.items()]
+    rows += [("the bare loop, without validation and checkpoints", floor, ""), ("the same, compiled", compiled, "")]
+    rows += [("train.py / bare loop", ratio(epoch_of(runs[""]), floor), "")]
+    for flags, run in runs.items():
+        how = f" (from a run of {run.epochs})" if isinstance(run, Timed) and run.epochs < VAE_EPOCHS else ""
+        total = run.of(VAE_EPOCHS) if isinstance(run, Timed) else run
+        rows.append(
+            (f"seconds of {VAE_EPOCHS} epochs, start and report included: train.py{flags}{how}", total, "below 120")
+        )
+    return table(f"VAE, batch {part1.BATCH}", rows)
+
+
+def aae(scale: Scale, data: Path, attempt: Attempts) -> Table:
+    run = epoch_of(attempt("AAE, train.py", train_run, "part2_aae", data, scale.few, attempt.left(), *scale.flags))
+    floor = attempt("AAE, bare loop", bare_aae, scale, data)
+    rows = [
+        ("seconds of an epoch: train.py", run, ""),
+        ("the bare loop, without validation and checkpoints", floor, ""),
+    ]
+    return table(f"AAE, batch {part2.BATCH}", [*rows, ("train.py / bare loop", ratio(run, floor), "")])
+
+
+def epoch_of(run: Timed | str) -> float | str:
+    return run.epoch if isinstance(run, Timed) else run
+
+
+# --- part 3 -----------------------------------------------------------------------------------------------------------
+
+
+def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
+    """Forward and backward: 6 N + 12 L H Q T (PaLM, appendix B; N without the position embeddings, as in nanoGPT)."""
+    config = config.with_sizes()
+    parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
+    return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size
+
+
+def peak_flops(name: str) -> float | None:
+    """What a GPU of this name could do in a second, in bf16; None if that is not known here."""
+    return next((peak * 1e12 for pattern, peak in PEAK_TFLOPS.items() if re.search(pattern, name)), None)
+
+
+def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: bool) -> float:
+    """Tokens per second of a bare loop in bf16, on random tokens that lie on the device."""
+    torch.manual_seed(0)
+    model = make_model(scale.config).to(scale.device).train()
+    optimizer = GPT.configure_optimizers(model)
+    if compiled:
+        model.compile()
+    shape = (scale.batch, scale.config.block_size + 1)
+    tokens = torch.randint(scale.config.vocab_size, shape, device=scale.device)
+
+    def step() -> None:
+        with torch.autocast(scale.device.type, torch.bfloat16):
+            loss = loss_of(model, tokens[:, :-1], tokens[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return scale.batch * scale.config.block_size * scale.steps / seconds_of(step, scale.steps, scale.device, warm_up=5)
+
+
+def own_rate(scale: Scale, data: Path) -> float:
+    """Tokens per second of train.py on characters, in its second epoch: Lightning, metrics, TensorBoard."""
+    flags = ["--epochs=2", "--precision=bf16-mixed", "--generate_every_n_steps=0", "--accelerator=auto"]
+    return run_train("part3_gpt", data, *scale.gpt_flags, *flags)["history"][-1]["train/tokens_per_second"]
+
+
+def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
+    models = {"ours": (GPT, our_loss), "transformers": (their_model, their_loss)}
+    rates = {
+        name + how: attempt(f"GPT training, {name}{how}", train_rate, scale, *of, how != "")
+        for how in ("", ", compiled")
+        for name, of in models.items()
+    }
+    own = attempt("GPT training, train.py on characters", own_rate, scale, data)
+    peak = peak_flops(torch.cuda.get_device_name()) if scale.device.type == "cuda" else None
+    with torch.device("meta"):
+        flops = flops_per_token(GPT(scale.config), scale.config, scale.config.block_size)
+    rows = [(f"tokens/s: {name}", rate, "") for name, rate in rates.items()]
+    if peak:
+        rows += [
+            (f"model FLOP utilisation: {name}", f"{rate * flops / peak:.1%}" if is_number(rate) else rate, "")
+            for name, rate in rates.items()
+        ]
+    for how in ("", ", compiled"):
+        rows.append(
+            (f"ours{how} / transformers{how}", ratio(rates[f"ours{how}"], rates[f"transformers{how}"]), "above 1")
+        )
+    rows.append(("tokens/s: train.py with the same sizes, on characters (a small vocabulary)", own, ""))
+    config = scale.config
+    title = f"GPT training, {config.model_type}, block {config.block_size}, batch {scale.batch}, bf16-mixed"
+    note = f"{flops / 1e9:.3f} GFLOP a token" + (
+        f", of {peak / 1e12:.0f} TFLOPS" if peak else "; what this device could do at most is not known: no MFU"
+    )
+    return table(f"{title}: {note}", rows)
+
+
+def generation_rates(scale: Scale, models: dict[str, nn.Module], rows: int) -> tuple[dict[str, float], float]:
+    """New tokens per second of each model, greedily, and the share of tokens that are the same."""
+    torch.manual_seed(0)
+    prompts = torch.randint(scale.config.vocab_size, (rows, scale.prompt), device=scale.device)
+    rates, tokens = {}, {}
+
+    def generate(name: str) -> None:
+        tokens[name] = models[name].generate(prompts, max_new_tokens=scale.new)
+
+    for name, model in models.items():
+        model.generate(prompts, max_new_tokens=2)
+        rates[name] = rows * scale.new / seconds_of(partial(generate, name), 1, scale.device, warm_up=0)
+    ours, theirs = (tokens[name][:, scale.prompt :] for name in models)
+    return rates, (ours == theirs).float().mean().item()
+
+
+def generation(scale: Scale, data: Path, attempt: Attempts) -> Table:
+    lines = []
+    models = attempt(
+        "generation, models", lambda: dict(zip(("ours", "transformers"), twins(scale.config), strict=True))
+    )
+    for precision in (torch.float32, torch.bfloat16):
+        for count in scale.rows:
+            what = f"{str(precision).removeprefix('torch.')}, batch {count}"
+
+            def measure(count=count, precision=precision):
+                at = {name: model.to(scale.device, precision) for name, model in models.items()}
+                return generation_rates(scale, at, count)
+
+            result = attempt(f"generation, {what}", measure)
+            if isinstance(result, str):
+                lines.append((f"tokens/s, {what}", result, ""))
+                continue
+            rates, same = result
+            lines += [(f"tokens/s, {what}: {name}", rate, "") for name, rate in rates.items()]
+            goal = "above 1; the same tokens" if precision == torch.float32 else "above 1"
+            agree = "all tokens the same" if same == 1 else f"{same:.1%} of the tokens the same"
+            lines.append((f"{what}: ours / transformers", f"{ratio(*rates.values()):.2f}; {agree}", goal))
+    title = f"Generation with the cache, {scale.config.model_type}, {scale.prompt} tokens in, {scale.new} out, greedy"
+    return table(title, lines)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def is_number(value) -> bool:
+    return isinstance(value, float)
+
+
+def ratio(one: float | str, other: float | str) -> float | str:
+    return one / other if is_number(one) and is_number(other) else "not known"
+
+
+def table(title: str, rows: list[tuple[str, float | str, str]]) -> Table:
+    """What, obtained, goal."""
+    cells = []
+    for what, value, goal in rows:
+        shown = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}") if is_number(value) else value.replace("|", "/")
+        cells.append([what, shown, goal])
+    return Table([title, "obtained", "goal"], cells)
+
+
+def everything(args, data: Path) -> Record:
+    """All sections, as far as there is time."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    scale = whole() if args.batches is None else quick(args.batches)
+    attempt = Attempts(LIMIT)
+    tables = [section(scale, data, attempt) for section in (vae, aae, gpt_training, generation)]
+    note = (
+        "Each figure is of one run, after a warm-up, and waits for the GPU before it looks at the clock. An epoch of"
+        " train.py is the median from the second on, with validation, TensorBoard, checkpoints and pictures. fp32 is"
+        " PyTorch's: its convolutions use TF32 where the GPU has it, its matrix products do not. Random weights, random"
+        " tokens."
+    )
+    return Record(tables=tables, notes=note)
