@@ -26,6 +26,7 @@ from bench.epochs import run_train
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
+from course.training import fuse
 from part1_vae.mnist import mnist as four_bit_mnist
 from part1_vae.train import VAE
 from part2_aae.mnist import mnist
@@ -169,14 +170,6 @@ def seconds_of(step: Callable[[], None], count: int, device: torch.device, warm_
     return time.perf_counter() - start
 
 
-def fused(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.optim.Optimizer:
-    """As train.py has it: on a GPU one kernel for all parameters."""
-    if device.type == "cuda":
-        for group in optimizer.param_groups:
-            group.update(fused=True, foreach=False)
-    return optimizer
-
-
 def endless(dataset, batch: int, device: torch.device) -> Iterator[Tensor]:
     """Batches of images that lie on the device, epoch after epoch."""
     dataset = dataset.to(device)
@@ -197,7 +190,7 @@ def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
     vae = VAE().to(scale.device)
     if compiled:
         vae.compile(mode=graphs(scale.device))
-    step = part1.stepper(vae, fused(vae.configure_optimizers(), scale.device))
+    step = part1.stepper(vae, fuse(vae.configure_optimizers()))
     images = endless(dataset, batch, scale.device)
     return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)
 
@@ -206,7 +199,7 @@ def bare_aae(scale: Scale, data: Path) -> float:
     torch.manual_seed(0)
     dataset, batch = mnist(data, part2.BATCH)[0].dataset, part2.BATCH
     lit = LitAAE().to(scale.device)
-    step = part2.stepper(lit, *(fused(optimizer, scale.device) for optimizer in lit.configure_optimizers()))
+    step = part2.stepper(lit, *map(fuse, lit.configure_optimizers()))
     images = endless(dataset, batch, scale.device)
     return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.epochs import alone, bare_batches, bare_seconds, own_loop, run_train, speed_table, usual_batches
 from bench.record import Record, Row
 from course import recipe
+from course.training import fuse
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 
@@ -43,11 +44,12 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     torch.manual_seed(0)
     vae = train.VAE()
     optimizer = vae.configure_optimizers()
-    if plain:
-        optimizer = torch.optim.Adam(vae.parameters(), lr=vae.hparams.lr)
-    else:
+    if fast:
+        optimizer = recipe.with_muon(optimizer)
+    if not plain:
         vae.to(memory_format=torch.channels_last)
-    return stepper(vae, recipe.with_muon(optimizer) if fast else optimizer)
+        fuse(optimizer)
+    return stepper(vae, optimizer)
 
 
 def loop(data: Path, batches: int | None, plain: bool) -> float:

@@ -14,6 +14,7 @@ from torchvision import transforms
 from bench.epochs import alone, bare_batches, bare_seconds, own_loop, speed_table, usual_batches
 from bench.record import Record
 from course import recipe
+from course.training import fuse
 from part2_aae.mnist import mnist
 from part2_aae.train import LitAAE
 
@@ -44,15 +45,18 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     """The same for a new adversarial autoencoder on the CPU.
 
     Args:
-        plain: as PyTorch does it unasked, without the layout of the weights that train.py has.
+        plain: as PyTorch does it unasked, without the layout and the fused optimizers that train.py has.
         fast: with the optimizers of `--recipe fast`.
     """
     torch.manual_seed(0)
     lit = LitAAE()
     optimizers = lit.configure_optimizers()
+    if fast:
+        optimizers = recipe.replaced(optimizers)
     if not plain:
         lit.model.to(memory_format=torch.channels_last)
-    return stepper(lit, *(recipe.replaced(optimizers) if fast else optimizers))
+        optimizers = map(fuse, optimizers)
+    return stepper(lit, *optimizers)
 
 
 def loop(data: Path, batches: int | None, plain: bool) -> float:

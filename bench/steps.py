@@ -87,7 +87,7 @@ def steps(args, data: Path) -> Record:
         ways = {
             "plain": {"plain": True, "kept_memory": False, "threads": None},
             "plain, memory kept": {"plain": True, "kept_memory": True, "threads": None},
-            "channels last (VAE: fused Adam too)": {"plain": False, "kept_memory": False, "threads": None},
+            "channels last, fused optimizers": {"plain": False, "kept_memory": False, "threads": None},
             "both, as train.py": {"plain": False, "kept_memory": True, "threads": None},
             "both, one thread": {"plain": False, "kept_memory": True, "threads": 1},
         }

@@ -380,13 +380,19 @@ class ProgressBar(TQDMProgressBar):
 
 
 class FusedOptimizers(Callback):
-    """On a CUDA GPU let an optimizer change all parameters in one kernel, if PyTorch has one for it."""
+    """On CPUs and CUDA GPUs let an optimizer change all parameters in one kernel, if PyTorch has one for it."""
 
     def on_fit_start(self, trainer, pl_module):
-        if trainer.strategy.root_device.type == "cuda":
-            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
-                if "fused" in group:
-                    group.update(fused=True, foreach=False)
+        if trainer.strategy.root_device.type in ("cpu", "cuda"):
+            for optimizer in trainer.optimizers:
+                fuse(optimizer)
+
+
+def fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    for group in optimizer.param_groups:
+        if "fused" in group:
+            group.update(fused=True, foreach=False)
+    return optimizer
 
 
 class Reproducible(Callback):

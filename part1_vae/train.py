@@ -123,7 +123,7 @@ class VAE(pl.LightningModule):
         return importance_weighted_bound(torch.stack(log_weights))
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr, fused=True)
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The loss is the bpd. What is returned here and below is averaged and logged by `training.Metrics`."""

@@ -184,12 +184,12 @@ def test_a_negative_std_is_found_in_validation_at_the_latest():
 # --- what else a GPU gets ---------------------------------------------------------------------------------------------
 
 
-def test_optimizers_are_fused_on_a_cuda_gpu_only():
+def test_optimizers_are_fused_where_pytorch_can():
     def optimizers():
         kinds = (torch.optim.Adam, torch.optim.SGD, torch.optim.Rprop)
         return [kind([torch.ones(3, requires_grad=True)], lr=0.1) for kind in kinds]
 
-    for device, fused in {"cuda": [True, True, None], "cpu": [None, None, None]}.items():
+    for device, fused in {"cuda": [True, True, None], "cpu": [True, True, None], "mps": [None, None, None]}.items():
         trainer = a_trainer(device)
         trainer.optimizers = optimizers()
         training.FusedOptimizers().on_fit_start(trainer, None)
