@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from course import training
 from part1_vae.train import parse_args
+from part2_aae import models
 from part2_aae.train import parse_args as parse_args_of_part2
 from small_runs import PARTS, REPOSITORY
 
@@ -178,6 +180,67 @@ def test_defaults_are_the_assignments():
     assert (args.epochs, args.batch_size, args.ae_lr, args.d_lr) == (100, 64, 1e-3, 5e-3)
     assert (args.z_dim, args.lambda_, args.encoder, args.reconstruction) == (8, 0.995, "deterministic", "mse")
     assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
+
+
+# Runs what follows as Python would, a file or -m MODULE, where nothing that takes long can be imported.
+AT_ONCE = """
+import runpy, sys
+for module in ("torch", "pytorch_lightning", "torchvision", "matplotlib", "numpy", "transformers", "tensorboard"):
+    sys.modules[module] = None
+sys.argv = sys.argv[1:]
+if sys.argv[0] == "-m":
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong", "message"),
+    [
+        ("part1_vae/train.py", "--z_dim 0", "--z_dim: '0' is not a whole number from 1"),
+        ("part1_vae/train.py", "--resume nowhere", "--resume nowhere: there is no file"),
+        ("part1_vae/train.py", "--log_dir /dev/null/logs", "--log_dir /dev/null/logs: cannot be written"),
+        ("-m part1_vae.train", "--epochs many", "--epochs: 'many' is not a whole number"),
+        ("part2_aae/train.py", "--encoder none", "--encoder: invalid choice: 'none'"),
+        ("-m part2_aae.train", "--lambda_ 2", "--lambda_: '2' is not a number from 0 to 1"),
+        ("part3_gpt/train.py", "--n_layer 3", "--n_layer 3: --n_layer, --n_head and --n_embd belong together"),
+        ("-m part3_gpt.train", "--model_type gpt-5", "--model_type: invalid choice: 'gpt-5'"),
+        ("part3_gpt/generate.py", "--checkpoint last --top_k 3", "--top_k: has no effect without --do_sample"),
+        ("part3_gpt/generate.py", "--checkpoint nowhere", "--checkpoint nowhere: there is no file"),
+        ("-m part3_gpt.generate", "", "one of the arguments --checkpoint --pretrained is required"),
+        ("-m course", "celebrate", "invalid choice: 'celebrate'"),
+        ("-m course report", "", "the following arguments are required: RUN"),
+        ("-m course diagnose", "", "the following arguments are required: RUN"),
+        ("-m course check", "--hard", "unrecognized arguments: --hard"),
+        ("-m course release", "out --edition a/b", "--edition: 'a/b': letters, digits"),
+        ("-m course grade", "class -j 0", "-j/--jobs: '0' is not a whole number from 1 to 256"),
+        ("-m course merge", "", "the following arguments are required: GRADES"),
+        ("-m course.compare", "run -o picture.gif", "--output picture.gif: the picture is a PNG"),
+        ("-m course.submission", "-o work.tar", "--output work.tar: the name should end in .zip"),
+        ("-m course.grading.gradescope", "", "one of the arguments --root --build is required"),
+    ],
+)
+def test_help_and_wrong_flags_are_answered_before_pytorch_is_imported(tmp_path, command, wrong, message):
+    words = [sys.executable, "-c", AT_ONCE, *command.split()]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    words = [str(REPOSITORY / word) if word.endswith(".py") else word for word in words]
+    answers = [
+        subprocess.run([*words, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        for flags in (["--help"], wrong.split())
+    ]
+    assert (answers[0].returncode, answers[0].stderr) == (0, "") and answers[0].stdout.startswith("usage:")
+    assert answers[1].returncode == 2 and message in answers[1].stderr
+    assert "Traceback" not in answers[1].stderr and not list(tmp_path.iterdir())
+
+
+def test_the_names_on_the_command_line_are_those_that_the_model_knows(capsys):
+    for flag, known in {"--encoder": models.ENCODERS, "--reconstruction": models.RECONSTRUCTIONS}.items():
+        for name in known:
+            assert vars(parse_args_of_part2([flag, name]))[flag.strip("-")] == name
+        message = refused(capsys, flag, "none", parse_args=parse_args_of_part2)
+        assert re.findall(r"[\w-]+", message.partition("choose from")[2]) == list(known)
 
 
 @pytest.mark.parametrize("part", PARTS.values())

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from test_resuming import RunsCode
 
 from part3_gpt import generate
-from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
+from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.options import MODEL_SIZES
 from small_runs import REPOSITORY
 
 BLOCK, VOCABULARY = 12, 29
