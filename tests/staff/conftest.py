@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course import data
+from course.grading import children
 from small_runs import PARTS, Program
 
 
@@ -57,3 +58,26 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Runs in this process draw nothing, write no page and short texts, so that they take half the time."""
+    monkeypatch.setattr(Program, "pictures", False)
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """What submissions' processes are forked from."""
+    zygote = children.Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def level(zygote) -> str:
+    """The strongest sandbox that holds here."""
+    level, lines = children.strongest(zygote)
+    if level == "none":
+        pytest.skip(f"no sandbox holds here: {lines}")
+    return level

@@ -3,13 +3,21 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from PIL import Image
+
+from course import data as mnist
+from course import figures, training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = {"vae": "part1_vae", "aae": "part2_aae", "gpt": "part3_gpt"}
@@ -17,6 +25,7 @@ SMALL = ["--batch_size", "16", "--limit_batches", "6", "--accelerator", "cpu", "
 SMALL_CNN = ["--num_filters", "2", "--z_dim", "2"]
 SMALL_GPT = ["--n_layer", "2", "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--generate_every_n_steps", "4"]
 SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
+_split = cache(mnist._split)  # read once for all runs of this process: nobody writes into the images
 
 
 class Program:
@@ -27,6 +36,8 @@ class Program:
         data: the data folder.
         log_dir: where runs are written unless a call says otherwise.
     """
+
+    pictures = True  # of runs in this process; see `without_pictures`
 
     def __init__(self, name: str, data: Path, log_dir: Path):
         self.name, self.data, self.log_dir = name, data, log_dir
@@ -48,10 +59,15 @@ class Program:
         """Run it here; return the exit status."""
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return self.train.main([*self.flags(log_dir), *argv])
+            with mock.patch.object(mnist, "_split", _split), nullcontext() if self.pictures else no_pictures():
+                return self.train.main([*self.flags(log_dir), *argv])
         finally:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
+
+    def finished(self, epochs: int = 1) -> Path:
+        """The folder of a run as `self("--epochs", epochs)` leaves it, copied from one that is trained once for all."""
+        return shutil.copytree(_trained(self.name, self.data if self.name != "gpt" else None, epochs), self.run())
 
     def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
         """Start it in a process of its own, with text pipes."""
@@ -65,6 +81,38 @@ class Program:
         for process in self.started:
             process.kill()
             process.communicate()
+
+
+@contextmanager
+def no_pictures():
+    """Runs draw nothing, write no page and short texts."""
+
+    def save_curves(curves, path, *_, **__):
+        path.parent.mkdir(exist_ok=True)
+
+    def cut(self, lit, prompt, *_, **__):
+        return prompt
+
+    gpt = importlib.import_module("part3_gpt.train")
+    with (
+        mock.patch.object(training.Pictures, "_draw", lambda self, trainer, model, epoch: None),
+        mock.patch.object(training, "_write_report", lambda run: None),
+        mock.patch.object(figures, "save_curves", save_curves),
+        mock.patch.object(gpt.Figures, "sample", cut),
+    ):
+        yield
+
+
+RUNS = tempfile.TemporaryDirectory(prefix="runs-")
+
+
+@cache
+def _trained(name: str, data: Path | None, epochs: int) -> Path:
+    """A run that several tests look at or go on from, in a folder of its own."""
+    program = Program(name, data or Path(RUNS.name) / "data", Path(RUNS.name) / f"{epochs}-epochs")
+    program.pictures = True
+    assert program("--epochs", str(epochs)) == 0
+    return program.run()
 
 
 def make_run(folder: Path, program: str, flags: dict, history: list[dict], figures: dict[str, int], **more) -> Path:

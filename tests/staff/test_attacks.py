@@ -219,11 +219,9 @@ def fight(tmp_path, trees, free):
 
 
 @pytest.fixture(scope="module")
-def free() -> list[str]:
+def free(zygote) -> list[str]:
     """The sandbox's levels that hold here."""
-    zygote = children.Zygote()
     levels = [level for level in ("namespaces", "landlock") if children.probe(zygote, level) == []]
-    zygote.close()
     if not levels:
         pytest.skip("no sandbox holds on this machine: attacks are not let loose")
     return levels

@@ -56,7 +56,7 @@ def internet(tmp_path, monkeypatch):
     Internet.asked.clear()
     handler = functools.partial(Handler, directory=tmp_path / "served")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks so often at its end
     url = f"http://127.0.0.1:{server.server_port}"
     source = data.Files(
         folder="MNIST",

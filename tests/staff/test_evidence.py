@@ -24,21 +24,6 @@ VAE_RUN, AE_RUN, AAE_RUN = {"z_dim": 2}, {"z_dim": 2, "lambda_": 1.0}, {"z_dim":
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    zygote = children.Zygote()
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture(scope="module")
-def level(zygote) -> str:
-    level, _ = children.strongest(zygote)
-    if level == "none":
-        pytest.skip("no sandbox here")
-    return level
-
-
-@pytest.fixture(scope="module")
 def logs(mnist_files, tmp_path_factory) -> Path:
     """Runs of a VAE (3 epochs) and of an autoencoder and an adversarial one (1 epoch each)."""
     folder = tmp_path_factory.mktemp("runs") / "logs"

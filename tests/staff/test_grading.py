@@ -112,13 +112,6 @@ def test_a_byte_that_is_no_truth_value():
 # --- the sandbox and the judge --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    zygote = children.Zygote()
-    yield zygote
-    zygote.close()
-
-
 def test_the_levels_hold_or_cannot_be_had(zygote):
     found = {level: children.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
     for level in ("namespaces", "landlock"):
@@ -129,14 +122,6 @@ def test_the_levels_hold_or_cannot_be_had(zygote):
         assert what in found["none"], "the probe sees what is open"
     level, weaker = children.strongest(zygote)
     assert level == next((name for name, possible in found.items() if possible == []), "none")
-
-
-@pytest.fixture(scope="module")
-def level(zygote) -> str:
-    level, lines = children.strongest(zygote)
-    if level == "none":
-        pytest.skip(f"no sandbox holds here: {lines}")
-    return level
 
 
 @pytest.fixture(scope="module")
