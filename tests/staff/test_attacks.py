@@ -233,6 +233,7 @@ def test_the_bank_is_large():
     assert [name for name, attack in BANK.items() if attack.most] == []
 
 
+@pytest.mark.slow
 def test_some_attacks(fight, pytestconfig):
     names = random.Random(pytestconfig.getoption("--seed")).sample(sorted(BANK), 3)
     fight(names, honest=False)
