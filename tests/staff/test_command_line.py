@@ -161,12 +161,14 @@ def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_fast_dev_run_writes_nothing(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert program("--fast_dev_run") == 0
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_bfloat16(program):
     assert program("--precision", "bf16-mixed", "--epochs", "1") == 0
     results = json.loads((program.run() / "summary.json").read_text())["results"]

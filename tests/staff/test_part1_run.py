@@ -43,9 +43,8 @@ def test_what_a_run_writes(vae, tmp_path, capsys):
     assert "z_dim: 2" in (run / "hparams.yaml").read_text()
 
 
-def test_event_file(vae, tmp_path):
-    assert vae("--epochs", "2") == 0
-    run = vae.run()
+def test_event_file(vae):
+    run = vae.finished(2)
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
     tags = accumulator.Tags()
     metrics = {"bpd", "reconstruction", "regularization"}
@@ -64,9 +63,8 @@ def test_event_file(vae, tmp_path):
     assert [event.value for event in accumulator.Scalars("train/lr")] == pytest.approx([1e-3, 1e-3])
 
 
-def test_pictures_are_pictures(vae, tmp_path):
-    assert vae("--epochs", "1") == 0
-    figures = vae.run() / "figures"
+def test_pictures_are_pictures(vae):
+    figures = vae.finished() / "figures"
     sizes = {path.name: Image.open(path).size for path in figures.iterdir()}
     assert sizes["samples_epoch_001.png"] == (2 * (8 * 29 + 1),) * 2
     assert sizes["reconstructions_epoch_001.png"] == (2 * (8 * 29 + 1), 2 * (4 * 29 + 1))
@@ -76,6 +74,7 @@ def test_pictures_are_pictures(vae, tmp_path):
         assert high - low > 100, f"{name} is blank"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_best_checkpoint_is_the_one_tested(vae, tmp_path, monkeypatch):
     class Spoil(train.Figures):
         """From the third epoch on, the grey levels are ruined before validation."""
@@ -208,6 +207,7 @@ def test_log_likelihood_of_the_vae_against_quadrature():
     assert_close(one, vae.log_likelihood(imgs, num_samples=5, decode_at_once=1000))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_iwae_flag(vae, tmp_path):
     assert vae("--epochs", "1", "--iwae_samples", "20", "--lr", "0.01") == 0
     results = json.loads((vae.run() / "summary.json").read_text())["results"]

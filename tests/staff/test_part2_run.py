@@ -54,8 +54,7 @@ def test_what_a_run_writes(aae, capsys):
 
 
 def test_event_file(aae):
-    assert aae("--epochs", "2") == 0
-    accumulator = EventAccumulator(str(aae.run()), size_guidance={"scalars": 0, "images": 0}).Reload()
+    accumulator = EventAccumulator(str(aae.finished(2)), size_guidance={"scalars": 0, "images": 0}).Reload()
     tags = accumulator.Tags()
     expected = {f"{stage}/{name}" for stage in ("train", "val", "test") for name in LOSSES}
     expected |= {f"{stage}/{name}" for stage in ("val", "test") for name in CODES}
@@ -80,12 +79,12 @@ def test_an_autoencoder_knows_no_discriminator(aae, capsys):
 
 
 def test_pictures_are_pictures(aae):
-    assert aae("--epochs", "1") == 0
+    aae.finished(2)
     sizes = {path.name: Image.open(path).size for path in (aae.run() / "figures").iterdir()}
-    assert sizes["samples_epoch_001.png"] == (2 * (8 * 29 + 1),) * 2
-    assert sizes["reconstructions_epoch_001.png"] == (2 * (10 * 29 + 1), 2 * (2 * 29 + 1))
-    assert sizes["interpolation_epoch_001.png"] == (2 * (10 * 29 + 1), 2 * (8 * 29 + 1))
-    assert sizes["manifold_epoch_001.png"] == (20 * 28, 20 * 28)
+    assert sizes["samples_epoch_002.png"] == (2 * (8 * 29 + 1),) * 2
+    assert sizes["reconstructions_epoch_002.png"] == (2 * (10 * 29 + 1), 2 * (2 * 29 + 1))
+    assert sizes["interpolation_epoch_002.png"] == (2 * (10 * 29 + 1), 2 * (8 * 29 + 1))
+    assert sizes["manifold_epoch_002.png"] == (20 * 28, 20 * 28)
     for name in sizes:
         grey_levels = Image.open(aae.run() / "figures" / name).convert("L").getcolors()
         assert len(grey_levels) > 5, f"{name} is blank"
@@ -141,6 +140,7 @@ class Echo(nn.Module):
 # --- the training step -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_step_is_first_the_autoencoders_and_then_the_discriminators(aae, monkeypatch):
     """The same weights as plain PyTorch gives after three steps, with one pass through the encoder each."""
     seen = {}
@@ -226,6 +226,7 @@ def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
     assert loss < 0.32 and recon_x.std(0).mean() > 0.05
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_numbers_may_be_logged_as_well_as_tensors(aae, monkeypatch):
     """A student's losses may give .item() for the log."""
 
@@ -400,6 +401,7 @@ def test_the_universal_encoder_uses_its_noise_and_the_deterministic_has_none():
         assert (encoder(x) - encoder(-x)).abs().max() > 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("flags", [["--encoder", "gaussian"], ["--encoder", "universal", "--reconstruction", "msge"]])
 def test_encoders_and_reconstructions_train(aae, flags, tmp_path):
     flags = ["--num_filters", "4", "--limit_batches", "25", "--z_dim", "6", "--lr", "0.003", *flags]

@@ -63,8 +63,7 @@ def test_what_a_run_writes(gpt, capsys):
 
 
 def test_event_file(gpt):
-    assert gpt("--epochs", "2") == 0
-    run = gpt.run()
+    run = gpt.finished(2)
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0}).Reload()
     tags = accumulator.Tags()
     expected = {f"{stage}/{name}" for stage in ("train", "val") for name in METRICS}
@@ -78,9 +77,8 @@ def test_event_file(gpt):
 
 
 def test_pictures_and_samples(gpt):
-    assert gpt("--epochs", "1") == 0
-    run = gpt.run()
-    attention = Image.open(run / "figures" / "attention_epoch_001.png").convert("L")
+    run = gpt.finished(2)
+    attention = Image.open(run / "figures" / "attention_epoch_002.png").convert("L")
     assert attention.size == (2 * (2 * 17 + 1),) * 2, "two layers of two heads, 16 tokens, doubled"
     later = torch.ones(16, 16).triu(1).bool()
     square = torch.from_numpy(np.array(attention))[2:34:2, 2:34:2]  # the first head's
@@ -97,6 +95,7 @@ def test_pictures_and_samples(gpt):
     assert len(set(drawn)) == 3 and {len(text) for text in drawn} == {301}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_metrics_of_a_checkpoint(gpt):
     """Validation anew, window by window, from best.ckpt."""
     assert gpt("--epochs", "2", "--limit_batches", "20") == 0
@@ -115,6 +114,7 @@ def test_the_metrics_of_a_checkpoint(gpt):
     assert results["val/accuracy"] == pytest.approx(torch.stack(right).mean().item(), abs=1e-6)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
     """AdamW, warm-up, cosine and clipping written out here, on the batches of the loader."""
     flags = ["--epochs", "2", "--lr", "0.02", "--warmup_steps", "1", "--clip_grad_norm", "0.3", "--dropout", "0.0"]
@@ -171,19 +171,22 @@ def test_learning_rates():
     assert lit.lr_factor(0, 1) == 1
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_dropout_reaches_the_model(gpt):
     assert gpt("--epochs", "1", "--dropout", "0.3") == 0
     model, _ = model_of(gpt.run())
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.3}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_longer_run_stretches_the_cosine(gpt):
-    assert gpt("--epochs", "1") == 0
+    gpt.finished()
     assert gpt("--epochs", "2", "--resume", "last") == 0
     rows = history(gpt.run())
     assert [row["epoch"] for row in rows] == [1, 2] and rows[1]["train/lr"] == pytest.approx(3e-4, rel=1e-4)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_text_of_ones_own(gpt, tmp_path, capsys):
     path = tmp_path / "own.txt"
     path.write_text(RHYME * 20)
@@ -201,6 +204,7 @@ def test_a_text_of_ones_own(gpt, tmp_path, capsys):
     assert not (tmp_path / "other").exists() and "Traceback" not in message
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_gpt2s_tokens(gpt):
     assert gpt("--tokenizer", "gpt2", "--epochs", "1", "--limit_batches", "2") == 0
     run = gpt.run()
@@ -222,6 +226,7 @@ def published(tmp_path):
     return tmp_path / "published"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
     # the flags of a small network say what the model is, and so does --pretrained
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--block_size", "16"]})

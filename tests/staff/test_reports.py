@@ -142,9 +142,8 @@ def test_a_run_writes_its_page(program, capsys):
         assert shown(summary["results"][f"test/{KNOWN_BY[program.name]}"]) in page.row(KNOWN_BY[program.name])
 
 
-def test_a_run_that_is_not_finished(vae, tmp_path, capsys):
-    assert vae("--epochs", "2") == 0
-    run = vae.run()
+def test_a_run_that_is_not_finished(vae):
+    run = vae.finished(2)
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").unlink()
     assert run_command(run) == 0
@@ -286,8 +285,7 @@ def test_seeds_are_a_mean_and_a_spread(tmp_path):
 
 
 def test_damaged_files(vae, capsys):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished()
     summary, checkpoint = run / "summary.json", run / "checkpoints" / "last.ckpt"
     whole = summary.read_text()
     summary.write_text(whole[: len(whole) // 2])
