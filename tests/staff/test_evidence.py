@@ -28,7 +28,7 @@ VAE_RUN, AE_RUN, AAE_RUN = {"z_dim": 2}, {"z_dim": 2, "lambda_": 1.0}, {"z_dim":
 def logs(mnist_files, tmp_path_factory) -> Path:
     """Runs of a VAE (3 epochs) and of an autoencoder and an adversarial one (1 epoch each)."""
     folder = tmp_path_factory.mktemp("runs") / "logs"
-    longer = ["--batch_size", "128", "--limit_batches", "20"]
+    longer = ["--batch_size", "128", "--limit_batches", "12"]
     for name, flags, epochs in [
         ("vae", ["--lr", "0.01"], 3),
         ("aae", ["--lambda_", "1"], 1),

@@ -28,6 +28,7 @@ def test_what_a_run_writes(vae, tmp_path, capsys):
     assert drawn == {f"{name}_epoch_{epoch:03d}.png" for name in names for epoch in (0, 2, 3)} | {"bpd_curve.png"}
     for name in drawn:
         assert f"figures/{name}" in printed
+    assert f"report: {run / 'report.html'}" in printed
     assert f"test/bpd: {summary['results']['test/bpd']:.4f}" in printed
     for epoch, row in enumerate(summary["history"], start=1):
         assert row["epoch"] == epoch and f"epoch {epoch}/3  train/bpd {row['train/bpd']:.4f}" in printed

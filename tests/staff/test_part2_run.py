@@ -69,7 +69,7 @@ def test_event_file(aae):
 
 
 def test_an_autoencoder_knows_no_discriminator(aae, capsys):
-    assert aae("--epochs", "1", "--lambda_", "1") == 0
+    assert aae("--epochs", "1", "--lambda_", "1", "--z_dim", "4") == 0
     row = summary(aae.run())["history"][0]
     of_both = {f"{stage}/{name}" for stage in ("train", "val") for name in ("recon_loss", "ae_loss")}
     of_codes = {f"val/{name}" for name in CODES | {"code_std"}}
@@ -211,6 +211,7 @@ def test_images_are_in_the_range_of_tanh(mnist_files):
         assert x.dtype == torch.float32 and (x.min(), x.max()) == (-1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 42])
 def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
     """With PyTorch's own initialization they did, with these seeds: the error stayed at 0.45, that of a black image."""
@@ -274,8 +275,8 @@ def test_mmd_against_samples_of_the_prior():
         return torch.exp(-torch.cdist(a, b).square() / (2 * a.size(1)))
 
     for d in (1, 2, 8):
-        codes = 0.7 * torch.randn(1500, d) + 0.4
-        prior = torch.randn(6000, d)
+        codes = 0.7 * torch.randn(1000, d) + 0.4
+        prior = torch.randn(3000, d)
         n, m = len(codes), len(prior)
         codes_codes = (kernel(codes, codes).sum() - n) / (n * (n - 1))
         prior_prior = (kernel(prior, prior).sum() - m) / (m * (m - 1))
@@ -402,7 +403,13 @@ def test_the_universal_encoder_uses_its_noise_and_the_deterministic_has_none():
 
 
 @pytest.mark.usefixtures("without_pictures")
-@pytest.mark.parametrize("flags", [["--encoder", "gaussian"], ["--encoder", "universal", "--reconstruction", "msge"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["--encoder", "gaussian"], marks=pytest.mark.slow),
+        ["--encoder", "universal", "--reconstruction", "msge"],
+    ],
+)
 def test_encoders_and_reconstructions_train(aae, flags, tmp_path):
     flags = ["--num_filters", "4", "--limit_batches", "25", "--z_dim", "6", "--lr", "0.003", *flags]
     assert aae("--epochs", "1", *flags) == 0

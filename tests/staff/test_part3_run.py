@@ -180,10 +180,10 @@ def test_dropout_reaches_the_model(gpt):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_longer_run_stretches_the_cosine(gpt):
-    gpt.finished()
-    assert gpt("--epochs", "2", "--resume", "last") == 0
+    gpt.finished(2)
+    assert gpt("--epochs", "3", "--resume", "last") == 0
     rows = history(gpt.run())
-    assert [row["epoch"] for row in rows] == [1, 2] and rows[1]["train/lr"] == pytest.approx(3e-4, rel=1e-4)
+    assert [row["epoch"] for row in rows] == [1, 2, 3] and rows[2]["train/lr"] == pytest.approx(3e-4, rel=1e-4)
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -298,6 +298,7 @@ def test_defaults():
     assert parse_args(["--pretrained", "gpt2", "--lr", "1e-4"]).lr == 1e-4
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_causal_after_training(gpt):
     assert gpt("--epochs", "1", "--lr", "0.05") == 0
     model, tokenizer = model_of(gpt.run())
