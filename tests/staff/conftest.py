@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from course import data
-from course.grading import children
 from small_runs import PARTS, Program
 
 
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
     """The shared data folder with MNIST in it."""
+    from course import data
+
     try:
         return data.fetch("mnist").parents[1]
     except data.DataError as error:
@@ -69,6 +69,8 @@ def without_pictures(monkeypatch):
 @pytest.fixture(scope="session")
 def zygote():
     """What submissions' processes are forked from."""
+    from course.grading import children
+
     zygote = children.Zygote()
     yield zygote
     zygote.close()
@@ -77,6 +79,8 @@ def zygote():
 @pytest.fixture(scope="session")
 def level(zygote) -> str:
     """The strongest sandbox that holds here."""
+    from course.grading import children
+
     level, lines = children.strongest(zygote)
     if level == "none":
         pytest.skip(f"no sandbox holds here: {lines}")

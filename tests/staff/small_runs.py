@@ -16,16 +16,24 @@ from unittest import mock
 
 from PIL import Image
 
-from course import data as mnist
-from course import figures, training
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = {"vae": "part1_vae", "aae": "part2_aae", "gpt": "part3_gpt"}
 SMALL = ["--batch_size", "16", "--limit_batches", "6", "--accelerator", "cpu", "--no-progress_bar"]
 SMALL_CNN = ["--num_filters", "2", "--z_dim", "2"]
 SMALL_GPT = ["--n_layer", "2", "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--generate_every_n_steps", "4"]
 SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
-_split = cache(mnist._split)  # read once for all runs of this process: nobody writes into the images
+
+
+@contextmanager
+def mnist_once():
+    """The images are read once for all runs of this process; nobody writes into them."""
+    from course import data  # not above: a test that trains nothing need not wait for it
+
+    with mock.patch.object(data, "_split", _remember(data._split)):
+        yield
+
+
+_remember = cache(cache)  # the same function gets the same memory
 
 
 class Program:
@@ -59,7 +67,7 @@ class Program:
         """Run it here; return the exit status."""
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
-            with mock.patch.object(mnist, "_split", _split), nullcontext() if self.pictures else no_pictures():
+            with mnist_once(), nullcontext() if self.pictures else no_pictures():
                 return self.train.main([*self.flags(log_dir), *argv])
         finally:
             for signum, handler in handlers.items():
@@ -92,6 +100,8 @@ def no_pictures():
 
     def cut(self, lit, prompt, *_, **__):
         return prompt
+
+    from course import figures, training
 
     gpt = importlib.import_module("part3_gpt.train")
     with (

@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from course import training
-from part1_vae.train import parse_args
-from part2_aae import models
-from part2_aae.train import parse_args as parse_args_of_part2
+from part1_vae.options import parse_args
+from part2_aae.options import parse_args as parse_args_of_part2
 from small_runs import PARTS, REPOSITORY
 
 
@@ -152,6 +149,10 @@ def test_a_batch_larger_than_the_data(vae, capsys, tmp_path):
 
 
 def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from course import training
+
     def refuse(**flags):
         raise MisconfigurationException("no such thing here")
 
@@ -246,6 +247,8 @@ def test_help_and_wrong_flags_are_answered_before_pytorch_is_imported(tmp_path):
 
 
 def test_the_names_on_the_command_line_are_those_that_the_model_knows(capsys):
+    from part2_aae import models
+
     for flag, known in {"--encoder": models.ENCODERS, "--reconstruction": models.RECONSTRUCTIONS}.items():
         for name in known:
             assert vars(parse_args_of_part2([flag, name]))[flag.strip("-")] == name
