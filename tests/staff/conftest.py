@@ -1,10 +1,12 @@
 """What the staff's tests share: MNIST, and the training programs."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from course.grading.kit import SandboxError, Zygote
 from small_runs import PARTS, Program
 
 
@@ -66,14 +68,27 @@ def without_pictures(monkeypatch):
     monkeypatch.setattr(Program, "pictures", False)
 
 
+ZYGOTE: list[Zygote] = []
+
+
+def pytest_collection_finish(session):
+    """It starts while other tests run, on the second core."""
+    if not session.config.option.collectonly and any("zygote" in item.fixturenames for item in session.items):
+        with contextlib.suppress(SandboxError):
+            ZYGOTE.append(Zygote())
+
+
 @pytest.fixture(scope="session")
 def zygote():
     """What submissions' processes are forked from."""
-    from course.grading import children
+    if not ZYGOTE:
+        ZYGOTE.append(Zygote())
+    return ZYGOTE[0]
 
-    zygote = children.Zygote()
-    yield zygote
-    zygote.close()
+
+def pytest_sessionfinish(session):
+    while ZYGOTE:
+        ZYGOTE.pop().close()
 
 
 @pytest.fixture(scope="session")

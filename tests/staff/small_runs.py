@@ -1,6 +1,7 @@
 """A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -73,8 +74,12 @@ class Program:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
 
-    def finished(self, epochs: int = 1) -> Path:
-        """The folder of a run as `self("--epochs", epochs)` leaves it, copied from one that is trained once for all."""
+    def finished(self, epochs: int = 3) -> Path:
+        """The folder of a run that has come to its end, copied from one that is trained once for all.
+
+        Args:
+            epochs: 3, with `--sample_every 2` and what it said in printed.txt; or fewer, without pictures.
+        """
         return shutil.copytree(_trained(self.name, self.data if self.name != "gpt" else None, epochs), self.run())
 
     def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
@@ -120,8 +125,10 @@ RUNS = tempfile.TemporaryDirectory(prefix="runs-")
 def _trained(name: str, data: Path | None, epochs: int) -> Path:
     """A run that several tests look at or go on from, in a folder of its own."""
     program = Program(name, data or Path(RUNS.name) / "data", Path(RUNS.name) / f"{epochs}-epochs")
-    program.pictures = True
-    assert program("--epochs", str(epochs)) == 0
+    program.pictures = epochs == 3
+    with redirect_stdout(io.StringIO()) as printed:
+        assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
+    (program.run() / "printed.txt").write_text(printed.getvalue())
     return program.run()
 
 

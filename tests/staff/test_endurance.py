@@ -261,7 +261,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
 @pytest.mark.usefixtures("without_pictures")
 def test_a_run_that_went_on_meanwhile(vae, capsys):
     """Between the reading of the checkpoint and the lock, another process came to its end."""
-    vae.finished()
+    vae.finished(1)
     args = vae.train.parse_args([*vae.flags(), "--resume", "last", "--epochs", "3"])
     assert vae("--resume", "last", "--epochs", "2") == 0
     before = event_values(vae.run())

@@ -247,12 +247,14 @@ class NewWarden:
         return min(found)
 
 
-def ask(zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None) -> str:
+def ask(
+    zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None, seconds=1
+) -> str:
     """What a student reads whose code does not end."""
     child = children.Child(zygote, level, submission, Limits())
     meanwhile()
     with pytest.raises((children.Unfinished, children.SandboxError)) as caught:
-        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + 1)
+        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
     return str(caught.value)
 
 
@@ -277,7 +279,7 @@ def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
 
 def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
     warden = NewWarden(zygote)
-    killed = ask(zygote, level, endless, lambda: os.kill(warden.wait(), signal.SIGKILL))
+    killed = ask(zygote, level, endless, lambda: os.kill(warden.wait(), signal.SIGKILL), seconds=30)
     assert killed == "the process that watches a submission is gone"
 
 

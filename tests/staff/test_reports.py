@@ -26,10 +26,10 @@ ASKED = {  # what the assignment asks a run to show
     "gpt": ["Q3.2", "Q3.3"],
 }
 KNOWN_BY = {"vae": "bpd", "aae": "recon_loss", "gpt": "bits_per_char"}
-DRAWN = {  # the figures of a run of two epochs that its page shows
-    "vae": ["manifold_epoch_002", "samples_epoch_002", "reconstructions_epoch_002"],
-    "aae": ["samples_epoch_000", "samples_epoch_002", "reconstructions_epoch_000", "codes_epoch_002"],
-    "gpt": ["attention_epoch_000", "attention_epoch_002"],
+DRAWN = {  # the figures of a run of three epochs that its page shows
+    "vae": ["manifold_epoch_003", "samples_epoch_003", "reconstructions_epoch_003"],
+    "aae": ["samples_epoch_000", "samples_epoch_003", "reconstructions_epoch_000", "codes_epoch_003"],
+    "gpt": ["attention_epoch_000", "attention_epoch_003"],
 }
 
 
@@ -119,7 +119,7 @@ def vae_run(folder: Path, epochs: int = 12, figures: tuple[str, ...] = (), **fla
 
 
 def test_a_run_writes_its_page(program):
-    run = program.finished(2)
+    run = program.finished()
     page, summary = Page(run / "report.html"), json.loads((run / "summary.json").read_text())
     assert page.loads_nothing()
     assert [question for question in ASKED[program.name] if f"{question}\n" in page.text] == ASKED[program.name]
@@ -141,17 +141,17 @@ def test_a_run_writes_its_page(program):
 
 
 def test_a_run_that_is_not_finished(vae):
-    run = vae.finished(2)
+    run = vae.finished()
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").unlink()
     assert run_command(run) == 0
     page = Page(run / "report.html")
-    assert "not finished · 2 of 2 epochs" in page.text
+    assert "not finished · 3 of 3 epochs" in page.text
     assert page.row("bpd")[1:3] == [shown(summary["history"][-1][f"{stage}/bpd"]) for stage in ("train", "val")]
     first = {**summary, "history": summary["history"][:1], "flags": {**summary["flags"], "epochs": 1}}
     (run / "summary.json").write_text(json.dumps(first))
     assert run_command(run) == 0
-    assert "not finished · 2 of 2 epochs" in Page(run / "report.html").text, "it was resumed after its summary"
+    assert "not finished · 3 of 3 epochs" in Page(run / "report.html").text, "it was resumed after its summary"
 
 
 def test_a_run_in_its_first_epoch(tmp_path):
@@ -287,13 +287,13 @@ def test_damaged_files(vae, capsys):
     summary, checkpoint = run / "summary.json", run / "checkpoints" / "last.ckpt"
     whole = summary.read_text()
     summary.write_text(whole[: len(whole) // 2])
-    (run / "figures" / "manifold_epoch_001.png").write_bytes(
+    (run / "figures" / "manifold_epoch_003.png").write_bytes(
         (run / "figures" / "manifold_epoch_000.png").read_bytes()[:-40]
     )
     assert run_command(run) == 0
     lacks = Page(run / "report.html").lacks
     assert [lack for lack in lacks if "summary.json: cannot be read" in lack]
-    assert "figures/manifold_epoch_001.png is damaged: it is no whole PNG" in lacks
+    assert "figures/manifold_epoch_003.png is damaged: it is no whole PNG" in lacks
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     before = (run / "report.html").read_bytes()
     capsys.readouterr()

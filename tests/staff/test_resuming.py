@@ -87,7 +87,7 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
 def test_the_data_order_and_the_noise_matter(vae, tmp_path):
     """What the test above compares does depend on both."""
     vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "other")
-    first, second = (history(run)[0] for run in (vae.finished(), vae.run(tmp_path / "other")))
+    first, second = (history(run)[0] for run in (vae.finished(1), vae.run(tmp_path / "other")))
     assert first["train/bpd"] != second["train/bpd"]
 
 
@@ -224,7 +224,7 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
-    run = vae.finished()
+    run = vae.finished(1)
     monkeypatch.chdir(run / "checkpoints")
     assert vae("--resume", "last.ckpt", "--epochs", "2") == 0
     assert len(history(run)) == 2 and [path.name for path in run.parent.iterdir()] == ["version_0"]
@@ -232,7 +232,7 @@ def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_finished_run_is_only_tested_again(vae, tmp_path):
-    run = vae.finished()
+    run = vae.finished(1)
     before, events_before = checkpoint(run), events(run)
     assert vae("--resume", str(run), "--iwae_samples", "2") == 0
     assert torch.equal(before["state_dict"]["encoder.mean.bias"], checkpoint(run)["state_dict"]["encoder.mean.bias"])
@@ -246,7 +246,7 @@ def test_a_finished_run_is_only_tested_again(vae, tmp_path):
     "program", ["vae", *(pytest.param(name, marks=SLOW) for name in ("aae", "gpt"))], indirect=True
 )
 def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
-    run = program.finished()
+    run = program.finished(1)
     assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
     assert "the loss is no longer finite at step 2 (epoch 1)" in message
@@ -286,7 +286,7 @@ def test_a_file_is_replaced_and_never_written_into(tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
-    run = vae.finished()
+    run = vae.finished(1)
     kept = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     capsys.readouterr()
 
@@ -311,7 +311,7 @@ class RunsCode:
 
 
 def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
-    run = vae.finished()
+    run = vae.finished(1)
     good = run / "checkpoints" / "last.ckpt"
     bad = {name: tmp_path / name for name in ("missing", "text", "truncated", "code", "foreign", "part2", "misfit")}
     bad["text"].write_text("not a checkpoint")
@@ -334,7 +334,7 @@ def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
 
 
 def test_flags_that_contradict_the_run_are_refused(vae, tmp_path, capsys):
-    vae.finished()
+    vae.finished(1)
     for argv in (["--num_filters", "3"], ["--lr", "0.01"], ["--seed", "6"]):
         with pytest.raises(SystemExit) as caught:
             vae("--resume", "last", *argv)
