@@ -326,7 +326,16 @@ take(lambda: exec(Path({solution!r}).read_text(), globals()))
 """
 
 
-def test_an_honest_and_a_hostile_submission(tmp_path, level, capsys):
+@pytest.fixture
+def bystander():
+    """A process that has nothing to do with it."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
     """From the command line, in the strongest sandbox there is."""
     honest = a_template(tmp_path / "class" / "ada")
     text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
@@ -335,7 +344,7 @@ def test_an_honest_and_a_hostile_submission(tmp_path, level, capsys):
     (tmp_path / "canary").write_text("sings")
     with socket.create_server(("127.0.0.1", 0)) as server:
         attack = HOSTILE.format(
-            canary=str(tmp_path / "canary"), port=server.getsockname()[1], pid=os.getpid(),
+            canary=str(tmp_path / "canary"), port=server.getsockname()[1], pid=bystander.pid,
             solution=str(REPOSITORY / "part1_vae" / "utils.py"),
         )  # fmt: skip
         (hostile / "part1_vae" / "utils.py").write_text(attack)
@@ -345,6 +354,7 @@ def test_an_honest_and_a_hostile_submission(tmp_path, level, capsys):
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
+        assert bystander.poll() is None
     said = capsys.readouterr()
     assert "notes.txt: is neither a folder nor an archive" in said.err and f"sandbox: {level}\n" in said.err
     assert (tmp_path / "canary").read_text() == "sings"
