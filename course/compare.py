@@ -5,14 +5,13 @@ import io
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from matplotlib.image import imread
-from torch import Tensor
-
-from course import figures
 from course.flags import whole_number
 from course.runs import Figures, RunError, differences, figures_of, read, read_png
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def titles(runs: list[Path]) -> list[str]:
@@ -63,18 +62,23 @@ def _what_there_is(files: Figures) -> str:
     return f"has {', '.join(sorted({name for name, _ in files}))} of epochs {epochs}"
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path) -> "Tensor":
     """A PNG as an image [3, H, W] in 0..1.
 
     Raises:
         RunError: it cannot be read.
     """
+    import torch
+    from matplotlib.image import imread
+
     picture = torch.from_numpy(imread(io.BytesIO(read_png(path))))  # [H, W] or [H, W, 3 or 4] in 0..1
     return picture.expand(3, -1, -1) if picture.ndim == 2 else picture[..., :3].permute(2, 0, 1)
 
 
-def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> Tensor:
+def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> "Tensor":
     """One picture [3, H, W] with a column for each run; see `choose`."""
+    from course import figures
+
     wanted = choose(runs, names, epochs)
     columns = []
     for run in runs:
@@ -95,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.output.suffix != ".png":
         parser.error(f"--output {args.output}: the picture is a PNG, so its name should end in .png")
+    from course import figures  # here, as above: --help and wrong flags need not wait for PyTorch
+
     try:
         picture = compare(args.runs, args.figures, args.epochs)
         print(figures.save_image(picture, args.output))

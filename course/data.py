@@ -297,25 +297,30 @@ def loaders(
         transform: from a batch of images [B, 1, 28, 28] to what the model takes, at each batch.
         prepare: applied once to all images, uint8 in 0..255, and kept.
     """
-    raw = fetch(name, root, download)
-    images, labels = _read(raw, "train")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(42))
-    images = prepare(images)
-    train, val = order[:54_000], order[54_000:]
-    test_images, test_labels = _read(raw, "t10k")
+    train, val, test = _split(fetch(name, root, download), prepare)
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
         options["persistent_workers"] = True
     return (
         EpochLoader(
-            ImageDataset(images[train], labels[train], transform),
-            sampler=Shuffle(len(train), seed),
+            ImageDataset(*train, transform),
+            sampler=Shuffle(len(train[0]), seed),
             drop_last=True,
             **options,
         ),
-        EpochLoader(ImageDataset(images[val], labels[val], transform), **options),
-        EpochLoader(ImageDataset(prepare(test_images), test_labels, transform), **options),
+        EpochLoader(ImageDataset(*val, transform), **options),
+        EpochLoader(ImageDataset(*test, transform), **options),
     )
+
+
+def _split(raw: Path, prepare: Callable[[Tensor], Tensor]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Images and labels for training, validation and test."""
+    images, labels = _read(raw, "train")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(42))
+    images = prepare(images)
+    train, val = order[:54_000], order[54_000:]
+    test_images, test_labels = _read(raw, "t10k")
+    return (images[train], labels[train]), (images[val], labels[val]), (prepare(test_images), test_labels)
 
 
 def main(argv: list[str] | None = None) -> int:

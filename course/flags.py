@@ -192,8 +192,17 @@ def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argp
     return args
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None = None,
+    check: Callable[[argparse.ArgumentParser, argparse.Namespace], None] = lambda parser, args: None,
+) -> argparse.Namespace:
     """Parse and check the flags. With --resume, the run's own flags are the defaults.
+
+    What can be checked without PyTorch comes first, so that the answer comes at once.
+
+    Args:
+        check: how a part's own flags go together; it calls parser.error where they do not.
 
     Returns:
         the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
@@ -215,8 +224,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> arg
     args.resume, args.checkpoint = path, checkpoint
     if args.progress_bar is None:
         args.progress_bar = sys.stdout.isatty()
-    _check_machine(parser, args)
+    check(parser, args)
     _check_folders(parser, args)
+    _check_machine(parser, args)
     return args
 
 

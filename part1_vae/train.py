@@ -6,6 +6,11 @@ from pathlib import Path
 if not __package__:  # run as a file: take the part that lies here, whatever is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from part1_vae.options import parse_args
+
+if __name__ == "__main__":
+    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+
 import argparse
 from collections.abc import Callable
 
@@ -14,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course import figures, flags, training
+from course import figures, training
 from part1_vae.cnn_encoder_decoder import GREY_LEVELS, CNNDecoder, CNNEncoder
 from part1_vae.mnist import mnist
 from part1_vae.utils import (
@@ -29,7 +34,6 @@ from part1_vae.utils import (
 )
 
 ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
-FAST = {"epochs": 18, "batch_size": 64, "lr": 3e-3}  # the defaults of --recipe fast
 
 
 class VAE(pl.LightningModule):
@@ -191,27 +195,6 @@ class Figures(training.Pictures):
         figures.save_curves(curves, path, "bits per dimension (an upper bound)", title, log=True)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 1, checked; see `course.flags` for those that all parts share."""
-    parser = flags.trainer_parser(
-        "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3, fast=FAST
-    )
-    part = parser.add_argument_group("part 1")
-    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=20, help="size of the latent space")
-    part.add_argument(
-        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
-    )
-    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
-    part.add_argument(
-        "--iwae_samples",
-        type=flags.whole_number(0),
-        default=0,
-        metavar="K",
-        help="test the importance-weighted bound with K samples too; its time grows with K",
-    )
-    return flags.parse(parser, argv)
-
-
 def train(args: argparse.Namespace) -> None:
     """Fetch the data, train, test, draw."""
     pl.seed_everything(args.seed, verbose=False)
@@ -227,4 +210,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(training.main(lambda: train(args)))

@@ -6,6 +6,11 @@ from pathlib import Path
 if not __package__:  # run as a file: take the part that lies here, whatever is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from part2_aae.options import parse_args
+
+if __name__ == "__main__":
+    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+
 import argparse
 from collections.abc import Callable
 
@@ -14,12 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course import figures, flags, training
+from course import figures, training
 from part2_aae.mnist import mnist
-from part2_aae.models import ENCODERS, RECONSTRUCTIONS, AdversarialAE
+from part2_aae.models import AdversarialAE
 from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal
-
-FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 1e-3}  # the defaults of --recipe fast
 
 
 class LitAAE(pl.LightningModule):
@@ -212,41 +215,6 @@ class Figures(training.Pictures):
             figures.save_curves(curves, self.run.figure("accuracy_curve.png"), "accuracy", title)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 2, checked; see `course.flags` for those that all parts share."""
-    parser = flags.trainer_parser(
-        "Train an adversarial autoencoder, or with --lambda_ 1 an autoencoder, on MNIST (part 2).",
-        "aae",
-        epochs=100,
-        batch_size=64,
-        lr=1e-3,
-        lr_flags=("--ae_lr", "--lr"),
-        fast=FAST,
-    )
-    part = parser.add_argument_group("part 2")
-    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=8, help="size of the latent space")
-    part.add_argument(
-        "--lambda_", type=flags.fraction, default=0.995, help="weight of the reconstruction; 1: a plain autoencoder"
-    )
-    part.add_argument(
-        "--d_lr", type=flags.positive_number, default=5e-3, help="learning rate of the discriminator (SGD)"
-    )
-    part.add_argument(
-        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
-    )
-    part.add_argument(
-        "--encoder", choices=list(ENCODERS), default="deterministic", help="what q(z|x) is: see Q2.1 in the README"
-    )
-    part.add_argument(
-        "--reconstruction",
-        choices=list(RECONSTRUCTIONS),
-        default="mse",
-        help="squared error of the grey values, or of the images' gradients",
-    )
-    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
-    return flags.parse(parser, argv)
-
-
 def train(args: argparse.Namespace) -> None:
     """Fetch the data, train, test, draw."""
     pl.seed_everything(args.seed, verbose=False)
@@ -262,4 +230,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(training.main(lambda: train(args)))

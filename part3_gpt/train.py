@@ -6,6 +6,11 @@ from pathlib import Path
 if not __package__:  # run as a file: take the part that lies here, whatever is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from part3_gpt.options import parse_args
+
+if __name__ == "__main__":
+    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+
 import argparse
 import hashlib
 import math
@@ -16,9 +21,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from course import figures, flags, training
+from course import figures, training
 from course.files import write_whole
-from part3_gpt import pretrained
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,
@@ -28,9 +32,8 @@ from part3_gpt.dataset import (
     read_text,
     stored_model,
 )
-from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
+from part3_gpt.gpt import GPT, GPTConfig
 
-FINE_TUNING_LR = 3e-5
 SAMPLE_LENGTH = 300  # tokens
 
 
@@ -213,76 +216,6 @@ class Figures(training.Pictures):
         figures.save_curves(curves, path, "cross-entropy, bits per character", title, xlabel="step")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 3, checked; see `course.flags` for those that all parts share."""
-    parser = flags.trainer_parser(
-        "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=4, batch_size=32, lr=3e-3
-    )
-    part = parser.add_argument_group("part 3: text and model")
-    part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
-    part.add_argument(
-        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
-    )
-    part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
-    for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
-        part.add_argument(f"--{name}", type=flags.whole_number(1, 65536), help=f"{what}, in place of --model_type")
-    part.add_argument("--block_size", type=flags.whole_number(1, 65536), default=128, help="tokens seen at once")
-    part.add_argument(
-        "--pretrained",
-        metavar="NAME|FOLDER",
-        help=f"fine-tune {', '.join(pretrained.NAMES)}, or what lies in a folder; --lr is {FINE_TUNING_LR:g} then",
-    )
-    part.add_argument(
-        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
-    )
-    part = parser.add_argument_group("part 3: training")
-    part.add_argument("--weight_decay", type=flags.number(0), default=0.1, help="of AdamW, on matrices only")
-    part.add_argument(
-        "--betas", type=flags.number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW"
-    )
-    part.add_argument("--clip_grad_norm", type=flags.positive_number, default=1.0, help="largest norm of the gradient")
-    part.add_argument(
-        "--warmup_steps", type=flags.whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
-    )
-    part.add_argument("--dropout", type=flags.number(0, below=1), default=0.0, help="embeddings, residuals, attention")
-    part.add_argument(
-        "--generate_every_n_steps",
-        type=flags.whole_number(0),
-        default=500,
-        metavar="N",
-        help="a text to TensorBoard; 0: none",
-    )
-    part.add_argument(
-        "--flash",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="PyTorch's fused attention, or the one written out",
-    )
-    given = parser.parse_known_args(argv)[0]
-    if given.pretrained is not None:
-        parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
-    if any(size is not None for size in (given.n_layer, given.n_head, given.n_embd)):
-        parser.set_defaults(model_type=None)
-    args = flags.parse(parser, argv)
-    _check_model(parser, args)
-    return args
-
-
-def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    sizes = {name: getattr(args, name) for name in ("n_layer", "n_head", "n_embd")}
-    given = [f"--{name} {size}" for name, size in sizes.items() if size is not None]
-    ways = [f"--pretrained {args.pretrained}"] * (args.pretrained is not None)
-    ways += [f"--model_type {args.model_type}"] * (args.model_type is not None) + [" ".join(given)] * bool(given)
-    if len(ways) > 1:
-        parser.error(f"{' and '.join(ways)}: each says what the model is; give one of them")
-    if given and len(given) < 3:
-        parser.error(f"{' '.join(given)}: --n_layer, --n_head and --n_embd belong together")
-    if given and args.n_embd % args.n_head:
-        parser.error(f"--n_embd {args.n_embd}: is not a multiple of --n_head {args.n_head}")
-    if args.pretrained is not None and args.tokenizer != "gpt2":
-        parser.error(f"--tokenizer {args.tokenizer}: --pretrained {args.pretrained} knows GPT-2's tokens only")
-
-
 def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, tuple]:
     """The module and its data: from the flags, from a pretrained model, or from the checkpoint that is resumed.
 
@@ -360,4 +293,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(training.main(lambda: train(args)))

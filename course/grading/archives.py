@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from course.flags import REPOSITORY
+from course.grading.rules import PARSING
 from course.rubric import read as read_rubric
 
 PACKED = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
@@ -837,7 +838,9 @@ def _listed(left_out: dict[str, str], most: int = 50) -> list[str]:
 def needed_modules(adapters: Path = REPOSITORY / "tests" / "adapters.py") -> dict[str, set[str]]:
     """The modules of each part that the tests load: {"part1_vae": {"utils", ...}, ...}."""
     needed: dict[str, set[str]] = {folder: set() for folder in part_folders().values()}
-    for node in ast.walk(ast.parse(adapters.read_text("utf-8"))):
+    with PARSING:
+        tree = ast.parse(adapters.read_text("utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             part, _, module = node.module.partition(".")
             if part in needed:

@@ -1,17 +1,20 @@
 """What the staff's tests share: MNIST, and the training programs."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 import torch
 
-from course import data
+from course.grading.kit import SandboxError, Zygote
 from small_runs import PARTS, Program
 
 
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
     """The shared data folder with MNIST in it."""
+    from course import data
+
     try:
         return data.fetch("mnist").parents[1]
     except data.DataError as error:
@@ -57,3 +60,43 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Runs in this process draw nothing, write no page and short texts, so that they take half the time."""
+    monkeypatch.setattr(Program, "pictures", False)
+
+
+ZYGOTE: list[Zygote] = []
+
+
+def pytest_collection_finish(session):
+    """It starts while other tests run, on the second core."""
+    if not session.config.option.collectonly and any("zygote" in item.fixturenames for item in session.items):
+        with contextlib.suppress(SandboxError):
+            ZYGOTE.append(Zygote())
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """What submissions' processes are forked from."""
+    if not ZYGOTE:
+        ZYGOTE.append(Zygote())
+    return ZYGOTE[0]
+
+
+def pytest_sessionfinish(session):
+    while ZYGOTE:
+        ZYGOTE.pop().close()
+
+
+@pytest.fixture(scope="session")
+def level(zygote) -> str:
+    """The strongest sandbox that holds here."""
+    from course.grading import children
+
+    level, lines = children.strongest(zygote)
+    if level == "none":
+        pytest.skip(f"no sandbox holds here: {lines}")
+    return level

@@ -1,13 +1,19 @@
 """A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
 
 import importlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from PIL import Image
 
@@ -19,6 +25,18 @@ SMALL_GPT = ["--n_layer", "2", "--n_head", "2", "--n_embd", "16", "--block_size"
 SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 
 
+@contextmanager
+def mnist_once():
+    """The images are read once for all runs of this process; nobody writes into them."""
+    from course import data  # not above: a test that trains nothing need not wait for it
+
+    with mock.patch.object(data, "_split", _remember(data._split)):
+        yield
+
+
+_remember = cache(cache)  # the same function gets the same memory
+
+
 class Program:
     """The program of one part, to be called in this process or started as a user does.
 
@@ -27,6 +45,8 @@ class Program:
         data: the data folder.
         log_dir: where runs are written unless a call says otherwise.
     """
+
+    pictures = True  # of runs in this process; see `without_pictures`
 
     def __init__(self, name: str, data: Path, log_dir: Path):
         self.name, self.data, self.log_dir = name, data, log_dir
@@ -48,10 +68,19 @@ class Program:
         """Run it here; return the exit status."""
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return self.train.main([*self.flags(log_dir), *argv])
+            with mnist_once(), nullcontext() if self.pictures else no_pictures():
+                return self.train.main([*self.flags(log_dir), *argv])
         finally:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
+
+    def finished(self, epochs: int = 3) -> Path:
+        """The folder of a run that has come to its end, copied from one that is trained once for all.
+
+        Args:
+            epochs: 3, with `--sample_every 2` and what it said in printed.txt; or fewer, without pictures.
+        """
+        return shutil.copytree(_trained(self.name, self.data if self.name != "gpt" else None, epochs), self.run())
 
     def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
         """Start it in a process of its own, with text pipes."""
@@ -65,6 +94,42 @@ class Program:
         for process in self.started:
             process.kill()
             process.communicate()
+
+
+@contextmanager
+def no_pictures():
+    """Runs draw nothing, write no page and short texts."""
+
+    def save_curves(curves, path, *_, **__):
+        path.parent.mkdir(exist_ok=True)
+
+    def cut(self, lit, prompt, *_, **__):
+        return prompt
+
+    from course import figures, training
+
+    gpt = importlib.import_module("part3_gpt.train")
+    with (
+        mock.patch.object(training.Pictures, "_draw", lambda self, trainer, model, epoch: None),
+        mock.patch.object(training, "_write_report", lambda run: None),
+        mock.patch.object(figures, "save_curves", save_curves),
+        mock.patch.object(gpt.Figures, "sample", cut),
+    ):
+        yield
+
+
+RUNS = tempfile.TemporaryDirectory(prefix="runs-")
+
+
+@cache
+def _trained(name: str, data: Path | None, epochs: int) -> Path:
+    """A run that several tests look at or go on from, in a folder of its own."""
+    program = Program(name, data or Path(RUNS.name) / "data", Path(RUNS.name) / f"{epochs}-epochs")
+    program.pictures = epochs == 3
+    with redirect_stdout(io.StringIO()) as printed:
+        assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
+    (program.run() / "printed.txt").write_text(printed.getvalue())
+    return program.run()
 
 
 def make_run(folder: Path, program: str, flags: dict, history: list[dict], figures: dict[str, int], **more) -> Path:

@@ -598,6 +598,7 @@ def test_a_bomb_by_depth_and_by_name(kind, tmp_path):
     assert staged(tmp_path, PACKERS[kind](tmp_path / "c", fits)).left_out == []
 
 
+@pytest.mark.slow
 def test_a_very_deep_folder(tmp_path):
     path = folder(tmp_path / "ann", PARTS) / "part1_vae"
     handle = os.open(path, os.O_RDONLY)
@@ -613,6 +614,7 @@ def test_a_very_deep_folder(tmp_path):
         subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_large_bomb_of_entries_ends_soon(tmp_path):
     source = zipped(tmp_path / "a.zip", {f"part1_vae/{number}": b"" for number in range(120_000)}, packed=False)
     before = time.monotonic()

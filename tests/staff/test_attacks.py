@@ -219,11 +219,9 @@ def fight(tmp_path, trees, free):
 
 
 @pytest.fixture(scope="module")
-def free() -> list[str]:
+def free(zygote) -> list[str]:
     """The sandbox's levels that hold here."""
-    zygote = children.Zygote()
     levels = [level for level in ("namespaces", "landlock") if children.probe(zygote, level) == []]
-    zygote.close()
     if not levels:
         pytest.skip("no sandbox holds on this machine: attacks are not let loose")
     return levels
@@ -235,6 +233,7 @@ def test_the_bank_is_large():
     assert [name for name, attack in BANK.items() if attack.most] == []
 
 
+@pytest.mark.slow
 def test_some_attacks(fight, pytestconfig):
     names = random.Random(pytestconfig.getoption("--seed")).sample(sorted(BANK), 3)
     fight(names, honest=False)

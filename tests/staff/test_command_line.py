@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from course import training
-from part1_vae.train import parse_args
-from part2_aae.train import parse_args as parse_args_of_part2
+from part1_vae.options import parse_args
+from part2_aae.options import parse_args as parse_args_of_part2
 from small_runs import PARTS, REPOSITORY
 
 
@@ -150,6 +149,10 @@ def test_a_batch_larger_than_the_data(vae, capsys, tmp_path):
 
 
 def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from course import training
+
     def refuse(**flags):
         raise MisconfigurationException("no such thing here")
 
@@ -159,12 +162,14 @@ def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_fast_dev_run_writes_nothing(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert program("--fast_dev_run") == 0
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_bfloat16(program):
     assert program("--precision", "bf16-mixed", "--epochs", "1") == 0
     results = json.loads((program.run() / "summary.json").read_text())["results"]
@@ -178,6 +183,77 @@ def test_defaults_are_the_assignments():
     assert (args.epochs, args.batch_size, args.ae_lr, args.d_lr) == (100, 64, 1e-3, 5e-3)
     assert (args.z_dim, args.lambda_, args.encoder, args.reconstruction) == (8, 0.995, "deterministic", "mse")
     assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
+
+
+# Runs commands as Python would, where nothing that takes long can be imported; says what came of each.
+AT_ONCE = """
+import contextlib, io, json, runpy, sys
+for module in ("torch", "pytorch_lightning", "torchvision", "matplotlib", "numpy", "transformers", "tensorboard"):
+    sys.modules[module] = None
+for line in sys.stdin:
+    words, out, err, status = json.loads(line), io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            if words[0] == "-m":
+                sys.argv = words[1:]
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv = words
+                runpy.run_path(words[0], run_name="__main__")
+        except BaseException as error:
+            status = error.code if isinstance(error, SystemExit) else repr(error)
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+WRONG = [
+    ("part1_vae/train.py", "--z_dim 0", "--z_dim: '0' is not a whole number from 1"),
+    ("part1_vae/train.py", "--resume nowhere", "--resume nowhere: there is no file"),
+    ("part1_vae/train.py", "--log_dir /dev/null/logs", "--log_dir /dev/null/logs: cannot be written"),
+    ("-m part1_vae.train", "--epochs many", "--epochs: 'many' is not a whole number"),
+    ("part2_aae/train.py", "--encoder none", "--encoder: invalid choice: 'none'"),
+    ("-m part2_aae.train", "--lambda_ 2", "--lambda_: '2' is not a number from 0 to 1"),
+    ("part3_gpt/train.py", "--n_layer 3", "--n_layer 3: --n_layer, --n_head and --n_embd belong together"),
+    ("-m part3_gpt.train", "--model_type gpt-5", "--model_type: invalid choice: 'gpt-5'"),
+    ("part3_gpt/generate.py", "--checkpoint last --top_k 3", "--top_k: has no effect without --do_sample"),
+    ("part3_gpt/generate.py", "--checkpoint nowhere", "--checkpoint nowhere: there is no file"),
+    ("-m part3_gpt.generate", "", "one of the arguments --checkpoint --pretrained is required"),
+    ("-m course", "celebrate", "invalid choice: 'celebrate'"),
+    ("-m course report", "", "the following arguments are required: RUN"),
+    ("-m course diagnose", "", "the following arguments are required: RUN"),
+    ("-m course check", "--hard", "unrecognized arguments: --hard"),
+    ("-m course release", "out --edition a/b", "--edition: 'a/b': letters, digits"),
+    ("-m course grade", "class -j 0", "-j/--jobs: '0' is not a whole number from 1 to 256"),
+    ("-m course merge", "", "the following arguments are required: GRADES"),
+    ("-m course.compare", "run -o picture.gif", "--output picture.gif: the picture is a PNG"),
+    ("-m course.submission", "-o work.tar", "--output work.tar: the name should end in .zip"),
+    ("-m course.grading.gradescope", "", "one of the arguments --root --build is required"),
+]
+
+
+def test_help_and_wrong_flags_are_answered_before_pytorch_is_imported(tmp_path):
+    lines = []
+    for command, wrong, _ in WRONG:
+        words = [str(REPOSITORY / word) if word.endswith(".py") else word for word in command.split()]
+        lines += [json.dumps([*words, "--help"]), json.dumps([*words, *wrong.split()])]
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE], input="\n".join(lines), cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2 * len(WRONG), done.stderr
+    for (command, _, message), help, refusal in zip(WRONG, answers[::2], answers[1::2], strict=True):
+        assert (help[0], help[2]) == (0, "") and help[1].startswith("usage:"), (command, help)
+        assert refusal[0] == 2 and message in refusal[2], (command, refusal)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_names_on_the_command_line_are_those_that_the_model_knows(capsys):
+    from part2_aae import models
+
+    for flag, known in {"--encoder": models.ENCODERS, "--reconstruction": models.RECONSTRUCTIONS}.items():
+        for name in known:
+            assert vars(parse_args_of_part2([flag, name]))[flag.strip("-")] == name
+        message = refused(capsys, flag, "none", parse_args=parse_args_of_part2)
+        assert re.findall(r"[\w-]+", message.partition("choose from")[2]) == list(known)
 
 
 @pytest.mark.parametrize("part", PARTS.values())

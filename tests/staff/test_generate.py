@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from part3_gpt import generate
-from part3_gpt.gpt import GPT, MODEL_SIZES, GPTConfig
-from small_runs import REPOSITORY
+from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.options import MODEL_SIZES
+from small_runs import REPOSITORY, Program
 from test_resuming import RunsCode
 
 BLOCK, VOCABULARY = 12, 29
@@ -207,11 +209,18 @@ def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
 # --- generate.py -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(gpt):
-    """The folder of a short run on the built-in text, with dropout, which must be off when it writes."""
+@pytest.fixture(scope="module")
+def run_of_all(tmp_path_factory):
+    gpt = Program("gpt", tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("logs"))
+    gpt.pictures = False
     assert gpt("--epochs", "1", "--dropout", "0.3") == 0
     return gpt.run()
+
+
+@pytest.fixture
+def run(run_of_all, tmp_path):
+    """The folder of a short run on the built-in text, with dropout, which must be off when it writes."""
+    return shutil.copytree(run_of_all, tmp_path / "logs" / "gpt" / "version_0")
 
 
 def written(capsys, *argv: str, status: int = 0) -> str:
@@ -332,12 +341,9 @@ def started(run):
     process.communicate()
 
 
-def test_each_token_is_shown_at_once(started):
+def test_each_token_is_shown_at_once_until_ctrl_c(started):
     pieces = [len(os.read(started.stdout.fileno(), 8192)) for _ in range(30)]
     assert 0 < sorted(pieces)[15] < 100, "not a buffer at a time"
-
-
-def test_ctrl_c(started):
     started.send_signal(signal.SIGINT)
     _, error = started.communicate(timeout=30)
     assert started.returncode == 130 and b"Traceback" not in error

@@ -37,14 +37,7 @@ def class_of_four(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def level() -> str:
-    zygote = children.Zygote()
-    level, lines = children.strongest(zygote)
-    zygote.close()
-    if level == "none":
-        pytest.skip(f"no sandbox holds here: {lines}")
-    return level
+pytestmark = pytest.mark.usefixtures("level")
 
 
 def results(out: Path) -> dict[str, dict]:
@@ -242,54 +235,56 @@ def endless(tmp_path) -> Path:
     return tmp_path / "endless"
 
 
-@pytest.fixture
-def zygote():
-    zygote = children.Zygote()
-    yield zygote
-    zygote.close()
+class NewWarden:
+    """The first process that the zygote forks from now on."""
+
+    def __init__(self, zygote: children.Zygote):
+        self.zygote, self.before = zygote, set(children_of(zygote.process.pid))
+
+    def wait(self) -> int:
+        while not (found := set(children_of(self.zygote.process.pid)) - self.before):
+            time.sleep(0.01)
+        return min(found)
 
 
-def ask(zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None) -> str:
-    """What a student reads."""
+def ask(
+    zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None, seconds=1
+) -> str:
+    """What a student reads whose code does not end."""
     child = children.Child(zygote, level, submission, Limits())
     meanwhile()
     with pytest.raises((children.Unfinished, children.SandboxError)) as caught:
-        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + 2)
+        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
     return str(caught.value)
 
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
     """Its warden does nothing for a while: the grader does not wait, and later nothing is left."""
     monkeypatch.setattr(children, "TO_END", 1)
-    wardens = []
+    warden = NewWarden(zygote)
 
     def stop_the_warden():
-        while not (found := children_of(zygote.process.pid)):
-            time.sleep(0.01)
-        wardens.extend(found)
-        os.kill(found[0], signal.SIGSTOP)
+        os.kill(warden.wait(), signal.SIGSTOP)
 
     began = time.monotonic()
     assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden)
     assert time.monotonic() - began < 60
     assert "an endless loop?" in ask(zygote, level, endless), "another one starts and ends"
-    os.kill(wardens[0], signal.SIGCONT)
+    os.kill(warden.wait(), signal.SIGCONT)
     until = time.monotonic() + 60
-    while children_of(zygote.process.pid):
+    while set(children_of(zygote.process.pid)) - warden.before:
         assert time.monotonic() < until, "it is still there"
         time.sleep(0.05)
 
 
 def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
-    def kill_the_warden():
-        while not (found := children_of(zygote.process.pid)):
-            time.sleep(0.01)
-        os.kill(found[0], signal.SIGKILL)
-
-    assert ask(zygote, level, endless, kill_the_warden) == "the process that watches a submission is gone"
+    warden = NewWarden(zygote)
+    killed = ask(zygote, level, endless, lambda: os.kill(warden.wait(), signal.SIGKILL), seconds=30)
+    assert killed == "the process that watches a submission is gone"
 
 
-def test_a_zygote_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
+def test_a_zygote_that_is_gone_is_the_staffs_trouble(level, endless):
+    zygote = children.Zygote()
     zygote.process.kill()
     zygote.process.wait()
     with pytest.raises(children.SandboxError, match="did not start"):
@@ -297,6 +292,7 @@ def test_a_zygote_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
     zygote.is_ready = True  # it was, before it died
     with pytest.raises(children.SandboxError, match="has died"):
         children.Child(zygote, level, endless, Limits())
+    zygote.close()
 
 
 def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):

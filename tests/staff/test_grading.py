@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -112,13 +113,6 @@ def test_a_byte_that_is_no_truth_value():
 # --- the sandbox and the judge --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def zygote():
-    zygote = children.Zygote()
-    yield zygote
-    zygote.close()
-
-
 def test_the_levels_hold_or_cannot_be_had(zygote):
     found = {level: children.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
     for level in ("namespaces", "landlock"):
@@ -129,14 +123,6 @@ def test_the_levels_hold_or_cannot_be_had(zygote):
         assert what in found["none"], "the probe sees what is open"
     level, weaker = children.strongest(zygote)
     assert level == next((name for name, possible in found.items() if possible == []), "none")
-
-
-@pytest.fixture(scope="module")
-def level(zygote) -> str:
-    level, lines = children.strongest(zygote)
-    if level == "none":
-        pytest.skip(f"no sandbox holds here: {lines}")
-    return level
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +138,7 @@ def class_(tmp_path, level) -> grade.Class:
     return grade.Class(tmp_path / "grades", rubric.read(), judge.Rules(level, 60, limits), seed=1)
 
 
+@pytest.mark.slow
 def test_a_class_is_graded_once(class_, judges, tmp_path):
     right = archives.Submission("ada", solution(tmp_path / "ada"))
     wrong = solution(tmp_path / "bob", kl=("part1_vae/utils.py", KL, "0.5 * (torch.expm1(log_std)"))
@@ -187,6 +174,7 @@ def test_judged_again_it_gets_the_same_inputs(class_, tmp_path):
     assert class_.seed_of("0" * 64) == class_.seed_of("1" * 64) == class_.seed == 1
 
 
+@pytest.mark.slow
 def test_a_submission_that_never_ends(class_, judges, tmp_path):
     slow = solution(
         tmp_path / "slow",
@@ -208,6 +196,7 @@ def test_one_that_cannot_be_staged(class_, judges, tmp_path):
     assert class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges), "what failed is tried again"
 
 
+@pytest.mark.slow
 def test_a_rule_that_costs_points(class_, judges, tmp_path):
     imports = ("part1_vae/utils.py", "import torch\n", "import torch\nfrom torch.distributions import Normal\n")
     user = archives.Submission("user", solution(tmp_path / "user", imports=imports))
@@ -221,6 +210,7 @@ def test_a_rule_that_costs_points(class_, judges, tmp_path):
     assert class_.grade(user, judges)["questions"]["1.7"]["automatic"] == 5
 
 
+@pytest.mark.slow
 def test_what_the_syntax_tree_hides_is_noticed_while_it_runs(class_, judges, tmp_path):
     hidden = "__import__('torch.distri' + 'butions', fromlist=['x'])"
     normal = f"return {hidden}.Normal(mean, std).rsample()"
@@ -319,6 +309,67 @@ def test_what_is_no_shard(text, capsys):
     assert end.value.code == 2 and "like 3/10" in capsys.readouterr().err
 
 
+HOSTILE = """
+import os, socket, torch
+from pathlib import Path
+
+def take(what):
+    try:
+        what()
+    except Exception:
+        pass
+
+take(lambda: Path({canary!r}).write_text("taken"))
+take(lambda: socket.create_connection(("127.0.0.1", {port}), 1))
+take(lambda: os.kill({pid}, 9))
+take(lambda: exec(Path({solution!r}).read_text(), globals()))
+"""
+
+
+@pytest.fixture
+def bystander():
+    """A process that has nothing to do with it."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
+    """From the command line, in the strongest sandbox there is."""
+    honest = a_template(tmp_path / "class" / "ada")
+    text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
+    (honest / "part1_vae" / "utils.py").write_text(text.replace(KL, "0.5 * (torch.expm1(log_std)"))
+    hostile = a_template(tmp_path / "class" / "eve")
+    (tmp_path / "canary").write_text("sings")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        attack = HOSTILE.format(
+            canary=str(tmp_path / "canary"), port=server.getsockname()[1], pid=bystander.pid,
+            solution=str(REPOSITORY / "part1_vae" / "utils.py"),
+        )  # fmt: skip
+        (hostile / "part1_vae" / "utils.py").write_text(attack)
+        (tmp_path / "class" / "notes.txt").write_text("no submission")
+        words = ["grade", str(tmp_path / "class"), "-o", str(tmp_path / "grades"), "-j", "2"]
+        assert command_line.main(words) == 0
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert bystander.poll() is None
+    said = capsys.readouterr()
+    assert "notes.txt: is neither a folder nor an archive" in said.err and f"sandbox: {level}\n" in said.err
+    assert (tmp_path / "canary").read_text() == "sings"
+    results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "grades" / "results").iterdir()}
+    assert {each["status"] for each in results.values()} == {"graded"} and points(results["eve"]) == 0
+    tests = {test["name"]: test for test in results["ada"]["tests"]}
+    assert tests["test_bpd"]["outcome"] == "passed" and points(results["ada"]) > 0
+    assert "the variance is exp(2 log_std), not exp(log_std)" in tests["test_kld_values"]["message"]
+    rows = (tmp_path / "grades" / "grades.csv").read_text("utf-8-sig").splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["ada", "eve"]
+    assert command_line.main(words) == 0, "no process of the judge is needed for it"
+    assert "2 there already" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_class_on_the_command_line(tmp_path, level, capsys):
     for name in ("ada", "bob"):
         a_template(tmp_path / "class" / name)
@@ -374,6 +425,7 @@ class HelplessJudge:
         pass
 
 
+@pytest.mark.slow
 def test_a_sandbox_that_does_not_hold(tmp_path, monkeypatch, capsys):
     """What the judge process finds out arrives as a message."""
     a_template(tmp_path / "ada")

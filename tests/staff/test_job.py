@@ -13,34 +13,80 @@ from small_runs import PARTS, REPOSITORY, SMALL, SMALL_NETWORK
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the program through /proc")
 
 
-def test_a_preempted_job_is_queued_again_and_goes_on(program, tmp_path):
-    part = PARTS[program.name]
+@pytest.fixture(params=list(PARTS.items()), ids=list(PARTS))
+def job(request, tmp_path):
+    """job(flags..., PYTHON=...) -> the part's script, started by a SLURM that the test plays."""
+    program, part = request.param
     for folder in ("course", part):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
     (tmp_path / "bin").mkdir()
     for name, script in {"srun": 'exec "$@"', "scontrol": 'echo "$@" >> scontrol.txt'}.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+        executable(tmp_path / "bin" / name, script)
     environment = {
         **os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "7",
         "SLURM_SUBMIT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    flags = [*SMALL, *SMALL_NETWORK[program.name], "--data_dir", str(program.data)]
-    flags += ["--epochs", "6", "--limit_batches", "100"]
-    command = ["bash", str(REPOSITORY / part / "train.job"), *flags]
 
-    job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in job.stdout:
-        if line.startswith("epoch 1/6"):
+    def start(*flags: str, **more: str) -> subprocess.Popen:
+        command = ["bash", str(REPOSITORY / part / "train.job"), *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env={**environment, **more}, text=True, **pipes)
+
+    start.program, start.part = program, part
+    return start
+
+
+def executable(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def preempt(process: subprocess.Popen, line: str) -> tuple[str, str]:
+    """Wait for a line, then do what SLURM does; return the rest of what was said."""
+    for said in process.stdout:
+        if said.startswith(line):
             break
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGTERM)
-    _, err = job.communicate(timeout=120)
-    assert job.returncode == 143, err
+    return process.communicate(timeout=120)
+
+
+def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
+    """A stand-in for the program says its flags, and waits to be stopped the first time."""
+    checkpoints = f"logs/job_7/{job.program}/version_0/checkpoints"
+    python = executable(
+        tmp_path / "python",
+        f"""echo "$@"
+        [ -e stopped ] && exit "$(cat stopped)"
+        trap 'mkdir -p {checkpoints}; touch {checkpoints}/last.ckpt; echo 0 > stopped; exit 143' TERM
+        echo waiting; while true; do sleep 0.01; done""",
+    )
+    first = job("--epochs", "6", PYTHON=python)
+    preempt(first, "waiting")
+    assert first.returncode == 143 and (tmp_path / "scontrol.txt").read_text() == "requeue 7\n"
+    said, _ = job("--epochs", "6", PYTHON=python).communicate()
+    words = f"{job.part}/train.py --accelerator gpu --no-progress_bar --log_dir logs/job_7 --resume last --epochs 6"
+    assert said.splitlines()[-1] == words
+    (tmp_path / "stopped").write_text("2")
+    ended = job(PYTHON=python)
+    ended.communicate()
+    assert ended.returncode == 2
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "done or wrong, it is not queued again"
+
+
+@pytest.mark.slow
+def test_a_preempted_job_is_queued_again_and_goes_on(job, mnist_files, tmp_path):
+    flags = [*SMALL, *SMALL_NETWORK[job.program], "--data_dir", str(mnist_files)]
+    flags += ["--epochs", "6", "--limit_batches", "100"]
+    first = job(*flags)
+    _, err = preempt(first, "epoch 1/6")
+    assert first.returncode == 143, err
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n"
 
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert "epoch 6/6" in again.stdout and "epoch 1/6" not in again.stdout
-    assert [path.name for path in (tmp_path / "logs" / "job_7" / program.name).iterdir()] == ["version_0"]
+    again = job(*flags)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "epoch 6/6" in out and "epoch 1/6" not in out
+    assert [path.name for path in (tmp_path / "logs" / "job_7" / job.program).iterdir()] == ["version_0"]
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a job that is done is not queued again"

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from course.data import DataError
 from part3_gpt import pretrained
-from part3_gpt.gpt import GPT, MODEL_SIZES
+from part3_gpt.gpt import GPT
+from part3_gpt.options import MODEL_SIZES, PRETRAINED
 
 transformers = pytest.importorskip("transformers")
 
@@ -211,7 +212,7 @@ def test_published_models_come_from_the_hubs_cache(theirs, monkeypatch, tmp_path
     torch.testing.assert_close(GPT.from_pretrained("gpt2").eval()(idx)[0], theirs(idx).logits, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", pretrained.NAMES)
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_the_sizes_are_the_published_ones(name):
     parameters = {"gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200}
     config = GPT.get_default_config()

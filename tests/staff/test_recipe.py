@@ -10,10 +10,10 @@ from torch import nn, optim
 from torch.testing import assert_close
 
 from course import recipe
-from part1_vae import train as part1
-from part2_aae import train as part2
+from part1_vae import options as part1
+from part2_aae import options as part2
 from part2_aae.train import LitAAE
-from part3_gpt import train as part3
+from part3_gpt import options as part3
 from test_resuming import assert_same_end, strike_at
 
 
@@ -125,7 +125,8 @@ def test_a_fast_run_goes_on_exactly(program, tmp_path, monkeypatch, capsys, one_
     assert program("--resume", str(run)) == 0
     assert_same_end(whole, run)
     summary = json.loads((run / "summary.json").read_text())
-    peak = program.train.FAST.get("lr") or program.train.FAST["ae_lr"]
+    fast = {"vae": part1, "aae": part2}[program.name].FAST
+    peak = fast.get("lr") or fast["ae_lr"]
     rates = [row["train/lr"] for row in summary["history"]]
     assert rates == pytest.approx([peak * recipe.share(step, 12) for step in (5, 11)])
     assert summary["flags"]["recipe"] == "fast"

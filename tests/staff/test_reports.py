@@ -26,10 +26,10 @@ ASKED = {  # what the assignment asks a run to show
     "gpt": ["Q3.2", "Q3.3"],
 }
 KNOWN_BY = {"vae": "bpd", "aae": "recon_loss", "gpt": "bits_per_char"}
-DRAWN = {  # the figures of a run of one epoch that its page shows
-    "vae": ["manifold_epoch_001", "samples_epoch_001", "reconstructions_epoch_001"],
-    "aae": ["samples_epoch_000", "samples_epoch_001", "reconstructions_epoch_000", "codes_epoch_001"],
-    "gpt": ["attention_epoch_000", "attention_epoch_001"],
+DRAWN = {  # the figures of a run of three epochs that its page shows
+    "vae": ["manifold_epoch_003", "samples_epoch_003", "reconstructions_epoch_003"],
+    "aae": ["samples_epoch_000", "samples_epoch_003", "reconstructions_epoch_000", "codes_epoch_003"],
+    "gpt": ["attention_epoch_000", "attention_epoch_003"],
 }
 
 
@@ -118,10 +118,8 @@ def vae_run(folder: Path, epochs: int = 12, figures: tuple[str, ...] = (), **fla
 # --- the page that a run writes ---------------------------------------------------------------------------------------
 
 
-def test_a_run_writes_its_page(program, capsys):
-    assert program("--epochs", "1") == 0
-    run = program.run()
-    assert f"report: {run / 'report.html'}" in capsys.readouterr().out
+def test_a_run_writes_its_page(program):
+    run = program.finished()
     page, summary = Page(run / "report.html"), json.loads((run / "summary.json").read_text())
     assert page.loads_nothing()
     assert [question for question in ASKED[program.name] if f"{question}\n" in page.text] == ASKED[program.name]
@@ -142,19 +140,18 @@ def test_a_run_writes_its_page(program, capsys):
         assert shown(summary["results"][f"test/{KNOWN_BY[program.name]}"]) in page.row(KNOWN_BY[program.name])
 
 
-def test_a_run_that_is_not_finished(vae, tmp_path, capsys):
-    assert vae("--epochs", "2") == 0
-    run = vae.run()
+def test_a_run_that_is_not_finished(vae):
+    run = vae.finished()
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").unlink()
     assert run_command(run) == 0
     page = Page(run / "report.html")
-    assert "not finished · 2 of 2 epochs" in page.text
+    assert "not finished · 3 of 3 epochs" in page.text
     assert page.row("bpd")[1:3] == [shown(summary["history"][-1][f"{stage}/bpd"]) for stage in ("train", "val")]
     first = {**summary, "history": summary["history"][:1], "flags": {**summary["flags"], "epochs": 1}}
     (run / "summary.json").write_text(json.dumps(first))
     assert run_command(run) == 0
-    assert "not finished · 2 of 2 epochs" in Page(run / "report.html").text, "it was resumed after its summary"
+    assert "not finished · 3 of 3 epochs" in Page(run / "report.html").text, "it was resumed after its summary"
 
 
 def test_a_run_in_its_first_epoch(tmp_path):
@@ -286,18 +283,17 @@ def test_seeds_are_a_mean_and_a_spread(tmp_path):
 
 
 def test_damaged_files(vae, capsys):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished()
     summary, checkpoint = run / "summary.json", run / "checkpoints" / "last.ckpt"
     whole = summary.read_text()
     summary.write_text(whole[: len(whole) // 2])
-    (run / "figures" / "manifold_epoch_001.png").write_bytes(
+    (run / "figures" / "manifold_epoch_003.png").write_bytes(
         (run / "figures" / "manifold_epoch_000.png").read_bytes()[:-40]
     )
     assert run_command(run) == 0
     lacks = Page(run / "report.html").lacks
     assert [lack for lack in lacks if "summary.json: cannot be read" in lack]
-    assert "figures/manifold_epoch_001.png is damaged: it is no whole PNG" in lacks
+    assert "figures/manifold_epoch_003.png is damaged: it is no whole PNG" in lacks
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     before = (run / "report.html").read_bytes()
     capsys.readouterr()
@@ -353,7 +349,9 @@ def test_odd_numbers_are_shown_or_left_out(tmp_path):
 # --- students, and the zip to hand in ---------------------------------------------------------------------------------
 
 
-def test_students_have_the_same_command(tmp_path):
+@pytest.fixture
+def student(tmp_path):
+    """student("report", "RUN") -> `python -m course report RUN` in the students' repository, with a run."""
     for file, content in release.contents(release.read_course(REPOSITORY), "2026").items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(content)
@@ -362,16 +360,25 @@ def test_students_have_the_same_command(tmp_path):
     def start(*words: str) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-m", "course", *words], cwd=tmp_path, capture_output=True, text=True)
 
-    done = start("report", "logs/vae/version_0")
+    return start
+
+
+@pytest.mark.slow
+def test_students_have_the_same_command(student, tmp_path):
+    done = student("report", "logs/vae/version_0")
     assert done.returncode == 0 and done.stdout.strip() == "logs/vae/version_0/report.html", done.stderr
     assert "logs/vae/version_0\n" in Page(tmp_path / "logs" / "vae" / "version_0" / "report.html").text
-    diagnosed = start("diagnose", "logs/vae/version_0")
+
+
+def test_students_have_these_commands_and_no_others(student, tmp_path):
+    diagnosed = student("diagnose", "logs/vae/version_0")
     assert diagnosed.returncode == 0 and "logs/vae/version_0: vae, 12 of 80 epochs" in diagnosed.stdout, (
         diagnosed.stderr
     )
-    for word in ("check", "grade"):
-        refused = start(word)
-        assert refused.returncode == 2 and "invalid choice" in refused.stderr
+    refused = student("grade")
+    assert refused.returncode == 2 and "invalid choice: 'grade' (choose from" in refused.stderr
+    offered = refused.stderr.partition("choose from")[2]
+    assert "report" in offered and "diagnose" in offered and "check" not in offered
     told = [(tmp_path / file).read_text() for file in ("README.md", "part1_vae/README.md", "part2_aae/README.md")]
     assert all("python -m course report" in text for text in told) and "python -m course diagnose" in told[0]
 

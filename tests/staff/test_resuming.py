@@ -62,7 +62,11 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
         assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
+SLOW = pytest.mark.slow  # the same for other parts, moments and signals
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True)
 def test_state_in_another_layout(program, tmp_path):
     """Checkpoints of which the optimizers' state lies otherwise in memory than the parameters go on the same way."""
     assert program("--epochs", "1") == 0
@@ -81,7 +85,10 @@ def test_state_in_another_layout(program, tmp_path):
     assert_same_end(run, other, pictures=False)
 
 
-@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)  # part 3's learning rate depends on the end
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True
+)  # part 3's learning rate depends on the end
 def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
     whole = program.run(tmp_path / "whole")
@@ -96,11 +103,11 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert_same_end(whole, run, pictures=False)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_data_order_and_the_noise_matter(vae, tmp_path):
     """What the test above compares does depend on both."""
-    vae("--epochs", "1", log_dir=tmp_path / "a")
-    vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "b")
-    first, second = (history(tmp_path / name / "vae" / "version_0")[0] for name in "ab")
+    vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "other")
+    first, second = (history(run)[0] for run in (vae.finished(1), vae.run(tmp_path / "other")))
     assert first["train/bpd"] != second["train/bpd"]
 
 
@@ -110,11 +117,18 @@ def steps_are_logged(monkeypatch):
     monkeypatch.setattr(training, "LOG_EVERY_N_STEPS", 2)
 
 
+WHOLE: dict[tuple[str, bool], Path] = {}
+
+
 @pytest.fixture
-def whole(program, tmp_path, one_thread) -> Path:
-    """A run of three epochs of six batches that nothing interrupts."""
-    assert program("--epochs", "3", log_dir=tmp_path / "whole") == 0
-    return program.run(tmp_path / "whole")
+def whole(request, program, tmp_path_factory, one_thread) -> Path:
+    """A run of three epochs of six batches that nothing interrupts; the same for all tests with pictures."""
+    known = (program.name, "without_pictures" in request.fixturenames)
+    if known not in WHOLE:
+        folder = tmp_path_factory.mktemp("whole")
+        assert program("--epochs", "3", log_dir=folder) == 0
+        WHOLE[known] = program.run(folder)
+    return WHOLE[known]
 
 
 def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
@@ -133,23 +147,30 @@ def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str 
     return Strike
 
 
+@pytest.fixture
+def pictures_if_slow(request):
+    """The fast ones go without."""
+    if not request.node.get_closest_marker("slow"):
+        request.getfixturevalue("without_pictures")
+
+
 @pytest.mark.parametrize(
     ("program", "signum", "epoch", "batch", "hook", "position"),
     [
-        ("vae", signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)),
-        ("vae", signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)),
+        pytest.param(*("vae", signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)), marks=SLOW),
+        pytest.param(*("vae", signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)), marks=SLOW),
         ("vae", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
         ("vae", signal.SIGINT, 1, 5, "on_train_batch_end", (2, 0)),  # the last batch: the epoch is finished first
-        ("vae", signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)),
-        ("aae", signal.SIGTERM, 0, 3, "on_train_batch_end", (0, 4)),
+        pytest.param(*("vae", signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)), marks=SLOW),
+        pytest.param(*("aae", signal.SIGTERM, 0, 3, "on_train_batch_end", (0, 4)), marks=SLOW),
         ("aae", signal.SIGINT, 1, 2, "on_validation_batch_end", (2, 0)),
         ("gpt", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
-        ("gpt", signal.SIGINT, 0, 5, "on_train_batch_end", (1, 0)),
+        pytest.param(*("gpt", signal.SIGINT, 0, 5, "on_train_batch_end", (1, 0)), marks=SLOW),
     ],
     indirect=["program"],
 )
 def test_a_signal_saves_and_says_how_to_go_on(
-    program, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
+    pictures_if_slow, program, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
 ):
     with monkeypatch.context() as patch:
         patch.setattr(program.train, "Figures", strike_at(program.train, signum, epoch, batch, hook))
@@ -175,6 +196,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("program", "epoch", "batch"), [("vae", 1, 3), ("vae", 2, 5), ("aae", 1, 3), ("gpt", 1, 3)], indirect=["program"]
 )
@@ -192,6 +214,7 @@ def test_sigkill(program, whole, tmp_path, epoch, batch):
     assert_same_end(whole, run)
 
 
+@SLOW
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_from_another_process(vae, tmp_path, signum, status):
     process = vae.start("--epochs", "1000")
@@ -205,9 +228,9 @@ def test_a_signal_from_another_process(vae, tmp_path, signum, status):
     assert f"--resume {tmp_path / 'logs' / 'vae' / 'version_0'}" in message
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
-    assert vae("--epochs", "2") == 0
-    old = vae.run()
+    old = vae.finished(2)
     shutil.copy(old / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
     before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # nothing left to train, and no best checkpoint to test
@@ -219,17 +242,17 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
     assert history(longer)[:2] == history(old)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished(1)
     monkeypatch.chdir(run / "checkpoints")
     assert vae("--resume", "last.ckpt", "--epochs", "2") == 0
     assert len(history(run)) == 2 and [path.name for path in run.parent.iterdir()] == ["version_0"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_finished_run_is_only_tested_again(vae, tmp_path):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished(1)
     before, events_before = checkpoint(run), events(run)
     assert vae("--resume", str(run), "--iwae_samples", "2") == 0
     assert torch.equal(before["state_dict"]["encoder.mean.bias"], checkpoint(run)["state_dict"]["encoder.mean.bias"])
@@ -238,9 +261,12 @@ def test_a_finished_run_is_only_tested_again(vae, tmp_path):
     assert after == events_before
 
 
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "program", ["vae", *(pytest.param(name, marks=SLOW) for name in ("aae", "gpt"))], indirect=True
+)
 def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
-    assert program("--epochs", "1") == 0
-    run = program.run()
+    run = program.finished(1)
     assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
     assert "the loss is no longer finite at step 2 (epoch 1)" in message
@@ -278,9 +304,9 @@ def test_a_file_is_replaced_and_never_written_into(tmp_path):
     assert path.read_bytes() == b"newer" and [p.name for p in path.parent.iterdir()] == ["file"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished(1)
     kept = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     capsys.readouterr()
 
@@ -305,8 +331,7 @@ class RunsCode:
 
 
 def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
-    assert vae("--epochs", "1") == 0
-    run = vae.run()
+    run = vae.finished(1)
     good = run / "checkpoints" / "last.ckpt"
     bad = {name: tmp_path / name for name in ("missing", "text", "truncated", "code", "foreign", "part2", "misfit")}
     bad["text"].write_text("not a checkpoint")
@@ -329,7 +354,7 @@ def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
 
 
 def test_flags_that_contradict_the_run_are_refused(vae, tmp_path, capsys):
-    assert vae("--epochs", "1", "--seed", "5") == 0
+    vae.finished(1)
     for argv in (["--num_filters", "3"], ["--lr", "0.01"], ["--seed", "6"]):
         with pytest.raises(SystemExit) as caught:
             vae("--resume", "last", *argv)

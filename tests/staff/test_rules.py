@@ -1,7 +1,10 @@
 """Forbidden names in the syntax tree of a submission."""
 
+import gc
 import shutil
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -180,3 +183,24 @@ def test_a_file_full_of_findings_and_a_long_chain_end_soon(tmp_path):
     chain = "".join(f"a{i + 1} = a{i}\n" for i in reversed(range(5000)))
     found = scan(tmp_path, f"import torch.distributions as a0\n{chain}" + "a0.x\n" * 5000)
     assert len(found) == rules.MOST
+
+
+def test_several_submissions_at_a_time():
+    """Where Python code runs while a tree is built, as garbage is collected, other threads come in between."""
+    source = (REPOSITORY / "part3_gpt" / "gpt.py").read_bytes()
+    collected = []
+
+    def let_others_run(*_):
+        collected.append(1)
+        time.sleep(0)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(300)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            trees = list(pool.map(lambda _: rules._parsed(source), range(12)))
+    finally:
+        gc.callbacks.remove(let_others_run)
+        gc.set_threshold(*threshold)
+    assert collected and all(len(tree.body) == len(trees[0].body) > 5 for tree in trees)

@@ -305,6 +305,7 @@ def test_a_question_is_selected(conftest):
     config.hook.pytest_deselected.assert_called_once_with(items=[first])
 
 
+@pytest.mark.slow
 def test_a_part_is_selected(small):
     chosen = run(small, "-m", "question and part1", "--collect-only", "-q").stdout
     assert "test_half" in chosen and "test_attention" not in chosen and "test_ungraded" not in chosen

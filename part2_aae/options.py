@@ -1,0 +1,48 @@
+"""The flags of part 2. Nothing is imported here that takes long: --help answers at once."""
+
+import argparse
+
+from course import flags
+
+FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 1e-3}  # the defaults of --recipe fast
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of part 2, checked; see `course.flags` for those that all parts share."""
+    parser = flags.trainer_parser(
+        "Train an adversarial autoencoder, or with --lambda_ 1 an autoencoder, on MNIST (part 2).",
+        "aae",
+        epochs=100,
+        batch_size=64,
+        lr=1e-3,
+        lr_flags=("--ae_lr", "--lr"),
+        fast=FAST,
+    )
+    part = parser.add_argument_group("part 2")
+    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=8, help="size of the latent space")
+    part.add_argument(
+        "--lambda_", type=flags.fraction, default=0.995, help="weight of the reconstruction; 1: a plain autoencoder"
+    )
+    part.add_argument(
+        "--d_lr",
+        type=flags.positive_number,
+        default=5e-3,
+        help="learning rate of the discriminator (SGD; --recipe fast: Adam)",
+    )
+    part.add_argument(
+        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
+    )
+    part.add_argument(
+        "--encoder",
+        choices=["deterministic", "gaussian", "universal"],
+        default="deterministic",
+        help="what q(z|x) is: see Q2.1 in the README",
+    )
+    part.add_argument(
+        "--reconstruction",
+        choices=["mse", "msge"],
+        default="mse",
+        help="squared error of the grey values, or of the images' gradients",
+    )
+    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    return flags.parse(parser, argv)

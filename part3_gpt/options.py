@@ -1,0 +1,150 @@
+"""The flags of part 3, and the names in them. Nothing is imported here that takes long: --help answers at once."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from course import flags
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL_SIZES = {  # n_layer, n_head, n_embd
+    "openai-gpt": (12, 12, 768),
+    "gpt2": (12, 12, 768),
+    "gpt2-medium": (24, 16, 1024),
+    "gpt2-large": (36, 20, 1280),
+    "gpt2-xl": (48, 25, 1600),
+    "gopher-44m": (8, 16, 512),
+    "gpt-mini": (6, 6, 192),
+    "gpt-micro": (4, 4, 128),
+    "gpt-nano": (3, 3, 48),
+}
+PRETRAINED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+FINE_TUNING_LR = 3e-5
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of part 3, checked; see `course.flags` for those that all parts share."""
+    parser = flags.trainer_parser(
+        "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=4, batch_size=32, lr=3e-3
+    )
+    part = parser.add_argument_group("part 3: text and model")
+    part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
+    part.add_argument(
+        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
+    )
+    part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
+    for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
+        part.add_argument(f"--{name}", type=flags.whole_number(1, 65536), help=f"{what}, in place of --model_type")
+    part.add_argument("--block_size", type=flags.whole_number(1, 65536), default=128, help="tokens seen at once")
+    part.add_argument(
+        "--pretrained",
+        metavar="NAME|FOLDER",
+        help=f"fine-tune {', '.join(PRETRAINED)}, or what lies in a folder; --lr is {FINE_TUNING_LR:g} then",
+    )
+    part.add_argument(
+        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
+    )
+    part = parser.add_argument_group("part 3: training")
+    part.add_argument("--weight_decay", type=flags.number(0), default=0.1, help="of AdamW, on matrices only")
+    part.add_argument(
+        "--betas", type=flags.number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW"
+    )
+    part.add_argument("--clip_grad_norm", type=flags.positive_number, default=1.0, help="largest norm of the gradient")
+    part.add_argument(
+        "--warmup_steps", type=flags.whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
+    )
+    part.add_argument("--dropout", type=flags.number(0, below=1), default=0.0, help="embeddings, residuals, attention")
+    part.add_argument(
+        "--generate_every_n_steps",
+        type=flags.whole_number(0),
+        default=500,
+        metavar="N",
+        help="a text to TensorBoard; 0: none",
+    )
+    part.add_argument(
+        "--flash",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="PyTorch's fused attention, or the one written out",
+    )
+    given = parser.parse_known_args(argv)[0]
+    if given.pretrained is not None:
+        parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
+    if any(size is not None for size in (given.n_layer, given.n_head, given.n_embd)):
+        parser.set_defaults(model_type=None)
+    return flags.parse(parser, argv, _check_model)
+
+
+def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    sizes = {name: getattr(args, name) for name in ("n_layer", "n_head", "n_embd")}
+    given = [f"--{name} {size}" for name, size in sizes.items() if size is not None]
+    ways = [f"--pretrained {args.pretrained}"] * (args.pretrained is not None)
+    ways += [f"--model_type {args.model_type}"] * (args.model_type is not None) + [" ".join(given)] * bool(given)
+    if len(ways) > 1:
+        parser.error(f"{' and '.join(ways)}: each says what the model is; give one of them")
+    if given and len(given) < 3:
+        parser.error(f"{' '.join(given)}: --n_layer, --n_head and --n_embd belong together")
+    if given and args.n_embd % args.n_head:
+        parser.error(f"--n_embd {args.n_embd}: is not a multiple of --n_head {args.n_head}")
+    if args.pretrained is not None and args.tokenizer != "gpt2":
+        parser.error(f"--tokenizer {args.tokenizer}: --pretrained {args.pretrained} knows GPT-2's tokens only")
+
+
+def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of `generate.py`, checked. `checkpoint` is the content of a run's checkpoint, or None."""
+    parser = argparse.ArgumentParser(
+        description="Let a GPT continue a text (part 3).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--checkpoint", metavar="RUN|last", help="a run's folder (its best epoch), a checkpoint, or the newest run"
+    )
+    source.add_argument(
+        "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with such a model"
+    )
+    parser.add_argument("--prompt", help="the text to continue; without it, what stands where a text begins")
+    parser.add_argument("--max_new_tokens", type=flags.whole_number(0), default=200, help="how many tokens to add")
+    parser.add_argument("--num_samples", type=flags.whole_number(1), default=1, help="how many continuations")
+    parser.add_argument(
+        "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="draw; else the likeliest token"
+    )
+    parser.add_argument("--temperature", type=flags.positive_number, default=1.0, help="below 1: less daring")
+    parser.add_argument("--top_k", type=flags.whole_number(1), help="draw among the K likeliest tokens only")
+    parser.add_argument(
+        "--top_p", type=flags.fraction, help="draw among the likeliest tokens that together have this probability"
+    )
+    parser.add_argument("--seed", type=flags.whole_number(0, 2**32 - 1), default=42, help="of the draws")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
+    parser.add_argument("--log_dir", type=flags.folder, default="logs", help="where `--checkpoint last` looks")
+    args = flags.parse_words(parser, argv)
+    if not args.do_sample:
+        drawing = {"--temperature": args.temperature != 1, "--top_k": args.top_k, "--top_p": args.top_p is not None}
+        for flag in [flag for flag, given in drawing.items() if given]:
+            parser.error(f"{flag}: has no effect without --do_sample")
+        if args.num_samples > 1:
+            parser.error(f"--num_samples {args.num_samples}: without --do_sample all of them are the same")
+    if args.top_p == 0:
+        parser.error("--top_p 0.0: leaves no token; it is above 0 and at most 1")
+    if args.prompt == "":
+        parser.error("--prompt '': is empty; leave the flag out for a text from its beginning")
+    if args.checkpoint is not None:
+        runs = Path(args.log_dir) / "gpt"
+        path = flags.find_checkpoint(parser, "--checkpoint", args.checkpoint, runs, ["best.ckpt", "last.ckpt"])
+        args.checkpoint = flags.read_checkpoint(parser, "--checkpoint", path, "gpt")
+        args.checkpoint_path = path
+    args.device = _device(parser, args.accelerator)
+    return args
+
+
+def _device(parser: argparse.ArgumentParser, accelerator: str) -> "torch.device":
+    import torch
+
+    present = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(kind for kind, there in present.items() if there) if accelerator == "auto" else accelerator
+    if not present[kind]:
+        parser.error(f"--accelerator {accelerator}: this machine has none that PyTorch can use")
+    return torch.device("cuda" if kind == "gpu" else kind)
