@@ -313,6 +313,7 @@ def test_a_text_is_reached_when_its_last_token_is_there(monkeypatch):
     assert growth.seconds_to_reach(model, [2, 4, 8], use_cache=True) == [1, 3, 7]  # the first token is there
 
 
+@pytest.mark.slow
 def test_growth_with_the_runs(mnist_files):
     record = growth.reports(quick(4), mnist_files)
     looked_at(record, [1, 2, 4], 4)

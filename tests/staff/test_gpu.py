@@ -282,6 +282,9 @@ def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float
     return whole.seen, first.seen + second.seen
 
 
+@pytest.mark.parametrize(
+    "program", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aae", "gpt"))], indirect=True
+)
 def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch, one_thread):
     usual = Losses()
     assert run("usual", usual) == 0

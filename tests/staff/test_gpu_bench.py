@@ -149,6 +149,7 @@ def test_a_gpu_whose_peak_is_known_has_a_utilisation(made_up, monkeypatch):
     assert "TFLOPS" in report and "not known" not in report
 
 
+@pytest.mark.slow
 def test_an_epoch_is_from_one_line_to_the_next(tmp_path, monkeypatch):
     """A program that says what train.py says, but waits between the lines."""
     (tmp_path / "part1_vae").mkdir()

@@ -62,9 +62,9 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False)
     seeds = training.Reproducible(42)
     loader.sampler.set_epoch(0)
-    plain = []
+    plain, cpu = [], SimpleNamespace(root_device=torch.device("cpu"))
     for index, batch in zip(range(100), loader, strict=False):
-        seeds.on_train_batch_start(SimpleNamespace(global_rank=0, current_epoch=0), model, batch, index)
+        seeds.on_train_batch_start(SimpleNamespace(global_rank=0, current_epoch=0, strategy=cpu), model, batch, index)
         optimizer.zero_grad()
         plain.append(model.training_step(batch, index)["loss"])
         plain[-1].backward()

@@ -110,7 +110,7 @@ def test_the_optimizers_of_a_fast_run():
     assert isinstance(of_discriminator, optim.Adam) and "kernels" not in group and group["lr"] == 0.25
 
 
-@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
+@pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=pytest.mark.slow)], indirect=True)
 def test_a_fast_run_goes_on_exactly(program, tmp_path, monkeypatch, capsys, one_thread):
     flags = ("--recipe", "fast", "--epochs", "2")
     assert program(*flags, log_dir=tmp_path / "whole") == 0
