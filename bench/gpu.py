@@ -187,7 +187,7 @@ def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
     """Seconds of the training batches of an epoch with nothing around them: no validation, no checkpoint."""
     torch.manual_seed(0)
     dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
-    vae = VAE().to(scale.device)
+    vae = VAE().to(scale.device, memory_format=torch.channels_last)
     if compiled:
         vae.compile(mode=graphs(scale.device))
     step = part1.stepper(vae, fuse(vae.configure_optimizers()))
@@ -198,7 +198,7 @@ def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
 def bare_aae(scale: Scale, data: Path) -> float:
     torch.manual_seed(0)
     dataset, batch = mnist(data, part2.BATCH)[0].dataset, part2.BATCH
-    lit = LitAAE().to(scale.device)
+    lit = LitAAE().to(scale.device, memory_format=torch.channels_last)
     step = part2.stepper(lit, *map(fuse, lit.configure_optimizers()))
     images = endless(dataset, batch, scale.device)
     return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)

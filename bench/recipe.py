@@ -51,16 +51,16 @@ GOALS = {  # of the mean over the seeds
 
 def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
     """Make, finish or find a run -> its summary."""
-    plan, logs = PLANS[name], RUNS / f"{name}_{seed}"
-    if not list(logs.glob("*/version_0/summary.json")):
+    plan, logs = PLANS[name], RUNS / (f"{name}_{seed}" + (f"_quick_{batches}" if batches else ""))
+    if not list(logs.glob("*/version_*/summary.json")):
         command = [sys.executable, str(REPOSITORY / plan.folder / "train.py"), *plan.flags, "--seed", str(seed)]
         command += ["--data_dir", str(data), "--log_dir", str(logs), "--accelerator", "cpu"]
-        if list(logs.glob("*/version_0/checkpoints/last.ckpt")):
+        if list(logs.glob("*/version_*/checkpoints/last.ckpt")):
             command += ["--resume", "last"]
         if batches:
             command += ["--epochs", "1", "--limit_batches", str(batches)]
         subprocess.run(command, check=True)
-    return json.loads(next(logs.glob("*/version_0/summary.json")).read_text())
+    return json.loads(next(logs.glob("*/version_*/summary.json")).read_text())
 
 
 def of_best_epoch(summary: dict, metric: str) -> float:

@@ -1,4 +1,4 @@
-"""`--recipe fast`: the same networks and losses, as good in a fraction of the epochs. The assignment's is the default.
+"""`--recipe fast`: the same networks and losses, as good after fewer epochs; the assignment's recipe is the default.
 
 What is different: the kernels of the convolutions are updated by Muon, a discriminator by Adam, larger learning rates
 warm up and go down to 0, and batches may be smaller; which numbers the parts take stands beside their flags.

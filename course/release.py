@@ -28,7 +28,7 @@ MANIFEST = ".release.json"
 STUDENTS = "template/"  # what only students have
 COURSE = (
     "__init__", "__main__", "blanks", "board", "compare", "data", "diagnose", "figures", "files", "flags", "pages",
-    "report", "rubric", "runs", "submission", "training",
+    "recipe", "report", "rubric", "runs", "submission", "training",
 )  # fmt: skip
 RELEASED = (  # beside the folders of the parts
     *(f"course/{module}.py" for module in COURSE),

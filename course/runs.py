@@ -65,9 +65,13 @@ class Run:
 
 
 def fits(flags: dict, wanted: dict) -> bool:
-    """Whether the flags of a run are those that a question wants, `epochs` apart; a run on clothes is none of them."""
-    wanted = {name: value for name, value in wanted.items() if name != "epochs"}
-    return flags.get("dataset", "mnist") == "mnist" and all(flags.get(name) == wanted[name] for name in wanted)
+    """Whether the flags of a run are those that a question wants, `epochs` apart.
+
+    A run on clothes is none of them, nor is one with another recipe than the assignment's.
+    """
+    usual = {"dataset": "mnist", "recipe": "assignment"}
+    wanted = {**usual, **{name: value for name, value in wanted.items() if name != "epochs"}}
+    return all({**usual, **flags}.get(name) == value for name, value in wanted.items())
 
 
 def read(folder: Path) -> Run:
@@ -188,6 +192,7 @@ def read_png(path: Path) -> bytes:
 
 def differences(runs: list[Path], flags: list[dict]) -> list[str]:
     """What tells the runs apart: the flags that differ, or else, as for runs of two parts, where they are."""
+    flags = [{"recipe": "assignment", "compile": False, **each} for each in flags]  # older runs have neither
     names = sorted(set(flags[0]) - SAY_NOTHING)
     differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]
     if not differ or any(set(each) != set(flags[0]) for each in flags):

@@ -157,7 +157,7 @@ def keep_memory() -> None:
     """Let glibc keep what a step frees for the next one: given back, it is thousands of page faults at each step."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other libraries have none
         m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_mmap_threshold, 1 << 30)
+        mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the most that older ones take
         mallopt(m_trim_threshold, 1 << 30)
 
 
@@ -172,7 +172,7 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
         size = len(loaders[0].dataset)
         raise Problem(f"--batch_size {args.batch_size}: the training set has {size} examples", status=2)
     _trainer(args, model, callbacks=[], logger=False)  # to see whether it can be made, before anything is written
-    model.to(memory_format=torch.channels_last)  # of the convolutions: a seventh of a step's time on a CPU
+    model.to(memory_format=torch.channels_last)  # which makes convolutions faster
     if args.checkpoint:
         try:
             model.load_state_dict(args.checkpoint["state_dict"])
@@ -335,7 +335,8 @@ def _settle_on_device(args, model: pl.LightningModule, loaders: tuple, trainer: 
     for loader in loaders:
         if loader is None or device.type == "cpu":
             continue
-        if trainer.world_size == 1 and args.num_workers == 0:
+        movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not one that a student put there
+        if trainer.world_size == 1 and args.num_workers == 0 and movable:
             loader.move_to(device)
         else:
             loader.pin_memory = device.type == "cuda"
@@ -380,7 +381,10 @@ class ProgressBar(TQDMProgressBar):
 
 
 class FusedOptimizers(Callback):
-    """On CPUs and CUDA GPUs let an optimizer change all parameters in one kernel, if PyTorch has one for it."""
+    """On CPUs and CUDA GPUs let an optimizer change all parameters in one kernel, if PyTorch has one for it.
+
+    A resumed run has what its checkpoint says.
+    """
 
     def on_fit_start(self, trainer, pl_module):
         if trainer.strategy.root_device.type in ("cpu", "cuda"):
@@ -389,8 +393,8 @@ class FusedOptimizers(Callback):
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    for group in optimizer.param_groups:
-        if "fused" in group:
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.SGD):
+        for group in optimizer.param_groups:
             group.update(fused=True, foreach=False)
     return optimizer
 

@@ -1,5 +1,7 @@
 """Let a GPT continue a text, as it writes it (Q3.3): `python part3_gpt/generate.py --help`."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,11 +11,16 @@ if not __package__:  # run as a file: take the part that lies here, whatever is 
 from part3_gpt.options import parse_generate_args as parse_args
 
 if __name__ == "__main__":
+
+    def leave(signum, frame) -> None:
+        """End at once after Ctrl-C, wherever it comes: an exception may be swallowed. What was written is flushed."""
+        os.write(sys.stdout.fileno(), b"\n")
+        os._exit(128 + signum)
+
+    signal.signal(signal.SIGINT, leave)
     args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
 
 import argparse
-import os
-import signal
 import time
 import unicodedata
 
@@ -116,12 +123,5 @@ def generate(args: argparse.Namespace) -> int:
     return 0
 
 
-def leave(signum, frame) -> None:
-    """End at once after Ctrl-C, wherever it came: an exception may be swallowed. What was written has been flushed."""
-    os.write(sys.stdout.fileno(), b"\n")
-    os._exit(128 + signum)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, leave)
     sys.exit(generate(args))

@@ -126,7 +126,10 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     """A run that several tests look at or go on from, in a folder of its own."""
     program = Program(name, data or Path(RUNS.name) / "data", Path(RUNS.name) / f"{epochs}-epochs")
     program.pictures = epochs == 3
-    with redirect_stdout(io.StringIO()) as printed:
+    from course import training
+
+    usual = mock.patch.object(training, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
+    with usual, redirect_stdout(io.StringIO()) as printed:
         assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
     (program.run() / "printed.txt").write_text(printed.getvalue())
     return program.run()

@@ -27,11 +27,12 @@ def test_all_measurements_are_those_that_can_be_made_here(capsys, monkeypatch, t
     done = []
     for name in bench.MEASUREMENTS:
         monkeypatch.setitem(bench.MEASUREMENTS, name, lambda args, folder, name=name: done.append(name) or Record())
-    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    results = tmp_path / "bench" / "results"
+    monkeypatch.setattr(bench, "RESULTS", results)
     assert bench.main([]) == 0
     assert done == [name for name in bench.MEASUREMENTS if name != "recipe" and (there_is_one or name != "gpu")]
     assert ("gpu: left out" in capsys.readouterr().out) != there_is_one
-    assert (tmp_path / "gpu.md").exists() == there_is_one
+    assert (results / "gpu.md").exists() == there_is_one
 
 
 def cells(report: str) -> dict[str, tuple[str, str]]:

@@ -1,5 +1,6 @@
 """From the solution to the students' repository: marks, what is in it, leaks, writing it, handing in."""
 
+import ast
 import dataclasses
 import hashlib
 import json
@@ -236,6 +237,16 @@ def test_what_is_in_the_release_and_what_is_not(files, course):
     assert "2026" in files["README.md"].decode() and "2026" in files["CHANGELOG.md"].decode()
     written = {question.id for question in course.rubric.questions.values() if question.manual}
     assert set(re.findall(r"^## Q(\S+)", files["answers.md"].decode(), re.MULTILINE)) == written
+
+
+def test_what_the_release_imports_of_the_course_is_in_it(files):
+    for file, content in files.items():
+        for node in ast.walk(ast.parse(content)) if file.endswith(".py") else []:
+            if isinstance(node, ast.ImportFrom) and node.module == "course":
+                for module in node.names:
+                    assert f"course/{module.name}.py" in files, f"{file}: course.{module.name}"
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course."):
+                assert node.module.replace(".", "/") + ".py" in files, f"{file}: {node.module}"
 
 
 def test_each_link_of_the_release_leads_somewhere(files):
