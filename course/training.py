@@ -172,7 +172,10 @@ def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
         size = len(loaders[0].dataset)
         raise Problem(f"--batch_size {args.batch_size}: the training set has {size} examples", status=2)
     _trainer(args, model, callbacks=[], logger=False)  # to see whether it can be made, before anything is written
-    model.to(memory_format=torch.channels_last)  # which makes convolutions faster
+    # BEGIN STAFF
+    # Convolutions are faster so. Not for students: their own code may take a view of what a convolution gives.
+    model.to(memory_format=torch.channels_last)
+    # END STAFF
     if args.checkpoint:
         try:
             model.load_state_dict(args.checkpoint["state_dict"])

@@ -433,7 +433,7 @@ from part2_aae import train
 
 class Check(train.Figures):
     def on_train_batch_end(self, trainer, pl_module, *_):
-        weights = torch.nn.utils.parameters_to_vector(pl_module.parameters()).detach()
+        weights = torch.cat([p.detach().flatten() for p in pl_module.parameters()])
         everyones = pl_module.all_gather(weights)
         assert len(everyones) == 2 and torch.equal(everyones[0], everyones[1]), "the processes have drifted apart"
         print("agreed" if trainer.is_global_zero else "", flush=True)
