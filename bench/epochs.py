@@ -74,6 +74,18 @@ def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
         yield dataset.transform(dataset.images[index]), None
 
 
+def bare_loop(
+    make_step: Callable, mnist: Callable, batch_size: int, data: Path, batches: int | None, plain: bool
+) -> float:
+    """Seconds of an epoch of a part's bare loop or, as PyTorch comes, of its plain loop.
+
+    Args:
+        make_step, mnist: the part's `bare_step` and its loaders.
+    """
+    images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
+    return bare_seconds(make_step(plain), images, kept_memory=not plain)
+
+
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):
     """torchvision's MNIST: a PIL image and transforms for each example, a DataLoader with 2 workers."""
     transform = transforms.Compose([transforms.ToTensor(), transform])

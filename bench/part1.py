@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.epochs import alone, bare_batches, bare_seconds, own_loop, run_train, speed_table, usual_batches
+from bench.epochs import alone, bare_loop, bare_seconds, own_loop, run_train, speed_table, usual_batches
 from bench.record import Record, Row
 from course import recipe
 from course.training import fuse
@@ -52,11 +52,6 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     return stepper(vae, optimizer)
 
 
-def loop(data: Path, batches: int | None, plain: bool) -> float:
-    batches = bare_batches(mnist(data, BATCH)[0].dataset, BATCH, batches)
-    return bare_seconds(bare_step(plain), batches, kept_memory=not plain)
-
-
 def usual_pipeline(data: Path, batches: int | None) -> float:
     batches = usual_batches(data, BATCH, batches, partial(discretize, num_values=16))
     return bare_seconds(bare_step(plain=True), batches, kept_memory=False)
@@ -65,8 +60,8 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
 def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part1_vae", BATCH),
-        "bare loop": partial(alone, partial(loop, plain=False)),
-        "plain loop": partial(alone, partial(loop, plain=True)),
+        "bare loop": partial(alone, partial(bare_loop, bare_step, mnist, BATCH, plain=False)),
+        "plain loop": partial(alone, partial(bare_loop, bare_step, mnist, BATCH, plain=True)),
         "usual pipeline": partial(alone, usual_pipeline),
     }
     goals = {"bare loop": 1.05, "plain loop": 0.8, "usual pipeline": 0.75}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision import transforms
 
-from bench.epochs import alone, bare_batches, bare_seconds, own_loop, speed_table, usual_batches
+from bench.epochs import alone, bare_loop, bare_seconds, own_loop, speed_table, usual_batches
 from bench.record import Record
 from course import recipe
 from course.training import fuse
@@ -59,11 +59,6 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     return stepper(lit, *optimizers)
 
 
-def loop(data: Path, batches: int | None, plain: bool) -> float:
-    batches = bare_batches(mnist(data, BATCH)[0].dataset, BATCH, batches)
-    return bare_seconds(bare_step(plain), batches, kept_memory=not plain)
-
-
 def usual_pipeline(data: Path, batches: int | None) -> float:
     batches = usual_batches(data, BATCH, batches, transforms.Normalize((0.5,), (0.5,)))
     return bare_seconds(bare_step(plain=True), batches, kept_memory=False)
@@ -72,8 +67,8 @@ def usual_pipeline(data: Path, batches: int | None) -> float:
 def speed(args, data: Path) -> Record:
     ways = {
         "train.py": partial(own_loop, "part2_aae", BATCH),
-        "bare loop": partial(alone, partial(loop, plain=False)),
-        "plain loop": partial(alone, partial(loop, plain=True)),
+        "bare loop": partial(alone, partial(bare_loop, bare_step, mnist, BATCH, plain=False)),
+        "plain loop": partial(alone, partial(bare_loop, bare_step, mnist, BATCH, plain=True)),
         "usual pipeline": partial(alone, usual_pipeline),
     }
     goals = {"bare loop": 1.07, "plain loop": 0.8, "usual pipeline": 0.75}

@@ -396,6 +396,7 @@ class FusedOptimizers(Callback):
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The same optimizer, with one kernel for all parameters, if it is an Adam or an SGD."""
     if isinstance(optimizer, torch.optim.Adam | torch.optim.SGD):
         for group in optimizer.param_groups:
             group.update(fused=True, foreach=False)
