@@ -12,6 +12,7 @@ the one it answers on, and, where the kernel has seccomp, no new process, no soc
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -156,20 +157,34 @@ def _watch(level, submission, kit, scratch, limits, answer, control, serve) -> s
 
 
 def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> None:
-    """The shut-in process: never returns. What keeps it from being shut in goes to the pipe `trouble`."""
+    """The shut-in process: never returns. What keeps it from being shut in goes to the pipe `trouble`.
+
+    `kernel.die_with_parent` knows nothing of a warden that was killed before it was called, and in a namespace of its
+    own this process sees no other. But nobody reads that pipe any more then.
+    """
     try:
         kernel.die_with_parent()
         with suppress(OSError):  # where the machine's memory ends, this process is the first to go
             Path("/proc/self/oom_score_adj").write_text("1000")
         enter(level, submission, kit, scratch, limits, (answer, trouble))
+        if _nobody_reads(trouble):
+            os._exit(1)
     except BaseException as error:
-        os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
+        with suppress(BrokenPipeError):
+            os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
         os._exit(1)
     os.close(trouble)  # the warden reads an end of file: it holds
     try:
         serve(answer)
     finally:
         os._exit(0)
+
+
+def _nobody_reads(pipe: int) -> bool:
+    """Whether the other end of a pipe that this process writes to is closed everywhere."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _until_it_ends(child: int, limits: Limits, control: socket.socket, on_disk: Path | None) -> str:

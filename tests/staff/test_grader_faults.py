@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from course import __main__ as command_line
 from course import release, rubric
-from course.grading import archives, children, grade, judge, kit, wire
+from course.grading import archives, children, grade, judge, kit, sandbox, wire
 from course.grading.sandbox import Limits
 from small_runs import REPOSITORY
 
@@ -281,6 +282,26 @@ def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
     warden = NewWarden(zygote)
     killed = ask(zygote, level, endless, lambda: os.kill(warden.wait(), signal.SIGKILL), seconds=30)
     assert killed == "the process that watches a submission is gone"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_process_whose_warden_was_gone_before_it_could_know_runs_nothing(tmp_path, watched):
+    """The kernel ends it with its warden, but only from a moment on at which the warden may be gone."""
+    ours, theirs = socket.socketpair()
+    trouble_out, trouble_in = os.pipe()
+    if not watched:
+        os.close(trouble_out)
+    child = os.fork()
+    if child == 0:
+        place = ("none", tmp_path, tmp_path, tmp_path, Limits())
+        sandbox._become(*place, theirs.fileno(), trouble_in, lambda answer: os.write(answer, b"served"))
+    theirs.close()
+    os.close(trouble_in)
+    _, status = os.waitpid(child, 0)
+    assert (os.waitstatus_to_exitcode(status), ours.recv(10)) == ((0, b"served") if watched else (1, b""))
+    if watched:
+        os.close(trouble_out)
+    ours.close()
 
 
 def test_a_zygote_that_is_gone_is_the_staffs_trouble(level, endless):
