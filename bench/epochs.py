@@ -22,7 +22,7 @@ from tqdm import tqdm
 from bench.record import Record, Row, Table
 from course.data import ImageDataset
 from course.flags import REPOSITORY
-from course.training import keep_memory
+from course.training import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
@@ -54,14 +54,15 @@ def alone(way: Callable, *args):
         return process.submit(way, *args).result()
 
 
-def bare_seconds(step: Callable[[Tensor], object], batches, kept_memory: bool) -> float:
+def bare_seconds(step: Callable[[Tensor], object], batches, plain: bool) -> float:
     """Seconds of a step for each batch, with nothing around it.
 
     Args:
-        kept_memory: whether the memory of a step is kept for the next, as train.py does.
+        plain: as PyTorch comes; else memory is kept and subnormal numbers are flushed, as train.py does.
     """
-    if kept_memory:
+    if not plain:
         keep_memory()
+        flush_subnormals(True)
     start = time.perf_counter()
     for images, _ in batches:
         step(images)
@@ -83,7 +84,7 @@ def bare_loop(
         make_step, mnist: the part's `bare_step` and its loaders.
     """
     images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
-    return bare_seconds(make_step(plain), images, kept_memory=not plain)
+    return bare_seconds(make_step(plain), images, plain)
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):

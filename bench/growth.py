@@ -112,7 +112,7 @@ def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
     """Seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
     count = steps_at(size)
     batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
-    return bare_seconds(part.bare_step(), batches, kept_memory=True) / count
+    return bare_seconds(part.bare_step(), batches, plain=False) / count
 
 
 def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:

@@ -2,7 +2,8 @@
 
 All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the floor:
 the arithmetic of train.py with nothing around it. The plain loop has nothing around it either, but neither the layout
-of the weights, nor the fused optimizer, nor the memory that is kept between steps; the usual pipeline adds PIL images.
+of the weights, nor the fused optimizer, nor the memory that is kept between steps, and it computes with subnormal
+numbers; the usual pipeline adds PIL images.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
         plain: as PyTorch does it unasked, without the layout and the fused optimizer that train.py has.
         fast: with the optimizer of `--recipe fast`.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(42)  # as train.py: how many subnormal numbers there are depends on the weights
     vae = train.VAE()
     optimizer = vae.configure_optimizers()
     if fast:
@@ -54,7 +55,7 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
 
 def usual_pipeline(data: Path, batches: int | None) -> float:
     batches = usual_batches(data, BATCH, batches, partial(discretize, num_values=16))
-    return bare_seconds(bare_step(plain=True), batches, kept_memory=False)
+    return bare_seconds(bare_step(plain=True), batches, plain=True)
 
 
 def speed(args, data: Path) -> Record:

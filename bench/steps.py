@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench import part1, part2
-from bench.epochs import alone, bare_batches, ratio_rows, take_turns, value_table
+from bench.epochs import TRAIN_IMAGES, alone, bare_batches, ratio_rows, take_turns, value_table
 from bench.record import Record, Table
-from course.training import keep_memory
+from course.training import flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
@@ -37,22 +37,35 @@ WORK = {
 }
 
 
-def warm_step(part: ModuleType, data: Path, plain: bool, kept_memory: bool) -> tuple[Callable[[Tensor], Tensor], list]:
-    """A step that has run a few times, and the batches to go on with."""
+def warm_step(
+    part: ModuleType, data: Path, first: int, plain: bool, kept_memory: bool, flush: bool
+) -> tuple[Callable[[Tensor], Tensor], list]:
+    """A step that has run `first` times, and STEPS batches to go on with."""
     if kept_memory:
         keep_memory()
+    flush_subnormals(flush)
     step, dataset = part.bare_step(plain), part.mnist(data, part.BATCH)[0].dataset
-    batches = [images for images, _ in bare_batches(dataset, part.BATCH, FIRST + STEPS)]
-    for images in batches[:FIRST]:
+    batches = [images for images, _ in bare_batches(dataset, part.BATCH, first + STEPS)]
+    for images in batches[:first]:
         step(images)
-    return step, batches[FIRST:]
+    return step, batches[first:]
 
 
-def milliseconds(name: str, data: Path, count: int, plain: bool, kept_memory: bool, threads: int | None) -> float:
-    """Of a step, the mean."""
+def milliseconds(
+    name: str,
+    data: Path,
+    count: int,
+    plain: bool = False,
+    kept_memory: bool = True,
+    flush: bool = True,
+    threads: int | None = None,
+    late: bool = False,
+) -> float:
+    """Of a step, the mean; `late`: of those at the end of an epoch (but for a quick look)."""
     if threads:
         torch.set_num_threads(threads)
-    step, batches = warm_step(PARTS[name], data, plain, kept_memory)
+    first = TRAIN_IMAGES // PARTS[name].BATCH - STEPS if late and count == STEPS else FIRST
+    step, batches = warm_step(PARTS[name], data, first, plain, kept_memory, flush)
     start = time.perf_counter()
     for images in batches[:count]:
         step(images)
@@ -61,7 +74,7 @@ def milliseconds(name: str, data: Path, count: int, plain: bool, kept_memory: bo
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
     """What a step is made of, by PyTorch's profiler: kind of work -> share of the time."""
-    step, batches = warm_step(PARTS[name], data, plain, kept_memory=not plain)
+    step, batches = warm_step(PARTS[name], data, FIRST, plain, kept_memory=not plain, flush=not plain)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for images in batches[:count]:
             step(images)
@@ -84,17 +97,22 @@ def steps(args, data: Path) -> Record:
     count = min(args.batches or STEPS, STEPS)
     tables, rows = [], []
     for name in PARTS:
+        plain = {"plain": True, "kept_memory": False, "flush": False}
         ways = {
-            "plain": {"plain": True, "kept_memory": False, "threads": None},
-            "plain, memory kept": {"plain": True, "kept_memory": True, "threads": None},
-            "channels last, fused optimizers": {"plain": False, "kept_memory": False, "threads": None},
-            "both, as train.py": {"plain": False, "kept_memory": True, "threads": None},
-            "both, one thread": {"plain": False, "kept_memory": True, "threads": 1},
+            "plain": plain,
+            "plain, memory kept": plain | {"kept_memory": True},
+            "channels last, fused optimizers": {"kept_memory": False, "flush": False},
+            "as train.py": {},
+            "as train.py, one thread": {"threads": 1},
+            "plain, at the end of an epoch": plain | {"late": True},
+            "plain, subnormals flushed, at the end of an epoch": plain | {"flush": True, "late": True},
+            "as train.py, at the end of an epoch": {"late": True},
         }
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
         values = take_turns(name, timed, args.rounds)
         profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as train.py")}
         tables += [value_table(name, "milliseconds a step", values), share_table(name, profiles)]
-        [row] = ratio_rows(values, {("both, as train.py", "plain"): 0.8}, "at most")
-        rows.append(replace(row, measure=f"{name}: {row.measure}"))
+        for when in ("", ", at the end of an epoch"):
+            [row] = ratio_rows(values, {(f"as train.py{when}", f"plain{when}"): 0.8}, "at most")
+            rows.append(replace(row, measure=f"{name}: {row.measure}"))
     return Record("ratio, median over rounds", rows, tables)

@@ -133,6 +133,7 @@ def _status_of(train: Callable[[], None]) -> int:
     _on_signals(_raise_stopped)
     _quiet()
     keep_memory()
+    flush_subnormals(True)
     try:
         train()
         return 0
@@ -151,6 +152,8 @@ def _status_of(train: Callable[[], None]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         _say(f"error: {error.strerror or error}{where}")
         return 1
+    finally:
+        flush_subnormals(False)
 
 
 def keep_memory() -> None:
@@ -159,6 +162,15 @@ def keep_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the most that older ones take
         mallopt(m_trim_threshold, 1 << 30)
+
+
+def flush_subnormals(flush: bool) -> None:
+    """Let numbers below 1e-38 count as 0, in this thread and in those that it starts from now on.
+
+    A processor takes a hundred times as long for them, and the gradients of GELUs far from 0 are full of them: without
+    this, steps get slower within the first epoch.
+    """
+    torch.set_flush_denormal(flush)  # where a processor cannot, it stays as it is
 
 
 def start(args, model: pl.LightningModule, loaders: tuple) -> Run:
