@@ -18,6 +18,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -154,9 +155,7 @@ def download(url: str) -> bytes:
     Raises:
         OSError, http.client.HTTPException: it cannot be had.
     """
-    trusted = ssl.create_default_context()
-    trusted.load_verify_locations(certifi.where())  # python.org's builds for macOS come with no certificates
-    with urllib.request.urlopen(url, timeout=30, context=trusted) as response:
+    with urllib.request.urlopen(url, timeout=30, context=_trusted()) as response:
         size = int(response.headers.get("Content-Length") or 0) or None
         content = io.BytesIO()
         # disable=None: no bar where nobody watches
@@ -166,6 +165,13 @@ def download(url: str) -> bytes:
                 content.write(block)
                 bar.update(len(block))
     return content.getvalue()
+
+
+@cache  # reading the certificates takes a tenth of a second
+def _trusted() -> ssl.SSLContext:
+    trusted = ssl.create_default_context()
+    trusted.load_verify_locations(certifi.where())  # python.org's builds for macOS come with no certificates
+    return trusted
 
 
 def _is_whole(path: Path, md5: str) -> bool:

@@ -823,7 +823,7 @@ def _cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
         # TensorBoard reads the files of a run in the order of their names, and these begin with the second of their
         # making: the next one must not be made in the same
         if path.name.split(".")[3] == str(second):
-            time.sleep(1)
+            time.sleep(max(0, second + 1 - time.time()))
 
 
 def _new_folder(parent: Path) -> Path:
