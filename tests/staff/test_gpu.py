@@ -282,6 +282,7 @@ def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float
     return whole.seen, first.seen + second.seen
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     "program", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aae", "gpt"))], indirect=True
 )

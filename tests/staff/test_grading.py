@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,14 @@ def solution(folder: Path, **changes: tuple[str, str, str]) -> Path:
     return folder
 
 
+@cache
+def released() -> release.Files:
+    return release.contents(release.read_course(), "2026")
+
+
 def a_template(folder: Path) -> Path:
     """What a student has who has done nothing: quickly judged."""
-    for file, content in release.contents(release.read_course(), "2026").items():
+    for file, content in released().items():
         if file.split("/")[0] in PARTS.values():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
@@ -335,7 +341,44 @@ def bystander():
     process.wait()
 
 
+@pytest.fixture
+def quick_judge(zygote, tmp_path, monkeypatch):
+    """Judge processes have the tests of part 1 alone, and fork submissions' processes from the zygote that is here."""
+    start, fd = subprocess.Popen, zygote.requests.fileno()
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, pass_fds=(), **more: start(command, pass_fds=[*pass_fds, fd], **more)
+    )
+    monkeypatch.setattr(sys, "executable", shim(tmp_path, LENT.format(fd=fd)))
+
+
+LENT = """kit.__doc__
+from course import suites
+from course.grading.kit import socket
+
+class Lent(kit.Zygote):
+    def __init__(self):
+        self.requests, self.is_ready = socket.socket(fileno={fd}), True
+
+    def close(self):
+        self.requests.close()
+
+kit.Zygote = Lent
+every = suites.suites
+suites.suites = lambda folder: every(folder)[:1]
+"""
+
+
+@pytest.mark.usefixtures("level", "quick_judge")
+def test_an_honest_and_a_hostile_submission_in_part_1(tmp_path, level, bystander, capsys):
+    an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys)
+
+
+@pytest.mark.slow
 def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
+    an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys)
+
+
+def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
     """From the command line, in the strongest sandbox there is."""
     honest = a_template(tmp_path / "class" / "ada")
     text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
