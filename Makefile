@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 # the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
 ONE_THREAD := OMP_NUM_THREADS=1
+TESTS := $(BIN)/python -m pytest
+# BEGIN STAFF
+TESTS += -n 2 --dist loadscope
+# END STAFF
 
 .PHONY: help setup demo test submission tensorboard clean
 
@@ -45,7 +49,7 @@ test: setup
 	$(BIN)/ruff check .
 # END STAFF
 	$(BIN)/python -m course.data mnist
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(TESTS)
 
 submission: setup
 	$(BIN)/python -m course.submission

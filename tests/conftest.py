@@ -13,7 +13,6 @@ from pathlib import Path
 from random import SystemRandom
 
 import pytest
-import torch
 
 NOT_THE_SUBMISSION = {"tests", "course"}  # folders beside the parts
 MOST_CHARACTERS = 1000  # of an exception's own message
@@ -75,14 +74,18 @@ def _seed(request, what: str) -> int:
 
 
 @pytest.fixture
-def rng(request) -> torch.Generator:
-    """For the random inputs of a test."""
+def rng(request):
+    """The torch.Generator for the random inputs of a test."""
+    import torch  # not above: the process that hands tests out to others need not wait for it
+
     return torch.Generator().manual_seed(_seed(request, "inputs"))
 
 
 @pytest.fixture(autouse=True)
 def seeded(request):
     """The noise that the code under test draws comes from `--seed` too."""
+    import torch
+
     torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs
 
 
@@ -147,6 +150,32 @@ def _places(error: BaseException, root: Path) -> list[str]:
     return places
 
 
+# BEGIN STAFF
+# --- several processes ------------------------------------------------------------------------------------------------
+
+# Files whose tests share what is costly to make, and the process that they share it in; other tests go where time is.
+TOGETHER = {
+    **dict.fromkeys(["test_attacks.py", "test_evidence.py", "test_grader_faults.py", "test_grading.py"], "the zygote"),
+    **{file: file for file in ("test_generate.py", "test_release.py", "test_suites.py")},
+    **{file: file for file in ("test_part1_run.py", "test_part2_run.py", "test_part3_run.py")},
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """For `pytest -n 2 --dist loadscope`."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER.get(Path(nodeid.split("::")[0]).name, nodeid)
+
+    return Scheduling(config, log)
+
+
+# END STAFF
 # --- points -----------------------------------------------------------------------------------------------------------
 
 

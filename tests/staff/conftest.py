@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+import small_runs
 from course.grading.kit import SandboxError, Zygote
 from small_runs import PARTS, Program
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs_are_shared(request, tmp_path_factory):
+    """What one process has trained, the others need not train."""
+    if hasattr(request.config, "workerinput"):
+        small_runs.RUNS = tmp_path_factory.getbasetemp().parent / "runs"
+        small_runs.RUNS.mkdir(exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +81,10 @@ ZYGOTE: list[Zygote] = []
 
 
 def pytest_collection_finish(session):
-    """It starts while other tests run, on the second core."""
-    if not session.config.option.collectonly and any("zygote" in item.fixturenames for item in session.items):
+    """It starts while other tests run, on the second core; with several processes, where it is needed."""
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return
+    if any("zygote" in item.fixturenames for item in session.items):
         with contextlib.suppress(SandboxError):
             ZYGOTE.append(Zygote())
 

@@ -1,5 +1,6 @@
 """A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
 
+import fcntl
 import importlib
 import io
 import json
@@ -13,6 +14,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 from unittest import mock
 
 from PIL import Image
@@ -27,14 +29,36 @@ SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 
 @contextmanager
 def mnist_once():
-    """The images are read once for all runs of this process; nobody writes into them."""
+    """The images are checked and read once for all runs of this process; nobody writes into them."""
     from course import data  # not above: a test that trains nothing need not wait for it
 
-    with mock.patch.object(data, "_split", _remember(data._split)):
+    split, is_whole = _remember(data._split), _remember(data._is_whole)
+
+    def known(path: Path, md5: str) -> bool:
+        """Whether it is whole, found out again when the file is another one."""
+        try:
+            about = path.stat()
+        except OSError:
+            return False
+        return is_whole(Version(path, about.st_ino, about.st_size, about.st_mtime_ns), md5)
+
+    with mock.patch.object(data, "_split", split), mock.patch.object(data, "_is_whole", known):
         yield
 
 
 _remember = cache(cache)  # the same function gets the same memory
+
+
+class Version(NamedTuple):
+    """A file as it was; read it as a path."""
+
+    path: Path
+    inode: int
+    size: int
+    changed: int
+
+    def read_bytes(self) -> bytes:
+        return self.path.read_bytes()
 
 
 class Program:
@@ -118,20 +142,25 @@ def no_pictures():
         yield
 
 
-RUNS = tempfile.TemporaryDirectory(prefix="runs-")
+TEMPORARY = tempfile.TemporaryDirectory(prefix="runs-")
+RUNS = Path(TEMPORARY.name)  # with several processes of tests it is a folder of them all, see conftest.py
 
 
 @cache
 def _trained(name: str, data: Path | None, epochs: int) -> Path:
-    """A run that several tests look at or go on from, in a folder of its own."""
-    program = Program(name, data or Path(RUNS.name) / "data", Path(RUNS.name) / f"{epochs}-epochs")
+    """A run that several tests look at or go on from, in a folder of its own; the first who asks trains it."""
+    program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
     program.pictures = epochs == 3
+    printed_there = program.run() / "printed.txt"
     from course import training
 
     usual = mock.patch.object(training, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
-    with usual, redirect_stdout(io.StringIO()) as printed:
-        assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
-    (program.run() / "printed.txt").write_text(printed.getvalue())
+    with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed_there.exists():
+            with usual, redirect_stdout(io.StringIO()) as printed:
+                assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
+            printed_there.write_text(printed.getvalue())
     return program.run()
 
 

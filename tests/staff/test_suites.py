@@ -267,6 +267,16 @@ def test_the_table_ends_with_a_sum(ended):
     assert re.search(r"\nsum +4\.5 of 15 *\n", ended[0])
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_same_points(ended, small):
+    """As `make test` runs it; a failure is one there too."""
+    result = run(small, "-n", "2", "--dist", "loadscope", "--points-json", "two.json", "--seed", "7")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert json.loads((small / "two.json").read_text()) == ended[1]
+    table = re.compile(r"=+ points for .*?\nsum [^\n]*", re.DOTALL)
+    assert table.search(result.stdout)[0] == table.search(ended[0])[0]
+
+
 @pytest.fixture
 def conftest(pytestconfig):
     """tests/conftest.py, the module."""
