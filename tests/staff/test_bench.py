@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as bench
-from bench import epochs, grading, growth
+from bench import epochs, grading, growth, recipe
 from bench.overview import overview
 from bench.plots import readable_ticks
 from bench.record import Record, RecordError, Row, Table, read
@@ -353,3 +353,38 @@ def test_growth_with_the_submissions(monkeypatch):
 @pytest.mark.slow
 def test_growth_with_the_submissions_of_a_class():
     looked_at(growth.submissions(quick(4), None), [1, 2, 4], 1)
+
+
+# --- time to quality --------------------------------------------------------------------------------------------------
+
+
+def a_summary(losses: list[float], distances: list[float], bpd: float) -> dict:
+    """Of a run with these metrics of its epochs, and this test bpd."""
+    rows = zip(losses, distances, strict=True)
+    history = [{"epoch": n, "val/recon_loss": a, "val/mmd": b} for n, (a, b) in enumerate(rows, 1)]
+    best = min(history, key=lambda row: row["val/recon_loss"])["epoch"]
+    return {"history": history, "best": {"epoch": best}, "results": {"test/bpd": bpd}, "machine": {"threads": 1}}
+
+
+def test_quality_of_the_seeds_and_their_mean(monkeypatch):
+    bpd = {42: 0.5, 43: 0.51, 44: 0.53}
+    losses = {"aae_fast": [0.06, 0.049, 0.05], "aae_assignment": [0.07, 0.06, 0.055]}
+    distances = {"aae_fast": [0.1, 0.3, 0.002], "aae_assignment": [0.1, 0.2, 0.001]}
+
+    def summary_of(name, seed, data, batches):
+        return a_summary(losses.get(name, [1.0] * 18), distances.get(name, [1.0] * 18), bpd[seed])
+
+    monkeypatch.setattr(recipe, "summary_of", summary_of)
+    monkeypatch.setattr(recipe, "extra", lambda plan, data: 1.25)
+    found = {row.measure: row for row in recipe.recipe(quick(1), None).rows}
+    vae = found["vae_fast: test/bpd of the best epoch, 3 seeds, standard deviation 0.0153"]
+    assert (vae.value, vae.met) == (0.5133, True)
+    loss = found["aae_fast: val/recon_loss of the best epoch, 3 seeds, standard deviation 0.0000"]
+    assert (loss.value, loss.met) == (0.049, True)
+    assert found["aae_assignment: val/mmd of the last epoch"].value == 0.001
+    distance = found["val/mmd: aae_fast / aae_assignment"]
+    assert (distance.value, distance.met) == (2.0, False)
+    worth = found["vae_fast: epochs of the assignment's recipe with as many operations"]
+    assert (worth.value, worth.wanted, worth.met) == (22.5, "at most 20", False)
+    [best] = recipe.recipe_80(quick(1), None).rows
+    assert (best.measure, best.value) == ("vae_fast_80: test/bpd of the best epoch", 0.5)
