@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -54,15 +55,23 @@ def alone(way: Callable, *args):
         return process.submit(way, *args).result()
 
 
-def bare_seconds(step: Callable[[Tensor], object], batches, plain: bool) -> float:
-    """Seconds of a step for each batch, with nothing around it.
+@contextmanager
+def settled(plain: bool) -> Iterator[None]:
+    """Memory is kept and subnormal numbers are flushed as in train.py, unless `plain`.
 
-    Args:
-        plain: as PyTorch comes; else memory is kept and subnormal numbers are flushed, as train.py does.
+    To be entered before anything is built, as threads that are there already are not reached.
     """
     if not plain:
         keep_memory()
         flush_subnormals(True)
+    try:
+        yield
+    finally:
+        flush_subnormals(False)
+
+
+def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
+    """Seconds of a step for each batch, with nothing around it."""
     start = time.perf_counter()
     for images, _ in batches:
         step(images)
@@ -83,8 +92,9 @@ def bare_loop(
     Args:
         make_step, mnist: the part's `bare_step` and its loaders.
     """
-    images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
-    return bare_seconds(make_step(plain), images, plain)
+    with settled(plain):
+        images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
+        return bare_seconds(make_step(plain), images)
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):

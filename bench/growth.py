@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bench import grading, part1, part2, part3
-from bench.epochs import bare_seconds, take_turns, train_once
+from bench.epochs import bare_seconds, settled, take_turns, train_once
 from bench.plots import growth_png
 from bench.record import Record, Row, Table
 from course import report, rubric, runs
@@ -111,8 +111,9 @@ def steps_at(size: int) -> int:
 def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
     """Seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
     count = steps_at(size)
-    batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
-    return bare_seconds(part.bare_step(), batches, plain=False) / count
+    with settled(plain=False):
+        batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
+        return bare_seconds(part.bare_step(), batches) / count
 
 
 def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:

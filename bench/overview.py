@@ -28,9 +28,9 @@ anew and measures nothing.
   logarithms, over the upper half of the sizes: 1 is linear, 2 quadratic. Below 1, a fixed cost still counts.
 - "About" a goal is within {ABOUT:.0%} of it.
 
-`make bench` measures everything, `python -m bench NAME ...` some of it; the names are the headings below, and
-`--rounds` says how many rounds. `--batches 4` is a quick look that writes nothing. Do nothing else on the machine
-meanwhile.
+`make bench` measures all but what takes hours (`recipe`, `recipe_80`) or needs a GPU, `python -m bench NAME ...` what
+is named; the names are the headings below, and `--rounds` says how many rounds. `--batches 4` is a quick look that
+writes nothing. Do nothing else on the machine meanwhile.
 
 The models are on the CPU unless a measurement's own words say otherwise, also where there is a GPU. The header line of
 a measurement names the machine; one that needs a GPU is run by its name on a machine that has one, and its

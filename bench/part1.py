@@ -55,7 +55,7 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
 
 def usual_pipeline(data: Path, batches: int | None) -> float:
     batches = usual_batches(data, BATCH, batches, partial(discretize, num_values=16))
-    return bare_seconds(bare_step(plain=True), batches, plain=True)
+    return bare_seconds(bare_step(plain=True), batches)
 
 
 def speed(args, data: Path) -> Record:

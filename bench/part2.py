@@ -61,7 +61,7 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
 
 def usual_pipeline(data: Path, batches: int | None) -> float:
     batches = usual_batches(data, BATCH, batches, transforms.Normalize((0.5,), (0.5,)))
-    return bare_seconds(bare_step(plain=True), batches, plain=True)
+    return bare_seconds(bare_step(plain=True), batches)
 
 
 def speed(args, data: Path) -> Record:

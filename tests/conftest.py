@@ -76,7 +76,7 @@ def _seed(request, what: str) -> int:
 @pytest.fixture
 def rng(request):
     """The torch.Generator for the random inputs of a test."""
-    import torch  # not above: the process that hands tests out to others need not wait for it
+    import torch  # not above: it takes seconds, and not every process that reads this file needs it
 
     return torch.Generator().manual_seed(_seed(request, "inputs"))
 
@@ -162,7 +162,7 @@ TOGETHER = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """For `pytest -n 2 --dist loadscope`. (xdist's own groups do not come through with every pytest.)"""
+    """For `pytest -n 2 --dist loadscope`. (xdist 3.8 puts its own groups where pytest 9.2 does not look for them.)"""
     if config.getvalue("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling

@@ -158,6 +158,7 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed_there.exists():
+            shutil.rmtree(program.run(), ignore_errors=True)  # of one who did not come to the end
             with usual, redirect_stdout(io.StringIO()) as printed:
                 assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
             printed_there.write_text(printed.getvalue())

@@ -76,7 +76,9 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():
-    """They make the last steps of an epoch twice as slow; afterwards this process has them again."""
+    """They make the last steps of an epoch twice as slow; afterwards this thread has them again."""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor knows no other way")
     small, there = torch.full((100,), 1e-30), []
     assert training.main(lambda: there.append(bool((small * 1e-10).any()))) == 0
     assert there == [False] and (small * 1e-10).all()
