@@ -157,6 +157,7 @@ def _places(error: BaseException, root: Path) -> list[str]:
 TOGETHER = {
     **dict.fromkeys(["test_attacks.py", "test_evidence.py", "test_grader_faults.py", "test_grading.py"], "the zygote"),
     **{file: file for file in ("test_generate.py", "test_release.py", "test_suites.py")},
+    **{file: file for file in ("test_part1_run.py", "test_part2_run.py", "test_part3_run.py")},
 }
 
 

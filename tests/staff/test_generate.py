@@ -345,14 +345,14 @@ def test_each_token_is_shown_at_once_until_ctrl_c(started):
     pieces = [len(os.read(started.stdout.fileno(), 8192)) for _ in range(30)]
     assert 0 < sorted(pieces)[15] < 100, "not a buffer at a time"
     started.send_signal(signal.SIGINT)
-    _, error = started.communicate(timeout=30)
+    _, error = started.communicate(timeout=60)
     assert started.returncode == 130 and b"Traceback" not in error
 
 
 def test_a_reader_that_has_enough(started):
     """As in `generate.py ... | head`."""
     started.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert started.returncode == 0 and b"Traceback" not in started.stderr.read()

@@ -153,7 +153,9 @@ def on_meta(monkeypatch):
     monkeypatch.setattr(training.Pictures, "on_train_start", lambda *args: None)
 
 
-@pytest.mark.parametrize("flags", [[], ["--progress_bar"]])
+@pytest.mark.parametrize(
+    ("program", "flags"), [("vae", []), ("aae", []), ("gpt", []), ("vae", ["--progress_bar"])], indirect=["program"]
+)
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     monkeypatch.setattr(training, "_is_looked_at", lambda step: False)
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags

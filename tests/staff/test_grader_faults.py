@@ -261,16 +261,16 @@ def ask(
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
     """Its warden does nothing for a while: the grader does not wait, and later nothing is left."""
-    monkeypatch.setattr(children, "TO_END", 1)
+    monkeypatch.setattr(children, "TO_END", 0.3)
     warden = NewWarden(zygote)
 
     def stop_the_warden():
         os.kill(warden.wait(), signal.SIGSTOP)
 
     began = time.monotonic()
-    assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden)
+    assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden, seconds=0.3)
     assert time.monotonic() - began < 60
-    assert "an endless loop?" in ask(zygote, level, endless), "another one starts and ends"
+    assert "an endless loop?" in ask(zygote, level, endless, seconds=0.3), "another one starts and ends"
     os.kill(warden.wait(), signal.SIGCONT)
     until = time.monotonic() + 60
     while set(children_of(zygote.process.pid)) - warden.before:

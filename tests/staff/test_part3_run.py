@@ -231,7 +231,8 @@ def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
     # the flags of a small network say what the model is, and so does --pretrained
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--block_size", "16"]})
     monkeypatch.setattr("small_runs.SMALL", ["--batch_size", "4", "--limit_batches", "2", "--accelerator", "cpu"])
-    flags = ["--pretrained", str(published)]
+    (tmp_path / "own.txt").write_text(RHYME * 20)
+    flags = ["--pretrained", str(published), "--txt_file", str(tmp_path / "own.txt")]
     assert gpt(*flags, "--epochs", "2", log_dir=tmp_path / "whole") == 0
     assert gpt(*flags, "--epochs", "1", "--lr", "1e-12") == 0
     run = gpt.run()

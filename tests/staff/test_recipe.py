@@ -111,6 +111,7 @@ def test_the_optimizers_of_a_fast_run():
 
 
 @pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.usefixtures("without_pictures")
 def test_a_fast_run_goes_on_exactly(program, tmp_path, monkeypatch, capsys, one_thread):
     flags = ("--recipe", "fast", "--epochs", "2")
     assert program(*flags, log_dir=tmp_path / "whole") == 0
