@@ -35,12 +35,16 @@ def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tenso
     return step
 
 
-def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], None]:
+network = train.VAE  # what a step trains; takes images
+
+
+def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], None]:
     """The same for a new VAE on the CPU.
 
     Args:
         plain: as PyTorch does it unasked, without the layout and the fused optimizer that train.py has.
         fast: with the optimizer of `--recipe fast`.
+        compiled: as with `--compile`.
     """
     torch.manual_seed(42)  # as train.py: how many subnormal numbers there are depends on the weights
     vae = train.VAE()
@@ -50,6 +54,8 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     if not plain:
         vae.to(memory_format=torch.channels_last)
         fuse(optimizer)
+    if compiled:
+        vae.compile()
     return stepper(vae, optimizer)
 
 

@@ -16,6 +16,7 @@ from bench.record import Record
 from course import recipe
 from course.training import fuse
 from part2_aae.mnist import mnist
+from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
 
 BATCH = 64
@@ -41,12 +42,16 @@ def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer
     return step
 
 
-def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], None]:
+network = AdversarialAE  # what a step trains; takes images
+
+
+def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], None]:
     """The same for a new adversarial autoencoder on the CPU.
 
     Args:
         plain: as PyTorch does it unasked, without the layout and the fused optimizers that train.py has.
         fast: with the optimizers of `--recipe fast`.
+        compiled: as with `--compile`.
     """
     torch.manual_seed(42)  # as train.py: how many subnormal numbers there are depends on the weights
     lit = LitAAE()
@@ -56,6 +61,8 @@ def bare_step(plain: bool = False, fast: bool = False) -> Callable[[Tensor], Non
     if not plain:
         lit.model.to(memory_format=torch.channels_last)
         optimizers = map(fuse, optimizers)
+    if compiled:
+        lit.model.compile()
     return stepper(lit, *optimizers)
 
 

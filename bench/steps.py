@@ -1,5 +1,7 @@
 """Where the time of a training step goes on the CPU, and what makes it less: `steps`."""
 
+import shutil
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,15 +10,17 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import part1, part2
 from bench.epochs import TRAIN_IMAGES, alone, bare_batches, ratio_rows, take_turns, value_table
-from bench.record import Record, Table
+from bench.record import Record, Row, Table
 from course.training import flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
+WIDTH = 2048  # of the matrices whose product shows what the processor can do
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
 # what PyTorch's profiler calls an operation -> what it is work for; all else is "the rest"
 WORK = {
@@ -38,13 +42,13 @@ WORK = {
 
 
 def warm_step(
-    part: ModuleType, data: Path, first: int, plain: bool, kept_memory: bool, flush: bool
+    part: ModuleType, data: Path, first: int, plain: bool, kept_memory: bool, flush: bool, compiled: bool = False
 ) -> tuple[Callable[[Tensor], Tensor], list]:
     """A step that has run `first` times, and STEPS batches to go on with."""
     if kept_memory:
         keep_memory()
     flush_subnormals(flush)
-    step, dataset = part.bare_step(plain), part.mnist(data, part.BATCH)[0].dataset
+    step, dataset = part.bare_step(plain, compiled=compiled), part.mnist(data, part.BATCH)[0].dataset
     batches = [images for images, _ in bare_batches(dataset, part.BATCH, first + STEPS)]
     for images in batches[:first]:
         step(images)
@@ -60,16 +64,71 @@ def milliseconds(
     flush: bool = True,
     threads: int | None = None,
     late: bool = False,
+    compiled: bool = False,
 ) -> float:
     """Of a step, the mean; `late`: of those at the end of an epoch (but for a quick look)."""
     if threads:
         torch.set_num_threads(threads)
     first = TRAIN_IMAGES // PARTS[name].BATCH - STEPS if late and count == STEPS else FIRST
-    step, batches = warm_step(PARTS[name], data, first, plain, kept_memory, flush)
+    step, batches = warm_step(PARTS[name], data, first, plain, kept_memory, flush, compiled)
     start = time.perf_counter()
     for images in batches[:count]:
         step(images)
     return 1000 * (time.perf_counter() - start) / len(batches[:count])
+
+
+def convolutions(part: ModuleType, data: Path) -> list[Callable[[], None]]:
+    """The convolutions of a step as train.py has them, each by itself: forward and backward, on what comes to it."""
+    network, calls = part.network().to(memory_format=torch.channels_last), []
+
+    def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        x, gradient = inputs[0].detach().requires_grad_(inputs[0].requires_grad), torch.randn_like(output)
+
+        def call() -> None:
+            x.grad = module.weight.grad = module.bias.grad = None
+            module(x).backward(gradient)
+
+        calls.append(call)
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    [images] = [images for images, _ in bare_batches(part.mnist(data, part.BATCH)[0].dataset, part.BATCH, 1)]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return calls
+
+
+def alone_milliseconds(name: str, data: Path, count: int) -> float:
+    """Of the convolutions of a step, with nothing between them, the mean over `count` times all of them."""
+    keep_memory()
+    flush_subnormals(True)
+    calls = convolutions(PARTS[name], data)
+    for number in range(FIRST + count):
+        if number == FIRST:
+            start = time.perf_counter()
+        for call in calls:
+            call()
+    return 1000 * (time.perf_counter() - start) / count
+
+
+def operations(name: str, data: Path) -> int:
+    """Floating-point operations of the convolutions of a step."""
+    calls = convolutions(PARTS[name], data)
+    with FlopCounterMode(display=False) as counter:
+        for call in calls:
+            call()
+    return counter.get_total_flops()
+
+
+def product_gflops(count: int) -> float:
+    """10^9 floating-point operations a second in the product of two large matrices: what the processor can do."""
+    a, b = torch.randn(2, WIDTH, WIDTH)
+    for number in range(2 + count):
+        if number == 2:
+            start = time.perf_counter()
+        a @ b
+    return 2 * WIDTH**3 * count / (time.perf_counter() - start) / 1e9
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
@@ -104,15 +163,25 @@ def steps(args, data: Path) -> Record:
             "channels last, fused optimizers": {"kept_memory": False, "flush": False},
             "as train.py": {},
             "as train.py, one thread": {"threads": 1},
+            "as train.py, --compile": {"compiled": True},
             "plain, at the end of an epoch": plain | {"late": True},
             "plain, subnormals flushed, at the end of an epoch": plain | {"flush": True, "late": True},
             "as train.py, at the end of an epoch": {"late": True},
         }
+        if not shutil.which("c++"):
+            del ways["as train.py, --compile"]
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
+        timed["the convolutions alone"] = partial(alone, alone_milliseconds, name, data, count)
         values = take_turns(name, timed, args.rounds)
         profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as train.py")}
         tables += [value_table(name, "milliseconds a step", values), share_table(name, profiles)]
         for when in ("", ", at the end of an epoch"):
             [row] = ratio_rows(values, {(f"as train.py{when}", f"plain{when}"): 0.8}, "at most")
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
+        [row] = ratio_rows(values, {("the convolutions alone", "plain"): None}, "at most")
+        rate = operations(name, data) / statistics.median(values["the convolutions alone"]) / 1e6
+        rows.append(replace(row, measure=f"{name}: {row.measure}"))
+        rows.append(Row(f"{name}: the convolutions alone", round(rate), "GFLOP/s"))
+    rate = alone(product_gflops, min(count, 20))
+    rows.append(Row(f"the product of two matrices, {WIDTH} wide", round(rate), "GFLOP/s"))
     return Record("ratio, median over rounds", rows, tables)

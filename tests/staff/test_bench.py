@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as bench
-from bench import epochs, grading, growth, recipe
+from bench import epochs, grading, growth, recipe, steps
 from bench.overview import overview
 from bench.plots import readable_ticks
 from bench.record import Record, RecordError, Row, Table, read
@@ -292,6 +292,18 @@ def looked_at(record: Record, sizes: list[int], costs: int) -> None:
     exponents = [row for row in record.rows if "exponent" in row.measure]
     assert len(exponents) == costs and all(math.isfinite(row.value) for row in record.rows)
     assert set(record.pictures) == set(record.plots) and all(record.pictures.values())
+
+
+def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):
+    """By the assignment's networks: their operations, counted by hand."""
+    monkeypatch.setattr(steps, "FIRST", 1)
+    layers = [(1, 32, 14), (32, 32, 14), (32, 64, 7), (64, 64, 7), (64, 64, 4)]  # channels in and out, size out
+    layers += [(64, 64, 4), (64, 64, 7), (64, 32, 7), (32, 32, 14)]  # of transposed ones, the size in
+    for name, last in {"VAE, batch 128": 16, "AAE, batch 64": 1}.items():
+        products = [9 * i * o * size**2 for i, o, size in [*layers, (32, last, 14)]]
+        batch = steps.PARTS[name].BATCH
+        assert steps.operations(name, mnist_files) == 2 * batch * (3 * sum(products) - products[0])  # images learn not
+        assert steps.alone_milliseconds(name, mnist_files, 1) > 0
 
 
 def test_growth_with_the_batch(monkeypatch):
