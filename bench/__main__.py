@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from bench import gpu, grading, growth, part1, part2, part3, recipe, steps
+from bench import gpu, grading, growth, part1, part2, part3, recipe, startup, steps
 from bench.epochs import RESULTS
 from bench.overview import overview
 from bench.record import RecordError
@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "part2_speed": part2.speed,
     "part3_generation": part3.generation,
     "part3_training": part3.training,
+    "startup": startup.startup,
     "grading": grading.speed,
     "growth_batch": growth.batch,
     "growth_context": growth.context,
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         "--batches",
         type=whole_number(1),
         help="of each epoch (part 3: or new tokens; grading: submissions; growth: the largest size), for a quick look;"
-        " gpu: needs none then",
+        " startup: test files; gpu: needs none then",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args(argv)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bench import __main__ as bench
-from bench import epochs, grading, growth, recipe, steps
+from bench import epochs, grading, growth, recipe, startup, steps
 from bench.overview import overview
 from bench.plots import readable_ticks
 from bench.record import Record, RecordError, Row, Table, read
@@ -292,6 +292,34 @@ def looked_at(record: Record, sizes: list[int], costs: int) -> None:
     exponents = [row for row in record.rows if "exponent" in row.measure]
     assert len(exponents) == costs and all(math.isfinite(row.value) for row in record.rows)
     assert set(record.pictures) == set(record.plots) and all(record.pictures.values())
+
+
+@pytest.mark.slow
+def test_the_first_test_of_a_file(tmp_path):
+    """The second one is not waited for."""
+    (tmp_path / "test_two.py").write_text(TWO_TESTS)
+    (tmp_path / "test_none.py").write_text("def helper(): pass\n")
+    assert startup.seconds_to_the_first_test(str(tmp_path / "test_two.py")) > 0
+    assert (tmp_path / "one.mark").exists() and not (tmp_path / "two.mark").exists()
+    with pytest.raises(RuntimeError, match="test_none.py: no test ran:\n(.|\n)*no tests ran"):
+        startup.seconds_to_the_first_test(str(tmp_path / "test_none.py"))
+
+
+TWO_TESTS = """
+import pathlib
+import time
+
+HERE = pathlib.Path(__file__).parent
+
+
+def test_one():
+    (HERE / "one.mark").touch()
+
+
+def test_two():
+    time.sleep(1000)
+    (HERE / "two.mark").touch()
+"""
 
 
 def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):

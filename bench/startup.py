@@ -1,0 +1,92 @@
+"""What one waits for before anything happens: `--help`, the first test of a file, and all the fast tests: `startup`."""
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from bench.epochs import take_turns, value_table
+from bench.grading import PARTS, environment
+from bench.record import Record, Row
+from course.flags import REPOSITORY
+from course.suites import suites
+
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope"]  # as `make test`
+DONE = re.compile(rb" (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")  # what -v says of a test
+IMPORTS = {  # what no program here can be faster than
+    "import torch": "import torch",
+    "import torch, torchvision, pytorch_lightning": "import torch, torchvision, pytorch_lightning",
+}
+TO_END = 120  # seconds
+
+
+def seconds_of(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, cwd=REPOSITORY, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def seconds_to_the_first_test(file: str) -> float:
+    """From the start of pytest on a file to the outcome of its first test.
+
+    Raises:
+        RuntimeError: it runs none.
+    """
+    began, seen = time.perf_counter(), b""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*PYTEST, "-v", file], cwd=REPOSITORY, env=environment(), **pipes) as process:
+        while not DONE.search(seen):
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                raise RuntimeError(f"{file}: no test ran:\n{seen.decode(errors='replace')}")
+            seen += piece
+        seconds = time.perf_counter() - began
+        process.send_signal(signal.SIGINT)  # it takes away what it made
+        process.communicate(timeout=TO_END)
+    return seconds
+
+
+def seconds_of_all() -> float:
+    """What pytest says of all the fast tests: collecting and running them.
+
+    Raises:
+        RuntimeError: one fails.
+    """
+    done = subprocess.run(ALL, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
+    took = re.search(r"passed.* in ([\d.]+)s", done.stdout)
+    if done.returncode or not took:
+        raise RuntimeError(f"a test fails:\n{done.stdout[-2000:]}")
+    return float(took[1])
+
+
+def files_with_fast_tests() -> list[str]:
+    listed = subprocess.run([*PYTEST, "-q", "--collect-only", "tests/staff"], cwd=REPOSITORY, env=environment(),
+                            capture_output=True, text=True, check=True).stdout  # fmt: skip
+    return sorted({line.split("::")[0] for line in listed.splitlines() if "::" in line})
+
+
+def startup(args, data: Path) -> Record:
+    graded = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
+    staffs = files_with_fast_tests()[: args.batches]
+    helps = {f"{part}/train.py --help": [sys.executable, f"{part}/train.py", "--help"] for part in PARTS}
+    ways = {name: partial(seconds_of, command) for name, command in helps.items()}
+    ways |= {name: partial(seconds_of, [sys.executable, "-c", line]) for name, line in IMPORTS.items()}
+    ways |= {file: partial(seconds_to_the_first_test, file) for file in [*graded, *staffs]}
+    if not args.batches:
+        ways["make test"] = seconds_of_all
+    values = take_turns("start-up", ways, args.rounds)
+    seconds = {name: round(statistics.median(of_rounds), 2) for name, of_rounds in values.items()}
+    slowest = max(staffs, key=seconds.get)
+    rows = [Row(name, seconds[name], "s", 1.5, "below") for name in helps]
+    rows += [Row(f"{file}: the first test", seconds[file], "s", 5, "below") for file in graded]
+    rows += [Row(f"{slowest}, the slowest of the staff's: the first test", seconds[slowest], "s", 5, "below")]
+    rows += [Row(name, seconds[name], "s") for name in IMPORTS]
+    if not args.batches:
+        rows += [Row("make test: collecting and running the fast tests", seconds["make test"], "s", 60, "below")]
+    return Record("start-up", rows, [value_table("start-up", "seconds", values, digits=2)])
