@@ -21,12 +21,13 @@ from torchvision import datasets, transforms
 from tqdm import tqdm
 
 from bench.record import Record, Row, Table
-from course.data import ImageDataset
+from course.data import ImageDataset, Shuffle
 from course.flags import REPOSITORY
 from course.training import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
+SEED = 42  # of weights and order, as in train.py: how many subnormal numbers there are depends on both
 
 
 def train_once(part: str, data: Path, logs: Path, *flags: str) -> Path:
@@ -79,8 +80,9 @@ def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
 
 
 def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
-    """Tensors in memory, a permutation, an index: the floor."""
-    for index in torch.randperm(len(dataset)).split(batch_size)[: batches or len(dataset) // batch_size]:
+    """Tensors in memory, a permutation (that of train.py's first epoch), an index: the floor."""
+    order = torch.tensor(list(Shuffle(len(dataset), SEED)))
+    for index in order.split(batch_size)[: batches or len(dataset) // batch_size]:
         yield dataset.transform(dataset.images[index]), None
 
 

@@ -26,7 +26,7 @@ from bench.epochs import run_train
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
-from course.training import fuse
+from course.training import channels_last, fuse
 from part1_vae.mnist import mnist as four_bit_mnist
 from part1_vae.train import VAE
 from part2_aae.mnist import mnist
@@ -187,7 +187,7 @@ def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
     """Seconds of the training batches of an epoch with nothing around them: no validation, no checkpoint."""
     torch.manual_seed(0)
     dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
-    vae = VAE().to(scale.device, memory_format=torch.channels_last)
+    vae = channels_last(VAE()).to(scale.device)
     if compiled:
         vae.compile(mode=graphs(scale.device))
     step = part1.stepper(vae, fuse(vae.configure_optimizers()))
@@ -198,7 +198,7 @@ def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
 def bare_aae(scale: Scale, data: Path) -> float:
     torch.manual_seed(0)
     dataset, batch = mnist(data, part2.BATCH)[0].dataset, part2.BATCH
-    lit = LitAAE().to(scale.device, memory_format=torch.channels_last)
+    lit = channels_last(LitAAE()).to(scale.device)
     step = part2.stepper(lit, *map(fuse, lit.configure_optimizers()))
     images = endless(dataset, batch, scale.device)
     return seconds_of(lambda: step(next(images)), scale.batches or len(dataset) // batch, scale.device, warm_up=20)

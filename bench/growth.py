@@ -52,6 +52,9 @@ def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
     return float(fixed), float(each)
 
 
+LINE = "The fixed cost and that of each are the straight line that fits best in proportion."
+
+
 @dataclass
 class Cost:
     """What something costs at each size, in s or MB, and the exponent that is good (`relation` to `goal`)."""
@@ -149,10 +152,7 @@ def batch(args, data: Path) -> Record:
         fixed, each = fixed_and_each(sizes, values)
         record.rows += [Row(f"{name}: a fixed cost of", _digits(1000 * fixed), "ms")]
         record.rows += [Row(f"{name}: and for each example", _digits(1000 * each), "ms")]
-    record.notes += (
-        " The fixed cost and that of an example are the straight line that fits best in proportion; where the"
-    )
-    record.notes += " former is below 0, large batches cost more than in proportion."
+    record.notes += f" {LINE} Where the former is below 0, large batches cost more than in proportion."
     return record
 
 
@@ -217,8 +217,13 @@ def submissions(args, data: Path) -> Record:
         title = "a class, two submissions at a time"
         ways = {"python -m course grade": lambda: [graded(size) for size in sizes]}
         costs = {name: Cost(values, 1.1, "at most") for name, values in measured(title, ways, args.rounds).items()}
-    notes = f"Start and exports included. {medians(args)}"
-    return growth_record("growth_submissions", title, "submissions", sizes, costs, notes)
+    notes = f"Start and exports included. {medians(args)} {LINE}"
+    record = growth_record("growth_submissions", title, "submissions", sizes, costs, notes)
+    [(name, cost)] = costs.items()
+    fixed, each = fixed_and_each(sizes, cost.values)
+    record.rows += [Row(f"{name}: a fixed cost of", _digits(fixed), "s")]
+    record.rows += [Row(f"{name}: and for each submission", _digits(each), "s")]
+    return record
 
 
 # --- runs in a report -------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torchvision import transforms
 
-from bench.epochs import alone, bare_loop, bare_seconds, own_loop, speed_table, usual_batches
+from bench.epochs import SEED, alone, bare_loop, bare_seconds, own_loop, speed_table, usual_batches
 from bench.record import Record
 from course import recipe
-from course.training import fuse
+from course.training import channels_last, fuse
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
@@ -53,13 +53,13 @@ def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -
         fast: with the optimizers of `--recipe fast`.
         compiled: as with `--compile`.
     """
-    torch.manual_seed(42)  # as train.py: how many subnormal numbers there are depends on the weights
+    torch.manual_seed(SEED)
     lit = LitAAE()
     optimizers = lit.configure_optimizers()
     if fast:
         optimizers = recipe.replaced(optimizers)
     if not plain:
-        lit.model.to(memory_format=torch.channels_last)
+        channels_last(lit)
         optimizers = map(fuse, optimizers)
     if compiled:
         lit.model.compile()

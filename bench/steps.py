@@ -1,5 +1,6 @@
 """Where the time of a training step goes on the CPU, and what makes it less: `steps`."""
 
+import os
 import shutil
 import statistics
 import time
@@ -10,14 +11,15 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import part1, part2
 from bench.epochs import TRAIN_IMAGES, alone, bare_batches, ratio_rows, take_turns, value_table
-from bench.record import Record, Row, Table
-from course.training import flush_subnormals, keep_memory
+from bench.record import Record, Table
+from course.training import channels_last, flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
 WIDTH = 2048  # of the matrices whose product shows what the processor can do
@@ -79,7 +81,7 @@ def milliseconds(
 
 def convolutions(part: ModuleType, data: Path) -> list[Callable[[], None]]:
     """The convolutions of a step as train.py has them, each by itself: forward and backward, on what comes to it."""
-    network, calls = part.network().to(memory_format=torch.channels_last), []
+    network, calls = channels_last(part.network()), []
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         x, gradient = inputs[0].detach().requires_grad_(inputs[0].requires_grad), torch.randn_like(output)
@@ -121,14 +123,73 @@ def operations(name: str, data: Path) -> int:
     return counter.get_total_flops()
 
 
-def product_gflops(count: int) -> float:
-    """10^9 floating-point operations a second in the product of two large matrices: what the processor can do."""
+def product_milliseconds(name: str, data: Path, count: int) -> float:
+    """Of as many operations in products of large matrices, as fast as the processor can do them."""
     a, b = torch.randn(2, WIDTH, WIDTH)
     for number in range(2 + count):
         if number == 2:
             start = time.perf_counter()
         a @ b
-    return 2 * WIDTH**3 * count / (time.perf_counter() - start) / 1e9
+    rate = 2 * WIDTH**3 * count / (time.perf_counter() - start)  # operations a second
+    return 1000 * operations(name, data) / rate
+
+
+# --- pieces of a step in several ways ---------------------------------------------------------------------------------
+
+
+def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
+    """Piece -> what it is applied to, channels last, and the ways; the first of these is what train.py does."""
+    logits, x = torch.randn(part1.BATCH, 16, 28, 28), torch.randn(part1.BATCH, 32, 14, 14)
+    grey = torch.randint(16, (part1.BATCH, 1, 28, 28))
+    cross_entropies = {
+        "a row for each pixel": lambda logits: part1.network._reconstruction(logits, grey),
+        "over dimension 1": lambda logits: part1.Plain._reconstruction(logits, grey),
+        "log_softmax and gather": lambda logits: -F.log_softmax(logits, 1).gather(1, grey).sum(dim=(1, 2, 3)),
+    }
+    gelus = {"on [B, H, W, C]": channels_last(nn.Sequential(nn.GELU())), "on [B, C, H, W]": nn.GELU()}
+    made = {"cross-entropy": (logits, cross_entropies), "GELU": (x, gelus)}
+    return {name: (x.to(memory_format=torch.channels_last).requires_grad_(), ways) for name, (x, ways) in made.items()}
+
+
+def forward_and_backward(way: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> None:
+    x.grad = None
+    way(x).backward(gradient)
+
+
+def updates() -> dict[str, Callable[[], object]]:
+    """Ways to make a step of Adam; the first is that of train.py."""
+    weights = list(part1.network().parameters())
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    ways = {
+        "all weights in one kernel": {"fused": True},
+        "unasked": {},
+        "one weight after the other": {"foreach": False},
+    }
+    return {way: torch.optim.Adam(weights, **how).step for way, how in ways.items()}
+
+
+def piece_table(count: int) -> Table:
+    """Milliseconds of pieces of a step in each way: medians of so many turns."""
+    keep_memory()
+    flush_subnormals(True)
+    calls = {"Adam": updates()}
+    for name, (x, ways) in pieces().items():
+        gradient = torch.randn_like(next(iter(ways.values()))(x))
+        calls[name] = {way: partial(forward_and_backward, call, x, gradient) for way, call in ways.items()}
+    rows = []
+    for name, ways in calls.items():
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(FIRST + count):
+            for way, call in ways.items():
+                start = time.perf_counter()
+                call()
+                taken[way].append(1000 * (time.perf_counter() - start))
+        rows += [[name, way, f"{statistics.median(times[FIRST:]):.2f}"] for way, times in taken.items()]
+    return Table(["piece of a step of the VAE", "way (the first: as train.py)", "milliseconds: median"], rows)
+
+
+# --- what a step is made of -------------------------------------------------------------------------------------------
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
@@ -168,20 +229,19 @@ def steps(args, data: Path) -> Record:
             "plain, subnormals flushed, at the end of an epoch": plain | {"flush": True, "late": True},
             "as train.py, at the end of an epoch": {"late": True},
         }
-        if not shutil.which("c++"):
+        if not shutil.which(os.environ.get("CXX", "g++")):
             del ways["as train.py, --compile"]
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
         timed["the convolutions alone"] = partial(alone, alone_milliseconds, name, data, count)
+        timed["their operations in products of matrices"] = partial(alone, product_milliseconds, name, data, count)
         values = take_turns(name, timed, args.rounds)
         profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as train.py")}
         tables += [value_table(name, "milliseconds a step", values), share_table(name, profiles)]
         for when in ("", ", at the end of an epoch"):
             [row] = ratio_rows(values, {(f"as train.py{when}", f"plain{when}"): 0.8}, "at most")
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
-        [row] = ratio_rows(values, {("the convolutions alone", "plain"): None}, "at most")
-        rate = operations(name, data) / statistics.median(values["the convolutions alone"]) / 1e6
-        rows.append(replace(row, measure=f"{name}: {row.measure}"))
-        rows.append(Row(f"{name}: the convolutions alone", round(rate), "GFLOP/s"))
-    rate = alone(product_gflops, min(count, 20))
-    rows.append(Row(f"the product of two matrices, {WIDTH} wide", round(rate), "GFLOP/s"))
+        floors = ("the convolutions alone", "their operations in products of matrices")
+        for row in ratio_rows(values, {(floor, "plain"): None for floor in floors}, "at most"):
+            rows.append(replace(row, measure=f"{name}: {row.measure}"))
+    tables.append(alone(piece_table, count))
     return Record("ratio, median over rounds", rows, tables)

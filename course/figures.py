@@ -60,7 +60,7 @@ def curves_png(
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = _new_figure(7, 4.2, layout=None)  # a layout that looks for its margins takes as long as the drawing
-    axes = figure.add_axes((0.125, 0.12, 0.855, 0.81))
+    axes = figure.add_axes((0.16, 0.12, 0.79, 0.81))
     for name, (places, values) in curves.items():
         axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
     every = [value for _, values in curves.values() for value in values if value > 0]

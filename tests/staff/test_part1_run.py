@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import distributions as D
 from torch.testing import assert_close
 
+from bench import part1
 from course import training
 from part1_vae import train, utils
 from part1_vae.train import VAE
@@ -60,7 +61,7 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch, steps
     assert vae("--epochs", "1", "--limit_batches", str(steps), "--num_filters", "8") == 0
     monkeypatch.undo()
     training.pl.seed_everything(42, verbose=False)
-    model, loader = VAE(num_filters=8, z_dim=2), train.mnist(mnist_files, 16)[0]
+    model, loader = part1.Plain(num_filters=8, z_dim=2), train.mnist(mnist_files, 16)[0]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False)
     seeds = training.Reproducible(42)
     loader.sampler.set_epoch(0)
@@ -74,6 +75,22 @@ def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch, steps
     assert layouts == {True}
     assert_close(torch.tensor(losses), torch.stack(plain), rtol=0, atol=1e-4)
     assert losses[-1] < losses[0]
+
+
+@torch.no_grad()
+def test_a_gelu_sees_rows_of_channels_and_gives_back_what_it_did():
+    plain = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, 3), torch.nn.GELU(), torch.nn.Conv2d(3, 4, 3), torch.nn.GELU(), torch.nn.Flatten(),
+        torch.nn.Linear(36, 5), torch.nn.GELU(),
+    )  # fmt: skip
+    x, seen = torch.randn(6, 2, 7, 7), []
+    expected = plain(x)
+    for layer in training.channels_last(plain):
+        if isinstance(layer, torch.nn.GELU):
+            layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert_close(plain(x), expected)
+    assert [tuple(each.shape) for each in seen] == [(6, 5, 5, 3), (6, 3, 3, 4), (6, 5)]
+    assert all(each.is_contiguous() for each in seen)
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from course import training
+from course import figures, training
 from course.figures import save_curves
 from part1_vae import train as part1
 from part2_aae import train as part2
@@ -37,3 +37,15 @@ def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
         path = save_curves({"mmd": ([1, 2, 3], values)}, tmp_path / f"{name}.png", "MMD", "", log=True)
         assert len(Image.open(path).convert("L").getcolors()) > 5
     assert not [warning for warning in recwarn if "positive" in str(warning.message)]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_curves_have_room_for_their_numbers(log, monkeypatch):
+    """The margins are fixed."""
+    made, new_figure = [], figures._new_figure
+    monkeypatch.setattr(figures, "_new_figure", lambda *size, **how: made.append(new_figure(*size, **how)) or made[-1])
+    for values in ([0.00051, 0.000535], [0.00012, 0.00018], [-0.00051, -0.000535], [123456.0, 654321.0], [3e-6, 4.0]):
+        figures.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
+        canvas, (axes,) = made[-1].canvas, made[-1].axes
+        drawn, (width, height) = axes.get_tightbbox(canvas.get_renderer()), canvas.get_width_height()
+        assert 0 <= drawn.x0 and drawn.x1 <= width and 0 <= drawn.y0 and drawn.y1 <= height, values

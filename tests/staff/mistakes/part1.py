@@ -7,7 +7,7 @@ KL = "0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std"
 BPD = "elbo * math.log2(math.e) / math.prod(img_shape[1:])"
 SAMPLE = "torch.multinomial(probabilities.reshape(-1, GREY_LEVELS), num_samples=1)"
 SUMMED = "KLD_per_dim(mean, log_std).sum(dim=-1)"
-REC = 'F.cross_entropy(logits, imgs.squeeze(1), reduction="none").sum(dim=(1, 2))'
+REC = 'F.cross_entropy(rows, imgs.flatten(), reduction="none").view(len(imgs), -1).sum(dim=1)'
 LOSSES = "return rec.mean(), reg.mean(), elbo_to_bpd(rec + reg, imgs.shape).mean()"
 PROBABILITIES = "F.softmax(self.decoder(z), dim=1).permute(0, 2, 3, 1)"
 PRIOR = "torch.randn(batch_size, self.hparams.z_dim, device=self.device)"
@@ -65,11 +65,11 @@ MISTAKES = {
     "z dropped": ("1.7", NETWORKS, "self.linear(z)", "self.linear(torch.zeros_like(z))"),
     "32x32": ("1.7", NETWORKS, "kernel_size=3, stride=2, padding=1),  # 4 -> 7", "kernel_size=4, stride=2, padding=1),  #"),
     "device fixed": ("1.7", NETWORKS, "next(self.parameters()).device", 'torch.device("cpu")'),
-    "pixels averaged": ("1.7", TRAIN, 'reduction="none").sum(dim=(1, 2))', 'reduction="none").mean(dim=(1, 2))', "the mean over the pixels is taken"),
+    "pixels averaged": ("1.7", TRAIN, REC, REC.replace("sum(dim=1)", "mean(dim=1)"), "the mean over the pixels is taken"),
     "batch summed": ("1.7", TRAIN, "return rec.mean(), reg.mean()", "return rec.sum(), reg.sum()", "it is summed over the batch; Eq. 14"),
     "KL left out of the bpd": ("1.7", TRAIN, "elbo_to_bpd(rec + reg", "elbo_to_bpd(rec", "the KL divergence is missing"),
     "KL subtracted": ("1.7", TRAIN, "elbo_to_bpd(rec + reg", "elbo_to_bpd(rec - reg", "the KL divergence is subtracted"),
-    "softmax twice": ("1.7", TRAIN, "F.cross_entropy(logits,", "F.cross_entropy(logits.softmax(1),", "there is a softmax before the cross-entropy"),
+    "softmax twice": ("1.7", TRAIN, "F.cross_entropy(rows,", "F.cross_entropy(rows.softmax(1),", "there is a softmax before the cross-entropy"),
     "spread not exponentiated": (
         "1.7", TRAIN, DECODE,
         "logits = self.decoder(sample_reparameterize(mean, log_std.abs()))",
@@ -153,6 +153,7 @@ MISTAKES = {
     "not divided by the pixels": ("1.7", UTILS, BPD, "elbo * math.log2(math.e)"),
     "log_softmax in the decoder": ("1.7", NETWORKS, LOGITS, LOGITS + ".log_softmax(1)"),
     "logits averaged over the batch": ("1.7", NETWORKS, LOGITS, f"({LOGITS} - {LOGITS}.mean(0))"),
+    "rows of pixels, not of levels": ("1.7", TRAIN, "logits.movedim(1, -1).reshape", "logits.reshape"),
     "probabilities for the cross-entropy": ("1.7", TRAIN, REC, "-(logits.softmax(1).gather(1, imgs)).sum((1, 2, 3))"),
     "squared error of grey levels": ("1.7", TRAIN, REC, "(logits.argmax(1) - imgs.squeeze(1)).float().square().sum((1, 2)) + 0 * logits.sum((1, 2, 3))"),
     "KL averaged over the dimensions in forward": ("1.7", TRAIN, "reg = KLD(mean, log_std)", "reg = KLD_per_dim(mean, log_std).mean(-1)"),
@@ -200,7 +201,7 @@ RIGHT = {
     "one-hot sum": ("1.7", TRAIN, REC, "-(F.one_hot(imgs.squeeze(1), GREY_LEVELS).movedim(-1, 1) * F.log_softmax(logits, 1)).sum((1, 2, 3))"),
     "gathered": ("1.7", TRAIN, REC, "-F.log_softmax(logits, 1).gather(1, imgs).sum((1, 2, 3))"),
     "logsumexp": ("1.7", TRAIN, REC, "(logits.logsumexp(1) - logits.gather(1, imgs).squeeze(1)).sum((1, 2))"),
-    "pixels as rows": ("1.7", TRAIN, REC, "F.cross_entropy(logits.permute(0, 2, 3, 1).reshape(-1, GREY_LEVELS), imgs.flatten(), reduction='none').view(len(imgs), -1).sum(1)"),
+    "all pixels at once": ("1.7", TRAIN, REC, "F.cross_entropy(logits, imgs.squeeze(1), reduction='none').sum(dim=(1, 2))"),
     "bpd of the means": ("1.7", TRAIN, LOSSES, "return rec.mean(), reg.mean(), elbo_to_bpd(rec.mean() + reg.mean(), imgs.shape)"),
     "a kept dimension": ("1.7", TRAIN, LOSSES, "return rec.mean(0, True), reg.mean(0, True), elbo_to_bpd(rec + reg, imgs.shape).mean(0, True)"),
     "max pooling": ("1.7", NETWORKS, FIRST, "nn.Conv2d(num_input_channels, c, kernel_size=3, padding=1),\n            nn.MaxPool2d(2),"),
