@@ -207,6 +207,7 @@ def bare_aae(scale: Scale, data: Path) -> float:
 def vae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     ways = {"": (scale.epochs, ()), " --precision bf16-mixed": (scale.few, ("--precision=bf16-mixed",))}
     ways[" --compile"] = (scale.few, ("--compile",))
+    ways[" --compile --precision bf16-mixed"] = (scale.few, ("--compile", "--precision=bf16-mixed"))
     runs = {
         flags: attempt(
             f"VAE, train.py{flags}", train_run, "part1_vae", data, epochs, attempt.left(), *scale.flags, *more
