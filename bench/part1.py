@@ -24,14 +24,15 @@ from part1_vae.mnist import discretize, mnist
 BATCH = 128
 
 
-def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], None]:
-    """A step of training on the images of a batch, with nothing around it."""
+def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
+    """A step of training on the images of a batch, with nothing around it; returns the loss."""
 
-    def step(imgs: Tensor) -> None:
+    def step(imgs: Tensor) -> Tensor:
         loss = vae.training_step((imgs, None), 0)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        return loss
 
     return step
 
@@ -47,7 +48,7 @@ class Plain(train.VAE):
 network = train.VAE  # what a step trains; takes images
 
 
-def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], None]:
+def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
     """The same for a new VAE on the CPU.
 
     Args:

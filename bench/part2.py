@@ -22,11 +22,11 @@ from part2_aae.train import LitAAE
 BATCH = 64
 
 
-def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], None]:
-    """A step of both on the images of a batch, with nothing around it."""
+def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
+    """A step of both on the images of a batch, with nothing around it; returns the autoencoder's loss."""
     model = lit.model
 
-    def step(x: Tensor) -> None:
+    def step(x: Tensor) -> Tensor:
         model.discriminator.requires_grad_(False)
         recon_x, z = model(x)
         loss, _ = model.get_loss_autoencoder(x, recon_x, z, lit.hparams.lambda_)
@@ -38,6 +38,7 @@ def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer
         sgd.zero_grad()
         d_loss.backward()
         sgd.step()
+        return loss
 
     return step
 
@@ -45,7 +46,7 @@ def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer
 network = AdversarialAE  # what a step trains; takes images
 
 
-def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], None]:
+def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
     """The same for a new adversarial autoencoder on the CPU.
 
     Args:

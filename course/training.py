@@ -39,7 +39,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from course import blanks, board, figures, recipe
 from course.data import DataError
@@ -174,13 +174,13 @@ def flush_subnormals(flush: bool) -> None:
 
 
 # BEGIN STAFF
-def channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: torch.nn.Module) -> torch.nn.Module:
     """Lay it out so that the channels of a pixel lie side by side: convolutions are faster so.
 
     On CPUs GELU is not, unless it sees such a tensor as what it is in memory, [B, H, W, C].
     """
     for module in model.to(memory_format=torch.channels_last).modules():
-        if isinstance(module, nn.GELU):
+        if isinstance(module, torch.nn.GELU):
             module.register_forward_pre_hook(lambda _, inputs: (_moved(inputs[0], 1, -1),))
             module.register_forward_hook(lambda _, inputs, output: _moved(output, -1, 1))
     return model

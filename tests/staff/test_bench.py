@@ -5,6 +5,7 @@ import json
 import math
 import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from PIL import Image
 from torch.testing import assert_close
 
 from bench import __main__ as bench
-from bench import epochs, grading, growth, recipe, startup, steps
+from bench import epochs, grading, growth, part1, part2, recipe, startup, steps
 from bench.overview import overview
 from bench.plots import readable_ticks
 from bench.record import Record, RecordError, Row, Table, read
+from course import training
 from part3_gpt.gpt import GPT, GPTConfig
 
 REAL = bench.RESULTS
@@ -327,6 +329,49 @@ def test_two():
     time.sleep(1000)
     (HERE / "two.mark").touch()
 """
+
+
+SMALL = {"num_filters": 8, "z_dim": 2}
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(("size", "count"), [(SMALL, 25), pytest.param({}, 100, marks=SLOW)], ids=["small", "default"])
+@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
+def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
+    """What makes a step faster (layout, fused optimizers, rows of pixels) leaves the losses what they were."""
+    part, module, plain, loss = {
+        "vae": (part1, part1.train.VAE, part1.Plain, "loss"),
+        "aae": (part2, part2.LitAAE, part2.LitAAE, "ae_loss"),
+    }[program.name]
+    losses, layouts, training_step = [], set(), module.training_step
+
+    def watched(self, batch, batch_idx):
+        metrics = training_step(self, batch, batch_idx)
+        losses.append(metrics[loss].item())
+        kernels = [weight for weight in self.parameters() if weight.dim() == 4]
+        layouts.add(all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels))
+        return metrics
+
+    model = plain(**size)
+    batch = 16 if size else part.BATCH
+    sizes = {"batch_size": batch, "limit_batches": count} | {name: model.hparams[name] for name in SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "training_step", watched)
+        assert program("--epochs", "1", *(f"--{name}={value}" for name, value in sizes.items())) == 0
+    assert layouts == {True} and len(losses) == count and losses[-1] < losses[0]
+    training.pl.seed_everything(42, verbose=False)
+    model, loader = plain(**size), part.mnist(mnist_files, batch)[0]
+    optimizers = model.configure_optimizers()
+    step = part.stepper(model, *(optimizers if isinstance(optimizers, list) else [optimizers]))
+    seeds, trainer = training.Reproducible(42), SimpleNamespace(global_rank=0, current_epoch=0)
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    loader.sampler.set_epoch(0)
+    expected = []
+    for index, (images, _) in zip(range(count), loader, strict=False):
+        seeds.on_train_batch_start(trainer, model, None, index)
+        expected.append(step(images).item())
+    assert_close(torch.tensor(losses), torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):

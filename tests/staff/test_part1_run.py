@@ -4,7 +4,6 @@ import json
 import math
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import distributions as D
 from torch.testing import assert_close
 
-from bench import part1
 from course import training
 from part1_vae import train, utils
 from part1_vae.train import VAE
@@ -43,38 +41,6 @@ def test_what_a_run_writes(vae):
     assert summary["flags"]["sample_every"] == 2 and summary["parameters"] > 0 and summary["training_seconds"] > 0
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", summary["git_commit"] or "0" * 40)
     assert "z_dim: 2" in (run / "hparams.yaml").read_text()
-
-
-@pytest.mark.usefixtures("without_pictures")
-@pytest.mark.parametrize("steps", [25, pytest.param(100, marks=pytest.mark.slow)])
-def test_the_loss_is_that_of_the_plain_loop(vae, mnist_files, monkeypatch, steps):
-    """What makes a step faster (layout, fused optimizer) leaves the first hundred losses what they were."""
-    losses, layouts, step = [], set(), VAE.training_step
-
-    def watched(self, batch, batch_idx):
-        metrics = step(self, batch, batch_idx)
-        losses.append(metrics["loss"].item())
-        layouts.add(self.decoder.net[0].weight.is_contiguous(memory_format=torch.channels_last))
-        return metrics
-
-    monkeypatch.setattr(VAE, "training_step", watched)
-    assert vae("--epochs", "1", "--limit_batches", str(steps), "--num_filters", "8") == 0
-    monkeypatch.undo()
-    training.pl.seed_everything(42, verbose=False)
-    model, loader = part1.Plain(num_filters=8, z_dim=2), train.mnist(mnist_files, 16)[0]
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False)
-    seeds = training.Reproducible(42)
-    loader.sampler.set_epoch(0)
-    plain, cpu = [], SimpleNamespace(root_device=torch.device("cpu"))
-    for index, batch in zip(range(steps), loader, strict=False):
-        seeds.on_train_batch_start(SimpleNamespace(global_rank=0, current_epoch=0, strategy=cpu), model, batch, index)
-        optimizer.zero_grad()
-        plain.append(model.training_step(batch, index)["loss"])
-        plain[-1].backward()
-        optimizer.step()
-    assert layouts == {True}
-    assert_close(torch.tensor(losses), torch.stack(plain), rtol=0, atol=1e-4)
-    assert losses[-1] < losses[0]
 
 
 @torch.no_grad()
