@@ -21,7 +21,7 @@ from course.grading.sandbox import Limits
 from small_runs import PARTS, REPOSITORY, Program
 
 RUBRIC = rubrics.read()
-IMAGES = 100  # for the tests
+IMAGES, MANY = 100, 500  # for the tests; the latter where figures are compared
 # of the tests' small runs: two latent dimensions, a few steps of training
 VAE_RUN, AE_RUN, AAE_RUN = {"z_dim": 2}, {"z_dim": 2, "lambda_": 1.0}, {"z_dim": 2, "lambda_": 0.995}
 
@@ -62,7 +62,9 @@ def staged(tmp_path, logs) -> Path:
     return root
 
 
-def judge_one(root: Path, open_child, what: str, run: dict, seed: int = 1, seconds: float = 60, **fields) -> dict:
+def judge_one(
+    root: Path, open_child, what: str, run: dict, seed: int = 1, seconds: float = 60, images: int = IMAGES, **fields
+) -> dict:
     """The row of one rule for a run with these flags, worth 2 points."""
     part = 2 if "lambda_" in run else 1
     question = next(each for each in RUBRIC.questions.values() if each.part == part and each.evidence)
@@ -71,7 +73,7 @@ def judge_one(root: Path, open_child, what: str, run: dict, seed: int = 1, secon
     rule = rubrics.Evidence(question.id, what, 2, **fields)
     changed = RUBRIC.questions | {question.id: dataclasses.replace(question, runs=[run])}
     rubric = dataclasses.replace(RUBRIC, questions=changed, evidence=[rule])
-    (row,) = evidence.judge(rubric, root, open_child, seed, seconds, IMAGES)
+    (row,) = evidence.judge(rubric, root, open_child, seed, seconds, images)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     return row
 
@@ -119,11 +121,13 @@ def test_bits_per_dimension_are_those_of_the_checkpoint(judge, staged, monkeypat
 
     four_bits, drawn = evidence.four_bits, []
     monkeypatch.setattr(evidence, "four_bits", lambda imgs: drawn.append(four_bits(imgs)) or drawn[-1])
-    row = judge("bpd", VAE_RUN)
+    row = judge("bpd", VAE_RUN, images=MANY)
     checkpoint = torch.load(staged / "logs/vae/version_0/checkpoints/best.ckpt", weights_only=True)
     vae = VAE(**checkpoint["hyper_parameters"]).eval()
     vae.load_state_dict(checkpoint["state_dict"])
-    assert judge("bpd", VAE_RUN) == row and torch.equal(drawn[0], drawn[1]), "the same seed gives the same row"
+    assert judge("bpd", VAE_RUN, images=MANY) == row and torch.equal(drawn[0], drawn[1]), (
+        "the same seed gives the same row"
+    )
     imgs = drawn[0]
     mean, log_std = vae.encoder(imgs)
     posterior = torch.distributions.Normal(mean, log_std.exp())
@@ -135,10 +139,10 @@ def test_bits_per_dimension_are_those_of_the_checkpoint(judge, staged, monkeypat
         nats = kl - pixels.log_prob(imgs[:, 0]).sum(dim=(1, 2))
         draws.append(nats / math.log(2) / 784)
     bits = torch.stack(draws).mean(0)  # [N]
-    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(IMAGES)  # the same images, another z
+    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(MANY)  # the same images, another z
     assert row["recomputed"] == pytest.approx(bits.mean().item(), abs=6 * noise)
-    assert f"({IMAGES} images, standard error {bits.std().item() / math.sqrt(IMAGES):.1g})" in row["what"]
-    error = 5 * bits.std().item() * math.sqrt(1 / IMAGES + 1 / 2560)  # the run was tested on 2,560 images
+    assert f"({MANY} images, standard error {bits.std().item() / math.sqrt(MANY):.1g})" in row["what"]
+    error = 5 * bits.std().item() * math.sqrt(1 / MANY + 1 / 2560)  # the run was tested on 2,560 images
     assert row["claimed"] == pytest.approx(row["recomputed"], abs=error)
     assert row["points"] == 2 and row["run"] == "logs/vae/version_0"
 
@@ -161,14 +165,14 @@ def test_images_are_those_that_the_parts_see(mnist_files):
 def test_reconstruction_losses_are_those_of_the_checkpoint(judge, staged, run, flags):
     from part2_aae.train import LitAAE
 
-    row = judge("reconstruction", flags, pictures=["reconstructions", "samples"], at=[0, "later"])
+    row = judge("reconstruction", flags, images=MANY, pictures=["reconstructions", "samples"], at=[0, "later"])
     path = staged / "logs/aae" / run / "checkpoints/best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     lit = LitAAE(**checkpoint["hyper_parameters"]).eval()
     lit.load_state_dict(checkpoint["state_dict"])
     imgs = evidence.to_tanh(evidence.load_images()[0])
     errors = F.mse_loss(lit(imgs)[0], imgs, reduction="none").mean(dim=(1, 2, 3))
-    error = 5 * errors.std().item() / math.sqrt(IMAGES)
+    error = 5 * errors.std().item() / math.sqrt(MANY)
     assert row["recomputed"] == pytest.approx(errors.mean().item(), abs=error)
     assert row["claimed"] == pytest.approx(row["recomputed"], abs=2 * error)
     assert (row["points"], row["run"], row["warning"]) == (2, f"logs/aae/{run}", None)

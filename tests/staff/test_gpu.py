@@ -154,7 +154,13 @@ def on_meta(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("program", "flags"), [("vae", []), ("aae", []), ("gpt", []), ("vae", ["--progress_bar"])], indirect=["program"]
+    ("program", "flags"),
+    [
+        *((name, []) for name in ("vae", "aae", "gpt")),
+        ("vae", ["--progress_bar"]),
+        *(pytest.param(name, ["--progress_bar"], marks=pytest.mark.slow) for name in ("aae", "gpt")),
+    ],
+    indirect=["program"],
 )
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     monkeypatch.setattr(training, "_is_looked_at", lambda step: False)

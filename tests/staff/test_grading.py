@@ -370,15 +370,17 @@ suites.suites = lambda folder: every(folder)[:1]
 
 @pytest.mark.usefixtures("level", "quick_judge")
 def test_an_honest_and_a_hostile_submission_in_part_1(tmp_path, level, bystander, capsys):
-    an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time=1)
+    an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time="1")
 
 
 @pytest.mark.slow
 def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
-    an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys)
+    words = an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time="2")
+    assert command_line.main(words) == 0
+    assert "2 there already" in capsys.readouterr().out
 
 
-def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time=2):
+def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time: str) -> list[str]:
     """From the command line, in the strongest sandbox there is."""
     honest = a_template(tmp_path / "class" / "ada")
     text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
@@ -392,7 +394,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
         )  # fmt: skip
         (hostile / "part1_vae" / "utils.py").write_text(attack)
         (tmp_path / "class" / "notes.txt").write_text("no submission")
-        words = ["grade", str(tmp_path / "class"), "-o", str(tmp_path / "grades"), "-j", str(at_a_time)]
+        words = ["grade", str(tmp_path / "class"), "-o", str(tmp_path / "grades"), "-j", at_a_time]
         assert command_line.main(words) == 0
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -408,6 +410,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
     assert "the variance is exp(2 log_std), not exp(log_std)" in tests["test_kld_values"]["message"]
     rows = (tmp_path / "grades" / "grades.csv").read_text("utf-8-sig").splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["ada", "eve"]
+    return words
 
 
 @pytest.mark.slow
