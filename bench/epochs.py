@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
@@ -69,6 +70,31 @@ def settled(plain: bool) -> Iterator[None]:
         yield
     finally:
         flush_subnormals(False)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until everything that was given to a GPU is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(step: Callable[[], object], count: int, device: torch.device, warm_up: int) -> float:
+    """Seconds of so many calls, after a warm-up."""
+    for _ in range(warm_up):
+        step()
+    wait_for(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Floating-point operations of convolutions and matrix products in a call."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def bare_seconds(step: Callable[[Tensor], object], batches) -> float:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import part1, part2
-from bench.epochs import run_train
+from bench.epochs import run_train, seconds_of
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
@@ -150,24 +150,6 @@ def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> T
         raise RuntimeError(f"train.py ended with status {process.returncode}")
     seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
     return Timed(statistics.median(seconds), time.perf_counter() - began, len(ends))
-
-
-def wait_for(device: torch.device) -> None:
-    """Until everything that was given to a GPU is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds_of(step: Callable[[], None], count: int, device: torch.device, warm_up: int) -> float:
-    """Seconds of so many calls, after a warm-up."""
-    for _ in range(warm_up):
-        step()
-    wait_for(device)
-    start = time.perf_counter()
-    for _ in range(count):
-        step()
-    wait_for(device)
-    return time.perf_counter() - start
 
 
 def endless(dataset, batch: int, device: torch.device) -> Iterator[Tensor]:

@@ -55,6 +55,13 @@ def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
 LINE = "The fixed cost and that of each are the straight line that fits best in proportion."
 
 
+def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: str) -> list[Row]:
+    """The straight line through what `name` costs at these sizes; `one` is what there is more of."""
+    fixed, each = fixed_and_each(sizes, costs)
+    parts = {"a fixed cost of": fixed, f"and for each {one}": each}
+    return [Row(f"{name}: {part}", _digits(value), unit) for part, value in parts.items()]
+
+
 @dataclass
 class Cost:
     """What something costs at each size, in s or MB, and the exponent that is good (`relation` to `goal`)."""
@@ -149,9 +156,7 @@ def batch(args, data: Path) -> Record:
     costs = {name: Cost(values, 1.1, "at most") for name, values in seconds.items()}
     record = growth_record("growth_batch", title, "examples in a batch", sizes, costs, medians(args))
     for name, values in seconds.items():
-        fixed, each = fixed_and_each(sizes, values)
-        record.rows += [Row(f"{name}: a fixed cost of", _digits(1000 * fixed), "ms")]
-        record.rows += [Row(f"{name}: and for each example", _digits(1000 * each), "ms")]
+        record.rows += line_rows(name, "example", sizes, [1000 * value for value in values], "ms")
     record.notes += f" {LINE} Where the former is below 0, large batches cost more than in proportion."
     return record
 
@@ -219,10 +224,8 @@ def submissions(args, data: Path) -> Record:
         costs = {name: Cost(values, 1.1, "at most") for name, values in measured(title, ways, args.rounds).items()}
     notes = f"Start and exports included. {medians(args)} {LINE}"
     record = growth_record("growth_submissions", title, "submissions", sizes, costs, notes)
-    [(name, cost)] = costs.items()
-    fixed, each = fixed_and_each(sizes, cost.values)
-    record.rows += [Row(f"{name}: a fixed cost of", _digits(fixed), "s")]
-    record.rows += [Row(f"{name}: and for each submission", _digits(each), "s")]
+    for name, cost in costs.items():
+        record.rows += line_rows(name, "submission", sizes, cost.values, "s")
     return record
 
 

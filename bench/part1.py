@@ -2,8 +2,8 @@
 
 All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the floor:
 the arithmetic of train.py with nothing around it. The plain loop has nothing around it either, but neither the layout
-of the weights, nor the fused optimizer, nor the memory that is kept between steps, and it computes with subnormal
-numbers; the usual pipeline adds PIL images.
+of the weights, nor the fused optimizer, nor a row for each pixel in the cross-entropy, nor the memory that is kept
+between steps, and it computes with subnormal numbers; the usual pipeline adds PIL images.
 """
 
 from collections.abc import Callable

@@ -15,10 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import part1, part2
-from bench.epochs import bare_batches
+from bench.epochs import bare_batches, operations
 from bench.record import Record, Row, Table
 from course.flags import REPOSITORY
 
@@ -74,19 +73,17 @@ def of_epoch(summary: dict, metric: str, which: str) -> float:
     return (best if which == "best epoch" else summary["history"][-1])[metric]
 
 
-def operations(step: Callable[[Tensor], object], images: Tensor) -> float:
-    """Floating-point operations of convolutions and matrix products in a training step, per image."""
+def per_image(step: Callable[[Tensor], object], images: Tensor) -> float:
+    """The operations of a training step for an image."""
     step(images)  # the first may make what the others have
-    with FlopCounterMode(display=False) as counter:
-        step(images)
-    return counter.get_total_flops() / len(images)
+    return operations(lambda: step(images)) / len(images)
 
 
 def extra(plan: Plan, data: Path) -> float:
     """The operations of a step with Muon, for an image, as a multiple of those of the assignment's recipe."""
     dataset = plan.part.mnist(data)[0].dataset
     images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # 64 in --recipe fast
-    return operations(plan.part.bare_step(fast=True), images[64]) / operations(
+    return per_image(plan.part.bare_step(fast=True), images[64]) / per_image(
         plan.part.bare_step(), images[plan.part.BATCH]
     )
 

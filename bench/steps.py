@@ -14,14 +14,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import part1, part2
-from bench.epochs import TRAIN_IMAGES, alone, bare_batches, ratio_rows, take_turns, value_table
+from bench.epochs import (
+    TRAIN_IMAGES,
+    alone,
+    bare_batches,
+    operations,
+    ratio_rows,
+    seconds_of,
+    take_turns,
+    value_table,
+)
 from bench.record import Record, Table
 from course.training import channels_last, flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
+CPU = torch.device("cpu")
 WIDTH = 2048  # of the matrices whose product shows what the processor can do
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
 # what PyTorch's profiler calls an operation -> what it is work for; all else is "the rest"
@@ -79,7 +88,7 @@ def milliseconds(
     return 1000 * (time.perf_counter() - start) / len(batches[:count])
 
 
-def convolutions(part: ModuleType, data: Path) -> list[Callable[[], None]]:
+def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
     """The convolutions of a step as train.py has them, each by itself: forward and backward, on what comes to it."""
     network, calls = channels_last(part.network()), []
 
@@ -98,40 +107,26 @@ def convolutions(part: ModuleType, data: Path) -> list[Callable[[], None]]:
     network(images)
     for hook in hooks:
         hook.remove()
-    return calls
+
+    def all_of_them() -> None:
+        for call in calls:
+            call()
+
+    return all_of_them
 
 
 def alone_milliseconds(name: str, data: Path, count: int) -> float:
     """Of the convolutions of a step, with nothing between them, the mean over `count` times all of them."""
     keep_memory()
     flush_subnormals(True)
-    calls = convolutions(PARTS[name], data)
-    for number in range(FIRST + count):
-        if number == FIRST:
-            start = time.perf_counter()
-        for call in calls:
-            call()
-    return 1000 * (time.perf_counter() - start) / count
-
-
-def operations(name: str, data: Path) -> int:
-    """Floating-point operations of the convolutions of a step."""
-    calls = convolutions(PARTS[name], data)
-    with FlopCounterMode(display=False) as counter:
-        for call in calls:
-            call()
-    return counter.get_total_flops()
+    return 1000 * seconds_of(convolutions(PARTS[name], data), count, CPU, warm_up=FIRST) / count
 
 
 def product_milliseconds(name: str, data: Path, count: int) -> float:
     """Of as many operations in products of large matrices, as fast as the processor can do them."""
     a, b = torch.randn(2, WIDTH, WIDTH)
-    for number in range(2 + count):
-        if number == 2:
-            start = time.perf_counter()
-        a @ b
-    rate = 2 * WIDTH**3 * count / (time.perf_counter() - start)  # operations a second
-    return 1000 * operations(name, data) / rate
+    rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations a second
+    return 1000 * operations(convolutions(PARTS[name], data)) / rate
 
 
 # --- pieces of a step in several ways ---------------------------------------------------------------------------------

@@ -20,9 +20,7 @@ def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
     picture = to_pil_image((image * 255).round().to(torch.uint8))
     if image.size(0) == 3 and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2]):
         picture = picture.convert("L")  # a third of the bytes
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return write_whole(path, buffer.getvalue())
+    return write_whole(path, _png(picture))
 
 
 def grid(images: Tensor, nrow: int) -> Tensor:
@@ -74,10 +72,7 @@ def curves_png(
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.canvas.draw()  # once; savefig would draw twice
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
+    return _png(Image.fromarray(_pixels(figure)))
 
 
 def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
@@ -159,9 +154,19 @@ def _new_figure(width: float, height: float, layout: str | None = "constrained")
 
 def _as_image(figure) -> Tensor:
     """A drawn matplotlib figure as an image [3, H, W] in 0..1."""
+    return torch.from_numpy(_pixels(figure)).permute(2, 0, 1).float() / 255
+
+
+def _pixels(figure) -> np.ndarray:
+    """A matplotlib figure, drawn once (savefig would draw it twice): bytes [H, W, 3]."""
     figure.canvas.draw()
-    pixels = torch.from_numpy(np.array(figure.canvas.buffer_rgba()))  # [H, W, 4]
-    return pixels[..., :3].permute(2, 0, 1).float() / 255
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -156,8 +156,7 @@ def _places(error: BaseException, root: Path) -> list[str]:
 # Files whose tests share what is costly to make, and the process that they share it in; other tests go where time is.
 TOGETHER = {
     **dict.fromkeys(["test_attacks.py", "test_evidence.py", "test_grader_faults.py", "test_grading.py"], "the zygote"),
-    **{file: file for file in ("test_generate.py", "test_release.py", "test_suites.py")},
-    **{file: file for file in ("test_part1_run.py", "test_part2_run.py", "test_part3_run.py")},
+    **{f"test_{what}.py": what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},
 }
 
 

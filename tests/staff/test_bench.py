@@ -332,11 +332,12 @@ def test_two():
 
 
 SMALL = {"num_filters": 8, "z_dim": 2}
-SLOW = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("without_pictures")
-@pytest.mark.parametrize(("size", "count"), [(SMALL, 25), pytest.param({}, 100, marks=SLOW)], ids=["small", "default"])
+@pytest.mark.parametrize(
+    ("size", "count"), [(SMALL, 25), pytest.param({}, 100, marks=pytest.mark.slow)], ids=["small", "default"]
+)
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
 def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
     """What makes a step faster (layout, fused optimizers, rows of pixels) leaves the losses what they were."""
@@ -359,7 +360,8 @@ def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files
     with monkeypatch.context() as patch:
         patch.setattr(module, "training_step", watched)
         assert program("--epochs", "1", *(f"--{name}={value}" for name, value in sizes.items())) == 0
-    assert layouts == {True} and len(losses) == count and losses[-1] < losses[0]
+    assert layouts == {True} and len(losses) == count
+    assert losses[-1] < losses[0] - (0 if size else 0.5), losses[::99]
     training.pl.seed_everything(42, verbose=False)
     model, loader = plain(**size), part.mnist(mnist_files, batch)[0]
     optimizers = model.configure_optimizers()
@@ -382,7 +384,8 @@ def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):
     for name, last in {"VAE, batch 128": 16, "AAE, batch 64": 1}.items():
         products = [9 * i * o * size**2 for i, o, size in [*layers, (32, last, 14)]]
         batch = steps.PARTS[name].BATCH
-        assert steps.operations(name, mnist_files) == 2 * batch * (3 * sum(products) - products[0])  # images learn not
+        work = steps.convolutions(steps.PARTS[name], mnist_files)
+        assert epochs.operations(work) == 2 * batch * (3 * sum(products) - products[0])  # images learn not
         assert steps.alone_milliseconds(name, mnist_files, 1) > 0
 
 
