@@ -1,24 +1,29 @@
-"""The grader: submissions a minute, against a fresh pytest for each; and its memory.
+"""The grader: submissions a minute, against a fresh pytest for each and against the tests alone; and its memory.
 
 The class is half the solution, half the solution with a mistake of the banks in it. Two submissions at a time.
 """
 
+import io
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 
+from bench.epochs import alone, seconds_of
 from bench.record import Record, Row
 from course.flags import REPOSITORY
 from course.suites import suites
 
 PARTS = ("part1_vae", "part2_aae", "part3_gpt")
 CLASS, FRESH, JOBS = 60, 6, 2
+WARM = 5  # times that the tests run in a process that has run them before
 
 
 def make_class(folder: Path, size: int) -> list[Path]:
@@ -107,8 +112,35 @@ def fresh_pytest(submissions: list[Path], folder: Path) -> float:
     return time.perf_counter() - began
 
 
+def seconds_of_tests(files: list[Path], times: int) -> float:
+    """The floor: tests on the solution, the mean over `times` in a process that has run them, and so imported all.
+
+    Raises:
+        RuntimeError: one fails.
+    """
+    import pytest
+    import torch
+
+    torch.set_num_threads(1)
+    command = ["-q", "-p", "no:cacheprovider", *map(str, files)]
+
+    def tests() -> None:
+        with redirect_stdout(io.StringIO()) as said:
+            if pytest.main(command):
+                raise RuntimeError(f"the solution fails:\n{said.getvalue()[-2000:]}")
+
+    return seconds_of(tests, times, torch.device("cpu"), warm_up=1) / times
+
+
+def tests_alone(times: int) -> float:
+    """The same of all graded tests, in as many processes at once as the grader has."""
+    files = suites(REPOSITORY)
+    with ThreadPoolExecutor(JOBS) as pool:
+        return statistics.mean(pool.map(lambda _: alone(seconds_of_tests, files, times), range(JOBS)))
+
+
 def speed(args, data: Path) -> Record:
-    """One class graded, and a few of it judged by pytest."""
+    """One class graded, a few of it judged by pytest, and the tests with nothing around them."""
     size = args.batches or CLASS
     with tempfile.TemporaryDirectory() as folder:
         made = make_class(Path(folder, "class"), size)
@@ -116,10 +148,14 @@ def speed(args, data: Path) -> Record:
         few = made[: min(FRESH, size)]
         fresh = fresh_pytest(few, Path(folder, "fresh"))
     rate, fresh_rate = 60 * size / seconds, 60 * len(few) / fresh
+    floor = 60 * JOBS / tests_alone(min(WARM, size))
     rows = [
         Row("submissions a minute, start and exports included", round(rate, 1), "", 40, "at least"),
         Row(f"a fresh pytest for each ({len(few)} of them), without a sandbox, a minute", round(fresh_rate, 1)),
         Row("submissions a minute / those of a fresh pytest", round(rate / fresh_rate, 1), "", 5, "at least"),
         Row("memory of the grader and all its processes", round(memory, 2), "GB", 2, "below"),
+        Row("the tests alone, in processes that have run them before, without a sandbox, a minute", round(floor, 1)),
+        Row("submissions a minute / those of the tests alone", round(rate / floor, 2)),
+        Row("the tests alone / a fresh pytest: more than this no grader could reach", round(floor / fresh_rate, 1)),
     ]
     return Record(f"a class of {size}, two at a time", rows)

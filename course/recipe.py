@@ -1,7 +1,8 @@
-"""`--recipe fast`: the same networks and losses, as good after fewer epochs; the assignment's recipe is the default.
+"""`--recipe fast`: the same networks, as good after fewer epochs; the assignment's recipe is the default.
 
 What is different: the kernels of the convolutions are updated by Muon, a discriminator by Adam, larger learning rates
-warm up and go down to 0, and batches may be smaller; which numbers the parts take stands beside their flags.
+warm up and go down to 0, batches may be smaller, and a discriminator's answer may weigh more in the loss; which numbers
+the parts take stands beside their flags.
 """
 
 import math

@@ -462,6 +462,24 @@ def test_growth_with_the_submissions_of_a_class():
     looked_at(growth.submissions(quick(4), None), [1, 2, 4], 1)
 
 
+def test_the_grader_beside_a_fresh_pytest_and_the_tests_alone(monkeypatch):
+    monkeypatch.setattr(grading, "grade", lambda folder, out: (20.0, 1.5))
+    monkeypatch.setattr(grading, "fresh_pytest", lambda submissions, folder: 40.0)
+    monkeypatch.setattr(grading, "tests_alone", lambda times: 3.0)
+    rows = {row.measure.split(" (")[0]: row.value for row in grading.speed(quick(10), None).rows}
+    # 10 in 20 s; 6 in 40 s; two at a time in 3 s
+    assert list(rows.values()) == [30, 9, 3.3, 1.5, 40, 0.75, 4.4], rows
+
+
+@pytest.mark.slow
+def test_the_tests_alone_must_pass(tmp_path):
+    for name, line in {"right": "pass", "wrong": "assert False"}.items():
+        (tmp_path / f"test_{name}.py").write_text(f"def test_it():\n    {line}\n")
+    assert 0 < epochs.alone(grading.seconds_of_tests, [tmp_path / "test_right.py"], 2) < 5
+    with pytest.raises(RuntimeError, match="the solution fails"):
+        epochs.alone(grading.seconds_of_tests, [tmp_path / "test_wrong.py"], 2)
+
+
 # --- time to quality --------------------------------------------------------------------------------------------------
 
 
