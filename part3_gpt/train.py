@@ -208,8 +208,10 @@ class Figures(training.Pictures):
         if best:
             row = history[best["epoch"] - 1]
             title += f": best validation {row['val/bits_per_char']:.3f} bits per character (epoch {best['epoch']})"
+        first = self.run.first_step["train/bits_per_char_step"]
+        means = [row["train/bits_per_char"] for row in history]
         curves = {
-            "training (mean of each epoch)": (steps, [row["train/bits_per_char"] for row in history]),
+            "training (first step, then the mean of each epoch)": ([0, *steps], [first, *means]),
             "validation": (steps, [row["val/bits_per_char"] for row in history]),
         }
         path = self.run.figure("loss_curve.png")

@@ -4,6 +4,8 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_command_line import refused
 from torch.testing import assert_close
 
+from course import figures
 from part3_gpt import generate
 from part3_gpt.dataset import CharTokenizer, TextDataset, loaders, read_text
 from part3_gpt.gpt import GPT, GPTConfig
-from part3_gpt.train import LitGPT, parse_args
+from part3_gpt.train import Figures, LitGPT, parse_args
 
 METRICS = {"cross_entropy", "accuracy", "perplexity", "bits_per_char"}
 RHYME = """A student sat down with a model to train,
@@ -73,6 +76,17 @@ def test_event_file(gpt):
     assert [event.step for event in samples] == [4, 8, 12, 16]
     texts = [event.tensor_proto.string_val[0].decode() for event in samples]
     assert all(len(text) > 300 and text.startswith("    ") for text in texts) and len(set(texts)) == 4
+
+
+def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "save_curves", lambda curves, *_, **__: drawn.update(curves))
+    args = SimpleNamespace(limit_batches=None, pretrained=None, model_type="gpt-nano", tokenizer="char", block_size=8)
+    epochs = [{"epoch": 1, "train/bits_per_char": 3.0, "val/bits_per_char": 2.0}]
+    first = {"train/bits_per_char_step": 6.0}
+    run = SimpleNamespace(args=args, history=epochs, best={}, first_step=first, figure=Path)
+    Figures.curves(SimpleNamespace(run=run, loaders=[range(5)]))
+    assert list(drawn.values()) == [([0, 5], [6.0, 3.0]), ([5], [2.0])]
 
 
 def test_pictures_and_samples(gpt):
