@@ -31,18 +31,25 @@ TRAIN_IMAGES = 54_000
 SEED = 42  # of weights and order, as in train.py: how many subnormal numbers there are depends on both
 
 
-def train_once(part: str, data: Path, logs: Path, *flags: str) -> Path:
-    """An epoch of a part's train.py in a process of its own; return the run's folder."""
+def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | None = None) -> Path:
+    """An epoch of a part's train.py in a process of its own -> the run's folder.
+
+    Raises:
+        RuntimeError: it had not ended after `most` seconds.
+    """
     command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
     places = ["--data_dir", str(data), "--log_dir", str(logs), "--no-progress_bar"]
-    subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL)
+    try:
+        subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL, timeout=most)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{part}/train.py had not ended after {most:g} s") from None
     return next(logs.glob("*/version_0"))
 
 
-def run_train(part: str, data: Path, *flags: str) -> dict:
+def run_train(part: str, data: Path, *flags: str, most: float | None = None) -> dict:
     """The same; return its summary."""
     with tempfile.TemporaryDirectory() as logs:
-        return json.loads((train_once(part, data, Path(logs), *flags) / "summary.json").read_text())
+        return json.loads((train_once(part, data, Path(logs), *flags, most=most) / "summary.json").read_text())
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:

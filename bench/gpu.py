@@ -5,6 +5,7 @@ generation, beside transformers. With --batches everything is tiny and runs on t
 look.
 """
 
+import gc
 import os
 import re
 import statistics
@@ -35,7 +36,8 @@ from part3_gpt.gpt import GPT, GPTConfig
 
 LIMIT = 480  # seconds, after which nothing new is begun
 VAE_EPOCHS = 80
-PEAK_TFLOPS = {r"\bH200(?! NVL)": 989, r"\bH100 80GB HBM3": 989, r"\bA100\b": 312}  # bf16, dense, by the GPU's name
+# bf16, dense, by the GPU's name; a slice of one (MIG) has less
+PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 989, r"\bA100\b(?!.* MIG)": 312}
 NO_DROPOUT = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
 
 
@@ -117,6 +119,9 @@ class Attempts:
                 result = measure(*args)
             except Exception as error:
                 result = f"failed: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+        if torch.cuda.is_initialized():  # runs of train.py share the GPU with this process
+            gc.collect()
+            torch.cuda.empty_cache()
         shown = result if isinstance(result, str | float | Timed) else "done"
         print(f"{time.strftime('%H:%M:%S')} {what}: {shown}", file=sys.stderr, flush=True)
         return result
@@ -260,10 +265,15 @@ def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: 
     return scale.batch * scale.config.block_size * scale.steps / seconds_of(step, scale.steps, scale.device, warm_up=5)
 
 
-def own_rate(scale: Scale, data: Path) -> float:
-    """Tokens per second of train.py on characters, in its second epoch: Lightning, metrics, TensorBoard."""
+def own_rate(scale: Scale, data: Path, most: float) -> float:
+    """Tokens per second of train.py on characters, in its second epoch: Lightning, metrics, TensorBoard.
+
+    Raises:
+        RuntimeError: it had not ended after `most` seconds.
+    """
     flags = ["--epochs=2", "--precision=bf16-mixed", "--generate_every_n_steps=0", "--accelerator=auto"]
-    return run_train("part3_gpt", data, *scale.gpt_flags, *flags)["history"][-1]["train/tokens_per_second"]
+    summary = run_train("part3_gpt", data, *scale.gpt_flags, *flags, most=most)
+    return summary["history"][-1]["train/tokens_per_second"]
 
 
 def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
@@ -273,7 +283,7 @@ def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
         for how in ("", ", compiled")
         for name, of in models.items()
     }
-    own = attempt("GPT training, train.py on characters", own_rate, scale, data)
+    own = attempt("GPT training, train.py on characters", own_rate, scale, data, attempt.left())
     peak = peak_flops(torch.cuda.get_device_name()) if scale.device.type == "cuda" else None
     with torch.device("meta"):
         flops = flops_per_token(GPT(scale.config), scale.config, scale.config.block_size)
@@ -363,11 +373,12 @@ def everything(args, data: Path) -> Record:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     scale = whole() if args.batches is None else quick(args.batches)
     attempt = Attempts(LIMIT)
-    tables = [section(scale, data, attempt) for section in (vae, aae, gpt_training, generation)]
+    # the longest comes last, and begins with its own longest run before the time is up
+    tables = [section(scale, data, attempt) for section in (generation, gpt_training, aae, vae)]
     note = (
         "Each figure is of one run, after a warm-up, and waits for the GPU before it looks at the clock. An epoch of"
         " train.py is the median from the second on, with validation, TensorBoard, checkpoints and pictures. fp32 is"
         " PyTorch's: its convolutions use TF32 where the GPU has it, its matrix products do not. Random weights, random"
         " tokens."
     )
-    return Record(tables=tables, notes=note)
+    return Record(tables=tables[::-1], notes=note)

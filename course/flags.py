@@ -172,7 +172,7 @@ def trainer_parser(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="torch.compile, on GPUs with CUDA graphs (needs a C++ compiler on CPUs)",
+        help="torch.compile (needs a C++ compiler), on GPUs with CUDA graphs (a C compiler and Python's headers)",
     )
     machine.add_argument(
         "--progress_bar",

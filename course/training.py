@@ -541,7 +541,8 @@ class Metrics(Callback):
         if self.run.args.progress_bar and (is_last or (batch_idx + 1) % BAR_EVERY_N_STEPS == 0):
             for name in pl_module.printed_metrics:
                 if name in outputs:
-                    pl_module.log(name, outputs[name], prog_bar=True, logger=False)
+                    # on the CPU, as Lightning looks at it after each batch from now on
+                    pl_module.log(name, outputs[name].cpu(), prog_bar=True, logger=False)
 
     def on_validation_epoch_start(self, trainer, pl_module):
         self.train = self._means(trainer, pl_module, "train")  # validation comes before the end of the training epoch

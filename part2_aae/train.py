@@ -170,7 +170,8 @@ class Figures(training.Pictures):
         dataset = self.loaders[1].dataset
         first = [int((dataset.labels == label).nonzero()[0]) for label in range(10)]
         x = dataset.transform(dataset.images[first]).to(model.device)
-        return figures.grid((torch.cat([x, model(x)[0]]) + 1) / 2, nrow=10)
+        recon_x = model.decoder(model.encoder(x))  # not model(x): compiled, it would be made for batches of ten first
+        return figures.grid((torch.cat([x, recon_x]) + 1) / 2, nrow=10)
 
     def _interpolation(self, model: AdversarialAE, pairs: int = 8, steps: int = 8) -> Tensor:
         """Rows that lead from one test image to another; the first and the last picture of a row are the images."""

@@ -163,7 +163,10 @@ def on_meta(monkeypatch):
     indirect=["program"],
 )
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
+    """A progress bar gets its numbers, here with each step, as copies, and nothing looks at the device beside that."""
     monkeypatch.setattr(training, "_is_looked_at", lambda step: False)
+    monkeypatch.setattr(training, "BAR_EVERY_N_STEPS", 1)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape))
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     with pytest.raises(Enough):
         program("--epochs", "1", *flags)
@@ -327,14 +330,14 @@ def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path
 
 
 class Synchronizations(pl.Callback):
-    """Lets PyTorch fail at whatever waits for the GPU, from the end of the second step to that of the fifth."""
+    """Lets PyTorch fail at whatever waits for the GPU in three steps, between those that a progress bar shows."""
 
     seen = False
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         assert {tensor.device.type for tensor in batch} == {"cuda"}
-        if batch_idx in (1, 4):
-            self.seen = batch_idx == 4
+        if batch_idx in (11, 14):
+            self.seen = batch_idx == 14
             torch.cuda.set_sync_debug_mode("default" if self.seen else "error")
 
 
@@ -344,7 +347,7 @@ def test_no_step_waits_for_a_gpu(run, program, flags):
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     watch = Synchronizations()
     try:
-        assert run("gpu", watch, "--accelerator", "gpu", *flags) == 0
+        assert run("gpu", watch, "--limit_batches", "16", "--accelerator", "gpu", *flags) == 0
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert watch.seen

@@ -84,7 +84,7 @@ def made_up(monkeypatch):
         train_rate=lambda scale, make_model, loss_of, compiled: (
             (300e3 if make_model is GPT else 200e3) * (1 + compiled)
         ),
-        own_rate=lambda scale, data: 250e3,
+        own_rate=lambda scale, data, most: 250e3,
     )
 
 
@@ -115,6 +115,12 @@ def test_what_fails_and_what_there_is_no_time_for(made_up, monkeypatch, mnist_fi
     assert set(values) - {"obtained", "---", "not known"} == {"left out: the time was up"}
 
 
+def test_a_run_that_takes_too_long_is_ended(mnist_files):
+    attempt = gpu.Attempts(100)
+    said = attempt("train.py", gpu.own_rate, gpu.quick(2), mnist_files, 0.05)
+    assert said == "failed: part3_gpt/train.py had not ended after 0.05 s"
+
+
 def test_gpt2s_flops():
     config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True)
     with torch.device("meta"):
@@ -131,6 +137,9 @@ def test_gpt2s_flops():
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA H200 NVL", None),
+        ("NVIDIA H200 MIG 1g.18gb", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None),
         ("NVIDIA H100 PCIe", None),
         ("NVIDIA GeForce RTX 4090", None),
     ],
