@@ -96,16 +96,16 @@ def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, st
         summaries = [summary_of(name, seed, data, args.batches) for seed in plan.seeds]
         for seed, summary in zip(plan.seeds, summaries, strict=True):
             run = " ".join([f"{plan.folder}/train.py", *plan.flags, "--seed", str(seed)])
-            found = [f"{tag} ({which}) {of_epoch(summary, tag, which):.4f}" for tag, which in plan.metrics.items()]
+            found = [f"{tag} ({which}) {of_epoch(summary, tag, which):.4g}" for tag, which in plan.metrics.items()]
             numbers = [summary["machine"]["threads"], len(summary["history"]), summary["best"]["epoch"]]
             table.rows.append([f"`{run}`", summary["finished"][:10], *map(str, numbers), ", ".join(found)])
         for metric, which in plan.metrics.items():
             values = [of_epoch(summary, metric, which) for summary in summaries]
             means[name, metric] = statistics.mean(values)
             relation, goal = GOALS.get((name, metric), (None, None))
-            spread = f", {len(values)} seeds, standard deviation {statistics.stdev(values):.4f}" if values[1:] else ""
+            spread = f", {len(values)} seeds, standard deviation {statistics.stdev(values):.2g}" if values[1:] else ""
             measure = f"{name}: {metric} of the {which}{spread}"
-            rows.append(Row(measure, round(means[name, metric], 4), "", goal, relation))
+            rows.append(Row(measure, float(f"{means[name, metric]:.4g}"), "", goal, relation))
         if name in WORTH:
             worth = len(summaries[0]["history"]) * extra(plan, data)
             measure = f"{name}: epochs of the assignment's recipe with as many operations"
@@ -119,11 +119,11 @@ def recipe(args, data: Path) -> Record:
     [seed] = PLANS["aae_assignment"].seeds
     last = [row["val/mmd"] for row in summary_of("aae_assignment", seed, data, args.batches)["history"][-LAST:]]
     usual = statistics.median(last)
-    spread = f"{min(last):.4f} to {max(last):.4f}"
+    spread = f"{min(last):.2g} to {max(last):.2g}"
     fast, at_the_end = means["aae_fast", "val/mmd"], means["aae_assignment", "val/mmd"]
     record.rows += [
         Row("val/mmd of the last epochs: aae_fast / aae_assignment", round(fast / at_the_end, 2), "", 1, "at most"),
-        Row(f"aae_assignment: val/mmd, median of the last {len(last)} epochs ({spread})", round(usual, 4)),
+        Row(f"aae_assignment: val/mmd, median of the last {len(last)} epochs ({spread})", float(f"{usual:.2g}")),
         Row("val/mmd: aae_fast / that median", round(fast / usual, 2)),
     ]
     return record

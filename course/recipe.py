@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-WARM_UP = 0.05  # of all steps
+WARM_UP = 0.02  # of all steps
 KERNEL_LR = 0.015  # of Muon: how far a step moves a kernel, in units of its largest singular value
 
 
@@ -83,11 +83,11 @@ def with_muon(adam: torch.optim.Adam) -> Muon:
 
 
 def share(step: int, steps: int) -> float:
-    """The share of the learning rate at a step (from 0) of so many: linear warm-up, then a cosine from 1 to 0."""
+    """The share of the learning rate at a step (from 0) of so many: up to 1 on a straight line, then down to 0."""
     warm_up = max(1, int(WARM_UP * steps))
     if step < warm_up:
         return (step + 1) / warm_up
-    return (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
+    return 1 - (step - warm_up) / (steps - warm_up)
 
 
 def replaced(optimizers):

@@ -8,7 +8,9 @@ that is hard to save:
 - the checkpoint knows how long the event files were, and resuming cuts them back to that (`Checkpoints`).
 """
 
+import atexit
 import ctypes
+import gc
 import hashlib
 import io
 import json
@@ -125,6 +127,10 @@ def main(train: Callable[[], None]) -> int:
         0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail. Always 0 in the
         processes that the first one started: it would be killed if one of them failed before it has left.
     """
+    if not gc.isenabled():  # train.py has imported what it needs
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
+        gc.enable()
     status = _status_of(train)
     return status if _is_first_process() else 0
 

@@ -1,5 +1,6 @@
 """Train an autoencoder or an adversarial autoencoder on MNIST (Q2.4 to Q2.7): `python part2_aae/train.py --help`."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from part2_aae.options import parse_args
 
 if __name__ == "__main__":
     args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+    gc.disable()  # what is imported stays: to look through it for garbage would take a second
 
 import argparse
 from collections.abc import Callable

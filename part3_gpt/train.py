@@ -1,5 +1,6 @@
 """Train a GPT on a text, or fine-tune GPT-2 (Q3.2, Q3.3): `python part3_gpt/train.py --help`."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from part3_gpt.options import parse_args
 
 if __name__ == "__main__":
     args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+    gc.disable()  # what is imported stays: to look through it for garbage would take a second
 
 import argparse
 import hashlib
@@ -215,7 +217,7 @@ class Figures(training.Pictures):
             "validation": (steps, [row["val/bits_per_char"] for row in history]),
         }
         path = self.run.figure("loss_curve.png")
-        figures.save_curves(curves, path, "cross-entropy, bits per character", title, xlabel="step")
+        figures.save_curves(curves, path, "cross-entropy, bits per character", title, log=True, xlabel="step")
 
 
 def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, tuple]:

@@ -4,6 +4,7 @@
 filled too before it can pass.
 """
 
+import gc
 import hashlib
 import json
 import math
@@ -32,8 +33,17 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    gc.disable()  # what is imported stays: to look through it for garbage would take a second
     if config.getoption("--seed") is None:
         config.option.seed = SystemRandom().randrange(2**31)
+
+
+def pytest_collection_finish(session):
+    gc.enable()
+
+
+def pytest_unconfigure(config):
+    gc.enable()
 
 
 def pytest_report_header(config):

@@ -5,6 +5,7 @@ as many at a time as it is asked for, and in the fork pytest goes on: it runs th
 functions ask the submission's process, and says in lines of JSON what became of each.
 """
 
+import gc
 import json
 import os
 import signal
@@ -228,6 +229,7 @@ def judge_runs(session: Session, seed: int) -> list[dict]:
 def main(fd: int, level: str | None) -> None:
     """Say what the sandbox is; then judge what is asked for until the other side is gone."""
     requests = socket.socket(fileno=fd)
+    gc.disable()  # what is imported stays: to look through it for garbage would take a second
     try:
         zygote = Zygote()  # it starts while this process imports
     except SandboxError as error:

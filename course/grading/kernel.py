@@ -269,6 +269,7 @@ def prepare_to_fork() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()  # it may have stood still while all was imported
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, rights, _, _, inode, *_ = line.split()
         if rights != "rw-p" or inode != "0":

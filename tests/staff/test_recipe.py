@@ -68,16 +68,15 @@ def test_all_else_moves_as_with_adam():
 
 
 def test_share():
-    """Up along a line, then down as PyTorch's cosine does."""
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = optim.SGD([parameter], lr=1.0)
-    cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=95)
-    shares = [recipe.share(step, 100) for step in range(100)]
-    assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    for value in shares[5:]:
-        assert value == pytest.approx(cosine.get_last_lr()[0])
+    """Up along a line, then down along another, as PyTorch's schedulers do."""
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    up = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
+    down = optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=196)
+    theirs = optim.lr_scheduler.SequentialLR(optimizer, [up, down], milestones=[4])
+    for step in range(200):
+        assert recipe.share(step, 200) == pytest.approx(theirs.get_last_lr()[0]), step
         optimizer.step()
-        cosine.step()
+        theirs.step()
     assert recipe.share(0, 1) == 1
 
 
