@@ -4,6 +4,7 @@
 filled too before it can pass.
 """
 
+import atexit
 import gc
 import hashlib
 import json
@@ -39,6 +40,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
+    gc.freeze()  # nor is it looked through later, not even when pytest ends, which does so five times
+    atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
     gc.enable()
 
 

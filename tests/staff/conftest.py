@@ -1,8 +1,6 @@
 """What the staff's tests share: MNIST, and the training programs."""
 
-import atexit
 import contextlib
-import gc
 from pathlib import Path
 
 import pytest
@@ -83,9 +81,7 @@ ZYGOTE: list[Zygote] = []
 
 
 def pytest_collection_finish(session):
-    """It starts while other tests run, on the second core; with several processes, where it is needed."""
-    gc.freeze()  # what was imported is looked through no more, neither meanwhile nor five times when pytest ends
-    atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
+    """The zygote starts while other tests run, on the second core; with several processes, where it is needed."""
     if hasattr(session.config, "workerinput") or session.config.option.collectonly:
         return
     if any("zygote" in item.fixturenames for item in session.items):

@@ -1,5 +1,6 @@
 """Runs that are killed at any moment, whose disk fails, whose folder goes away, or that are started twice."""
 
+import gc
 import os
 import random
 import re
@@ -380,3 +381,14 @@ def test_a_folder_that_is_deleted(program):
     assert process.returncode == 1 and "Traceback" not in message, message
     assert f"the run's folder {run} was moved or deleted while it ran" in message
     assert not run.exists(), "it was made anew"
+
+
+def test_garbage_is_looked_for_where_it_was_not_while_all_was_imported():
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000, "pytest has collected the tests"
+    seen = []
+    gc.disable()
+    try:
+        assert training.main(lambda: seen.append(gc.isenabled())) == 0
+    finally:
+        gc.enable()
+    assert seen == [True]
