@@ -20,7 +20,7 @@ import torch
 from bench import grading, part1, part2, part3
 from bench.epochs import bare_seconds, settled, take_turns, train_once
 from bench.plots import growth_png
-from bench.record import Record, Row, Table
+from bench.record import Record, Row, Table, significant
 from course import report, rubric, runs
 from part3_gpt.dataset import CharTokenizer, TextDataset, read_text
 from part3_gpt.gpt import GPT, GPTConfig
@@ -59,7 +59,7 @@ def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: s
     """The straight line through what `name` costs at these sizes; `one` is what there is more of."""
     fixed, each = fixed_and_each(sizes, costs)
     parts = {"a fixed cost of": fixed, f"and for each {one}": each}
-    return [Row(f"{name}: {part}", _digits(value), unit) for part, value in parts.items()]
+    return [Row(f"{name}: {part}", significant(value), unit) for part, value in parts.items()]
 
 
 @dataclass
@@ -93,17 +93,12 @@ def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dic
         head += [f"{what}: {cost.unit}", f"{EACH[cost.unit]} each"]
         columns += [cost.values, [1000 * value / n for value, n in zip(cost.values, sizes, strict=True)]]
         panels.setdefault(WORDS[cost.unit], {})[what] = (sizes, cost.values, law, fitted)
-    cells = [[str(n), *(f"{_digits(column[index]):g}" for column in columns)] for index, n in enumerate(sizes)]
+    cells = [[str(n), *(f"{significant(column[index]):g}" for column in columns)] for index, n in enumerate(sizes)]
     file = f"{name}.png"
     picture = growth_png(title, size, panels)
     return Record(
         title, rows, [Table(head, cells)], notes, {file: f"{title}: cost against {size}"}, "", {file: picture}
     )
-
-
-def _digits(value: float) -> float:
-    """Three of them."""
-    return float(f"{value:.3g}")
 
 
 def medians(args) -> str:

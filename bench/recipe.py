@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench import part1, part2
 from bench.epochs import bare_batches, operations
-from bench.record import Record, Row, Table
+from bench.record import Record, Row, Table, significant
 from course.flags import REPOSITORY
 
 RUNS = REPOSITORY / "build" / "recipe"
@@ -105,7 +105,7 @@ def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, st
             relation, goal = GOALS.get((name, metric), (None, None))
             spread = f", {len(values)} seeds, standard deviation {statistics.stdev(values):.2g}" if values[1:] else ""
             measure = f"{name}: {metric} of the {which}{spread}"
-            rows.append(Row(measure, float(f"{means[name, metric]:.4g}"), "", goal, relation))
+            rows.append(Row(measure, significant(means[name, metric], 4), "", goal, relation))
         if name in WORTH:
             worth = len(summaries[0]["history"]) * extra(plan, data)
             measure = f"{name}: epochs of the assignment's recipe with as many operations"
@@ -123,7 +123,7 @@ def recipe(args, data: Path) -> Record:
     fast, at_the_end = means["aae_fast", "val/mmd"], means["aae_assignment", "val/mmd"]
     record.rows += [
         Row("val/mmd of the last epochs: aae_fast / aae_assignment", round(fast / at_the_end, 2), "", 1, "at most"),
-        Row(f"aae_assignment: val/mmd, median of the last {len(last)} epochs ({spread})", float(f"{usual:.2g}")),
+        Row(f"aae_assignment: val/mmd, median of the last {len(last)} epochs ({spread})", significant(usual, 2)),
         Row("val/mmd: aae_fast / that median", round(fast / usual, 2)),
     ]
     return record

@@ -19,6 +19,11 @@ class RecordError(Exception):
     """A file of results cannot be read; the message names it."""
 
 
+def significant(value: float, digits: int = 3) -> float:
+    """Rounded to so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
 @dataclass(frozen=True)
 class Row:
     """A number, rounded to what is shown of it, and what is good: `relation` to `goal`, or None and None.
