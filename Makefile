@@ -52,7 +52,7 @@ test: setup
 	$(ONE_THREAD) $(TESTS)
 
 submission: setup
-	$(BIN)/python -m course.submission
+	$(BIN)/python -m course submission
 
 # by itself TensorBoard keeps ten pictures or texts of a kind and a thousand points of a curve
 SHOW := --samples_per_plugin scalars=100000,images=1000,text=1000,histograms=1000
@@ -76,13 +76,13 @@ bench: setup
 OUT ?= build/release
 
 check: setup
-	$(BIN)/python -m course check
+	$(BIN)/python -m staff check
 
 release: setup
-	$(BIN)/python -m course release $(OUT) $(if $(EDITION),--edition $(EDITION))
+	$(BIN)/python -m staff release $(OUT) $(if $(EDITION),--edition $(EDITION))
 
 autograder: setup
-	$(BIN)/python -m course.grading.gradescope --build build/autograder.zip
+	$(BIN)/python -m staff.grading.gradescope --build build/autograder.zip
 # END STAFF
 
 clean:

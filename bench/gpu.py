@@ -27,7 +27,7 @@ from bench.epochs import run_train, seconds_of
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
-from course.training import channels_last, fuse
+from course.training.loop import channels_last, fuse
 from part1_vae.mnist import mnist as four_bit_mnist
 from part1_vae.train import VAE
 from part2_aae.mnist import mnist

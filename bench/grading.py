@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.epochs import alone, seconds_of
 from bench.record import Record, Row
 from course.flags import REPOSITORY
-from course.suites import suites
+from staff.release.suites import suites
 
 PARTS = ("part1_vae", "part2_aae", "part3_gpt")
 CLASS, FRESH, JOBS = 60, 6, 2
@@ -50,8 +50,8 @@ def environment() -> dict[str, str]:
 
 
 def grade(folder: Path, out: Path) -> tuple[float, float]:
-    """Seconds of `python -m course grade`, start and all; the most memory of it and its descendants, in GB."""
-    command = [sys.executable, "-m", "course", "grade", str(folder), "-o", str(out), "-j", str(JOBS)]
+    """Seconds of `python -m staff grade`, start and all; the most memory of it and its descendants, in GB."""
+    command = [sys.executable, "-m", "staff", "grade", str(folder), "-o", str(out), "-j", str(JOBS)]
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL)
     most = [0.0]

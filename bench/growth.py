@@ -21,7 +21,9 @@ from bench import grading, part1, part2, part3
 from bench.epochs import bare_seconds, settled, take_turns, train_once
 from bench.plots import growth_png
 from bench.record import Record, Row, Table, significant
-from course import report, rubric, runs
+from course import rubric
+from course.runs import folder as runs
+from course.runs import report
 from part3_gpt.dataset import CharTokenizer, TextDataset, read_text
 from part3_gpt.gpt import GPT, GPTConfig
 
@@ -204,7 +206,7 @@ def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Re
 
 
 def submissions(args, data: Path) -> Record:
-    """`python -m course grade` on classes as those of the measurement `grading`."""
+    """`python -m staff grade` on classes as those of the measurement `grading`."""
     sizes = doubling(max(args.batches or SUBMISSIONS, 4), 4)
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
@@ -215,7 +217,7 @@ def submissions(args, data: Path) -> Record:
                 return grading.grade(Path(folder, f"class_{size}"), Path(out, "grades"))[0]
 
         title = "a class, two submissions at a time"
-        ways = {"python -m course grade": lambda: [graded(size) for size in sizes]}
+        ways = {"python -m staff grade": lambda: [graded(size) for size in sizes]}
         costs = {name: Cost(values, 1.1, "at most") for name, values in measured(title, ways, args.rounds).items()}
     notes = f"Start and exports included. {medians(args)} {LINE}"
     record = growth_record("growth_submissions", title, "submissions", sizes, costs, notes)

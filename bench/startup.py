@@ -14,7 +14,7 @@ from bench.epochs import take_turns, value_table
 from bench.grading import PARTS, environment
 from bench.record import Record, Row
 from course.flags import REPOSITORY
-from course.suites import suites
+from staff.release.suites import suites
 
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope"]  # as `make test`
@@ -71,7 +71,7 @@ def seconds_of_all() -> float:
 
 
 def files_with_fast_tests() -> list[str]:
-    listed = subprocess.run([*PYTEST, "-q", "--collect-only", "tests/staff"], cwd=REPOSITORY, env=environment(),
+    listed = subprocess.run([*PYTEST, "-q", "--collect-only", "staff/tests"], cwd=REPOSITORY, env=environment(),
                             capture_output=True, text=True, check=True).stdout  # fmt: skip
     return sorted({line.split("::")[0] for line in listed.splitlines() if "::" in line})
 

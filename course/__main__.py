@@ -1,46 +1,25 @@
-"""`python -m course COMMAND ...`: `report` and `diagnose` look at runs; --help lists the commands."""
+"""`python -m course COMMAND ...`: what students run besides the parts; --help lists the commands."""
 
 import argparse
 import sys
 
-from course import diagnose, report
+from course import command_line, submission
 from course.rubric import RubricError
-from course.runs import RunError
+from course.runs import compare, diagnose, report
+from course.runs.folder import RunError
 
-COMMANDS = [report, diagnose]
-PROBLEMS: tuple[type[Exception], ...] = (RunError, RubricError)
-# BEGIN STAFF
-from course import staff  # noqa: E402
-
-COMMANDS.append(staff)
-PROBLEMS += staff.PROBLEMS
-# END STAFF
+COMMANDS = (report, compare, diagnose, submission)
+PROBLEMS = (RunError, RubricError)
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
-    parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add(commands)
-    return parser
+    return command_line.make_parser("python -m course", __doc__, COMMANDS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status: 1 where what is named is not as it should be, 2 for a wrong flag."""
-    args = parser().parse_args(argv)
-    try:
-        args.run(args)
-    except PROBLEMS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was done is kept, the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    """The command line; returns the exit status."""
+    return command_line.run(parser().parse_args(argv), PROBLEMS)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def trainer_parser(
             "--recipe",
             choices=["assignment", "fast"],
             default="assignment",
-            help=f"fast: Muon and a decaying learning rate, see `course.recipe`; its defaults are {other}",
+            help=f"fast: Muon and a decaying learning rate, see `course.training.recipe`; its defaults are {other}",
         )
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")

@@ -1,18 +1,18 @@
-"""Build the zip to hand in, and say what is missing: `python -m course.submission` (`make submission`)."""
+"""Build the zip to hand in, and say what is missing: `python -m course submission` (`make submission`)."""
 
-import argparse
 import io
 import json
 import re
-import sys
 import zipfile
 from pathlib import Path
 
-from course import blanks, report
+from course import blanks
+from course.command_line import WrongFlag
 from course.files import write_whole
 from course.flags import REPOSITORY
 from course.rubric import Part, Question, Rubric, RubricError, read
-from course.runs import RunError, fits
+from course.runs import report
+from course.runs.folder import RunError, fits
 
 ANSWERS = "answers.md"
 OF_A_RUN = (
@@ -122,29 +122,37 @@ def pack(files: dict[str, Path], out: Path) -> None:
     write_whole(out, buffer.getbuffer())
 
 
-def main(argv: list[str] | None = None, root: Path = REPOSITORY) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m course.submission", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("submission.zip"), help="the zip to write")
-    parser.add_argument("--log_dir", type=Path, default=root / "logs", help="where the runs are")
-    args = parser.parse_args(argv)
-    if args.output.suffix != ".zip":
-        parser.error(f"--output {args.output}: the name should end in .zip")
+def build(output: Path, logs: Path, root: Path = REPOSITORY) -> None:
+    """Write the zip and print what is missing.
+
+    Args:
+        output: the zip to write.
+        logs: the folder of the runs.
+        root: the repository with the parts and the answers.
+
+    Raises:
+        WrongFlag: the zip cannot be written.
+    """
+    if output.suffix != ".zip":
+        raise WrongFlag(f"--output {output}: the name should end in .zip")
     rubric = read()
-    runs, missing = find_runs(rubric, args.log_dir)
+    runs, missing = find_runs(rubric, logs)
     missing = missing_code(rubric, root) + missing + write_reports(runs) + missing_answers(rubric, root)
     for line in missing:
         print(f"missing  {line}")
-    files = files_of(root, rubric, runs, args.log_dir)
+    files = files_of(root, rubric, runs, logs)
     try:
-        pack(files, args.output)
+        pack(files, output)
     except OSError as error:
-        parser.error(f"--output {args.output}: cannot be written: {error.strerror or error}")
-    size = args.output.stat().st_size / 1e6
+        raise WrongFlag(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    size = output.stat().st_size / 1e6
     lacks = f"{len(missing)} things are missing, see above" if missing else "nothing is missing"
-    print(f"{args.output}: {len(files)} files, {len(runs)} runs, {size:.1f} MB; {lacks}")
-    return 0
+    print(f"{output}: {len(files)} files, {len(runs)} runs, {size:.1f} MB; {lacks}")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def add(commands) -> None:
+    """Add `submission` to the commands."""
+    parser = commands.add_parser("submission", help="list what is missing and build the zip to hand in")
+    parser.add_argument("-o", "--output", type=Path, default=Path("submission.zip"), help="the zip to write")
+    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
+    parser.set_defaults(run=lambda args: build(args.output, args.log_dir))

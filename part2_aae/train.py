@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course import figures, training
+from course import figures
+from course.training import loop as training
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
 from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal

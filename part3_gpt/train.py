@@ -23,8 +23,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from course import figures, training
+from course import figures
 from course.files import write_whole
+from course.training import loop as training
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,

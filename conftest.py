@@ -1,0 +1,240 @@
+"""Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned.
+
+`hidden=True` in the marker: students do not get the test. `needs=["2.4"]`: the blanks of these questions have to be
+filled too before it can pass.
+"""
+
+import atexit
+import gc
+import hashlib
+import json
+import math
+import re
+import traceback
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders beside the parts
+MOST_CHARACTERS = 1000  # of an exception's own message
+HINTS = {  # what is in a message, and where to look
+    "backward through the graph a second time": "is z detached before the discriminator's step?",
+    "grad can be implicitly created only for scalar": "the loss should be one number: the mean over the batch?",
+    "does not require grad": "there is nothing to differentiate: is something detached?",
+    "modified by an inplace operation": "a tensor that the gradient needs is changed in place",
+    "contains either `inf`, `nan` or element < 0": "what is drawn from is no probability: softmax, of what?",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, help="seed of the random inputs (default: a fresh one, printed at the top)")
+    parser.addoption("--question", metavar="ID", help="run the graded tests of one question only, e.g. 1.7")
+    parser.addoption("--points-json", metavar="FILE", help="write the points of each question and test to FILE")
+
+
+def pytest_configure(config):
+    gc.disable()  # what is imported stays: to look through it for garbage would take a second
+    if config.getoption("--seed") is None:
+        config.option.seed = SystemRandom().randrange(2**31)
+
+
+def pytest_collection_finish(session):
+    gc.freeze()  # nor is it looked through later, not even when pytest ends, which does so five times
+    atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
+    gc.enable()
+
+
+def pytest_unconfigure(config):
+    gc.enable()
+
+
+def pytest_report_header(config):
+    return f"inputs drawn with --seed {config.getoption('--seed')}"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(config, items):
+    graded = {item: row for item in items if (row := _graded(item))}
+    for item, row in graded.items():
+        item.add_marker(f"part{row['question'][0]}")
+    wanted = config.getoption("--question")
+    if wanted is None:
+        return
+    chosen = [item for item, row in graded.items() if row["question"] == wanted]
+    if not chosen:
+        known = sorted({row["question"] for row in graded.values()})
+        raise pytest.UsageError(f"--question {wanted}: no graded test; there are tests for {', '.join(known)}")
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _graded(item) -> dict | None:
+    """What the marker of a graded test says, with its name."""
+    marker = item.get_closest_marker("question")
+    if marker is None:
+        return None
+    (question,), points = marker.args, marker.kwargs.get("points", 0)
+    if not re.fullmatch(r"[1-9]\.\d+", question) or not 0 < points < math.inf:
+        raise pytest.UsageError(f"{item.nodeid}: question {question!r} with {points} points")
+    return {"name": item.name, "question": question, "points": points, "hidden": marker.kwargs.get("hidden", False)}
+
+
+def _seed(request, what: str) -> int:
+    """A seed that is a function of `--seed` and the test, whichever others run. (Generators take 32 bits of it.)"""
+    text = f"{request.config.getoption('--seed')}/{request.node.name}/{what}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+@pytest.fixture
+def rng(request):
+    """The torch.Generator for the random inputs of a test."""
+    import torch  # not above: it takes seconds, and not every process that reads this file needs it
+
+    return torch.Generator().manual_seed(_seed(request, "inputs"))
+
+
+@pytest.fixture(autouse=True)
+def seeded(request):
+    """The noise that the code under test draws comes from `--seed` too."""
+    import torch
+
+    torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs
+
+
+# --- what a failure says ----------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    report.graded = _graded(item)
+    if report.graded and report.skipped:
+        report.graded |= {"message": f"skipped: {call.excinfo.value}"}
+    if report.graded and report.failed:
+        error = call.excinfo.value
+        report.longrepr = explain(error, item.config.rootpath)
+        report.graded |= {"message": report.longrepr, "error": _kind(error)}
+
+
+def _kind(error: BaseException) -> str:
+    """The name of the exception's class; of the one that it stands for, if the grader had it from another process."""
+    return getattr(error, "kind", type(error).__name__)
+
+
+def explain(error: BaseException, root: Path) -> str:
+    """What a student reads: a sentence, and for an exception the places in their own files that it came through."""
+    places = getattr(error, "places", None)
+    if places is None:
+        places = _places(error, root)
+    text = str(error)
+    blank = re.match(r"Q(\d+\.\d+): ", text) if _kind(error) == "NotImplementedError" else None
+    if _kind(error) == "Unfinished" or isinstance(error, AssertionError) and not places:
+        return text  # the grader's, or a test's own
+    if blank:
+        return "\n".join([f"Q{blank[1]} is not filled in yet: {text[blank.end() :]}", *places[-1:]])
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[:MOST_CHARACTERS]}..."
+    raised = f"{_kind(error)}: {text}"
+    raised += "".join(f"\n{hint}" for known, hint in HINTS.items() if known in text)
+    if places:
+        return "\n".join([f"the code stops with an exception, {raised}", *places[-5:]])
+    steps = traceback.extract_tb(error.__traceback__)
+    called = [step.name for step in steps if Path(step.filename).name == "adapters.py"]
+    called += [error.called] if hasattr(error, "called") else []
+    of = f" by {called[0]} in tests/adapters.py" if called else ""
+    return f"what the code gives back cannot be used{of}: is it what the docstring says?\n{raised}"
+
+
+def _places(error: BaseException, root: Path) -> list[str]:
+    """`part1_vae/utils.py:31, in KLD: return ...` for each step of the stack in the submission's files."""
+    steps = [(step.filename, step.lineno, step.name, step.line) for step in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        steps.append((error.filename, error.lineno, "<module>", (error.text or "").strip()))
+    places = []
+    for file, line, function, source in steps:
+        path = Path(file or "")
+        if not path.is_relative_to(root) or "site-packages" in path.parts:
+            continue
+        path = path.relative_to(root)
+        if path.parts[0] not in NOT_THE_SUBMISSION:
+            places.append(f"{path.as_posix()}:{line}, in {function}: {source}")
+    return places
+
+
+# BEGIN STAFF
+# --- several processes ------------------------------------------------------------------------------------------------
+
+# Files whose tests share what is costly to make, and the process that they share it in; other tests go where time is.
+TOGETHER = {
+    **dict.fromkeys(["test_attacks.py", "test_evidence.py", "test_grader_faults.py", "test_grading.py"], "the zygote"),
+    **{f"test_{what}.py": what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """For `pytest -n 2 --dist loadscope`. (xdist 3.8 puts its own groups where pytest 9.2 does not look for them.)"""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER.get(Path(nodeid.split("::")[0]).name, nodeid)
+
+    return Scheduling(config, log)
+
+
+# END STAFF
+# --- points -----------------------------------------------------------------------------------------------------------
+
+
+def pytest_terminal_summary(terminalreporter):
+    tests = _tests(terminalreporter.stats)
+    points = _points(tests)
+    file = terminalreporter.config.getoption("--points-json")
+    if file:
+        content = {"seed": terminalreporter.config.getoption("--seed"), "questions": points, "tests": tests}
+        temporary = Path(f"{file}.part")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        temporary.replace(file)  # whole, or not there
+    if not points:
+        return
+    terminalreporter.section("points for the automatic part")
+    for question, row in points.items():
+        lacks = f"  missing: {', '.join(row['missing'])}" if row["missing"] else ""
+        terminalreporter.line(f"Q{question:5} {row['earned']:5g} of {row['worth']:<5g}{lacks}")
+    earned, worth = (sum(row[key] for row in points.values()) for key in ("earned", "worth"))
+    terminalreporter.line(f"sum    {earned:5g} of {worth:<5g}")
+
+
+def _tests(stats: dict) -> list[dict]:
+    """Each graded test that ran, once: what its marker says, outcome, and of a failure the message and exception."""
+    tests: dict[str, dict] = {}
+    for outcome in ("failed", "error", "skipped", "xfailed", "xpassed", "passed"):
+        for report in stats.get(outcome, []):
+            row = getattr(report, "graded", None)
+            if row is None or report.nodeid in tests:  # a test can fail and its tear-down too
+                continue
+            if outcome == "passed" and report.when != "call":
+                continue
+            tests[report.nodeid] = {**row, "outcome": outcome} | {
+                "message": row.get("message"),
+                "error": row.get("error"),
+            }
+    return [tests[nodeid] for nodeid in sorted(tests)]
+
+
+def _points(tests: list[dict]) -> dict[str, dict]:
+    """Question -> points earned, points that the tests which ran are worth, names of the tests that did not pass."""
+    points: dict[str, dict] = {}
+    for test in tests:
+        row = points.setdefault(test["question"], {"earned": 0, "worth": 0, "missing": []})
+        row["worth"] += test["points"]
+        if test["outcome"] == "passed":
+            row["earned"] += test["points"]
+        else:
+            row["missing"].append(test["name"])
+    return dict(sorted(points.items()))

@@ -1,0 +1,50 @@
+"""The frame of a command line with several commands: `python -m course` and `python -m staff`."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class WrongFlag(Exception):
+    """The value of a flag cannot be used; the message names the flag and the value."""
+
+
+def make_parser(program: str, about: str | None, commands: Iterable[ModuleType]) -> argparse.ArgumentParser:
+    """A parser with these commands.
+
+    Args:
+        program: its name in the help text, such as "python -m course".
+        commands: modules whose `add(subparsers)` adds commands; each command sets `run`, a function of its flags.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=about)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in commands:
+        module.add(subparsers)
+    return parser
+
+
+def run(args: argparse.Namespace, problems: tuple[type[Exception], ...]) -> int:
+    """Run the command that was chosen; turn what goes wrong into one line.
+
+    Args:
+        problems: exceptions whose text is an error message for the user.
+
+    Returns:
+        The exit status: 1 after an error, 2 for a wrong flag, 130 after Ctrl-C.
+    """
+    try:
+        args.run(args)
+        return 0
+    except WrongFlag as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except problems as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; finished work is kept, run the same command again to continue", file=sys.stderr)
+        return 130

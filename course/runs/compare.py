@@ -1,0 +1,115 @@
+"""`python -m course compare RUN RUN ...`: the figures of several runs side by side, in one picture (Q2.6)."""
+
+import argparse
+import io
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from course.command_line import WrongFlag
+from course.flags import whole_number
+from course.runs.folder import Figures, RunError, differences, figures_of, read, read_png
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def titles(runs: list[Path]) -> list[str]:
+    """What tells the runs apart, in lines that fit above a column; a run that cannot be read has only its place."""
+    return [textwrap.fill(text, 45) for text in differences(runs, [_flags_of(run) for run in runs])]
+
+
+def _flags_of(run: Path) -> dict:
+    try:
+        return read(run).flags
+    except RunError:
+        return {}
+
+
+def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> list[tuple[str, int]]:
+    """The figures to show, as rows: each name at each epoch.
+
+    Args:
+        names: of figures; None: all that every run has.
+        epochs: None: the last one at which every run has them all.
+
+    Raises:
+        ValueError: a run lacks one of them.
+    """
+    found = {run: figures_of(run) for run in runs}
+    for run, files in found.items():
+        if not files:
+            raise ValueError(f"{run}: has no figures of an epoch (figures/NAME_epoch_NNN.png); is it a run's folder?")
+    common = set.intersection(*(set(files) for files in found.values()))
+    if names is None:
+        names = sorted({name for name, _ in common})
+    if epochs is None:
+        shared = [{epoch for name, epoch in common if name == wanted} for wanted in names]
+        epochs = sorted(set.intersection(*shared))[-1:] if shared else []
+    wanted = [(name, epoch) for name in names for epoch in epochs]
+    for run, files in found.items():
+        for name, epoch in wanted:
+            if (name, epoch) not in files:
+                raise ValueError(f"{run}: has no {name} of epoch {epoch}; {_what_there_is(files)}")
+    if not wanted:
+        there = "; ".join(f"{run} {_what_there_is(files)}" for run, files in found.items())
+        raise ValueError(f"these runs have no figure of the same name and epoch: {there}")
+    return wanted
+
+
+def _what_there_is(files: Figures) -> str:
+    epochs = ", ".join(str(epoch) for epoch in sorted({epoch for _, epoch in files}))
+    return f"has {', '.join(sorted({name for name, _ in files}))} of epochs {epochs}"
+
+
+def read_image(path: Path) -> "Tensor":
+    """A PNG as an image [3, H, W] in 0..1.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    import torch
+    from matplotlib.image import imread
+
+    picture = torch.from_numpy(imread(io.BytesIO(read_png(path))))  # [H, W] or [H, W, 3 or 4] in 0..1
+    return picture.expand(3, -1, -1) if picture.ndim == 2 else picture[..., :3].permute(2, 0, 1)
+
+
+def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> "Tensor":
+    """One picture [3, H, W] with a column for each run; see `choose`."""
+    from course import figures
+
+    wanted = choose(runs, names, epochs)
+    columns = []
+    for run in runs:
+        files = figures_of(run)
+        columns.append([read_image(files[row]) for row in wanted])
+    return figures.side_by_side(columns, titles(runs), [f"{name}\nepoch {epoch}" for name, epoch in wanted])
+
+
+def command(args: argparse.Namespace) -> None:
+    """Write the picture that `python -m course compare` asks for."""
+    if args.output.suffix != ".png":
+        raise WrongFlag(f"--output {args.output}: the picture is a PNG, so its name should end in .png")
+    from course import figures  # here, as above: --help and wrong flags need not wait for PyTorch
+
+    try:
+        picture = compare(args.runs, args.figures, args.epochs)
+    except (ValueError, RunError) as error:
+        raise WrongFlag(str(error)) from error
+    try:
+        print(figures.save_image(picture, args.output))
+    except OSError as error:
+        raise WrongFlag(f"--output {args.output}: cannot be written: {error.strerror or error}") from error
+
+
+def add(commands) -> None:
+    """Add `compare` to the commands."""
+    parser = commands.add_parser("compare", help="put the figures of several runs side by side in one picture")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/aae/version_0")
+    parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: all that every run has)")
+    parser.add_argument(
+        "--epochs", nargs="+", type=whole_number(0), metavar="N", help="(default: the last that all runs have)"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the picture to write")
+    parser.set_defaults(run=command)

@@ -1,0 +1,168 @@
+"""Call what submissions are made of, each in a process that is shut in."""
+
+import json
+import os
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from course.flags import REPOSITORY
+from course.rubric import read as read_rubric
+from staff.grading.inside import wire
+from staff.grading.inside.sandbox import LEVELS, Limits
+from staff.grading.kit import SandboxError, Zygote
+
+TO_END = 20  # seconds
+
+
+class Raised(Exception):
+    """An exception in a submission: the name of its class, its text, and the places it came through."""
+
+    def __init__(self, kind: str, text: str, places: list[str]):
+        super().__init__(text)
+        self.kind, self.places = kind, places
+
+
+class Unfinished(Exception):
+    """A submission's process gave no answer; the text says why, for the student."""
+
+    kind, places = "Unfinished", ()
+
+
+class Child:
+    """A shut-in process with a submission in it."""
+
+    def __init__(self, zygote: Zygote, level: str, submission: Path, limits: Limits, serve: str = "calls", **more):
+        self.limits = limits
+        self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names: file, line, name
+        self.answer, answer = socket.socketpair()
+        self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        wanted = {"serve": serve, "level": level, "submission": str(submission), "limits": limits.as_json(), **more}
+        zygote.request(wanted, [answer.fileno(), control.fileno()])
+        answer.close()
+        control.close()
+
+    def call(self, name: str, args: tuple, kwargs: dict, seed: int, until: float):
+        """What an adapter gives back.
+
+        Raises:
+            Raised: the submission raised an exception. Unfinished: its process is gone, was killed, or answers nothing
+                that can be read; nothing more can be asked of it.
+        """
+        request = {"call": name, "args": list(args), "kwargs": kwargs, "seed": seed}
+        try:
+            wire.write(self.answer.fileno(), wire.encode(request), until)
+            return self._value(wire.read(self.answer.fileno(), until))
+        except wire.Late:
+            self.close()
+            raise Unfinished("the code does not come to an end in the time that it has: an endless loop?") from None
+        except wire.Closed:
+            raise Unfinished(self._why(self.close())) from None
+        except wire.WireError as error:
+            self.close()
+            raise Unfinished(f"what the code gives back cannot be used: {error}") from None
+
+    def read(self, until: float):
+        """The next message of a process that answers without being asked."""
+        return wire.read(self.answer.fileno(), until)
+
+    def _value(self, reply):
+        kinds = ({"value", "seen"}, {"error", "text", "places", "seen"})
+        if not isinstance(reply, dict) or set(reply) not in kinds:
+            raise wire.WireError("the answer is no answer")
+        self._note(reply["seen"])
+        if "value" in reply:
+            return reply["value"]
+        kind, text, places = str(reply["error"]), str(reply["text"]), reply["places"]
+        if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
+            raise wire.WireError("the answer is no answer")
+        raise Raised(kind[:100], text[:2000], [place[:300] for place in places[:5]])
+
+    def _note(self, seen) -> None:
+        """Uses of forbidden names, as the submission's process says."""
+        for row in seen if isinstance(seen, list) else ():
+            if isinstance(row, list) and list(map(type, row)) == [str, int, str] and len(self.seen) < 100:
+                self.seen.add((row[0][:200], row[1], row[2][:200]))
+
+    def _why(self, ended: str) -> str:
+        if ended == "memory":
+            return f"the code takes more memory than it may, {self.limits.memory / 2**30:.0f} GB"
+        if ended == "threads":
+            return f"the code starts more threads than it may, {self.limits.threads}"
+        if ended == "disk":
+            return f"the code writes more files than it may, {self.limits.scratch >> 20} MB"
+        if ended == "unknown":
+            raise SandboxError("the process that watches a submission is gone")
+        if ended == "signal 24":  # SIGXCPU
+            return f"the code takes more time than it may, {self.limits.cpu_seconds} s of the processor"
+        if ended.startswith("sandbox"):
+            raise SandboxError(ended)
+        how = f" ({ended})" if ended.startswith(("exit", "signal")) else ""
+        return f"the code ends the process that it runs in{how}: does it call exit, or crash?"
+
+    def close(self) -> str:
+        """End the process and all that came of it; how it ended."""
+        self.answer.close()
+        ended = "unknown"
+        with suppress(OSError):
+            self.control.shutdown(socket.SHUT_WR)
+        with suppress(OSError, ValueError, KeyError):
+            self.control.settimeout(TO_END)
+            ended = json.loads(self.control.recv(4096))["ended"]
+        self.control.close()
+        return ended
+
+
+def probe(zygote: Zygote, level: str) -> list[str] | None:
+    """What a level does not prevent on this machine, tried out; None: the level cannot be had."""
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
+        os.chmod(folder, 0o700)
+        secret, submission = Path(folder, "secret"), Path(folder, "submission")
+        secret.write_text("secret")
+        submission.mkdir()
+        trial = {"file": str(secret), "port": server.getsockname()[1], "pid": os.getpid(), "closed": closed()}
+        child = Child(zygote, level, submission, Limits(), "probe", **trial)
+        try:
+            return child.read(time.monotonic() + 30)
+        except (wire.Late, wire.Closed, wire.WireError):
+            return None
+        finally:
+            child.close()
+
+
+def closed() -> list[str]:
+    """Files of the repository that a submission should not see: of the tests, of the solution, and where both are."""
+    parts = [part.folder for part in read_rubric().parts.values()]
+    folders = [REPOSITORY / name for name in ("tests", "staff", "staff/hidden", "staff/release", ".git", *parts)]
+    return [str(path) for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
+
+
+def strongest(zygote: Zygote) -> tuple[str, list[str]]:
+    """The strongest level that holds here, and a line for each that does not."""
+    lines = []
+    for level in LEVELS[:-1]:
+        possible = probe(zygote, level)
+        if possible == []:
+            return level, lines
+        lines.append(f"{level}: {_why_not(possible)}")
+    return "none", lines
+
+
+def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
+    """This level, or the strongest that holds here, and a line for each stronger one.
+
+    Raises:
+        SandboxError: the level does not hold.
+    """
+    if level is None:
+        return strongest(zygote)
+    possible = probe(zygote, level)
+    if possible != []:
+        raise SandboxError(f"--sandbox {level}: {_why_not(possible)}")
+    return level, []
+
+
+def _why_not(possible: list[str] | None) -> str:
+    return "cannot be had here" if possible is None else f"lets a submission {', '.join(possible)}"

@@ -1,0 +1,164 @@
+"""`python -m staff grade` and `merge`: the grader's command line."""
+
+import argparse
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from course import rubric as rubrics
+from course.files import write_whole
+from course.flags import number, whole_number
+from staff.grading import archives
+from staff.grading.inside.sandbox import LEVELS, Limits
+
+
+class GradingError(Exception):
+    """It cannot be graded; the message says why, and what to do."""
+
+
+PROBLEMS = (GradingError,)
+
+
+def add(commands) -> None:
+    """Add `grade` and `merge` to the commands."""
+    command = commands.add_parser("grade", help="judge submissions, write marks and feedback")
+    command.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS", help="folders, zip or tar files")
+    _add_output(command)
+    command.add_argument(
+        "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
+    )
+    command.add_argument("--shard", type=_shard, metavar="K/N", help="only every N-th, from the K-th on: then `merge`")
+    command.add_argument(
+        "--seed",
+        type=whole_number(0, 2**31 - 1),
+        help="of the random inputs of all (default: for each submission its own, the same when it is judged again)",
+    )
+    command.add_argument("--again", action="store_true", help="judge those too that were judged already")
+    command.add_argument(
+        "--seconds",
+        type=number(1, below=100_000),
+        default=60.0,
+        help="that a question may take, all its tests together (default: 60)",
+    )
+    command.add_argument(
+        "--memory", type=number(0.25, below=1000), default=2.0, help="GB that a submission may take (default: 2)"
+    )
+    command.add_argument(
+        "--sandbox", choices=LEVELS[:-1], help="how submissions are shut in (default: the strongest that holds here)"
+    )
+    command.add_argument("--unsafe", action="store_true", help="run submissions without a sandbox, where there is none")
+    command.set_defaults(run=grade)
+    command = commands.add_parser("merge", help="put the results of several shards together, write marks and feedback")
+    command.add_argument("shards", nargs="+", type=Path, metavar="GRADES", help="the folders that `grade` wrote")
+    _add_output(command)
+    command.set_defaults(run=merge)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("grades"), help="the folder of the results (default: grades)"
+    )
+    command.add_argument("--manual", type=Path, metavar="CSV", help="the points that people gave")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r}: like 3/10, the third of ten")
+    return int(number), int(of)
+
+
+def grade(args: argparse.Namespace) -> None:
+    """Judge what was not judged yet, then write everything that is made of the results."""
+    from staff.grading import grade as grading
+
+    try:
+        submissions, skipped = archives.find(args.submissions)
+    except ValueError as error:
+        raise GradingError(str(error)) from error
+    for name in skipped:
+        print(f"{name}: is neither a folder nor an archive, left out", file=sys.stderr)
+    if args.shard:
+        submissions = grading.shard(submissions, *args.shard)
+    counts = _judge(args, submissions) if submissions else {}
+    print(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no submissions")
+    _export(args)
+
+
+def _judge(args: argparse.Namespace, submissions: list[archives.Submission]) -> dict[str, int]:
+    from staff.grading import grade as grading
+    from staff.grading.judge import Judge, Rules
+
+    limits = Limits(cpu_seconds=int(args.seconds) + 1, memory=int(args.memory * 2**30))
+    judges = grading.Judges(partial(Judge, args.sandbox))
+    try:
+        rules = Rules(_level(args, judges), args.seconds, limits)
+        course = grading.Class(args.output, rubrics.read(), rules, args.seed)
+        if args.again:
+            course.forget(submissions)
+        return grading.grade_all(course, submissions, judges, args.jobs, show=sys.stderr.isatty())
+    finally:
+        judges.close()
+
+
+def _level(args: argparse.Namespace, judges) -> str:
+    """The sandbox, tried out on this machine."""
+    from staff.grading.judge import JudgeError
+
+    try:
+        judge = judges.current()
+    except JudgeError as error:
+        raise GradingError(str(error)) from error
+    for line in judge.weaker:
+        print(f"sandbox {line}", file=sys.stderr)
+    if judge.level == "none" and not args.unsafe:
+        raise GradingError(
+            "no sandbox holds on this machine: grade where one does (Linux with user namespaces or Landlock), or say "
+            "--unsafe if you trust each submission with this account"
+        )
+    for path in map(Path.resolve, args.submissions if judge.level == "user" else ()):
+        if path.stat().st_mode & 0o004 and all(parent.stat().st_mode & 0o001 for parent in path.parents):
+            raise GradingError(f"{path}: in the sandbox user, submissions could read it: chmod -R go-rwx {path}")
+    print(f"sandbox: {judge.level}", file=sys.stderr)
+    return judge.level
+
+
+def merge(args: argparse.Namespace) -> None:
+    """Copy the results of all shards into one folder."""
+    results = [path for shard in args.shards for path in sorted((shard / "results").glob("*.json"))]
+    if not results:
+        raise GradingError(f"{', '.join(map(str, args.shards))}: no results in there")
+    seen: dict[str, Path] = {}
+    for path in results:
+        if path.name in seen and seen[path.name].read_bytes() != path.read_bytes():
+            raise GradingError(f"{path} and {seen[path.name]}: two results of the same student that differ")
+        seen[path.name] = path
+    target = args.output / "results"
+    target.mkdir(parents=True, exist_ok=True)
+    for name, path in seen.items():
+        if path.resolve() != (target / name).resolve():
+            shutil.copyfile(path, target / name)
+    print(f"{len(seen)} results of {len(args.shards)} shards")
+    _export(args)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from staff.grading import exports
+    from staff.marking import manual
+
+    rubric = rubrics.read()
+    given = None
+    try:
+        results = exports.read_results(args.output)
+        if args.manual:
+            given = manual.read(args.manual, results, rubric)
+        else:
+            form = manual.template(results, rubric)
+            write_whole(args.output / "manual.csv", form.encode("utf-8-sig"))
+        exports.write(args.output, rubric, given)
+    except ValueError as error:
+        raise GradingError(str(error)) from error
+    print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
+    if given is None:
+        print(f"points that people give: fill in {args.output / 'manual.csv'}, then the same command with --manual")

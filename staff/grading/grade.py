@@ -1,0 +1,317 @@
+"""Grade a class: stage each submission, judge it, and keep what came of it in a file of its own.
+
+`results/STUDENT.json` is written whole when a submission is done, so a grader that is stopped goes on where it was.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+
+from tqdm import tqdm
+
+from course import rubric as rubrics
+from course.files import write_whole
+from course.rubric import Rubric
+from staff.grading import archives, rules
+from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
+
+JUDGED_WITH = (
+    *SUITES, "tests/adapters.py", "tests/judge.py", "conftest.py", "course/rubric.toml",
+    "staff/grading/evidence.py",
+)  # fmt: skip
+
+
+def digest(files: Iterable[tuple[str, Path]]) -> str:
+    """A sum over names and contents."""
+    total = hashlib.sha256()
+    for name, path in sorted(files):
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def judged_with() -> str:
+    """A sum over everything that decides about points: other tests, other results."""
+    return digest((file, REPOSITORY / file) for file in JUDGED_WITH)
+
+
+@dataclass
+class Class:
+    """A class to be graded.
+
+    Args:
+        out: the folder of the results.
+        rules: how each submission is judged.
+        seed: of the random inputs of all; None: see `seed_of`.
+    """
+
+    out: Path
+    rubric: Rubric
+    rules: Rules = Rules()
+    seed: int | None = None
+    with_these: str = field(default_factory=judged_with)
+
+    def result_file(self, student: str) -> Path:
+        return self.out / "results" / f"{student}.json"
+
+    def is_done(self, student: str, content: str) -> bool:
+        """Whether this very submission was judged already, with these tests."""
+        try:
+            result = json.loads(self.result_file(student).read_text("utf-8"))
+            wanted = {"status": "graded", "sha256": content, "judged_with": self.with_these}
+            return all(result.get(name) == value for name, value in wanted.items())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def forget(self, submissions: list[archives.Submission]) -> None:
+        """Have them judged once more."""
+        for submission in submissions:
+            self.result_file(submission.student).unlink(missing_ok=True)
+
+    def grade(
+        self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None] = lambda _: None
+    ):
+        """Judge one submission and write its result, unless it is there already.
+
+        Returns:
+            the result; None if it was there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix="staged-") as folder:
+            began = time.monotonic()
+            result = self.blank_result(submission)
+            if self.rules.level == "user":
+                os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
+            root = Path(folder).resolve() / token_hex(16)
+            try:
+                staged = archives.stage(submission, root)
+            except archives.SubmissionError as error:
+                result |= {"status": "failed", "problem": str(error)}
+            else:
+                files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
+                result["sha256"] = digest(files)
+                if self.is_done(submission.student, result["sha256"]):
+                    return None
+                result |= {"left_out": staged.left_out, "problems": staged.problems}
+                result["seed"] = self.seed_of(result["sha256"])
+                self._judge(result, root, judges, on_progress)
+            result |= {"seconds": round(time.monotonic() - began, 2), "graded": _now()}
+        write_whole(self.result_file(submission.student), json.dumps(result, indent=1).encode() + b"\n")
+        return result
+
+    def seed_of(self, content: str) -> int:
+        """The seed of the random inputs for a submission: the same each time that it is judged with the same tests.
+
+        Whoever does not have the hidden tests cannot compute it, and a submission cannot hold what depends on itself.
+        """
+        if self.seed is not None:
+            return self.seed
+        text = f"{self.with_these}/{content}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+
+    def blank_result(self, submission: archives.Submission) -> dict:
+        """The result of one that has not been judged: no points."""
+        questions = {
+            question.id: {
+                "points": question.points,
+                "automatic": 0.0,
+                "automatic_of": question.automatic,
+                "evidence": None,
+                "evidence_of": question.evidence,
+                "manual": None,
+                "manual_of": question.manual,
+            }
+            for question in self.rubric.questions.values()
+        }
+        return {
+            "student": submission.student, "source": submission.source.name, "status": "graded", "problem": None,
+            "sandbox": None, "seed": self.seed, "sha256": None, "judged_with": self.with_these, "left_out": [],
+            "problems": [], "forbidden": [], "questions": questions, "tests": [], "evidence": [],
+        }  # fmt: skip
+
+    def _judge(self, result: dict, root: Path, judges: "Judges", on_progress: Callable[[dict], None]) -> None:
+        def on_test(test: dict) -> None:
+            result["tests"].append(test)
+            self._add_up(result)
+            on_progress(result)
+
+        result["forbidden"] = self._forbidden(root)
+        for attempt in (1, 2):
+            result["tests"] = []
+            try:
+                with judges.borrowed() as judge:
+                    result["sandbox"] = self.rules.level or judge.level
+                    found = judge.judge(root, result["seed"], self.rules, on_test)
+                result |= {"tests": found["tests"], "evidence": found["evidence"]}
+                result["forbidden"] += self._seen(result["forbidden"], found["seen"])
+                break
+            except JudgeError as error:
+                if attempt == 2:
+                    result |= {"status": "failed", "problem": f"the grader failed: {error}", "tests": []}
+        self._add_up(result)
+
+    def _seen(self, known: list[dict], seen: list[list]) -> list[dict]:
+        """Uses that were noticed while it ran, and that the syntax tree did not show."""
+        lines = {(each["file"], each["name"]) for each in known}
+        named = {rule.name: rule for rule in self.rubric.forbidden}
+        return [
+            {"file": file, "line": line, "name": name, "question": named[name].question}
+            for file, line, name in seen
+            if name in named and (file, name) not in lines
+        ]
+
+    def _forbidden(self, root: Path) -> list[dict]:
+        names = {rule.name: rule.where for rule in self.rubric.forbidden}
+        allowed = to_watch(self.rubric)["allowed"]
+        found = rules.forbidden(root, names, allowed)
+        return [{"file": each.file, "line": each.line, "name": each.name, "question": each.question} for each in found]
+
+    def _add_up(self, result: dict) -> None:
+        for name, question in result["questions"].items():
+            question["automatic"] = 0.0
+            rows = [row["points"] for row in result["evidence"] if row["question"] == name]
+            question["evidence"] = sum(rows) if rows and None not in rows else None
+        for test in result["tests"]:
+            if test["outcome"] == "passed":
+                result["questions"][test["question"]]["automatic"] += test["points"]
+        used = {each["name"] for each in result["forbidden"]}
+        for rule in self.rubric.forbidden:
+            if rule.deduct and rule.name in used:
+                row = result["questions"][rule.question]
+                row["automatic"] = max(0.0, row["automatic"] - rule.deduct)
+
+
+class Judges:
+    """The judge that all threads ask; a new one where it failed."""
+
+    def __init__(self, make: Callable[[], Judge] = Judge):
+        self._make, self._lock = make, threading.RLock()
+        self._judge: Judge | None = None
+        self._closed = False
+        self._users: Counter[Judge] = Counter()
+
+    def current(self) -> Judge:
+        """The one that is asked next.
+
+        Raises:
+            JudgeError: it does not start. RuntimeError: nobody is to ask any more.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the judges are closed")
+            self._judge = self._judge or self._make()
+            return self._judge
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Judge]:
+        """One that fails is asked nothing more, and closed when nobody waits for it."""
+        with self._lock:  # nobody closes it in between
+            judge = self.current()
+            self._users[judge] += 1
+        try:
+            yield judge
+        except JudgeError:
+            with self._lock:
+                self._judge = None if self._judge is judge else self._judge
+            raise
+        finally:
+            with self._lock:
+                self._users[judge] -= 1
+                last = not self._users[judge] and judge is not self._judge
+            if last:
+                judge.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        for judge in {self._judge, *+self._users} - {None}:  # those in use too
+            judge.close()
+
+
+def grade_all(
+    course: Class, submissions: list[archives.Submission], judges: Judges, workers: int, show: bool
+) -> dict[str, int]:
+    """Grade them, several at a time; a stop (KeyboardInterrupt) loses nothing that is done.
+
+    Args:
+        show: a progress bar with the rate and the time left.
+
+    Returns:
+        how many were "graded", "there already", "failed".
+    """
+    left, lock = list(reversed(submissions)), threading.Lock()
+    counts = {"graded": 0, "there already": 0, "failed": 0}
+    trouble: list[BaseException] = []
+    stop = threading.Event()
+    bar = tqdm(total=len(submissions), unit="submission", disable=not show)
+
+    def work() -> None:
+        while not stop.is_set():
+            with lock:
+                if not left:
+                    return
+                submission = left.pop()
+            try:
+                result = course.grade(submission, judges)
+            except BaseException as error:
+                trouble.append(error)
+                stop.set()
+                return
+            with lock:
+                counts["there already" if result is None else result["status"]] += 1
+                bar.set_postfix_str(submission.student[:30])
+                bar.update()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(submissions)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    finally:
+        stop.set()
+        bar.close()
+    if trouble:
+        raise trouble[0]
+    return counts
+
+
+def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = lambda _: None) -> dict:
+    """Judge a single submission, for Gradescope.
+
+    Args:
+        on_progress: gets the result so far after each test.
+
+    Raises:
+        JudgeError: this machine has no sandbox, or the judge fails.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        course = Class(Path(out), rubrics.read())
+        judges = Judges()
+        try:
+            if judges.current().level == "none":
+                raise JudgeError("; ".join(["no sandbox holds on this machine", *judges.current().weaker]))
+            return course.grade(archives.Submission(student, source), judges, on_progress)
+        finally:
+            judges.close()
+
+
+def shard(submissions: list, number: int, of: int) -> list:
+    """Every so many-th, from `number` (1 to `of`) on: the shards together are all of them, none twice."""
+    return submissions[number - 1 :: of]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,108 @@
+"""The kit that stands around submissions while they run, and the process that has it imported and forks for each.
+
+Without PyTorch here, so that this process can be started before its caller imports that itself.
+"""
+
+import json
+import os
+import shutil
+import site
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from course.flags import REPOSITORY
+from course.rubric import read as read_rubric
+
+IN_THE_KIT = (
+    *(f"course/{name}.py" for name in ("__init__", "blanks", "data", "figures", "files", "flags")),
+    *(f"course/training/{name}.py" for name in ("__init__", "board", "loop", "recipe")),
+    "staff/__init__.py",
+    "staff/grading/__init__.py",
+    *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "watch", "wire", "zygote")),
+)
+TO_IMPORT = 120  # seconds
+
+
+class SandboxError(Exception):
+    """This machine does not let a submission be shut in, or its zygote does not start: the staff's problem."""
+
+
+def make_kit(folder: Path) -> Path:
+    """What stands around a submission while it runs: the adapters and what it imports of course/. Nothing is secret."""
+    for file in IN_THE_KIT:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / file, folder / file)
+    shutil.copy(REPOSITORY / "tests" / "adapters.py", folder)
+    return folder
+
+
+def _refuse_installed_parts(packages: list[str]) -> None:
+    """The solution would stand in for what a submission lacks, and could be read."""
+    for part in read_rubric().parts.values():
+        for folder in packages:
+            if Path(folder, part.folder).exists():
+                raise SandboxError(
+                    f"{folder}/{part.folder}: the solution is installed where submissions can read it; "
+                    "take it away (pip uninstall), or install this repository with pip install -e"
+                )
+
+
+class Zygote:
+    """A process to fork submissions' processes from; see `zygote`. It starts while the caller does other things.
+
+    Raises:
+        SandboxError: the solution is installed.
+    """
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="kit-")
+        self.kit = make_kit(Path(self.folder.name).resolve())
+        self.kit.chmod(0o755)
+        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = [sys.executable, "-I", "-S", "-B", self.kit / "staff" / "grading" / "inside" / "zygote.py"]
+        packages = [path for path in site.getsitepackages() if os.path.isdir(path)]
+        _refuse_installed_parts(packages)
+        environment = {"PATH": os.defpath, "HOME": "/tmp", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
+        environment["TMPDIR"] = tempfile.gettempdir()
+        self.process = subprocess.Popen(
+            [*program, self.kit, str(theirs.fileno()), *packages],
+            pass_fds=[theirs.fileno()], env=environment, cwd=self.kit, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        theirs.close()
+        self.is_ready = False
+
+    def close(self) -> None:
+        self.requests.close()
+        self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
+    def wait(self) -> None:
+        """Until it is ready.
+
+        Raises:
+            SandboxError: it does not start.
+        """
+        self.requests.settimeout(TO_IMPORT)
+        try:
+            self.is_ready = self.requests.recv(100) == b"ready"
+        except OSError:
+            pass
+        if not self.is_ready:
+            raise SandboxError("the process that submissions are forked from did not start")
+
+    def request(self, wanted: dict, handles: list[int]) -> None:
+        """Have it fork; the handles are those of `Child`.
+
+        Raises:
+            SandboxError: it does not start, or has died.
+        """
+        if not self.is_ready:
+            self.wait()
+        try:
+            socket.send_fds(self.requests, [json.dumps(wanted).encode()], handles)
+        except OSError as error:
+            raise SandboxError("the process that submissions are forked from has died") from error

@@ -1,0 +1,225 @@
+"""The class at a glance: report.html, for the staff alone, since it names hidden tests.
+
+One file that loads nothing and has no script; what comes from submissions is escaped as in `feedback`.
+"""
+
+import html
+import math
+import re
+from collections import Counter
+
+from course.rubric import Rubric
+from staff.grading.feedback import (
+    Block,
+    Code,
+    Heading,
+    Items,
+    Paragraph,
+    Table,
+    Text,
+    as_html,
+    known,
+    known_of,
+    line,
+    number,
+    page,
+)
+
+BARS = 12
+MISTAKES = 30
+SLOWEST = 10
+# what every computer makes beside the files that one means: left out without a word to the staff
+ORDINARY = re.compile(r"__pycache__|\.py[co]\b|\.DS_Store|__MACOSX|\.ipynb_checkpoints|\.git/|\.venv/|\.pytest_cache")
+NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)(?![\w])")
+
+
+def html_page(results: list[dict], rubric: Rubric) -> str:
+    """The page; `results` as `exports.read_results` gives them."""
+    judged = [result for result in results if result["status"] == "graded"]
+    parts = [
+        as_html([Heading(1, f"The class, edition {rubric.edition}"), _counts(results, judged)]),
+        "<h2>Automatic points</h2>",
+        _histogram([_automatic(result) for result in judged], _most_automatic(rubric)),
+        "<h2>Questions</h2>",
+        _questions(judged, rubric),
+        as_html(_mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
+    ]
+    return page("The class at a glance", "\n".join(parts))
+
+
+# --- points -----------------------------------------------------------------------------------------------------------
+
+
+def _automatic(result: dict) -> float:
+    return math.fsum(question["automatic"] or 0 for question in result["questions"].values())
+
+
+def _most_automatic(rubric: Rubric) -> float:
+    return math.fsum(question.automatic for question in rubric.questions.values())
+
+
+def _counts(results: list[dict], judged: list[dict]) -> Block:
+    points = sorted(map(_automatic, judged))
+    lines: list[Text] = [f"{len(results)} submissions, {len(judged)} judged, {len(results) - len(judged)} failed"]
+    if points:
+        middle = (points[(len(points) - 1) // 2] + points[len(points) // 2]) / 2
+        mean = math.fsum(points) / len(points)
+        lines.append(f"automatic points: mean {number(mean)}, median {number(middle)}, best {number(points[-1])}")
+    levels = Counter(result["sandbox"] for result in results)
+    lines += [["judged in the sandbox ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
+    return Items(lines)
+
+
+def histogram(points: list[float], most: float) -> list[int]:
+    """How many of the points lie in each of the `BARS` equal steps from 0 to `most`; `most` is in the last."""
+    counts = [0] * BARS
+    for value in points:
+        counts[min(int(value / most * BARS), BARS - 1) if most else 0] += 1
+    return counts
+
+
+def _histogram(points: list[float], most: float) -> str:
+    """A picture of it (SVG). All in it are numbers of ours."""
+    counts = histogram(points, most)
+    width, height, left, bottom = 52, 160, 10, 40
+    high = max(*counts, 1)
+    shapes = []
+    for i, count in enumerate(counts):
+        x, tall = left + i * width, height * count / high
+        if count:
+            box = f'x="{x + 2}" y="{20 + height - tall:.1f}" width="{width - 4}" height="{tall:.1f}"'
+            shapes.append(f'<rect {box} fill="#4477aa"/>')
+            shapes.append(_label(x + width / 2, 14 + height - tall, str(count)))
+        shapes.append(_label(x, 36 + height, number(most * i / BARS)))
+    end = left + BARS * width
+    shapes.append(_label(end, 36 + height, number(most)))
+    shapes.append(f'<path d="M{left} {20 + height}H{end}" stroke="#222"/>')
+    shapes.append(_label((left + end) / 2, 56 + height, "automatic points"))
+    size = f'viewBox="0 0 {end + 20} {height + bottom + 24}" width="{end + 20}" height="{height + bottom + 24}"'
+    title = f"Submissions by automatic points, from 0 to {number(most)}: {', '.join(map(str, counts))}"
+    return f'<svg {size} role="img" font-size="13"><title>{html.escape(title)}</title>{"".join(shapes)}</svg>'
+
+
+def _label(x: float, y: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(text)}</text>'
+
+
+def of_question(name: str, judged: list[dict]) -> dict | None:
+    """How a question went: submissions of which something is known, mean, shares with full points and with none.
+
+    Points that are not known yet are left out of both sides. None: nothing is known of anyone.
+    """
+    pairs = [(known(each), known_of(each)) for each in (result["questions"][name] for result in judged)]
+    pairs = [(points, of) for points, of in pairs if of]
+    if not pairs:
+        return None
+    return {
+        "count": len(pairs),
+        "of": max(of for _, of in pairs),
+        "mean": math.fsum(points for points, _ in pairs) / len(pairs),
+        "share": math.fsum(points / of for points, of in pairs) / len(pairs),
+        "full": sum(points >= of - 1e-9 for points, of in pairs) / len(pairs),
+        "none": sum(points == 0 for points, _ in pairs) / len(pairs),
+    }
+
+
+def _questions(judged: list[dict], rubric: Rubric) -> str:
+    """A table with a bar for each; the bar is why it is no Table."""
+    titles = ["Question", "Judged", "Mean", "", "Full points", "None", "Title"]
+    rows = ["".join(f"<th>{title}</th>" for title in titles)]
+    for name, question in rubric.questions.items():
+        row = of_question(name, judged)
+        cells = [f"Q{html.escape(name)}", "0", "", "", "", ""]
+        if row:
+            mean = f"{number(row['mean'])} of {number(row['of'])}"
+            cells[1:] = [str(row["count"]), mean, _bar(row["share"]), f"{row['full']:.0%}", f"{row['none']:.0%}"]
+        short = "".join(f"<td class=short>{cell}</td>" for cell in cells)
+        rows.append(f"{short}<td>{html.escape(question.title)}</td>")
+    return '<div class="table"><table>\n' + "\n".join(f"<tr>{row}</tr>" for row in rows) + "\n</table></div>"
+
+
+def _bar(share: float) -> str:
+    full = f'<rect width="{100 * share:.0f}" height="12" fill="#4477aa"/>'
+    return f'<svg width="100" height="12"><rect width="100" height="12" fill="#e4e4e4"/>{full}</svg>'
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def sentence(message: str | None) -> str:
+    """The first sentence of a message, with N for its numbers, so that equal mistakes are equal."""
+    lines = line((message or "").strip().split("\n", 1)[0])
+    return NUMBER.sub("N", lines) or "no message"
+
+
+def mistakes(judged: list[dict]) -> list[tuple[int, str, str, list[str]]]:
+    """The mistakes, the most common first: how many submissions made it, question, sentence, names of the tests."""
+    students: dict[tuple[str, str], set[str]] = {}
+    tests: dict[tuple[str, str], set[str]] = {}
+    for result in judged:
+        for test in result["tests"]:
+            if test["outcome"] != "passed":
+                key = (test["question"], sentence(test["message"]))
+                students.setdefault(key, set()).add(result["student"])
+                tests.setdefault(key, set()).add(test["name"])
+    found = [(len(students[key]), *key, sorted(tests[key])) for key in students]
+    return sorted(found, key=lambda row: (-row[0], row[1:]))
+
+
+def _mistakes(judged: list[dict]) -> list[Block]:
+    found = mistakes(judged)
+    if not found:
+        return []
+    rows: list[list[Text]] = [
+        [str(count), f"Q{question}", [Code(what)], _words(tests[:5])]
+        for count, question, what, tests in found[:MISTAKES]
+    ]
+    rest = [Paragraph(f"and {len(found) - MISTAKES} more")] if len(found) > MISTAKES else []
+    header = ["Submissions", "Question", "Mistake (N: a number)", "Tests"]
+    return [Heading(2, "The most common mistakes"), Table(header, rows), *rest]
+
+
+def _words(words: list[str]) -> Text:
+    pieces: list[str] = []
+    for word in words:
+        pieces += [Code(word), " "]
+    return pieces[:-1]
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _failed(results: list[dict]) -> list[Block]:
+    rows: list[list[Text]] = [
+        [[Code(result["student"])], [Code(result["source"])], [Code(result["problem"] or "the reason is not known")]]
+        for result in results
+        if result["status"] != "graded"
+    ]
+    return [Heading(2, "Failed"), Table(["Student", "Source", "Problem"], rows)] if rows else []
+
+
+def _slowest(results: list[dict]) -> list[Block]:
+    slowest = sorted(results, key=lambda result: (-result["seconds"], result["student"]))[:SLOWEST]
+    rows: list[list[Text]] = [[[Code(result["student"])], number(result["seconds"])] for result in slowest]
+    return [Heading(2, "Slowest"), Table(["Student", "Seconds"], rows)] if rows else []
+
+
+def warnings(result: dict) -> list[str]:
+    """What the staff should look at: forbidden names, figures that differ, files left out that nobody has by chance."""
+    found = [
+        f"{use['file']}:{use['line']}: {use['name']} is forbidden"
+        + (f" in Q{use['question']}" if use["question"] else "")
+        for use in result["forbidden"]
+    ]
+    found += [
+        f"Q{entry['question']}, {entry['run']}: {entry['warning']}" for entry in result["evidence"] if entry["warning"]
+    ]
+    return found + [f"left out: {file}" for file in result["left_out"] if not ORDINARY.search(file)]
+
+
+def _warnings(results: list[dict]) -> list[Block]:
+    blocks: list[Block] = []
+    for result in results:
+        if found := warnings(result):
+            blocks += [Heading(3, [Code(result["student"])]), Items([[Code(each)] for each in found])]
+    return [Heading(2, "To look at"), *blocks] if blocks else []

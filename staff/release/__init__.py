@@ -1,0 +1,1 @@
+"""From the solution to the students' repository."""

@@ -1,0 +1,57 @@
+"""`python -m staff check` and `python -m staff release OUT`."""
+
+import argparse
+from pathlib import Path
+
+from course.rubric import Question
+from staff.release import build as release
+
+PROBLEMS = (release.ReleaseError,)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Say whether rubric, blanks and graded tests agree, and show them."""
+    course = release.read_course()
+    print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
+    for question in course.rubric.questions.values():
+        tests = [test for test in course.tests if test.question == question.id]
+        blanks = sum(blank.question == question.id for blank in course.blanks)
+        hidden = sum(test.points for test in tests if test.hidden)
+        counts = f"{blanks or '':>8}{len(tests) or '':>7}{f'{hidden:g}' if hidden else '':>8}"
+        print(f"Q{question.id:5}{question.points:7g}{_of(question)}{counts}  {question.title}")
+    for part in course.rubric.parts.values():
+        print(f"part {part.number} {part.points:6g}  {part.title}")
+    print(f"all   {sum(part.points for part in course.rubric.parts.values()):7g}  rubric, blanks and tests agree")
+
+
+def _of(question: Question) -> str:
+    automatic, evidence, manual = (f"{points:g}" if points else "" for points in question.shares())
+    return f"{automatic:>11}{evidence:>10}{manual:>8}"
+
+
+def make_release(args: argparse.Namespace) -> None:
+    """Build, try both ways, write."""
+    course = release.read_course()
+    edition = args.edition or course.rubric.edition
+    print(f"checking the {edition} edition; this takes some minutes", flush=True)
+    release.refuse_unless_free(args.out)
+    release.Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
+    files = release.contents(course, edition)
+    release.write(files, args.out, course)
+    print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
+
+
+def edition(text: str) -> str:
+    if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
+        raise argparse.ArgumentTypeError(f"{text!r}: letters, digits, '-', '.' and '_', like 2026")
+    return text
+
+
+def add(commands) -> None:
+    """Add `check` and `release` to the commands."""
+    command = commands.add_parser("check", help="do rubric, blanks and graded tests agree?")
+    command.set_defaults(run=check)
+    command = commands.add_parser("release", help="write the repository that students get")
+    command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
+    command.add_argument("--edition", type=edition, help="stamped on it (default: the rubric's)")
+    command.set_defaults(run=make_release)

@@ -1,0 +1,137 @@
+"""The graded tests, as they stand in the suites, and whether rubric, blanks and tests agree."""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from course.rubric import Rubric
+from staff.release.markers import MarkerError, Region
+
+
+@dataclass(frozen=True)
+class GradedTest:
+    """A test with points: `@pytest.mark.question("2.5", points=0.5, hidden=True, needs=["2.4"])`.
+
+    hidden: students do not get it. needs: questions that must be done as well for it to pass.
+    first, last: its lines, with the decorators.
+    """
+
+    file: str
+    name: str
+    question: str
+    points: float
+    hidden: bool
+    needs: tuple[str, ...]
+    first: int
+    last: int
+
+
+def graded_tests(text: str, file: str) -> list[GradedTest]:
+    """The tests of a suite.
+
+    Raises:
+        MarkerError: one has no question, no points, or a mark that cannot be read.
+    """
+    functions = [node for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef)]
+    tests = [function for function in functions if function.name.startswith("test_")]
+    return [_graded_test(test, file) for test in tests]
+
+
+def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
+    marks = [
+        mark
+        for mark in function.decorator_list
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.question"
+    ]
+    place = f"{file}:{function.lineno}: {function.name}"
+    if len(marks) != 1:
+        raise MarkerError(f'{place} has no question: @pytest.mark.question("1.7", points=0.5)')
+    try:
+        (question,) = (ast.literal_eval(value) for value in marks[0].args)
+        fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in marks[0].keywords}
+        points, hidden, needs = fields.pop("points", 0), fields.pop("hidden", False), tuple(fields.pop("needs", ()))
+    except (ValueError, TypeError) as error:
+        raise MarkerError(f"{place}: its mark cannot be read: {error}") from error
+    if fields:
+        raise MarkerError(f"{place}: its mark has points, hidden and needs, not {', '.join(map(str, fields))}")
+    if not isinstance(points, int | float) or not points > 0:
+        raise MarkerError(f"{place} has no points")
+    first = min(decorator.lineno for decorator in function.decorator_list)
+    return GradedTest(file, function.name, question, points, hidden, needs, first, function.end_lineno)
+
+
+def without_hidden(text: str, file: str) -> str:
+    """A suite as students get it."""
+    lines = text.splitlines(keepends=True)
+    for test in reversed(graded_tests(text, file)):
+        if test.hidden:
+            end = test.last
+            while end < len(lines) and not lines[end].strip():
+                end += 1
+            del lines[test.first - 1 : end]
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
+    """What does not fit together, a line for each, with file and line where there is one."""
+    blanks, tests = list(blanks), list(tests)
+    problems = []
+    for blank in blanks:
+        place = f"{blank.file}:{blank.begin}"
+        if blank.question not in rubric.questions:
+            problems.append(f"{place}: the rubric has no question {blank.question}")
+        elif blank.question not in {test.question for test in tests}:
+            problems.append(f"{place}: no graded test for this blank of question {blank.question}")
+    for test in tests:
+        for question in (test.question, *test.needs):
+            if question not in rubric.questions:
+                problems.append(f"{test.file}:{test.first}: {test.name}: the rubric has no question {question}")
+    for question in rubric.questions.values():
+        earned = sum(test.points for test in tests if test.question == question.id)
+        if earned != question.automatic:
+            problems.append(
+                f"course/rubric.toml: question {question.id} has {question.automatic:g} automatic points, "
+                f"its graded tests have {earned:g}"
+            )
+        if question.automatic and question.id not in {blank.question for blank in blanks}:
+            problems.append(f"course/rubric.toml: question {question.id} has automatic points, but no blank")
+    return problems
+
+
+def not_written(rubric: Rubric, root: Path) -> list[str]:
+    """What the rubric wants to be shown of a run, and the programs of the parts do not write, by their source."""
+    problems = []
+    for part in rubric.parts.values():
+        nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
+        words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        drawn = {0, "last"} | {epoch for node in nodes for epoch in _epochs(node)}
+        names = {number.name: f"number {number.name}" for number in rubric.numbers if number.part == part.number}
+        for show in rubric.shows:
+            if rubric.questions[show.question].part != part.number:
+                continue
+            names |= {name: f"question {show.question}: {name}" for name in (*show.figures, *show.texts)}
+            late = [epoch for epoch in show.at if epoch not in drawn]
+            problems += [f"question {show.question}: an epoch {each} is not drawn in {part.folder}" for each in late]
+        problems += [f"{what}: no such name in {part.folder}" for name, what in names.items() if name not in words]
+    return [f"course/rubric.toml: {problem}" for problem in problems]
+
+
+def _epochs(node: ast.AST) -> tuple[int, ...]:
+    """Of `epochs = (10, 80)`, as a part's class of figures has it: 10 and 80."""
+    match node:
+        case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
+            return ast.literal_eval(value)
+    return ()
+
+
+def _parsed(path: Path, root: Path) -> ast.AST:
+    try:
+        return ast.parse(path.read_text("utf-8"))
+    except SyntaxError as error:
+        raise MarkerError(f"{path.relative_to(root).as_posix()}: is no Python: {error}") from error
+
+
+def suites(root: Path) -> list[Path]:
+    """The files of the graded tests."""
+    return sorted((root / "tests").glob("test_part*.py"))

@@ -1,0 +1,183 @@
+"""A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
+
+import fcntl
+import importlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+from unittest import mock
+
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PARTS = {"vae": "part1_vae", "aae": "part2_aae", "gpt": "part3_gpt"}
+SMALL = ["--batch_size", "16", "--limit_batches", "6", "--accelerator", "cpu", "--no-progress_bar"]
+SMALL_CNN = ["--num_filters", "2", "--z_dim", "2"]
+SMALL_GPT = ["--n_layer", "2", "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--generate_every_n_steps", "4"]
+SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
+
+
+@contextmanager
+def mnist_once():
+    """The images are checked and read once for all runs of this process; nobody writes into them."""
+    from course import data  # not above: a test that trains nothing need not wait for it
+
+    split, is_whole = _remember(data._split), _remember(data._is_whole)
+
+    def known(path: Path, md5: str) -> bool:
+        """Whether it is whole, found out again when the file is another one."""
+        try:
+            about = path.stat()
+        except OSError:
+            return False
+        return is_whole(Version(path, about.st_ino, about.st_size, about.st_mtime_ns), md5)
+
+    with mock.patch.object(data, "_split", split), mock.patch.object(data, "_is_whole", known):
+        yield
+
+
+_remember = cache(cache)  # the same function gets the same memory
+
+
+class Version(NamedTuple):
+    """A file as it was; read it as a path."""
+
+    path: Path
+    inode: int
+    size: int
+    changed: int
+
+    def read_bytes(self) -> bytes:
+        return self.path.read_bytes()
+
+
+class Program:
+    """The program of one part, to be called in this process or started as a user does.
+
+    Args:
+        name: as in the folder of its runs: "vae", "aae", "gpt".
+        data: the data folder.
+        log_dir: where runs are written unless a call says otherwise.
+    """
+
+    pictures = True  # of runs in this process; see `without_pictures`
+
+    def __init__(self, name: str, data: Path, log_dir: Path):
+        self.name, self.data, self.log_dir = name, data, log_dir
+        self.started: list[subprocess.Popen] = []
+
+    @property
+    def train(self) -> ModuleType:
+        return importlib.import_module(f"{PARTS[self.name]}.train")
+
+    def flags(self, log_dir: Path | None = None) -> list[str]:
+        places = ["--data_dir", str(self.data), "--log_dir", str(log_dir or self.log_dir)]
+        return [*SMALL, *SMALL_NETWORK[self.name], *places]
+
+    def run(self, log_dir: Path | None = None) -> Path:
+        """The folder of the first run."""
+        return (log_dir or self.log_dir) / self.name / "version_0"
+
+    def __call__(self, *argv: str, log_dir: Path | None = None) -> int:
+        """Run it here; return the exit status."""
+        handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with mnist_once(), nullcontext() if self.pictures else no_pictures():
+                return self.train.main([*self.flags(log_dir), *argv])
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+
+    def finished(self, epochs: int = 3) -> Path:
+        """The folder of a run that has come to its end, copied from one that is trained once for all.
+
+        Args:
+            epochs: 3, with `--sample_every 2` and what it said in printed.txt; or fewer, without pictures.
+        """
+        return shutil.copytree(_trained(self.name, self.data if self.name != "gpt" else None, epochs), self.run())
+
+    def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
+        """Start it in a process of its own, with text pipes."""
+        command = [sys.executable, REPOSITORY / PARTS[self.name] / "train.py", *self.flags(log_dir), *argv]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.started.append(subprocess.Popen(command, cwd=cwd, text=True, env=environment, **pipes))
+        return self.started[-1]
+
+    def end(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def no_pictures():
+    """Runs draw nothing, write no page and short texts."""
+
+    def save_curves(curves, path, *_, **__):
+        path.parent.mkdir(exist_ok=True)
+
+    def cut(self, lit, prompt, *_, **__):
+        return prompt
+
+    from course import figures
+    from course.training import loop as training
+
+    gpt = importlib.import_module("part3_gpt.train")
+    with (
+        mock.patch.object(training.Pictures, "_draw", lambda self, trainer, model, epoch: None),
+        mock.patch.object(training, "_write_report", lambda run: None),
+        mock.patch.object(figures, "save_curves", save_curves),
+        mock.patch.object(gpt.Figures, "sample", cut),
+    ):
+        yield
+
+
+TEMPORARY = tempfile.TemporaryDirectory(prefix="runs-")
+RUNS = Path(TEMPORARY.name)  # with several processes of tests it is a folder of them all, see conftest.py
+
+
+@cache
+def _trained(name: str, data: Path | None, epochs: int) -> Path:
+    """A run that several tests look at or go on from, in a folder of its own; the first who asks trains it."""
+    program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
+    program.pictures = epochs == 3
+    printed_there = program.run() / "printed.txt"
+    from course.training import loop as training
+
+    usual = mock.patch.object(training, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
+    with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed_there.exists():
+            shutil.rmtree(program.run(), ignore_errors=True)  # of one who did not come to the end
+            with usual, redirect_stdout(io.StringIO()) as printed:
+                assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
+            printed_there.write_text(printed.getvalue())
+    return program.run()
+
+
+def make_run(folder: Path, program: str, flags: dict, history: list[dict], figures: dict[str, int], **more) -> Path:
+    """A run's folder as `course.training` writes it, without training.
+
+    Args:
+        history: the numbers of each epoch; the epoch's own number is added.
+        figures: name of a PNG -> its grey value, 0..255.
+        more: other entries of summary.json.
+    """
+    rows = [{"epoch": epoch, **row} for epoch, row in enumerate(history, start=1)]
+    summary = {"program": program, "flags": flags, "history": rows, "training_seconds": 60.0, **more}
+    (folder / "figures").mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    for name, grey in figures.items():
+        Image.new("L", (8, 8), grey).save(folder / "figures" / name)
+    return folder

@@ -1,0 +1,521 @@
+"""`python -m bench`: exponents, results as JSON and Markdown, the page of all of them; no time is judged here."""
+
+import argparse
+import json
+import math
+import re
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from bench import __main__ as bench
+from bench import epochs, grading, growth, part1, part2, recipe, startup, steps
+from bench.overview import overview
+from bench.plots import readable_ticks
+from bench.record import Record, RecordError, Row, Table, read
+from course.training import loop as training
+from part3_gpt.gpt import GPT, GPTConfig
+
+REAL = bench.RESULTS
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    folder = tmp_path / "bench" / "results"
+    monkeypatch.setattr(bench, "RESULTS", folder)
+    return folder
+
+
+def quick(size: int, rounds: int = 1) -> argparse.Namespace:
+    return argparse.Namespace(batches=size, rounds=rounds)
+
+
+# --- exponents --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor, power", [(3.0, 1.0), (0.002, 2.0), (7.0, 0.4)])
+def test_a_power_is_found(factor, power):
+    sizes = [5, 10, 20, 40]
+    found = growth.power_law(sizes, [factor * size**power for size in sizes])
+    assert found == pytest.approx((factor, power), rel=1e-9)
+
+
+def test_a_power_in_noise_is_that_of_scipy(rng):
+    sizes = growth.doubling(512, 10)
+    costs = [0.01 * size * math.exp(0.2 * torch.randn((), generator=rng).item()) for size in sizes]
+    line = scipy.stats.linregress(np.log(sizes), np.log(costs))
+    assert growth.power_law(sizes, costs) == pytest.approx((math.exp(line.intercept), line.slope), rel=1e-9)
+
+
+def test_a_fixed_cost_and_one_for_each():
+    sizes = growth.doubling(512, 10)
+    assert growth.fixed_and_each(sizes, [4 + 0.5 * n for n in sizes]) == pytest.approx((4, 0.5), rel=1e-9)
+
+
+def test_errors_count_in_proportion_to_the_cost(rng):
+    sizes = np.array(growth.doubling(512, 10))
+    costs = (4 + 0.5 * sizes) * torch.empty(10).uniform_(0.7, 1.4, generator=rng).numpy()
+    found = growth.fixed_and_each(sizes.tolist(), costs.tolist())
+    best = scipy.optimize.least_squares(lambda line: (line[0] + line[1] * sizes - costs) / costs, x0=(1, 1))
+    assert found == pytest.approx(best.x, rel=1e-4)  # scipy's search stops at about 1e-8 of the cost
+
+
+def test_sizes_double_and_the_upper_half_is_fitted():
+    assert growth.doubling(40, 4) == [5, 10, 20, 40]
+    assert growth.doubling(4, 7) == [1, 2, 4]
+    assert growth.upper([64, 128, 256, 512, 1024]) == [256, 512, 1024]
+    assert growth.upper([5, 10, 20, 40]) == [10, 20, 40]
+
+
+def test_rounds_take_turns_and_the_median_counts():
+    order, values = [], {"one": iter([[1.0, 5.0], [9.0, 6.0], [2.0, 70.0]]), "other": iter([[0.0]] * 3)}
+
+    def way(name):
+        order.append(name)
+        return next(values[name])
+
+    found = growth.measured("", {name: lambda name=name: way(name) for name in values}, 3)
+    assert order == ["one", "other"] * 3
+    assert found == {"one": [2.0, 6.0], "other": [0.0]}
+
+
+def test_the_exponent_of_a_record_is_that_of_the_upper_sizes():
+    """Below, a fixed cost hides the growth."""
+    sizes = [1, 2, 4, 8, 16]
+    cost = growth.Cost([1.0, 1.0, 1.0, 4.0, 16.0], 1.1, "at most")
+    size = growth.Cost([2.0] * 5, unit="MB")
+    record = growth.growth_record("growth_pages", "pages", "runs", sizes, {"time": cost, "size": size}, "")
+    slow, flat = record.rows
+    assert slow == Row("time: exponent from 4 on", 2.0, "", 1.1, "at most") and not slow.met
+    assert flat.value == 0 and flat.met is None
+    (table,) = record.tables
+    assert table.head == ["runs", "time: s", "ms each", "size: MB", "kB each"]
+    assert table.rows[-1] == ["16", "16", "1000", "2", "125"]
+
+
+def test_the_plot_shows_points_fits_and_exponents(monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    sizes = [1, 2, 4, 8, 16]
+    cost = growth.Cost([3.0, 3.0, 4.0, 8.0, 16.0])
+    growth.growth_record("growth_pages", "pages", "runs", sizes, {"time": cost}, "")
+    (axes,) = drawn[0].axes
+    points, line = axes.lines
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert points.get_ydata().tolist() == cost.values
+    assert line.get_xdata().tolist() == [4, 16] and line.get_ydata() == pytest.approx([4, 16])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["time: exponent 1.00"]
+
+
+@pytest.mark.parametrize("low, high", [(1e-3, 1e3), (0.01, 2), (21, 95), (2.1, 4.9), (30, 70)])
+def test_an_axis_has_a_few_numbers(low, high):
+    ticks = readable_ticks(low, high)
+    assert ticks == sorted(ticks) and 2 <= len(ticks) <= 8 and low <= ticks[0] and ticks[-1] <= high
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "relation, goal, good, bad",
+    [("at most", 2, 2.0, 2.01), ("at least", 2, 2.0, 1.99), ("below", 2, 1.99, 2.0), ("about", 2, 1.75, 2.4)],
+)
+def test_goals(relation, goal, good, bad):
+    assert Row("a", good, "", goal, relation).met is True
+    assert Row("a", bad, "", goal, relation).met is False
+    assert Row("a", bad).met is None
+
+
+@pytest.mark.parametrize("goal, relation", [(2, None), (None, "below"), (2, "nearly")])
+def test_a_goal_needs_a_relation_that_is_known(goal, relation):
+    with pytest.raises(ValueError, match="^speed: .*at most, at least, below, about"):
+        Row("speed", 1.0, "", goal, relation)
+
+
+def some_record() -> Record:
+    rows = [Row("ours / theirs", 0.5, "", 0.75, "at most"), Row("memory", 2.5, "GB", 2, "below"), Row("floor", 7.0)]
+    tables = [Table(["way", "seconds"], [["ours", "1.0"], ["theirs", "2.0"]])]
+    return Record("a title", rows, tables, "Words.", {"a.png": "a plot"}, "`command`, date", {"a.png": b"bytes"})
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    written = some_record()
+    path = written.write(tmp_path, "a")
+    assert (tmp_path / "a.png").read_bytes() == b"bytes"
+    found = read(tmp_path / "a.json")
+    written.pictures = {}
+    assert found == written
+    assert path.read_text() == found.markdown()
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert rows[1] == {"measure": "memory", "value": 2.5, "unit": "GB", "goal": 2, "relation": "below"}
+
+
+def test_the_markdown_has_header_tables_goals_words_and_plots_in_this_order():
+    assert some_record().markdown("results/").splitlines() == [
+        "`command`, date", "",
+        "| way | seconds |", "| --- | --- |", "| ours | 1.0 |", "| theirs | 2.0 |", "",
+        "| a title | obtained | goal |", "| --- | --- | --- |",
+        "| ours / theirs | 0.5 | at most 0.75 |", "| memory | 2.5 GB | below 2 |", "| floor | 7 |  |", "",
+        "Words.", "", "![a plot](results/a.png)",
+    ]  # fmt: skip
+
+
+def test_ratios_are_those_of_each_round():
+    values = {"ours": [1.0, 3.0, 10.0], "theirs": [2.0, 2.0, 4.0]}
+    first, second = epochs.ratio_rows(values, {("ours", "theirs"): 2, ("theirs", "ours"): None}, "at least")
+    assert first == Row("ours / theirs", 1.5, "", 2, "at least") and first.met is False
+    assert second.value == pytest.approx(0.667) and second.met is None
+    assert epochs.value_table("a", "s", values).rows == [
+        ["ours", "3.0", "1.0, 3.0, 10.0"],
+        ["theirs", "2.0", "2.0, 2.0, 4.0"],
+    ]
+
+
+# --- the page of all of them ------------------------------------------------------------------------------------------
+
+
+def test_overview(results):
+    some_record().write(results, "first")
+    page = overview(results, ["first", "second"]).read_text()
+    assert "1 of 2 goals are met." in page
+    assert "| [first](#first) | ours / theirs | 0.5 | at most 0.75 | yes |" in page
+    assert "| [first](#first) | memory | 2.5 GB | below 2 | **no** |" in page
+    assert "| [first](#first) | floor" not in page  # no goal
+    assert page.count("| floor | 7 |  |") == 1
+    assert "## second\n\nNot measured yet: `python -m bench second`." in page
+    assert read(results / "first.json").markdown("results/") in page
+    names = re.findall(r"\]\((results/[^)]+\.png)\)", page)
+    assert names == ["results/goals.png", "results/a.png"]
+    with Image.open(results / "goals.png", formats=["PNG"]) as picture:
+        picture.load()
+
+
+def test_the_plot_of_goals_has_a_bar_for_each(results, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr("bench.plots._png", lambda figure: drawn.append(figure) or b"")
+    some_record().write(results, "first")
+    overview(results, ["first"])
+    assert isinstance(drawn[0], Figure)
+    (axes,) = drawn[0].axes
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["first: ours / theirs", "first: memory"]
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert ends == pytest.approx([0.5 / 0.75, 2.5 / 2])
+    met, not_met = (bar.get_facecolor() for bar in axes.patches)
+    assert met != not_met
+    assert [text.get_text() for text in axes.texts] == ["0.5, at most 0.75", "2.5 GB, below 2: not met"]
+
+
+def test_overview_of_nothing(results):
+    page = overview(results, ["first"]).read_text()
+    assert "0 of 0 goals are met." in page and "Not measured yet" in page and "goals.png" not in page
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"rows": [{}], "tables": []}', '{"rows": [], "tables": [], "more": 1}']
+)
+def test_a_damaged_result(content, results, capsys):
+    results.mkdir(parents=True)
+    (results / "grading.json").write_text(content)
+    with pytest.raises(RecordError, match="grading.json"):
+        read(results / "grading.json")
+    with pytest.raises(SystemExit) as end:
+        bench.main(["overview"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and f"{results / 'grading.json'}: is no result" in said and "Traceback" not in said
+
+
+def test_the_page_in_the_repository_is_that_of_the_results(results):
+    """Who edits one of them by hand, or changes how it is written, writes it anew: `python -m bench overview`."""
+    results.mkdir(parents=True)
+    for path in REAL.glob("*.json"):
+        (results / path.name).write_bytes(path.read_bytes())
+        found = read(path)
+        assert found.markdown() == path.with_suffix(".md").read_text(), path.name
+        assert all((REAL / file).is_file() for file in found.plots), path.name
+    page = overview(results, bench.MEASUREMENTS).read_text()
+    assert page == (REAL.parent / "README.md").read_text()
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_name(results, capsys):
+    with pytest.raises(SystemExit) as end:
+        bench.main(["part1_sped"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "'part1_sped': there are steps, part1_speed" in said and "overview" in said
+    assert not results.exists()
+
+
+def test_a_measurement_is_written_and_the_page_with_it(results, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "MEASUREMENTS", {"first": lambda args, data: some_record(), "second": None})
+    assert bench.main(["first", "--rounds", "2"]) == 0
+    found = read(results / "first.json")
+    assert found.made.startswith(f"`python -m bench first --rounds 2`, {time.strftime('%Y-')}")
+    assert f"torch {torch.__version__.split('+')[0]}" in found.made
+    assert found.markdown() in capsys.readouterr().out
+    assert found.made.strip() in (results.parent / "README.md").read_text()
+
+
+def test_a_quick_look_writes_nothing(results, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "MEASUREMENTS", {"first": lambda args, data: some_record()})
+    assert bench.main(["first", "--batches", "1"]) == 0
+    assert "| memory | 2.5 GB | below 2 |" in capsys.readouterr().out
+    assert not results.exists()
+
+
+def test_overview_measures_nothing(results, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "MEASUREMENTS", {"first": None})
+    assert bench.main(["overview"]) == 0
+    assert capsys.readouterr().out == f"written to {results.parent / 'README.md'}\n"
+
+
+# --- quick looks ------------------------------------------------------------------------------------------------------
+
+
+def looked_at(record: Record, sizes: list[int], costs: int) -> None:
+    (table,) = record.tables
+    assert [row[0] for row in table.rows] == [str(size) for size in sizes]
+    numbers = [float(cell) for row in table.rows for cell in row[1:]]
+    assert len(numbers) == 2 * costs * len(sizes) and min(numbers) > 0
+    exponents = [row for row in record.rows if "exponent" in row.measure]
+    assert len(exponents) == costs and all(math.isfinite(row.value) for row in record.rows)
+    assert set(record.pictures) == set(record.plots) and all(record.pictures.values())
+
+
+def test_the_fast_tests_are_those_of_make_test():
+    make = (startup.REPOSITORY / "Makefile").read_text()
+    assert re.search(r"^TESTS \+= (.*)$", make, re.MULTILINE)[1].split() == startup.ALL[-4:]
+
+
+@pytest.mark.slow
+def test_the_first_test_of_a_file(tmp_path):
+    """The second one is not waited for."""
+    (tmp_path / "test_two.py").write_text(TWO_TESTS)
+    assert startup.seconds_to_the_first_test(str(tmp_path / "test_two.py")) > 0
+    assert (tmp_path / "one.mark").exists() and not (tmp_path / "two.mark").exists()
+    for wrong in ("", "import nothing_of_this_name", "def test_one(): assert 0"):
+        (tmp_path / "test_wrong.py").write_text(wrong)
+        with pytest.raises(RuntimeError, match="test_wrong.py: no first test that passes:\n"):
+            startup.seconds_to_the_first_test(str(tmp_path / "test_wrong.py"))
+
+
+TWO_TESTS = """
+import pathlib
+import time
+
+HERE = pathlib.Path(__file__).parent
+
+
+def test_one():
+    (HERE / "one.mark").touch()
+
+
+def test_two():
+    time.sleep(1000)
+    (HERE / "two.mark").touch()
+"""
+
+
+SMALL = {"num_filters": 8, "z_dim": 2}
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    ("size", "count"), [(SMALL, 25), pytest.param({}, 100, marks=pytest.mark.slow)], ids=["small", "default"]
+)
+@pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
+def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
+    """What makes a step faster (layout, fused optimizers, rows of pixels) leaves the losses what they were."""
+    part, module, plain, loss = {
+        "vae": (part1, part1.train.VAE, part1.Plain, "loss"),
+        "aae": (part2, part2.LitAAE, part2.LitAAE, "ae_loss"),
+    }[program.name]
+    losses, layouts, training_step = [], set(), module.training_step
+
+    def watched(self, batch, batch_idx):
+        metrics = training_step(self, batch, batch_idx)
+        losses.append(metrics[loss].item())
+        kernels = [weight for weight in self.parameters() if weight.dim() == 4]
+        layouts.add(all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels))
+        return metrics
+
+    model = plain(**size)
+    batch = 16 if size else part.BATCH
+    sizes = {"batch_size": batch, "limit_batches": count} | {name: model.hparams[name] for name in SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "training_step", watched)
+        assert program("--epochs", "1", *(f"--{name}={value}" for name, value in sizes.items())) == 0
+    assert layouts == {True} and len(losses) == count
+    assert losses[-1] < losses[0] - (0 if size else 0.5), losses[::99]
+    training.pl.seed_everything(42, verbose=False)
+    model, loader = plain(**size), part.mnist(mnist_files, batch)[0]
+    optimizers = model.configure_optimizers()
+    step = part.stepper(model, *(optimizers if isinstance(optimizers, list) else [optimizers]))
+    seeds, trainer = training.Reproducible(42), SimpleNamespace(global_rank=0, current_epoch=0)
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    loader.sampler.set_epoch(0)
+    expected = []
+    for index, (images, _) in zip(range(count), loader, strict=False):
+        seeds.on_train_batch_start(trainer, model, None, index)
+        expected.append(step(images).item())
+    assert_close(torch.tensor(losses), torch.tensor(expected), rtol=0, atol=1e-4)
+
+
+def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):
+    """By the assignment's networks: their operations, counted by hand."""
+    monkeypatch.setattr(steps, "FIRST", 1)
+    for part in (part1, part2):
+        monkeypatch.setattr(part, "BATCH", 3)
+    layers = [(1, 32, 14), (32, 32, 14), (32, 64, 7), (64, 64, 7), (64, 64, 4)]  # channels in and out, size out
+    layers += [(64, 64, 4), (64, 64, 7), (64, 32, 7), (32, 32, 14)]  # of transposed ones, the size in
+    for name, last in {"VAE, batch 128": 16, "AAE, batch 64": 1}.items():
+        products = [9 * i * o * size**2 for i, o, size in [*layers, (32, last, 14)]]
+        batch = steps.PARTS[name].BATCH
+        work = steps.convolutions(steps.PARTS[name], mnist_files)
+        assert epochs.operations(work) == 2 * batch * (3 * sum(products) - products[0])  # images learn not
+        assert steps.alone_milliseconds(name, mnist_files, 1) > 0
+
+
+def test_the_ways_of_a_piece_give_the_same(monkeypatch):
+    monkeypatch.setattr(steps.part1, "BATCH", 3)
+    for x, ways in steps.pieces().values():
+        first, *others = ways.values()
+        y = first(x)
+        (expected,) = torch.autograd.grad(y, x, gradient := torch.randn_like(y))
+        for way in others:
+            assert_close(way(x), y)
+            assert_close(torch.autograd.grad(way(x), x, gradient)[0], expected)
+    assert {row[0] for row in steps.piece_table(1).rows} == {"cross-entropy", "GELU", "Adam"}
+
+
+def test_growth_with_the_batch(monkeypatch):
+    monkeypatch.setattr(growth, "steps_at", lambda size: 4)  # of small batches too
+    record = growth.batch(quick(4), None)
+    looked_at(record, [1, 2, 4], 3)
+    assert [row.unit for row in record.rows] == [""] * 3 + ["ms"] * 6
+
+
+def test_growth_with_the_context():
+    record = growth.context(quick(32), None, "gpt-nano")
+    looked_at(record, [2, 4, 8, 16, 32], 4)
+    assert [row.wanted for row in record.rows] == ["about 1", "about 2", "", ""]
+
+
+def test_a_text_is_reached_when_its_last_token_is_there(monkeypatch):
+    model = GPT(GPTConfig("gpt-nano", vocab_size=5, block_size=8)).eval()
+    clock = iter(range(100))
+    monkeypatch.setattr(growth.time, "perf_counter", lambda: next(clock))
+    assert growth.seconds_to_reach(model, [2, 4, 8], use_cache=True) == [1, 3, 7]  # the first token is there
+
+
+@pytest.mark.slow
+def test_growth_with_the_runs(mnist_files):
+    record = growth.reports(quick(4), mnist_files)
+    looked_at(record, [1, 2, 4], 4)
+    sizes = [float(row[5]) for row in record.tables[0].rows]
+    assert 3.5 < sizes[2] / sizes[0] < 4.5  # a page each: MB
+
+
+def test_copies_of_a_run_are_runs_of_their_own(tmp_path):
+    from course.runs import folder as runs
+    from course.runs import report
+    from small_runs import make_run
+
+    run = make_run(tmp_path / "vae" / "version_0", "vae", {"lr": 0.5, "epochs": 1}, [{"val/bpd": 2.0}], {})
+    (run / "checkpoints").mkdir()
+    found = [runs.read(folder) for folder in growth.copies(run, 3)]
+    assert [each.flags["lr"] for each in found] == [0.001, 0.002, 0.003]
+    assert all(each.done == growth.EPOCHS for each in found) and not (found[0].folder / "checkpoints").exists()
+    assert len({each.last("val/bpd") for each in found}) == 3
+    assert len(report.seeds(found)) == 3  # a column each
+
+
+def test_growth_with_the_submissions(monkeypatch):
+    """The grader itself is stood in for: what it is given, and that each time has a folder of its own."""
+    seen = []
+
+    def grade(folder, out):
+        seen.append((len(list(folder.iterdir())), out.exists()))
+        return float(seen[-1][0]), 0.0
+
+    monkeypatch.setattr(grading, "grade", grade)
+    record = growth.submissions(quick(4, rounds=2), None)
+    assert seen == [(1, False), (2, False), (4, False)] * 2
+    looked_at(record, [1, 2, 4], 1)
+    assert record.rows[0].value == 1 and record.rows[0].met
+
+
+@pytest.mark.slow
+def test_growth_with_the_submissions_of_a_class():
+    looked_at(growth.submissions(quick(4), None), [1, 2, 4], 1)
+
+
+def test_the_grader_beside_a_fresh_pytest_and_the_tests_alone(monkeypatch):
+    monkeypatch.setattr(grading, "grade", lambda folder, out: (20.0, 1.5))
+    monkeypatch.setattr(grading, "fresh_pytest", lambda submissions, folder: 40.0)
+    monkeypatch.setattr(grading, "tests_alone", lambda times: 3.0)
+    rows = {row.measure.split(" (")[0]: row.value for row in grading.speed(quick(10), None).rows}
+    # 10 in 20 s; 6 in 40 s; two at a time in 3 s
+    assert list(rows.values()) == [30, 9, 3.3, 1.5, 40, 0.75, 4.4], rows
+
+
+@pytest.mark.slow
+def test_the_tests_alone_must_pass(tmp_path):
+    for name, line in {"right": "pass", "wrong": "assert False"}.items():
+        (tmp_path / f"test_{name}.py").write_text(f"def test_it():\n    {line}\n")
+    assert 0 < epochs.alone(grading.seconds_of_tests, [tmp_path / "test_right.py"], 2) < 5
+    with pytest.raises(RuntimeError, match="the solution fails"):
+        epochs.alone(grading.seconds_of_tests, [tmp_path / "test_wrong.py"], 2)
+
+
+# --- time to quality --------------------------------------------------------------------------------------------------
+
+
+def a_summary(losses: list[float], distances: list[float], bpd: float) -> dict:
+    """Of a run with these metrics of its epochs, and this test bpd."""
+    rows = zip(losses, distances, strict=True)
+    history = [{"epoch": n, "val/recon_loss": a, "val/mmd": b} for n, (a, b) in enumerate(rows, 1)]
+    best = min(history, key=lambda row: row["val/recon_loss"])["epoch"]
+    return {"history": history, "best": {"epoch": best}, "results": {"test/bpd": bpd}, "machine": {"threads": 1},
+            "finished": "2026-11-24T00:00:00Z"}  # fmt: skip
+
+
+def test_quality_of_the_seeds_and_their_mean(monkeypatch):
+    bpd = {42: 0.5, 43: 0.51, 44: 0.53}
+    losses = {"aae_fast": [0.06, 0.049, 0.05], "aae_assignment": [0.07, 0.06, 0.055]}
+    distances = {"aae_fast": [0.1, 0.3, 0.002], "aae_assignment": [0.004, 0.2, 0.001]}
+
+    def summary_of(name, seed, data, batches):
+        return a_summary(losses.get(name, [1.0] * 18), distances.get(name, [1.0] * 18), bpd[seed])
+
+    monkeypatch.setattr(recipe, "summary_of", summary_of)
+    monkeypatch.setattr(recipe, "extra", lambda plan, data: 1.25)
+    found = {row.measure: row for row in recipe.recipe(quick(1), None).rows}
+    vae = found["vae_fast: test/bpd of the best epoch, 3 seeds, standard deviation 0.015"]
+    assert (vae.value, vae.met) == (0.5133, True)
+    loss = found["aae_fast: val/recon_loss of the best epoch, 3 seeds, standard deviation 0"]
+    assert (loss.value, loss.met) == (0.049, True)
+    assert found["aae_assignment: val/mmd of the last epoch"].value == 0.001
+    assert found["aae_assignment: val/mmd, median of the last 3 epochs (0.001 to 0.2)"].value == 0.004
+    distance = found["val/mmd of the last epochs: aae_fast / aae_assignment"]
+    assert (distance.value, distance.met) == (2.0, False)
+    assert found["val/mmd: aae_fast / that median"].value == 0.5
+    worth = found["vae_fast: epochs of the assignment's recipe with as many operations"]
+    assert (worth.value, worth.wanted, worth.met) == (22.5, "at most 20", False)
+    [best] = recipe.recipe_80(quick(1), None).rows
+    assert (best.measure, best.value) == ("vae_fast_80: test/bpd of the best epoch", 0.5)

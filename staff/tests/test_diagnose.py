@@ -1,0 +1,391 @@
+"""`python -m course diagnose`: what is said of healthy runs, and of runs that are broken as students break them.
+
+The runs of the bank are trained, with small networks, by the programs themselves with one function of the solution
+replaced by a wrong one. Each must get the remark that belongs to it; the healthy ones must get none.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import part1_vae.train as vae_program
+import part2_aae.models as aae_models
+import part2_aae.train as aae_program
+from course import __main__ as command_line
+from course.runs import diagnose
+from course.runs import folder as runs
+from part3_gpt import gpt as gpt_models
+from part3_gpt import train as gpt_program
+from small_runs import Program, make_run
+
+SMALL_VAE = ["--num_filters", "8", "--z_dim", "8", "--batch_size", "32", "--lr", "3e-3"]
+SMALL_AAE = ["--num_filters", "8", "--z_dim", "8", "--batch_size", "64"]
+SMALL_GPT = "--n_layer 2 --n_head 2 --n_embd 48 --block_size 32 --batch_size 32 --generate_every_n_steps 0".split()
+SYMPTOMS = {  # a phrase of the remark that belongs to it
+    "averaged": "averaged over the pixels where it should be summed",
+    "sum": "one term left out or weighted",
+    "bits": "look at elbo_to_bpd",
+    "sign": "the KL divergence may have the wrong sign",
+    "collapse": "posterior collapse",
+    "cheap": "so cheap a code is suspicious",
+    "slow": "should be below 2 after two",
+    "above": "even the same blurred image",
+    "blurred": "the decoder may hardly use z",
+    "nothing": "nothing is learned",
+    "small rate": "the learning rate may be far too small",
+    "large rate": "the learning rate may be far too large",
+    "not finite": "a loss that is no longer finite asks for a smaller rate",
+    "overfitting": "this may be overfitting",
+    "rising": "training rises too",
+    "summed": "it may be summed over the pixels or the batch",
+    "black": "a black image has",
+    "mean image": "the mean of all images has",
+    "0.05": "with z_dim 8 it should be below 0.05",
+    "lambda": "lambda_ may be on the wrong half",
+    "helps": "the encoder may help the discriminator",
+    "never fooled": "the encoder may not learn to fool it",
+    "not trained": "it may not be trained at all",
+    "disc slow": "it learns more slowly than the encoder",
+    "chance": "it may say the same of every code",
+    "mask": "attention may see later tokens",
+    "shift": "are they shifted by one",
+    "characters": "the model may not look at what stands before",
+}
+
+
+def symptoms(folder: Path) -> set[str]:
+    """Which of the phrases are said, notes apart."""
+    said = [remark.look + remark.seen for remark in diagnose.remarks(runs.read(folder)) if not remark.minor]
+    found = [{name for name, phrase in SYMPTOMS.items() if phrase in text} for text in said]
+    assert all(len(names) == 1 for names in found), said
+    return set().union(*found)
+
+
+def printed(folder: Path, capsys) -> str:
+    capsys.readouterr()
+    assert command_line.main(["diagnose", str(folder)]) == 0
+    return capsys.readouterr().out
+
+
+# --- numbers that are made up -----------------------------------------------------------------------------------------
+
+
+def vae_row(bpd: float, kl: float, train: float | None = None) -> dict:
+    nats = bpd * 784 * math.log(2)
+    parts = {"val/reconstruction": nats - kl, "val/regularization": kl}
+    return {"train/bpd": bpd if train is None else train, "val/bpd": bpd, **parts}
+
+
+def aae_row(recon: float, accuracy: float = 0.7, disc: float = 0.6, gen: float = 0.9, mmd: float = 0.05) -> dict:
+    both = {"recon_loss": recon, "gen_loss": gen, "disc_loss": disc, "accuracy": accuracy}
+    row = {f"{stage}/{name}": value for stage in ("train", "val") for name, value in both.items()}
+    return row | {"train/ae_loss": 0.995 * recon + 0.005 * gen, "val/mmd": mmd}
+
+
+def gpt_row(bits: float, accuracy: float, train: float | None = None) -> dict:
+    return {"train/bits_per_char": train or bits, "val/bits_per_char": bits, "val/accuracy": accuracy}
+
+
+VAE = {"epochs": 80, "lr": 1e-3, "z_dim": 20}
+AAE = {"epochs": 100, "ae_lr": 1e-3, "d_lr": 5e-3, "z_dim": 8, "lambda_": 0.995, "reconstruction": "mse"}
+GPT = {"epochs": 4, "lr": 3e-3, "tokenizer": "char"}
+FLAGS = {"vae": VAE, "aae": AAE, "gpt": GPT}
+FIRST = {
+    "vae": {"train/bpd_step": 4.02, "train/reconstruction_step": 2183.0},
+    "aae": {"train/recon_loss_step": 0.93},
+    "gpt": {"train/bits_per_char_step": 6.63, "train/cross_entropy_step": 4.6},
+}
+
+
+def said_of(folder: Path, program: str, history: list[dict], first: dict | None = None, **flags) -> set[str]:
+    first = FIRST[program] if first is None else first
+    return symptoms(
+        make_run(folder / program / "version_0", program, FLAGS[program] | flags, history, {}, first_step=first)
+    )
+
+
+HEALTHY = {  # as they went, or nearly
+    "vae": ("vae", [vae_row(0.52 + 0.3 / epoch, 26, train=0.51 + 0.6 / epoch) for epoch in range(1, 81)], {}),
+    "two epochs": ("vae", [vae_row(0.834, 19), vae_row(0.676, 33)], {}),
+    "two dimensions": ("vae", [vae_row(0.95, 5), vae_row(0.83, 6.6), vae_row(0.781, 7.2)], {"z_dim": 2}),
+    "the first epoch": ("vae", [vae_row(1.1, 3)], {}),
+    "adversarial": ("aae", [aae_row(0.045 + 0.1 / epoch, 0.6 + 0.3 / epoch) for epoch in range(1, 101)], {}),
+    "at its first epochs": ("aae", [aae_row(0.24, 0.93, 0.3, 1.9, 0.8), aae_row(0.19, 0.964, 0.2, 2.0, 0.5)], {}),
+    "matched": ("aae", [aae_row(0.05, 0.5, 0.693, 0.69, 0.001), aae_row(0.045, 0.5001, 0.693, 0.69, 0.001)], {}),
+    "plain": ("aae", [{"train/recon_loss": x, "val/recon_loss": x, "train/ae_loss": x} for x in (0.1, 0.06)],
+              {"lambda_": 1}),
+    "gpt": ("gpt", [gpt_row(2.31, 0.57, 3.3), gpt_row(1.88, 0.64, 2.0), gpt_row(1.69, 0.68, 1.3)], {}),
+    "gpt-2": ("gpt", [gpt_row(0.95, 0.4), gpt_row(0.93, 0.41)], {"tokenizer": "gpt2"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_of_a_healthy_run_nothing_is_said(tmp_path, capsys, name):
+    program, history, flags = HEALTHY[name]
+    first = {"train/bits_per_char_step": 1.2} if name == "gpt-2" else None
+    assert said_of(tmp_path, program, history, first, **flags) == set()
+    assert "nothing conspicuous" in printed(tmp_path / program / "version_0", capsys)
+
+
+SICK = {  # program, history, flags, first step: what is to be said
+    "averaged": ("vae", [vae_row(0.001, 0.5)], {}, {"train/bpd_step": 0.005, "train/reconstruction_step": 2.78}),
+    "sum": ("vae", [vae_row(0.7, 20) | {"val/regularization": 30}], {}, None),
+    "bits": ("vae", [vae_row(0.7, 20)], {}, {"train/bpd_step": 2.77, "train/reconstruction_step": 2180.0}),
+    "sign": ("vae", [vae_row(0.7, -3)], {}, None),
+    "collapse": ("vae", [vae_row(1.0, 0.02)], {}, None),
+    "cheap": ("vae", [vae_row(0.6, 2.5)], {}, None),
+    "slow": ("vae", [vae_row(3.1, 5), vae_row(2.9, 5)], {}, None),
+    "above": ("vae", [vae_row(1.52, 5), vae_row(1.515, 5)], {}, None),
+    "blurred": ("vae", [vae_row(1.01, 5), vae_row(1.0, 5), vae_row(0.995, 5)], {}, None),
+    "nothing": ("vae", [vae_row(4.02, 0.01), vae_row(4.01, 0.01)], {}, None),
+    "small rate": ("vae", [vae_row(4.02, 0.01)], {"lr": 1e-7}, None),
+    "large rate": ("vae", [vae_row(9.0, 900)], {"lr": 1.0}, None),
+    "not finite": ("vae", [], {"lr": 1.0}, {}),
+    "overfitting": ("vae", [vae_row(0.6, 25, 0.6), vae_row(0.62, 25, 0.5)], {}, None),
+    "rising": ("vae", [vae_row(0.6, 25, 0.6), vae_row(0.8, 25, 0.8)], {}, None),
+    "summed": ("aae", [aae_row(150.0)], {}, {"train/recon_loss_step": 725.0}),
+    "black": ("aae", [aae_row(0.45), aae_row(0.449, 0.6)], {}, None),
+    "mean image": ("aae", [aae_row(0.27), aae_row(0.269, 0.6)], {}, None),
+    "0.05": ("aae", [aae_row(0.07, 0.6 + epoch / 1000) for epoch in range(60)], {}, None),
+    "lambda": ("aae", [aae_row(0.1) | {"train/ae_loss": 0.005 * 0.1 + 0.995 * 0.9}], {}, None),
+    "helps": ("aae", [aae_row(0.2, 0.98, 0.1, 0.03)], {}, None),
+    "never fooled": ("aae", [aae_row(0.2, 0.999, 0.1, 4.0)], {}, None),
+    "not trained": ("aae", [aae_row(0.24, 0.38, 0.8), aae_row(0.2, 0.38, 0.8)], {}, None),
+    "disc slow": ("aae", [aae_row(0.24, 0.3, 0.8), aae_row(0.2, 0.28, 0.8)], {}, None),
+    "chance": ("aae", [aae_row(0.24, 0.5, 0.69, 0.69, 0.5), aae_row(0.2, 0.501, 0.69, 0.69, 0.5)], {}, None),
+    "mask": ("gpt", [gpt_row(0.4, 0.95)], {}, None),
+    "shift": ("gpt", [gpt_row(0.02, 0.999)], {}, None),
+    "characters": ("gpt", [gpt_row(4.7, 0.25), gpt_row(4.69, 0.25)], {}, None),
+}
+
+
+def test_a_first_epoch_that_is_worse_than_the_first_step(tmp_path):
+    assert said_of(tmp_path, "gpt", [gpt_row(5.6, 0.2, train=8.8), gpt_row(4.7, 0.2, train=4.8)]) == {"large rate"}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_each_symptom_has_its_remark_and_no_other(tmp_path, capsys, name):
+    program, history, flags, first = SICK[name]
+    assert said_of(tmp_path, program, history, first, **flags) == {name}
+    said = printed(tmp_path / program / "version_0", capsys)
+    assert SYMPTOMS[name] in said and "nothing conspicuous" not in said
+    for word in ("may", "look at", "is ", "does", "asks"):
+        if word in said:
+            break
+    else:
+        pytest.fail(f"more certain than it can be: {said}")
+
+
+def test_every_symptom_is_tried():
+    assert set(SICK) == set(SYMPTOMS)
+
+
+def test_a_rule_names_the_number_that_it_saw(tmp_path, capsys):
+    said_of(tmp_path, "aae", [aae_row(0.2, 0.9987, 0.1, 4.0)])
+    said = printed(tmp_path / "aae" / "version_0", capsys)
+    assert "val/accuracy of the discriminator is 0.999 in epoch 1" in said
+    said_of(tmp_path / "2", "vae", [vae_row(0.6, 25, 0.6), vae_row(0.62, 25, 0.5)])
+    said = printed(tmp_path / "2" / "vae" / "version_0", capsys)
+    assert "val/bpd was 0.6 in epoch 1 and is 0.62 in epoch 2, while train/bpd went from 0.6 to 0.5" in said
+
+
+def test_what_a_decoder_reaches_that_does_not_look_at_z(mnist_files):
+    """The constants in `diagnose`, from the images."""
+    from course import data
+
+    images = data.loaders("mnist", lambda images: images, download=False)[0].dataset.images[:8_000]
+    levels = (images.long() * 16 // 255).clamp(max=15).flatten(1)  # [N, 784]
+    shares = torch.stack([(levels == level).float().mean(dim=0) for level in range(16)])  # [16, 784]
+    assert -torch.xlogy(shares, shares).sum().item() == pytest.approx(diagnose.FIXED_NATS, rel=0.01)
+    tanh = images.float() / 127.5 - 1
+    assert tanh.var(dim=0).mean().item() == pytest.approx(diagnose.MEAN_IMAGE, rel=0.01)
+    assert (tanh + 1).square().mean().item() == pytest.approx(diagnose.BLACK, rel=0.01)
+
+
+def test_notes_and_several_runs(tmp_path, capsys):
+    history = [vae_row(0.834, 19), vae_row(0.676, 33)]
+    paths = []
+    for number, limit in enumerate([None, 30]):
+        flags = VAE | {"limit_batches": limit}
+        paths.append(str(make_run(tmp_path / "vae" / f"version_{number}", "vae", flags, history, {})))
+    assert command_line.main(["diagnose", *paths]) == 0
+    first, second = re.split(r"\n(?=\S)", capsys.readouterr().out.strip())
+    assert first.startswith(f"{paths[0]}: vae, 2 of 80 epochs, val/bpd 0.676")
+    assert "2 of 80 epochs are done; --resume goes on" in first and "fell from 0.834 to 0.676" in first
+    assert "--limit_batches 30" in second and "--limit_batches" not in first
+
+
+def test_what_cannot_be_read(tmp_path, capsys):
+    foreign = make_run(tmp_path / "xyz" / "version_0", "xyz", {}, [{}], {})
+    half = make_run(tmp_path / "vae" / "version_0", "vae", VAE, [vae_row(1, 1)], {})
+    (half / "summary.json").write_text((half / "summary.json").read_text()[:99])
+    for folder, expected in {
+        tmp_path / "no": "no such folder",
+        foreign: "'xyz'",
+        half: "summary.json: cannot be",
+    }.items():
+        assert command_line.main(["diagnose", str(folder)]) == 1
+        said = capsys.readouterr()
+        assert expected in said.err and str(folder) in said.err and not said.out and "Traceback" not in said.err
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["diagnose"])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("program", FLAGS)
+def test_odd_numbers_stop_no_rule(tmp_path, program):
+    odd = [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e30, "text", None, [1.0], True]
+    tags = [*vae_row(1, 1), *aae_row(1), *gpt_row(1, 1)]
+    for number, value in enumerate(odd):
+        first = {f"{tag}_step": value for tag in tags}
+        flags = {name: value for name in ("epochs", "lr", "ae_lr", "lambda_", "limit_batches", "z_dim", "tokenizer")}
+        for history in ([dict.fromkeys(tags, value)] * 3, [dict.fromkeys(tags, 1.0), dict.fromkeys(tags, value)]):
+            folder = tmp_path / f"{number}-{len(history)}"
+            diagnose.text(
+                runs.read(make_run(folder, program, flags, history, {}, first_step=first, best={"epoch": value}))
+            )
+
+
+# --- runs that are trained --------------------------------------------------------------------------------------------
+
+
+def vae_losses(std: str, kl: str):
+    """`VAE._losses` with another standard deviation to sample with ("log_std", "std" or "none"), or for the KL."""
+
+    def losses(self, imgs, mean, log_std):
+        scale = {"log_std": log_std, "std": log_std.exp(), "none": 0 * log_std}[std]
+        logits = self.decoder(mean + scale * torch.randn_like(mean))
+        rec = self._reconstruction(logits, imgs)
+        reg = vae_program.KLD(mean, {"log_std": log_std, "std": log_std.exp()}[kl])
+        return rec.mean(), reg.mean(), vae_program.elbo_to_bpd(rec + reg, imgs.shape).mean()
+
+    return losses
+
+
+def weighted(self, imgs, mean, log_std):
+    """The KL divergence weighs a tenth in the loss."""
+    rec, reg = (
+        self._reconstruction(self.decoder(mean + log_std.exp() * torch.randn_like(mean)), imgs),
+        KLD(mean, log_std),
+    )
+    return rec.mean(), reg.mean(), vae_program.elbo_to_bpd(rec + 0.1 * reg, imgs.shape).mean()
+
+
+def averaged(logits, imgs):
+    return F.cross_entropy(logits, imgs.squeeze(1), reduction="none").mean(dim=(1, 2))
+
+
+def adversarial_losses(generator: float = 1.0, cut: bool = False, lambda_of=lambda weight: weight):
+    """`get_loss_autoencoder` with another label for the generator, its gradient cut, or another weight."""
+
+    def losses(self, x, recon_x, z_fake, lambda_=1):
+        logits = self.discriminator(z_fake.detach() if cut else z_fake)
+        recon, gen = F.mse_loss(recon_x, x), BCE(logits, torch.full_like(logits, generator))
+        total = lambda_of(lambda_) * recon + (1 - lambda_of(lambda_)) * gen
+        return total, {"gen_loss": gen.detach(), "recon_loss": recon.detach(), "ae_loss": total.detach()}
+
+    return losses
+
+
+def swapped(self, z_fake):
+    """`get_loss_discriminator` with the labels of real and fake codes swapped."""
+    real, fake = self.discriminator(torch.randn_like(z_fake)), self.discriminator(z_fake.detach())
+    loss_real, loss_fake = BCE(real, torch.zeros_like(real)), BCE(fake, torch.ones_like(fake))
+    loss = (loss_real + loss_fake) / 2
+    accuracy = torch.cat([real > 0, fake <= 0]).float().mean()
+    return loss, {"disc_loss": loss.detach(), "loss_real": loss_real, "loss_fake": loss_fake, "accuracy": accuracy}
+
+
+def no_discriminator_step(self, optimizer, loss):
+    if not isinstance(optimizer.optimizer, torch.optim.SGD):
+        STEP(self, optimizer, loss)
+
+
+def no_mask(self, q, k, v):
+    return F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) @ v
+
+
+KLD, BCE, STEP = vae_program.KLD, F.binary_cross_entropy_with_logits, aae_program.LitAAE._step
+METRICS = gpt_program.LitGPT._metrics
+VAE_CLASS, AAE_MODEL = vae_program.VAE, aae_models.AdversarialAE
+SHORT, LONG = ["--limit_batches", "60", "--epochs", "2"], ["--limit_batches", "240", "--epochs", "2"]
+ADVERSARIAL = [*SMALL_AAE, "--limit_batches", "100", "--epochs", "2"]
+LEARNS = [*SMALL_GPT, "--limit_batches", "120", "--epochs", "2"]
+# name: program, flags, what is replaced (owner, name, by what), the symptoms that must and those that may be named
+BANK = {
+    "vae, healthy": ("vae", [*SMALL_VAE, *LONG], None, set(), set()),
+    "vae, rate 1": ("vae", [*SMALL_VAE, *SHORT, "--lr", "1"], None, {"not finite"}, set()),
+    "vae, rate 1e-7": ("vae", [*SMALL_VAE, *SHORT, "--lr", "1e-7"], None, {"small rate"}, set()),
+    "vae, averaged": ("vae", [*SMALL_VAE, *SHORT], (VAE_CLASS, "_reconstruction", staticmethod(averaged)),
+                      {"averaged"}, {"collapse"}),
+    "vae, KL weighted less": ("vae", [*SMALL_VAE, *SHORT], (VAE_CLASS, "_losses", weighted), {"sum"}, set()),
+    "vae, KL weighted more": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "KLD", lambda *z: 784 * KLD(*z)),
+                              {"collapse"}, set()),
+    "vae, KL subtracted": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "KLD", lambda *z: -KLD(*z)), {"sign"},
+                           {"overfitting", "rising", "large rate", "nothing"}),
+    "vae, nats for bits": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "elbo_to_bpd", lambda elbo, shape: elbo / 784),
+                           {"bits", "sum"}, {"slow", "above"}),
+    "vae, gradient cut": ("vae", [*SMALL_VAE, *SHORT],
+                          (vae_program, "sample_reparameterize", lambda m, s: (m + s * torch.randn_like(s)).detach()),
+                          {"collapse"}, set()),
+    "vae, z from the prior": ("vae", [*SMALL_VAE, *SHORT],
+                              (vae_program, "sample_reparameterize", lambda m, s: torch.randn_like(s)),
+                              {"collapse"}, set()),
+    "vae, no sampling": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "_losses", vae_losses("none", "log_std")),
+                         {"cheap"}, set()),
+    "vae, KL of std": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "_losses", vae_losses("std", "std")), {"cheap"}, set()),
+    "aae, healthy": ("aae", ADVERSARIAL, None, set(), set()),
+    "aae, rate 1e-7": ("aae", [*ADVERSARIAL, "--lr", "1e-7"], None, {"small rate"}, {"not trained", "chance"}),
+    "aae, no step": ("aae", ADVERSARIAL, (aae_program.LitAAE, "_step", no_discriminator_step), {"not trained"}, set()),
+    "aae, labels swapped": ("aae", ADVERSARIAL, (AAE_MODEL, "get_loss_discriminator", swapped), {"helps"}, set()),
+    "aae, generator's label": ("aae", ADVERSARIAL, (AAE_MODEL, "get_loss_autoencoder", adversarial_losses(0.0)),
+                               {"helps"}, set()),
+    "aae, generator cut": ("aae", ADVERSARIAL, (AAE_MODEL, "get_loss_autoencoder", adversarial_losses(cut=True)),
+                           {"never fooled"}, set()),
+    "aae, lambda": ("aae", ADVERSARIAL,
+                    (AAE_MODEL, "get_loss_autoencoder", adversarial_losses(lambda_of=lambda weight: 1 - weight)),
+                    {"lambda"}, {"disc slow", "mean image", "black"}),
+    "gpt, healthy": ("gpt", LEARNS, None, set(), set()),
+    "gpt, rate 1": ("gpt", [*LEARNS, "--lr", "1"], None, {"large rate"}, set()),
+    "gpt, rate 1e-7": ("gpt", [*LEARNS, "--lr", "1e-7"], None, {"small rate"}, set()),
+    "gpt, no mask": ("gpt", [*SMALL_GPT, "--limit_batches", "400", "--epochs", "1", "--lr", "6e-3", "--no-flash"],
+                     (gpt_models.CausalSelfAttention, "attention", no_mask), {"mask"}, set()),
+    "gpt, not shifted": ("gpt", LEARNS,
+                         (gpt_program.LitGPT, "_metrics", lambda lit, b, stage: METRICS(lit, (b[0], b[0]), stage)),
+                         {"shift"}, set()),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BANK)
+def test_the_bank_of_broken_runs(tmp_path, mnist_files, monkeypatch, one_thread, name):
+    kind, flags, replaced, must, may = BANK[name]
+    program = Program(kind, mnist_files, tmp_path / "logs")
+    if replaced:
+        monkeypatch.setattr(*replaced)
+    monkeypatch.setattr(program.train.Figures, "pictures", lambda self, model: {})
+    stops = "not finite" in must
+    assert program(*flags) == stops
+    found = symptoms(program.run())
+    summary = program.run() / "summary.json"
+    history = json.loads(summary.read_text())["history"] if summary.exists() else []
+    assert must <= found <= must | may, (found, history)
+
+
+@pytest.mark.slow
+def test_a_text_that_is_too_small(tmp_path, one_thread, monkeypatch):
+    """So small that the model learns it by heart, and validation rises."""
+    text = tmp_path / "small.txt"
+    text.write_text(
+        "".join(f"{number} times {number} is {number * number}, not {number + 7}.\n" for number in range(90))
+    )
+    program = Program("gpt", tmp_path, tmp_path / "logs")
+    monkeypatch.setattr(program.train.Figures, "pictures", lambda self, model: {})
+    words = ["--txt_file", str(text), *SMALL_GPT, "--batch_size", "8", "--limit_batches", "500", "--epochs", "12"]
+    assert program(*words) == 0
+    assert symptoms(program.run()) == {"overfitting"}

@@ -1,0 +1,394 @@
+"""Runs that are killed at any moment, whose disk fails, whose folder goes away, or that are started twice."""
+
+import gc
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+from course.files import Held, HeldFolder, write_whole
+from course.training import loop as training
+from small_runs import PARTS, REPOSITORY, Program
+from test_resuming import TIMES, assert_same_end, checkpoint, events
+
+KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+# --- killed at any moment --------------------------------------------------------------------------------------------
+
+# Prints "ready" when all is imported. Changes of files in the log folder are counted; before the one that the first
+# argument names (from 1; 0: none) the process is killed. At the end it prints how many there were.
+RUNNER = """
+import os, signal, sys
+from course.training import loop as training
+from {part} import train
+
+changes, until, logs = 0, int(sys.argv[1]), {logs!r}
+
+def count(event, args):
+    global changes
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    if not writes and event not in ("os.rename", "os.remove", "os.mkdir", "os.truncate", "os.chmod"):
+        return
+    if isinstance(args[0], (str, bytes, os.PathLike)) and os.fsdecode(args[0]).startswith(logs):
+        changes += 1
+        if changes == until:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+training.LOG_EVERY_N_STEPS = 2
+sys.addaudithook(count)
+print("ready", flush=True)
+status = train.main(sys.argv[2:])
+print("changes:", changes, flush=True)
+os._exit(status)
+"""
+
+
+class Killed:
+    """The program of a part, run for three epochs and killed now and then."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.takes, self.changes = 0.0, 0  # of a whole run: seconds after its start, and changes of files
+
+    def start(self, logs: Path, *argv: str, change: int = 0) -> subprocess.Popen:
+        script = RUNNER.format(part=PARTS[self.program.name], logs=str(logs))
+        command = [sys.executable, "-c", script, str(change), *self.program.flags(logs), "--epochs", "3", *argv]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=REPOSITORY, text=True, env=ENVIRONMENT, **pipes)
+        self.program.started.append(process)
+        line = process.stdout.readline()
+        assert line == "ready\n", line + process.stderr.read()
+        return process
+
+    def whole(self, logs: Path) -> Path:
+        process = self.start(logs)
+        began = time.monotonic()
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        self.takes = time.monotonic() - began
+        self.changes = int(re.search(r"changes: (\d+)", out)[1])
+        return self.program.run(logs)
+
+    def kill(self, logs: Path, rng: random.Random, *argv: str) -> bool:
+        """Kill it at a moment, or at a change of a file; False where it was done before."""
+        if rng.random() < 0.5:
+            process = self.start(logs, *argv, change=rng.randint(1, self.changes))
+        else:
+            process = self.start(logs, *argv)
+            try:
+                process.wait(timeout=rng.uniform(0, self.takes))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        _, err = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), err
+        return process.returncode != 0
+
+    def end(self, logs: Path, *argv: str) -> None:
+        process = self.start(logs, *argv)
+        _, err = process.communicate()
+        assert process.returncode == 0 and "Traceback" not in err, err
+
+
+def how_to_go_on(logs: Path) -> list[str]:
+    """--resume and the run; nothing, where no checkpoint was written before the program was killed."""
+    runs = sorted(logs.glob("*/version_*"))
+    if not runs or not (runs[-1] / "checkpoints" / "last.ckpt").exists():
+        return []
+    return ["--resume", str(runs[-1])]
+
+
+def event_values(run: Path) -> list[bytes]:
+    """All that TensorBoard reads, in its order: scalars, pictures, texts, histograms, the layout, the flags."""
+    found = []
+    for path in sorted(run.glob("events.out.tfevents.*")):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag.startswith("_hparams_/"):  # the flags are written in any order
+                    value.metadata.plugin_data.content = bytes(sorted(value.metadata.plugin_data.content))
+                if value.tag not in TIMES:
+                    found.append(str(event.step).encode() + b" " + value.SerializeToString())
+    return found
+
+
+def files(run: Path) -> set[str]:
+    paths = [path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()]
+    return {path for path in paths if not path.startswith("events.out")}
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(program, tmp_path):
+    """What is killed goes on, half of the times to be killed once more."""
+    rng = random.Random(program.name)
+    killed = Killed(program)
+    whole = killed.whole(tmp_path / "whole")
+    kills, number = 0, 0
+    while kills < KILLS:
+        logs = tmp_path / f"killed_{number}"
+        number += 1
+        done = False
+        while not done and kills < KILLS:
+            done = not killed.kill(logs, rng, *how_to_go_on(logs))
+            kills += not done
+            if rng.random() < 0.5:
+                break
+        if not done:
+            killed.end(logs, *how_to_go_on(logs))
+        run = sorted(logs.glob("*/version_*"))[-1]
+        assert_same_end(whole, run)
+        assert event_values(run) == event_values(whole)
+        assert files(run) == files(whole), "something was left behind"
+        shutil.rmtree(logs)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(vae, tmp_path, capsys):
+    run = tmp_path / "logs" / "vae" / "version_0"
+    run.mkdir(parents=True)
+    for value in (str(run), "last"):
+        with pytest.raises(SystemExit) as caught:
+            vae("--resume", value)
+        assert caught.value.code == 2
+        message = capsys.readouterr().err
+        assert f"--resume {value}: " in message and "first" in message and str(run.parent) in message
+
+
+# --- a run belongs to one process ------------------------------------------------------------------------------------
+
+HOLD = "import sys; from course.files import HeldFolder as H; held = H(sys.argv[1]); print('held', flush=True); input()"
+
+
+def test_a_folder_is_held_until_the_process_ends(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes)
+    try:
+        assert process.stdout.readline() == "held\n"
+        for _ in range(2):  # to be refused does not take it from its owner
+            with pytest.raises(Held, match=f"process {process.pid} on "):
+                HeldFolder(tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    held = HeldFolder(tmp_path)
+    assert held.locked and (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_folder_is_not_held_by_who_was_started(tmp_path):
+    """As by the processes that load data, which may live for some seconds longer."""
+    read, write = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        held = HeldFolder(tmp_path)
+        if os.fork() == 0:
+            os.close(write)
+            os.read(read, 1)  # until the test ends
+        os._exit(0 if held.locked else 1)
+    os.close(read)
+    try:
+        assert os.waitpid(owner, 0)[1] == 0
+        HeldFolder(tmp_path)
+    finally:
+        os.close(write)
+
+
+def test_a_folder_that_was_replaced_is_another_one(tmp_path):
+    held = HeldFolder(tmp_path / ".")
+    assert held.is_there()
+    other = write_whole(tmp_path / "other", b"")
+    os.replace(other, tmp_path / ".lock")
+    assert not held.is_there()
+    (tmp_path / ".lock").unlink()
+    assert not held.is_there()
+
+
+def wait_for(process: subprocess.Popen, start: str) -> None:
+    for line in process.stdout:
+        if line.startswith(start):
+            return
+    pytest.fail(process.stderr.read())
+
+
+@pytest.mark.slow
+def test_two_runs_that_start_at_once(vae, tmp_path):
+    both = [vae.start("--epochs", "1") for _ in range(2)]
+    for process in both:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    runs = sorted((tmp_path / "logs" / "vae").iterdir())
+    assert [run.name for run in runs] == ["version_0", "version_1"]
+    assert_same_end(*runs)
+    assert event_values(runs[0]) == event_values(runs[1])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
+    first = vae.start("--epochs", "1000")
+    wait_for(first, "epoch 2/")  # the first has its checkpoint
+    run = vae.run()
+
+    def assert_refused(by: subprocess.Popen) -> None:
+        before = set(run.iterdir())
+        for value in (str(run), "last"):
+            assert vae("--resume", value) == 2
+            message = capsys.readouterr().err
+            assert f"--resume {run}: the run is still going on: process {by.pid} on " in message
+            assert "Traceback" not in message
+        assert set(run.iterdir()) == before and by.poll() is None
+
+    assert_refused(first)
+    first.kill()
+    first.communicate()
+    second = vae.start("--resume", "last")
+    wait_for(second, "epoch")
+    assert_refused(second)
+    second.send_signal(signal.SIGTERM)
+    second.communicate()
+    epochs = checkpoint(run)["run"]["epochs_done"]
+    assert vae("--resume", "last", "--epochs", str(epochs + 1)) == 0
+    assert [step for step, _ in events(run)["train/bpd"]] == [6 * epoch for epoch in range(1, epochs + 2)]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_run_that_went_on_meanwhile(vae, capsys):
+    """Between the reading of the checkpoint and the lock, another process came to its end."""
+    vae.finished(1)
+    args = vae.train.parse_args([*vae.flags(), "--resume", "last", "--epochs", "3"])
+    assert vae("--resume", "last", "--epochs", "2") == 0
+    before = event_values(vae.run())
+    assert training.main(lambda: vae.train.train(args)) == 2
+    assert "has gone on meanwhile" in capsys.readouterr().err
+    assert event_values(vae.run()) == before
+
+
+# --- disks that fail -------------------------------------------------------------------------------------------------
+
+
+class Disk:
+    """A small disk of its own, seen by the processes that are started through it, and here under `outside`."""
+
+    def __init__(self, place: Path, size: str):
+        place.mkdir()
+        script = f'mount -t tmpfs -o size={size} tmpfs "$0" && echo mounted && exec sleep 1000'
+        command = ["unshare", "-rm", "sh", "-c", script, str(place)]
+        self.keeper = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.is_mounted = self.keeper.stdout.readline() == "mounted\n"
+        self.place, self.outside = place, Path(f"/proc/{self.keeper.pid}/root{place}")
+        self.inside = ["nsenter", "-t", str(self.keeper.pid), "-U", "-m", "--preserve-credentials"]
+
+    def start(self, program: Program, *argv: str) -> subprocess.Popen:
+        script = str(REPOSITORY / PARTS[program.name] / "train.py")
+        command = [*self.inside, sys.executable, script, *program.flags(self.place / "logs"), *argv]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=REPOSITORY, text=True, env=ENVIRONMENT, **pipes)
+        program.started.append(process)
+        return process
+
+    def fill(self, left: int) -> None:
+        """Leave so many bytes."""
+        state = os.statvfs(self.outside)
+        with open(self.outside / "ballast", "wb") as file:
+            file.write(bytes(max(0, state.f_bavail * state.f_frsize - left)))
+
+    def make_read_only(self) -> None:
+        """For all that is opened from now on."""
+        script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
+        subprocess.run([*self.inside, "sh", "-c", script, str(self.place)], check=True)
+
+    def end(self) -> None:
+        self.keeper.kill()
+        self.keeper.communicate()
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Disk]:
+    if not (shutil.which("unshare") and shutil.which("nsenter")):
+        pytest.skip("needs unshare and nsenter to mount a disk of its own")
+    disk = Disk(tmp_path / "disk", "6m")
+    try:
+        if not disk.is_mounted:
+            pytest.skip(f"mounting is not allowed here: {disk.keeper.stderr.read().strip()}")
+        yield disk
+    finally:
+        disk.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("left", "flags", "hits"),
+    [
+        (0, [], ""),  # the file of events, of which TensorBoard does not say the name
+        (32_000, [], "checkpoints/"),
+        (12_000, ["--sample_every", "1"], "figures/"),
+    ],
+)
+def test_a_disk_that_gets_full(vae, disk, left, flags, hits):
+    process = disk.start(vae, "--epochs", "1000", *flags)
+    wait_for(process, "epoch 2/")
+    run = disk.outside / "logs" / "vae" / "version_0"
+    while checkpoint(run)["run"]["epochs_done"] < 2:
+        time.sleep(0.01)
+    disk.fill(left)
+    _, message = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in message, message
+    shown = disk.place / "logs" / "vae" / "version_0"
+    assert "No space left on device" in message and f"--resume {shown}" in message
+    assert f"error: {shown / hits}" in message
+    assert f"The last good checkpoint is {shown / 'checkpoints' / 'last.ckpt'}" in message
+    epochs = checkpoint(run)["run"]["epochs_done"]
+    assert epochs >= 2 and not list(run.rglob("*.part"))
+    (disk.outside / "ballast").unlink()
+    process = disk.start(vae, "--resume", "last", "--epochs", str(epochs + 1))
+    _, message = process.communicate()
+    assert process.returncode == 0, message
+    assert [step for step, _ in events(run)["train/bpd"]] == [6 * epoch for epoch in range(1, epochs + 2)]
+
+
+@pytest.mark.slow
+def test_a_disk_that_becomes_read_only(vae, disk, tmp_path):
+    process = disk.start(vae, "--epochs", "1000")
+    wait_for(process, "epoch 2/")
+    disk.make_read_only()
+    _, message = process.communicate()
+    shown = disk.place / "logs" / "vae" / "version_0"
+    assert process.returncode == 1 and "Traceback" not in message, message
+    assert "Read-only file system" in message and f"error: {shown}" in message
+    assert torch.load(disk.outside / shown.relative_to(disk.place) / "checkpoints" / "last.ckpt", weights_only=True)
+    process = disk.start(vae, "--resume", str(shown), "--log_dir", str(tmp_path / "elsewhere"))
+    _, message = process.communicate()
+    assert process.returncode == 2 and "Traceback" not in message, message
+    assert f"--resume {shown}: cannot be written: Read-only file system" in message
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_deleted(program):
+    process = program.start("--epochs", "1000")
+    wait_for(process, "epoch 1/")
+    run = program.run()
+    while run.exists():  # what is written meanwhile makes rm fail
+        subprocess.run(["rm", "-rf", str(run)], stderr=subprocess.DEVNULL)
+    _, message = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in message, message
+    assert f"the run's folder {run} was moved or deleted while it ran" in message
+    assert not run.exists(), "it was made anew"
+
+
+def test_garbage_is_looked_for_where_it_was_not_while_all_was_imported():
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000, "pytest has collected the tests"
+    seen = []
+    gc.disable()
+    try:
+        assert training.main(lambda: seen.append(gc.isenabled())) == 0
+    finally:
+        gc.enable()
+    assert seen == [True]

@@ -1,0 +1,368 @@
+"""What a GPU is given to do: the data lie there, and no step of training waits for it.
+
+Most of this is seen on any machine: tensors on PyTorch's device "meta" have no values, so whoever wants to look at one
+in the middle of training fails there, as he would wait on a GPU. The tests at the end run where there is a CUDA GPU.
+"""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from course import data
+from course.training import loop as training
+from part1_vae import utils
+from part1_vae.train import VAE
+from part3_gpt.dataset import TextDataset
+from part3_gpt.gpt import GPT, GPTConfig
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def images_loader(**options) -> data.EpochLoader:
+    images = torch.arange(50, dtype=torch.uint8)
+    dataset = data.ImageDataset(images, images.long() + 100, torch.Tensor.long)
+    return data.EpochLoader(dataset, batch_size=4, collate_fn=data.whole_batch, **options)
+
+
+def text_loader(**options) -> data.EpochLoader:
+    dataset = TextDataset("a text of some length, " * 9, block_size=8, stride=3)
+    return data.EpochLoader(dataset, batch_size=4, collate_fn=data.whole_batch, **options)
+
+
+@pytest.mark.parametrize("make", [images_loader, text_loader])
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, shuffled):
+    size = len(make().dataset)
+    assert size % 4, "the last batch is a smaller one"
+
+    def epoch(loader, number: int, first_batch: int = 0) -> list[tuple[list, list]]:
+        loader.first_batch = first_batch
+        batches = iter(loader)
+        if shuffled:
+            loader.sampler.set_epoch(number)  # as Lightning does, after asking for the iterator
+        return [(x.tolist(), y.tolist()) for x, y in batches]
+
+    usual, moved = (
+        make(drop_last=drop_last, sampler=data.Shuffle(size, seed=7) if shuffled else None) for _ in range(2)
+    )
+    moved.move_to(CPU)
+    moved.dataset.__getitems__ = None  # the batches come from the copy
+    for number in (0, 1):
+        assert epoch(moved, number) == epoch(usual, number)
+        assert len(epoch(moved, number)) == len(moved) == size // 4 + (not drop_last)
+        assert epoch(moved, number, first_batch=5) == epoch(usual, number)[5:]
+
+
+@pytest.mark.parametrize("make", [images_loader, text_loader])
+def test_batches_are_made_on_the_device(make):
+    loader = make()
+    loader.move_to(META)
+    assert {tensor.device for batch in loader for tensor in batch} == {META}
+    x, y = loader.dataset[0]
+    assert x.device == y.device == CPU, "the pictures take examples from the dataset as it was"
+
+
+def a_trainer(device: str, processes: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), world_size=processes)
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "workers", "moved", "pinned"),
+    [
+        ("cpu", 1, 0, False, False),
+        ("meta", 1, 0, True, False),
+        ("cuda", 2, 0, False, True),
+        ("cuda", 1, 2, False, True),
+        ("mps", 1, 2, False, False),
+    ],
+)
+def test_where_the_data_go(device, processes, workers, moved, pinned):
+    loader = images_loader(num_workers=workers)
+    args = SimpleNamespace(num_workers=workers, compile=False)
+    training._settle_on_device(args, None, (loader, loader, None), a_trainer(device, processes))
+    assert (loader.resident is not None, loader.pin_memory) == (moved, pinned)
+
+
+# --- no step waits ----------------------------------------------------------------------------------------------------
+
+
+class NoCopies(TorchDispatchMode):
+    """Fails where something is copied to the device, or indexed there by what is not."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        kinds = {tensor.device.type for tensor in tensors if tensor.dim() > 0 or "copy" in function.name()}
+        assert len(kinds) < 2, f"{function} between {' and '.join(sorted(kinds))}"
+        return result
+
+
+class Enough(Exception):
+    """The training has come far enough."""
+
+
+class Watch(pl.Callback):
+    """Lets the first two steps pass, watches three, and what is between them, then ends the run."""
+
+    def __init__(self):
+        self.mode = NoCopies()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        assert {tensor.device for tensor in batch} == {META}
+        if batch_idx == 1:
+            self.mode.__enter__()
+        if batch_idx == 4:
+            self.mode.__exit__(None, None, None)
+            raise Enough
+
+
+class MetaStrategy(SingleDeviceStrategy):
+    def __init__(self):
+        accelerator = CPUAccelerator()
+        accelerator.setup_device = lambda device: None  # it would want a CPU
+        super().__init__(META, accelerator)
+
+    def reduce(self, tensor, *args, **kwargs):
+        """Lightning asks before the first step whether there are any data: there are."""
+        return torch.ones(())
+
+    def teardown(self):
+        """There is nothing to bring back from the device."""
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """Trainers that train on the device "meta" under the eyes of `Watch`, with no pictures."""
+
+    def trainer(*, accelerator, devices, strategy, callbacks, **options):
+        return Trainer(strategy=MetaStrategy(), callbacks=[*callbacks, Watch()], **options)
+
+    Trainer = pl.Trainer
+    monkeypatch.setattr(training.pl, "Trainer", trainer)
+    monkeypatch.setattr(training.Pictures, "on_train_start", lambda *args: None)
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        *((name, []) for name in ("vae", "aae", "gpt")),
+        ("vae", ["--progress_bar"]),
+        *(pytest.param(name, ["--progress_bar"], marks=pytest.mark.slow) for name in ("aae", "gpt")),
+    ],
+    indirect=["program"],
+)
+def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
+    """A progress bar gets its numbers, here with each step, as copies, and nothing looks at the device beside that."""
+    monkeypatch.setattr(training, "_is_looked_at", lambda step: False)
+    if "--progress_bar" in flags:
+        monkeypatch.setattr(training, "BAR_EVERY_N_STEPS", 1)
+        monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape))
+    flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
+    with pytest.raises(Enough):
+        program("--epochs", "1", *flags)
+
+
+def test_the_device_without_values_shows_who_looks(vae, on_meta):
+    """The first step is one whose numbers are written."""
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        vae("--epochs", "1")
+
+
+def test_steps_that_are_looked_at():
+    assert [step for step in range(120) if training._is_looked_at(step)] == [0, 50, 100]
+
+
+def test_a_negative_std_is_found_in_validation_at_the_latest():
+    mean, std = torch.zeros(2), torch.tensor([1.0, -0.5])
+    for context in (torch.enable_grad(), torch.no_grad()):
+        with context, pytest.raises(ValueError, match="log_std"):
+            utils.sample_reparameterize(mean, std)
+    assert utils.sample_reparameterize(mean.to(META), std.to(META)).device == META
+    with torch.no_grad(), pytest.raises(RuntimeError, match="meta tensors"):
+        utils.sample_reparameterize(mean.to(META), std.to(META))
+
+
+# --- what else a GPU gets ---------------------------------------------------------------------------------------------
+
+
+def test_optimizers_are_fused_where_pytorch_can():
+    def optimizers():
+        kinds = (torch.optim.Adam, torch.optim.SGD, torch.optim.Rprop)
+        return [kind([torch.ones(3, requires_grad=True)], lr=0.1) for kind in kinds]
+
+    for device, fused in {"cuda": [True, True, None], "cpu": [True, True, None], "mps": [None, None, None]}.items():
+        trainer = a_trainer(device)
+        trainer.optimizers = optimizers()
+        training.FusedOptimizers().on_fit_start(trainer, None)
+        groups = [optimizer.param_groups[0] for optimizer in trainer.optimizers]
+        assert [group.get("fused") for group in groups] == fused
+        weights = [group["params"][0] for group in groups]
+        for weight, optimizer in zip(weights, trainer.optimizers, strict=True):
+            weight.square().sum().backward()
+            optimizer.step()
+            torch.testing.assert_close(weight, torch.full((3,), 0.8 if "momentum" in optimizer.defaults else 0.9))
+
+
+def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
+    """torch.manual_seed keeps a stack trace for each kind of device that is not there, at each step."""
+    seeded = []
+    for module in (torch.cuda, torch.mps):
+        monkeypatch.setattr(module, "manual_seed", lambda seed, module=module: seeded.append((module, seed)))
+    for name in ("cuda", "mtia", "xpu"):
+        monkeypatch.setattr(getattr(torch, name), "manual_seed_all", lambda seed, name=name: seeded.append(name))
+
+    def draw(device: str, batch: int) -> float:
+        trainer = a_trainer(device)
+        trainer.global_rank, trainer.current_epoch = 0, 0
+        training.Reproducible(seed=3).on_train_batch_start(trainer, None, None, batch)
+        return torch.rand(()).item()
+
+    assert draw("cpu", 1) == draw("meta", 1) != draw("cpu", 2)
+    assert not seeded
+    for device in ("cuda", "mps"):
+        assert draw(device, 1) == draw("cpu", 1)
+    assert [module for module, _ in seeded] == [torch.cuda, torch.mps]
+    here = torch.rand(()).item()
+    torch.default_generator.manual_seed(seeded[0][1])
+    torch.rand(())
+    assert here == torch.rand(()).item(), "the CPU and the GPU have the same seed"
+
+
+def test_what_is_compiled(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append((type(self), options)))
+    gpt = SimpleNamespace(model=GPT(GPTConfig("gpt-nano", vocab_size=5, block_size=4)))
+    for model, kind in ((VAE(num_filters=2), VAE), (gpt, GPT)):
+        for device, mode in {"cpu": None, "cuda": "reduce-overhead"}.items():
+            training._settle_on_device(SimpleNamespace(num_workers=0, compile=True), model, (), a_trainer(device))
+            assert compiled.pop() == (kind, {"mode": mode})
+        training._settle_on_device(SimpleNamespace(num_workers=0, compile=False), model, (), a_trainer("cuda"))
+        assert not compiled
+
+
+# --- whole runs, on the CPU and, where there is one, on a GPU ---------------------------------------------------------
+
+
+class Losses(pl.Callback):
+    """Keeps the loss of each step; asks the run to stop, as a signal would, at the end of the batch `stop_after`."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.stop_after, self.seen = stop_after, []
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        self.seen.append(loss.item())
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx + 1 == self.stop_after:
+            checkpoints = next(each for each in trainer.callbacks if isinstance(each, training.Checkpoints))
+            checkpoints.signum = signal.SIGTERM
+
+
+@pytest.fixture
+def run(program, monkeypatch, tmp_path):
+    """run(folder, callback, *flags): the program with one more callback; returns the exit status."""
+    make = training._trainer
+
+    def start(folder: str, callback: pl.Callback, *flags: str) -> int:
+        def trainer(args, model, callbacks, logger):
+            return make(args, model, [*callbacks, callback], logger)
+
+        monkeypatch.setattr(training, "_trainer", trainer)
+        return program("--epochs", "1", *flags, log_dir=tmp_path / folder)
+
+    return start
+
+
+def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float], list[float]]:
+    """The losses of a run, and those of the same one that is stopped in the middle of an epoch and goes on."""
+    whole, first, second = Losses(), Losses(stop_after=3), Losses()
+    assert run("whole", whole, *flags) == 0
+    assert run("parts", first, *flags) == 128 + signal.SIGTERM
+    assert run("parts", second, *flags, "--resume", str(program.run(folder / "parts"))) == 0
+    assert first.seen and second.seen
+    return whole.seen, first.seen + second.seen
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "program", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aae", "gpt"))], indirect=True
+)
+def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch, one_thread):
+    usual = Losses()
+    assert run("usual", usual) == 0
+    monkeypatch.setattr(training, "_settle_on_device", lambda *given: [each.move_to(CPU) for each in given[2] if each])
+    whole, parts = whole_and_interrupted(run, program, tmp_path)
+    assert len(usual.seen) == (12 if program.name == "aae" else 6)
+    assert whole == parts == usual.seen
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Products in fp32 as on the CPU, without TF32, and the same noise on all devices."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch, "randn_like", lambda tensor: torch.randn(tensor.shape).to(tensor))
+
+
+@on_a_gpu
+def test_the_losses_of_a_gpu_are_those_of_the_cpu(run, exact):
+    """To 1e-4 over 20 steps: what differs is the order of sums."""
+    cpu, gpu = Losses(), Losses()
+    for callback, accelerator in ((cpu, "cpu"), (gpu, "gpu")):
+        assert run(accelerator, callback, "--limit_batches", "20", "--accelerator", accelerator) == 0
+    torch.testing.assert_close(gpu.seen, cpu.seen, rtol=1e-4, atol=1e-4)
+
+
+@on_a_gpu
+def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path, exact):
+    whole, parts = whole_and_interrupted(run, program, tmp_path, "--accelerator", "gpu")
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)  # some sums have no fixed order there
+
+
+class Synchronizations(pl.Callback):
+    """Lets PyTorch fail at whatever waits for the GPU in three steps, between those that a progress bar shows."""
+
+    seen = False
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        assert {tensor.device.type for tensor in batch} == {"cuda"}
+        if batch_idx in (11, 14):
+            self.seen = batch_idx == 14
+            torch.cuda.set_sync_debug_mode("default" if self.seen else "error")
+
+
+@on_a_gpu
+@pytest.mark.parametrize("flags", [[], ["--precision", "bf16-mixed"], ["--progress_bar"]])
+def test_no_step_waits_for_a_gpu(run, program, flags):
+    flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
+    watch = Synchronizations()
+    try:
+        assert run("gpu", watch, "--limit_batches", "16", "--accelerator", "gpu", *flags) == 0
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watch.seen
+
+
+@pytest.mark.slow
+@on_a_gpu
+def test_compiled_on_a_gpu(run):
+    """CUDA graphs draw other noise, so the losses are compared on the average."""
+    eager, compiled = Losses(), Losses()
+    for callback, flags in ((eager, []), (compiled, ["--compile"])):
+        assert (
+            run(flags[0] if flags else "eager", callback, "--limit_batches", "60", "--accelerator", "gpu", *flags) == 0
+        )
+    last = [sum(each.seen[-20:]) / 20 for each in (eager, compiled)]
+    assert last[1] == pytest.approx(last[0], rel=0.1)

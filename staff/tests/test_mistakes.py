@@ -1,0 +1,110 @@
+"""The graded tests against wrong solutions: each mistake, put into a copy of the parts, costs its question points.
+
+A run judges a sample of each bank, another one each time; MISTAKES=all in the environment judges them all.
+"""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mistakes import part1, part2, part3
+from small_runs import PARTS, REPOSITORY
+
+BANKS = {"part 1": part1, "part 2": part2, "part 3": part3}
+# imported once, in the process that the others are forked from
+SLOW_IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest", "tensorboard"]
+
+
+def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
+    """Run in a process of its own: the graded tests of the question, on a copy of the parts with the mistake in it.
+
+    Returns:
+        the mistake's name, and the messages of the tests that failed.
+    """
+    import torch
+
+    name, (question, file, right, wrong, *_) = entry
+    folder = folder / re.sub(r"\W", "_", f"{question} {name}")
+    for part in ("course", "tests", *PARTS.values()):
+        shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "setup.cfg"):
+        shutil.copy(REPOSITORY / name, folder)
+    source = (folder / file).read_text()
+    assert source.count(right) == 1, f"{name}: {right!r} stands {source.count(right)} times in {file}"
+    (folder / file).write_text(source.replace(right, wrong))
+
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    early = [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]
+    assert not early, f"{early} have been imported already, and not from the copy"
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        suite = next(Path("tests").glob(f"test_part{question[0]}_*.py"))
+        status = pytest.main(
+            ["-q", "-p", "no:cacheprovider", str(suite), "--question", question, "--points-json", "points.json"]
+        )
+    assert status in (0, 1), f"{name}: {out.getvalue()[-3000:]}"
+    result = json.loads(Path("points.json").read_text())
+    row = result["questions"][question]
+    failed = [test["message"] for test in result["tests"] if test["outcome"] != "passed"]
+    assert (row["earned"] < row["worth"]) == bool(failed), f"{name}: {row}"
+    shutil.rmtree(folder)
+    return name, failed
+
+
+def verdicts(folder: Path, bank: dict) -> dict[str, list[str]]:
+    """Name -> the messages of the tests that failed, for each entry of the bank."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        return dict(pool.imap_unordered(partial(judge, folder), bank.items()))
+
+
+def sample(bank: dict, size: int, seed: int) -> dict:
+    """So many of the bank, drawn with the seed; all of it where the environment says so."""
+    if os.environ.get("MISTAKES") == "all":
+        return bank
+    names = random.Random(seed).sample(sorted(bank), min(size, len(bank)))
+    return {name: bank[name] for name in names}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
+def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
+    bank = sample(part.MISTAKES, 16, pytestconfig.getoption("--seed"))
+    found = verdicts(tmp_path, bank)
+    missed = [name for name, messages in found.items() if not messages]
+    assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no point: {missed}"
+    phrases = {name: entry[4] for name, entry in bank.items() if len(entry) > 4}
+    unnamed = {name: found[name] for name, phrase in phrases.items() if not any(phrase in m for m in found[name])}
+    assert not unnamed, f"{len(unnamed)} of {len(phrases)} known mistakes are not named: {unnamed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
+def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
+    """Right solutions that look otherwise. One changed comment for each question: the judging itself blames nobody."""
+    questions = {entry[0] for entry in part.MISTAKES.values()}
+    harmless = {f"Q{each}": (each, "course/files.py", '"""Files', '"""The files') for each in sorted(questions)}
+    found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
+    blamed = {name: messages for name, messages in found.items() if messages}
+    assert not blamed, f"right solutions lose points: {blamed}"
+
+
+def test_the_banks_are_large():
+    """And many mistakes are to be recognised by what they give."""
+    wrong, right = (
+        [entry for bank in BANKS.values() for entry in getattr(bank, of).values()] for of in ("MISTAKES", "RIGHT")
+    )
+    assert len(wrong) >= 60 and len(right) >= 20
+    assert len([entry for entry in wrong if len(entry) > 4]) >= 25

@@ -1,0 +1,446 @@
+"""`python -m course report`: the page of a run, and several runs on one page."""
+
+import base64
+import dataclasses
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from course import __main__ as command_line
+from course import rubric, submission
+from course.runs import report
+from small_runs import REPOSITORY, make_run
+from staff.release import build as release
+from staff.release import suites
+
+ASKED = {  # what the assignment asks a run to show
+    "vae": ["Q1.9"],
+    "aae": ["Q2.6"],
+    "gpt": ["Q3.2", "Q3.3"],
+}
+KNOWN_BY = {"vae": "bpd", "aae": "recon_loss", "gpt": "bits_per_char"}
+DRAWN = {  # the figures of a run of three epochs that its page shows
+    "vae": ["manifold_epoch_003", "samples_epoch_003", "reconstructions_epoch_003"],
+    "aae": ["samples_epoch_000", "samples_epoch_003", "reconstructions_epoch_000", "codes_epoch_003"],
+    "gpt": ["attention_epoch_000", "attention_epoch_003"],
+}
+
+
+class Page(HTMLParser):
+    """What is on a page: tags, texts, the bytes of its pictures under their descriptions, rows of its tables."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.pictures: dict[str, bytes] = {}
+        self.lacks: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text, self._open = "", []
+        self.feed(file.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs.items() if name in ("src", "href", "data", "action")]
+        self.handlers = [name for name in attrs if name.startswith("on")]
+        assert not self.handlers, self.handlers
+        if tag == "img":
+            self.pictures[attrs["alt"]] = base64.b64decode(attrs["src"].removeprefix("data:image/png;base64,"))
+            return
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+        if tag not in ("br", "meta"):
+            self._open.append((tag, attrs.get("class")))
+        if attrs.get("class") == "lack":
+            self.lacks.append("")
+
+    def handle_endtag(self, tag):
+        assert self._open and self._open[-1][0] == tag, f"</{tag}> closes {self._open[-1:]}"
+        self._open.pop()
+
+    def handle_data(self, data):
+        inside = [tag for tag, _ in self._open]
+        if "style" in inside:
+            return
+        self.text += f"{data}\n"
+        if any(kind == "lack" for _, kind in self._open):
+            self.lacks[-1] += data
+        if "th" in inside or "td" in inside:
+            self.rows[-1][-1] += f"{data}\n"
+
+    def row(self, name: str) -> list[str]:
+        """The cells beside a name, the first line of each."""
+        (found,) = [row for row in self.rows if row[0].split("\n")[0] == name]
+        return [cell.split("\n")[0] for cell in found[1:]]
+
+    def loads_nothing(self) -> bool:
+        return not self.tags & {"script", "link", "iframe", "object", "base", "form"} and all(
+            address.startswith("data:image/png;base64,") for address in self.addresses
+        )
+
+
+def run_command(*words: object) -> int:
+    """`python -m course report`; the exit status, of wrong flags too."""
+    try:
+        return command_line.main(["report", *map(str, words)])
+    except SystemExit as end:
+        return end.code
+
+
+def shown(value: float) -> str:
+    return f"{value:.4g}"
+
+
+VAE = {"epochs": 80, "z_dim": 20, "lr": 1e-3, "seed": 42, "dataset": "mnist"}
+AAE = {"epochs": 95, "z_dim": 2, "lambda_": 0.995, "seed": 42, "dataset": "mnist"}
+
+
+def vae_run(folder: Path, epochs: int = 12, figures: tuple[str, ...] = (), **flags) -> Path:
+    names = figures or ("samples_epoch_000.png", "samples_epoch_010.png", f"samples_epoch_{epochs:03d}.png")
+    history = [{"train/bpd": 4 / epoch, "val/bpd": 4.1 / epoch} for epoch in range(1, epochs + 1)]
+    results = {"test/bpd": 4.2 / epochs}
+    greys = {name: 10 * number for number, name in enumerate(names)}
+    return make_run(
+        folder, "vae", VAE | flags, history, greys, results=results, best={"epoch": epochs, "value": 4.1 / epochs}
+    )
+
+
+# --- the page that a run writes ---------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_page(program):
+    run = program.finished()
+    page, summary = Page(run / "report.html"), json.loads((run / "summary.json").read_text())
+    assert page.loads_nothing()
+    assert [question for question in ASKED[program.name] if f"{question}\n" in page.text] == ASKED[program.name]
+    assert "Part " in page.text and f"{summary['versions']['torch']}\n" in page.text
+    for name, value in summary["flags"].items():
+        assert f"{name}\n" in page.text, name
+        assert type(value) is not float or shown(value) in page.text, name
+    for name in DRAWN[program.name]:
+        assert (run / "figures" / f"{name}.png").read_bytes() in page.pictures.values(), f"{name}, byte for byte"
+    assert any(name.startswith(KNOWN_BY[program.name]) for name in page.pictures), "the curve"
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    for stage, column in (("train", 1), ("val", 2)):
+        logged = events.Scalars(f"{stage}/{KNOWN_BY[program.name]}")[-1].value
+        assert float(page.row(KNOWN_BY[program.name])[column]) == pytest.approx(logged, rel=1e-3)
+    if program.name == "gpt":
+        assert (run / "figures" / "samples.txt").read_text()[:60].strip() in page.text
+    else:
+        assert shown(summary["results"][f"test/{KNOWN_BY[program.name]}"]) in page.row(KNOWN_BY[program.name])
+
+
+def test_a_run_that_is_not_finished(vae):
+    run = vae.finished()
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").unlink()
+    assert run_command(run) == 0
+    page = Page(run / "report.html")
+    assert "not finished · 3 of 3 epochs" in page.text
+    assert page.row("bpd")[1:3] == [shown(summary["history"][-1][f"{stage}/bpd"]) for stage in ("train", "val")]
+    first = {**summary, "history": summary["history"][:1], "flags": {**summary["flags"], "epochs": 1}}
+    (run / "summary.json").write_text(json.dumps(first))
+    assert run_command(run) == 0
+    assert "not finished · 3 of 3 epochs" in Page(run / "report.html").text, "it was resumed after its summary"
+
+
+def test_a_run_in_its_first_epoch(tmp_path):
+    run = tmp_path / "logs" / "vae" / "version_0"
+    run.mkdir(parents=True)
+    (run / "hparams.yaml").write_text("epochs: 80\nz_dim: 20\nlr: 1.0\ndataset: mnist\n")
+    assert run_command(run) == 0
+    page = Page(run / "report.html")
+    assert "not finished · 0 of 80 epochs" in page.text
+    assert "Q1.8 wants samples at epoch 10; this run stopped at 0" in page.lacks
+
+
+def test_an_error_in_the_page_fails_no_run(vae, monkeypatch, capsys):
+    def broken(run, rubric):
+        raise ZeroDivisionError("no such luck")
+
+    monkeypatch.setattr(report, "page_of_run", broken)
+    assert vae("--epochs", "1") == 0
+    said = capsys.readouterr()
+    assert "without a report: no such luck" in said.err and "Traceback" not in said.err
+    assert (vae.run() / "summary.json").exists() and not (vae.run() / "report.html").exists()
+
+
+# --- what a question asks for -----------------------------------------------------------------------------------------
+
+
+def test_what_the_run_lacks_is_said(tmp_path):
+    run = vae_run(tmp_path / "vae" / "version_0", epochs=12)
+    assert run_command(run) == 0
+    page = Page(run / "report.html")
+    assert "Q1.8 wants samples at epoch 80; this run stopped at 12" in page.lacks
+    assert "Q1.7 wants 80 epochs; this run stopped at 12" in page.lacks
+    files = [run / "figures" / f"samples_epoch_{epoch:03d}.png" for epoch in (0, 10, 12)]
+    captions = ["samples, before training", "samples, after 10 epochs", "samples, after 12 epochs"]
+    assert [page.pictures[caption] for caption in captions] == [file.read_bytes() for file in files]
+    assert "0.35\n" in page.text and "near 0.52 after 80" in page.text, "the test score, unit and bound"
+    assert "bits per dimension, an upper bound (bpd; test, weights of epoch 12)" in page.text
+
+
+def test_a_run_with_all_that_is_asked_lacks_nothing(tmp_path):
+    names = tuple(f"samples_epoch_{epoch:03d}.png" for epoch in (0, 10, 80))
+    run = vae_run(tmp_path / "vae" / "version_0", epochs=80, figures=names)
+    assert run_command(run) == 0 and Page(run / "report.html").lacks == []
+    (run / "figures" / names[1]).unlink()
+    assert run_command(run) == 0
+    (lack,) = Page(run / "report.html").lacks
+    assert lack.startswith("Q1.8 wants samples at epoch 10; the run has no such file") and "blank" in lack
+
+
+def test_epoch_95_does_for_epoch_100(tmp_path):
+    names = [f"{name}_epoch_{epoch:03d}.png" for name in ("reconstructions", "samples") for epoch in (0, 20, 50, 95)]
+    run = make_run(tmp_path / "aae" / "version_0", "aae", AAE, [{"val/recon_loss": 0.1}] * 95, dict.fromkeys(names, 9))
+    assert run_command(run) == 0
+    page = Page(run / "report.html")
+    assert page.lacks == [] and "samples, after 95 epochs" in page.pictures
+    for name in names[3::4]:
+        (run / "figures" / name).rename(run / "figures" / name.replace("095", "094"))
+    assert run_command(run) == 0
+    assert [lack for lack in Page(run / "report.html").lacks if "epoch 100; this run stopped at 95" in lack]
+
+
+@pytest.mark.parametrize("flags", [{"z_dim": 16}, {"dataset": "fashion"}])
+def test_a_run_that_no_question_asks_for(tmp_path, flags):
+    run = vae_run(tmp_path / "vae" / "version_0", **flags)
+    assert run_command(run) == 0
+    page = Page(run / "report.html")
+    assert "No question asks for a run with these hyperparameters" in page.lacks[0]
+    assert "Q1.9 wants z_dim 2" in page.text
+    assert "samples, after 12 epochs" in page.pictures
+
+
+def test_what_comes_from_a_run_is_escaped(tmp_path):
+    evil = '"><script>alert(1)</script><img src=http://x onerror=y>'
+    run = vae_run(tmp_path / "vae" / "version_0", precision=evil)
+    shutil.copy(run / "figures" / "samples_epoch_000.png", run / "figures" / '"><b onload=x>_epoch_003.png')
+    gpt = {"epochs": 1, evil: evil}
+    other = make_run(tmp_path / "gpt" / "version_0", "gpt", gpt, [{"val/bits_per_char": 2.0}], {}, git_commit=evil)
+    (other / "figures" / "samples.txt").write_bytes(b"\xff</pre>" + evil.encode())
+    for folder in (run, other):
+        assert run_command(folder) == 0
+        page = Page(folder / "report.html")
+        assert page.loads_nothing() and "b" not in page.tags - {"b"} and evil in page.text
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_autoencoder_and_adversarial_side_by_side(tmp_path, capsys):
+    figures = {"samples_epoch_000.png": 1, "reconstructions_epoch_000.png": 2}
+    runs = [
+        make_run(tmp_path / "aae" / f"version_{number}", "aae", AAE | {"lambda_": lambda_, "epochs": 3},
+                 [{"val/recon_loss": 0.1 + number}] * 3, figures, results={"test/recon_loss": 0.125 + number})
+        for number, lambda_ in enumerate([1.0, 0.995])
+    ]  # fmt: skip
+    out = tmp_path / "both.html"
+    assert run_command(*runs, "-o", out) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    page = Page(out)
+    assert page.loads_nothing()
+    assert page.row("answers") == ["Q2.6", "Q2.6"] and page.row("lambda_") == ["1", "0.995"]
+    assert page.row("recon_loss") == ["0.125", "1.125"]
+    assert page.lacks.count("Q2.6 wants samples at epoch 20; this run stopped at 3") == 2
+    assert "samples, before training" in page.pictures and not list(tmp_path.glob("aae/*/report.html"))
+
+
+def test_a_figure_that_is_asked_of_one_of_the_runs(tmp_path):
+    twenty = vae_run(tmp_path / "vae" / "version_0")
+    two = vae_run(tmp_path / "vae" / "version_1", figures=("manifold_epoch_012.png",), z_dim=2)
+    assert run_command(twenty, two, "-o", tmp_path / "both.html") == 0
+    page = Page(tmp_path / "both.html")
+    assert page.row("z_dim") == ["20", "2"] and page.row("answers") == ["Q1.7, Q1.8", "Q1.9"]
+    assert page.row("manifold, the last")[0] == "–" and "manifold, after 12 epochs" in page.pictures
+    assert not [lack for lack in page.lacks if "Q1.9" in lack]
+
+
+def test_seeds_are_a_mean_and_a_spread(tmp_path):
+    scores = [0.518, 0.521, 0.527]
+    runs = [vae_run(tmp_path / "vae" / f"version_{seed}", seed=seed) for seed in range(3)]
+    runs.append(vae_run(tmp_path / "vae" / "version_3", z_dim=2))
+    for run, score in zip(runs, [*scores, 0.7], strict=True):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "results": {"test/bpd": score}}))
+    assert run_command(*runs, "-o", tmp_path / "seeds.html") == 0
+    mean, spread = statistics.mean(scores), statistics.stdev(scores)
+    assert Page(tmp_path / "seeds.html").row("bpd") == [f"{mean:.4g} ± {spread:.2g}", "0.7"]
+
+
+# --- wrong input ------------------------------------------------------------------------------------------------------
+
+
+def test_damaged_files(vae, capsys):
+    run = vae.finished()
+    summary, checkpoint = run / "summary.json", run / "checkpoints" / "last.ckpt"
+    whole = summary.read_text()
+    summary.write_text(whole[: len(whole) // 2])
+    (run / "figures" / "manifold_epoch_003.png").write_bytes(
+        (run / "figures" / "manifold_epoch_000.png").read_bytes()[:-40]
+    )
+    assert run_command(run) == 0
+    lacks = Page(run / "report.html").lacks
+    assert [lack for lack in lacks if "summary.json: cannot be read" in lack]
+    assert "figures/manifold_epoch_003.png is damaged: it is no whole PNG" in lacks
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    before = (run / "report.html").read_bytes()
+    capsys.readouterr()
+    assert run_command(run) == 1
+    said = capsys.readouterr().err
+    assert "summary.json: cannot be read" in said and "last.ckpt: cannot be read" in said and "Traceback" not in said
+    assert (run / "report.html").read_bytes() == before
+    summary.write_text(whole)
+    assert run_command(run) == 0, "the summary has all that the page needs"
+
+
+def test_what_is_refused(tmp_path, capsys):
+    good = vae_run(tmp_path / "logs" / "vae" / "version_0")
+    other = make_run(tmp_path / "logs" / "aae" / "version_0", "aae", AAE, [], {})
+    foreign = make_run(tmp_path / "logs" / "xyz" / "version_0", "xyz", {}, [], {})
+    pickled = tmp_path / "pickled" / "checkpoints"
+    pickled.mkdir(parents=True)
+    torch.save({"run": Path("what is code to make")}, pickled / "last.ckpt")
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    cases = [
+        ([tmp_path / "nothing"], 1, ["nothing: there is no such folder"]),
+        ([good / "summary.json"], 1, ["summary.json: there is no such folder"]),
+        ([tmp_path / "logs" / "vae"], 1, ["has runs in it", "version_0"]),
+        ([good / "figures"], 1, ["is not the folder of a run"]),
+        ([good, other], 1, ["aae/version_0: is a run of part 2", "part 1"]),
+        ([foreign], 1, ["xyz/version_0: is a run of 'xyz'", "vae, aae, gpt"]),
+        ([pickled.parent], 1, ["last.ckpt: cannot be read"]),
+        ([good, "-o", "page.pdf"], 2, ["-o/--output", "page.pdf", ".html"]),
+        ([good, "-o", good / "summary.json" / "x.html"], 1, ["x.html"]),
+        ([], 2, ["RUN"]),
+    ]
+    for text in ("[]", "3", '{"program": 1}', '{"program": "vae", "flags": {}, "history": [3]}', "[" * 100_000):
+        cases.append(([wrong], 1, [f"{wrong / 'summary.json'}: "]))
+        (wrong / "summary.json").write_text(text)
+        assert run_command(wrong) == 1, text
+    for words, status, expected in cases:
+        capsys.readouterr()
+        assert run_command(*words) == status, words
+        message = capsys.readouterr().err
+        assert all(text in message for text in expected) and "Traceback" not in message, (words, message)
+    assert not list(tmp_path.rglob("report.html"))
+
+
+def test_odd_numbers_are_shown_or_left_out(tmp_path):
+    history = [{"train/bpd": float("nan"), "val/bpd": "much", "val/kl_per_dim": [1.0]}, {"val/bpd": float("inf")}]
+    more = {"results": {"test/bpd": None}, "first_step": {"train/bpd_step": "x"}, "best": {"epoch": "one"}}
+    run = make_run(tmp_path / "vae" / "version_0", "vae", {"z_dim": 20}, history, {}, **more, machine=7)
+    assert run_command(run) == 0 and "Q1.7" in Page(run / "report.html").text
+    assert run_command(run, run, "-o", tmp_path / "both.html") == 0
+
+
+# --- students, and the zip to hand in ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def student(tmp_path):
+    """student("report", "RUN") -> `python -m course report RUN` in the students' repository, with a run."""
+    for file, content in release.contents(release.read_course(REPOSITORY), "2026").items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(content)
+    vae_run(tmp_path / "logs" / "vae" / "version_0")
+
+    def start(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "course", *words], cwd=tmp_path, capture_output=True, text=True)
+
+    return start
+
+
+@pytest.mark.slow
+def test_students_have_the_same_command(student, tmp_path):
+    done = student("report", "logs/vae/version_0")
+    assert done.returncode == 0 and done.stdout.strip() == "logs/vae/version_0/report.html", done.stderr
+    assert "logs/vae/version_0\n" in Page(tmp_path / "logs" / "vae" / "version_0" / "report.html").text
+
+
+def test_students_have_these_commands_and_no_others(student, tmp_path):
+    diagnosed = student("diagnose", "logs/vae/version_0")
+    assert diagnosed.returncode == 0 and "logs/vae/version_0: vae, 12 of 80 epochs" in diagnosed.stdout, (
+        diagnosed.stderr
+    )
+    refused = student("grade")
+    assert refused.returncode == 2 and "invalid choice: 'grade' (choose from" in refused.stderr
+    offered = refused.stderr.partition("choose from")[2]
+    assert "report" in offered and "diagnose" in offered and "check" not in offered
+    told = [(tmp_path / file).read_text() for file in ("README.md", "part1_vae/README.md", "part2_aae/README.md")]
+    assert all("python -m course report" in text for text in told) and "python -m course diagnose" in told[0]
+
+
+def test_the_pages_are_handed_in(tmp_path, capsys):
+    logs = tmp_path / "logs"
+    run = vae_run(logs / "vae" / "version_0")
+    (run / "report.html").write_text("of an earlier state of the run")
+    submission.build(tmp_path / "x.zip", logs, tmp_path)
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert "stopped at 12" in archive.read("logs/vae/version_0/report.html").decode()
+    (run / "summary.json").write_text(json.dumps({"program": "xyz", "flags": VAE, "history": [{}]}))
+    submission.build(tmp_path / "x.zip", logs, tmp_path)
+    assert "missing  " in (said := capsys.readouterr().out) and "version_0: without report.html" in said
+
+
+def test_clothes_answer_no_question(tmp_path):
+    vae_run(tmp_path / "vae" / "version_0", epochs=80, dataset="fashion")
+    digits = vae_run(tmp_path / "vae" / "version_1", epochs=12)
+    assert submission.find_runs(rubric.read(), tmp_path)[0] == [digits]
+
+
+# --- the rubric -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('[[show]]\nquestion = "1.7"', '[[show]]\nquestion = "9.7"', "show of question 9.7: there is no such question"),
+        ('[[show]]\nquestion = "1.8"', '[[show]]\nquestion = "1.8"\nrun = 2', "run 2 is none of its 1 runs"),
+        ('number = "bpd"', 'number = "bbd"', "no [[number]] 'bbd' of part 1"),
+        ('number = "bpd"\n', "", "of which `number`"),
+        ("at = [0, 10, 80]", "", "which `figures`, and `at` which epochs?"),
+        ("at = [0, 10, 80]", 'at = [0, "first", 80]', '"last"'),
+        ("at = [0, 10, 80]", "at = [0, 10, 70]", "no [[show]] asks for samples of epoch 80"),
+        ('curve = "log"', 'curve = "loglog"', "curve is 'loglog'"),
+    ],
+)
+def test_a_rubric_that_asks_for_what_cannot_be(tmp_path, old, new, message):
+    text = rubric.PATH.read_text()
+    assert old in text
+    (tmp_path / "rubric.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(rubric.RubricError, match=re.escape(message)):
+        rubric.read(tmp_path / "rubric.toml")
+
+
+def test_the_rubric_is_held_against_the_programs():
+    right = rubric.read()
+    assert suites.not_written(right, REPOSITORY) == []
+    changes = {
+        "question 1.8: an epoch 70 is not drawn in part1_vae": {"at": [0, 70]},
+        "question 1.8: smaples: no such name in part1_vae": {"figures": ["smaples"]},
+        "question 1.8: letters.txt: no such name in part1_vae": {"texts": ["letters.txt"]},
+    }
+    for problem, change in changes.items():
+        shows = [dataclasses.replace(show, **change) if show.question == "1.8" else show for show in right.shows]
+        assert suites.not_written(dataclasses.replace(right, shows=shows), REPOSITORY) == [
+            f"course/rubric.toml: {problem}"
+        ]
+    numbers = [dataclasses.replace(number, name=f"{number.name}_") for number in right.numbers]
+    problems = suites.not_written(dataclasses.replace(right, numbers=numbers), REPOSITORY)
+    assert len(problems) == len({(number.part, number.name) for number in numbers})

@@ -1,0 +1,365 @@
+"""A run that is stopped goes on exactly; a checkpoint from elsewhere runs no code."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from course.files import write_whole
+from course.training import loop as training
+from small_runs import PARTS, REPOSITORY
+
+TIMES = {
+    "train/images_per_second",
+    "train/tokens_per_second",
+}  # all that may differ between a run that was stopped and one that was not
+
+
+def checkpoint(run: Path, name: str = "last.ckpt") -> dict:
+    return torch.load(run / "checkpoints" / name, weights_only=True)
+
+
+def history(run: Path) -> list[dict]:
+    rows = json.loads((run / "summary.json").read_text())["history"]
+    return [{tag: value for tag, value in row.items() if tag not in TIMES} for row in rows]
+
+
+def events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars that TensorBoard shows: tag -> [(step, value)]."""
+    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    tags = set(accumulator.Tags()["scalars"]) - TIMES
+    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
+
+
+def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
+    """Bit by bit: weights, optimizer, history, test results, event files, pictures."""
+    for name in ("last.ckpt", "best.ckpt"):
+        ours, theirs = checkpoint(run, name), checkpoint(other, name)
+        assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+        for key, value in ours["state_dict"].items():
+            assert torch.equal(value, theirs["state_dict"][key]), f"{name}: {key}"
+        for one, two in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
+            assert one["state"].keys() == two["state"].keys()
+            for index, state in one["state"].items():
+                for key, value in state.items():
+                    assert torch.equal(value, two["state"][index][key]), f"{name}: {key} of parameter {index}"
+    assert history(run) == history(other)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
+    for key in ("results", "best", "first_step"):
+        assert summaries[0][key] == summaries[1][key]
+    assert events(run) == events(other)
+    if pictures:
+        drawn = [{path.name: path.read_bytes() for path in (folder / "figures").iterdir()} for folder in (run, other)]
+        assert drawn[0] == drawn[1]
+
+
+SLOW = pytest.mark.slow  # the same for other parts, moments and signals
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True)
+def test_state_in_another_layout(program, tmp_path):
+    """Checkpoints of which the optimizers' state lies otherwise in memory than the parameters go on the same way."""
+    assert program("--epochs", "1") == 0
+    run, other = program.run(), tmp_path / "other" / program.name / "version_0"
+    shutil.copytree(run, other)
+    content, changed = checkpoint(other), 0
+    for optimizer in content["optimizer_states"]:
+        for state in optimizer["state"].values():
+            for key, value in state.items():
+                changed += torch.is_tensor(value) and not value.is_contiguous()
+                state[key] = value.contiguous() if torch.is_tensor(value) else value
+    torch.save(content, other / "checkpoints" / "last.ckpt")
+    assert changed, "nothing of the state lay in the layout of the convolutions"
+    assert program("--epochs", "2", "--resume", str(run)) == 0
+    assert program("--epochs", "2", "--resume", str(other)) == 0
+    assert_same_end(run, other, pictures=False)
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True
+)  # part 3's learning rate depends on the end
+def test_two_epochs_and_two_more_are_four(program, tmp_path):
+    assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
+    whole = program.run(tmp_path / "whole")
+    assert program("--epochs", "2", log_dir=tmp_path / "pieces") == 0
+    torch.manual_seed(0)  # the state of the process must not matter
+    assert program("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
+    run = program.run(tmp_path / "pieces")
+    assert list(run.parent.iterdir()) == [run], "the run goes on in its own folder"
+    # the shorter run has pictures of its last epoch, and tested at its end
+    assert events(whole).keys() == events(run).keys()
+    assert len(events(whole)["train/lr"]) == 4
+    assert_same_end(whole, run, pictures=False)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_data_order_and_the_noise_matter(vae, tmp_path):
+    """What the test above compares does depend on both."""
+    vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "other")
+    first, second = (history(run)[0] for run in (vae.finished(1), vae.run(tmp_path / "other")))
+    assert first["train/bpd"] != second["train/bpd"]
+
+
+@pytest.fixture(autouse=True)
+def steps_are_logged(monkeypatch):
+    """Often enough that events come between two checkpoints of a short run."""
+    monkeypatch.setattr(training, "LOG_EVERY_N_STEPS", 2)
+
+
+WHOLE: dict[tuple[str, bool], Path] = {}
+
+
+@pytest.fixture
+def whole(request, program, tmp_path_factory, one_thread) -> Path:
+    """A run of three epochs of six batches that nothing interrupts; the same for all tests with pictures."""
+    known = (program.name, "without_pictures" in request.fixturenames)
+    if known not in WHOLE:
+        folder = tmp_path_factory.mktemp("whole")
+        assert program("--epochs", "3", log_dir=folder) == 0
+        WHOLE[known] = program.run(folder)
+    return WHOLE[known]
+
+
+def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
+    """`train.Figures` that sends this process a signal, once, at the end of a batch (both counted from 0)."""
+
+    class Strike(train.Figures):
+        struck = False
+
+    def send(self, trainer, pl_module, outputs, imgs, batch_idx, *dataloader_idx):
+        if not Strike.struck and (trainer.current_epoch, batch_idx) == (epoch, batch):
+            Strike.struck = True
+            trainer.logger.experiment.flush()  # the events after the checkpoint are on the disk, as bad luck has it
+            os.kill(os.getpid(), signum)
+
+    setattr(Strike, hook, send)
+    return Strike
+
+
+@pytest.fixture
+def pictures_if_slow(request):
+    """The fast ones go without."""
+    if not request.node.get_closest_marker("slow"):
+        request.getfixturevalue("without_pictures")
+
+
+@pytest.mark.parametrize(
+    ("program", "signum", "epoch", "batch", "hook", "position"),
+    [
+        pytest.param(*("vae", signal.SIGTERM, 0, 0, "on_train_batch_end", (0, 1)), marks=SLOW),
+        pytest.param(*("vae", signal.SIGINT, 0, 3, "on_train_batch_end", (0, 4)), marks=SLOW),
+        ("vae", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
+        ("vae", signal.SIGINT, 1, 5, "on_train_batch_end", (2, 0)),  # the last batch: the epoch is finished first
+        pytest.param(*("vae", signal.SIGTERM, 1, 2, "on_validation_batch_end", (2, 0)), marks=SLOW),
+        pytest.param(*("aae", signal.SIGTERM, 0, 3, "on_train_batch_end", (0, 4)), marks=SLOW),
+        ("aae", signal.SIGINT, 1, 2, "on_validation_batch_end", (2, 0)),
+        ("gpt", signal.SIGTERM, 1, 2, "on_train_batch_end", (1, 3)),
+        pytest.param(*("gpt", signal.SIGINT, 0, 5, "on_train_batch_end", (1, 0)), marks=SLOW),
+    ],
+    indirect=["program"],
+)
+def test_a_signal_saves_and_says_how_to_go_on(
+    pictures_if_slow, program, whole, tmp_path, monkeypatch, capsys, signum, epoch, batch, hook, position
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(program.train, "Figures", strike_at(program.train, signum, epoch, batch, hook))
+        assert program("--epochs", "3", log_dir=tmp_path / "stopped") == 128 + signum
+    run = program.run(tmp_path / "stopped")
+    message = capsys.readouterr().err
+    assert f"stopped by {signum.name}" in message and f"--resume {run}" in message and "Traceback" not in message
+    batches = [state["batches_done"] for state in checkpoint(run)["callbacks"].values() if "batches_done" in state]
+    assert (checkpoint(run)["run"]["epochs_done"], *batches) == position
+    assert program("--epochs", "3", "--resume", str(run)) == 0
+    assert_same_end(whole, run)
+
+
+KILLED = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+from course.training import loop as training
+from {part} import train
+from test_resuming import strike_at
+training.LOG_EVERY_N_STEPS = 2
+train.Figures = strike_at(train, signal.SIGKILL, {epoch}, {batch})
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("program", "epoch", "batch"), [("vae", 1, 3), ("vae", 2, 5), ("aae", 1, 3), ("gpt", 1, 3)], indirect=["program"]
+)
+def test_sigkill(program, whole, tmp_path, epoch, batch):
+    script = KILLED.format(tests=str(Path(__file__).parent), part=PARTS[program.name], epoch=epoch, batch=batch)
+    flags = [*program.flags(tmp_path / "killed"), "--epochs", "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *flags], cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run = program.run(tmp_path / "killed")
+    assert not (run / "summary.json").exists() and checkpoint(run)["run"]["epochs_done"] == epoch
+    assert program("--epochs", "3", "--resume", str(run)) == 0
+    assert_same_end(whole, run)
+
+
+@SLOW
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_from_another_process(vae, tmp_path, signum, status):
+    process = vae.start("--epochs", "1000")
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signum)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"stopped by {signum.name}" in message and "Traceback" not in message
+    assert f"--resume {tmp_path / 'logs' / 'vae' / 'version_0'}" in message
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
+    old = vae.finished(2)
+    shutil.copy(old / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # nothing left to train, and no best checkpoint to test
+    assert vae("--resume", str(tmp_path / "mine.ckpt"), "--epochs", "3") == 0
+    assert before == {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    tested, longer = old.with_name("version_1"), old.with_name("version_2")
+    assert [row["epoch"] for row in history(tested)] == [1, 2]
+    assert [row["epoch"] for row in history(longer)] == [1, 2, 3]
+    assert history(longer)[:2] == history(old)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_same_checkpoint_by_a_relative_path(vae, tmp_path, monkeypatch):
+    run = vae.finished(1)
+    monkeypatch.chdir(run / "checkpoints")
+    assert vae("--resume", "last.ckpt", "--epochs", "2") == 0
+    assert len(history(run)) == 2 and [path.name for path in run.parent.iterdir()] == ["version_0"]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_finished_run_is_only_tested_again(vae, tmp_path):
+    run = vae.finished(1)
+    before, events_before = checkpoint(run), events(run)
+    assert vae("--resume", str(run), "--iwae_samples", "2") == 0
+    assert torch.equal(before["state_dict"]["encoder.mean.bias"], checkpoint(run)["state_dict"]["encoder.mean.bias"])
+    after = events(run)
+    assert len(after.pop("test/bpd_iwae")) == 1
+    assert after == events_before
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "program", ["vae", *(pytest.param(name, marks=SLOW) for name in ("aae", "gpt"))], indirect=True
+)
+def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
+    run = program.finished(1)
+    assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
+    message = capsys.readouterr().err
+    assert "the loss is no longer finite at step 2 (epoch 1)" in message
+    assert f"smaller --{'ae_lr' if program.name == 'aae' else 'lr'} (it was 1e+30)" in message
+    assert "There is no checkpoint yet" in message
+    assert not (program.run(tmp_path / "other") / "checkpoints").exists()
+    # weights that go bad in the last batch of an epoch are found before anything is drawn or saved
+    assert program("--lr", "1e30", "--epochs", "1", "--limit_batches", "1", log_dir=tmp_path / "last") == 1
+    assert "no longer finite at step 1" in capsys.readouterr().err
+    assert not (program.run(tmp_path / "last") / "checkpoints").exists()
+    # one that turns bad later keeps the last good checkpoint
+    broken = checkpoint(run)
+    broken["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
+    torch.save(broken, run / "checkpoints" / "last.ckpt")
+    kept = (run / "checkpoints" / "last.ckpt").read_bytes()
+    assert program("--epochs", "2", "--resume", str(run)) == 1
+    assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == kept
+
+
+def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
+    """On a GPU the loss is looked at now and then only."""
+    stop = training.StopOnNaN(training.Run(SimpleNamespace(lr=0.1), folder=None))
+    stop.total = torch.tensor(float("nan"))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))
+    with pytest.raises(training.Problem, match="the loss is no longer finite at step 7"):
+        stop.on_validation_start(SimpleNamespace(world_size=1, fit_loop=loop, current_epoch=0), None)
+
+
+def test_a_file_is_replaced_and_never_written_into(tmp_path):
+    path = write_whole(tmp_path / "new" / "file", b"old")
+    with open(path, "rb") as reader:
+        write_whole(path, b"newer")
+        assert reader.read() == b"old", "who reads while it is written sees one or the other"
+    assert path.read_bytes() == b"newer" and [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monkeypatch):
+    run = vae.finished(1)
+    kept = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    capsys.readouterr()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # when the content is written and the old file still in place
+    assert vae("--epochs", "3", "--resume", str(run)) == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and str(run / "checkpoints") in message and "Traceback" not in message
+    assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == kept
+
+
+class RunsCode:
+    """A pickle of it touches a file when it is loaded."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_checkpoints_that_are_refused(vae, tmp_path, capsys):
+    run = vae.finished(1)
+    good = run / "checkpoints" / "last.ckpt"
+    bad = {name: tmp_path / name for name in ("missing", "text", "truncated", "code", "foreign", "part2", "misfit")}
+    bad["text"].write_text("not a checkpoint")
+    bad["truncated"].write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    torch.save({"run": RunsCode(tmp_path / "touched")}, bad["code"])
+    torch.save({"state_dict": {}}, bad["foreign"])
+    torch.save({**checkpoint(run), "run": {**checkpoint(run)["run"], "program": "aae"}}, bad["part2"])
+    torch.save({**checkpoint(run), "state_dict": {}}, bad["misfit"])
+    capsys.readouterr()
+    for name, path in bad.items():
+        try:
+            status = vae("--resume", str(path), log_dir=tmp_path / "new")
+        except SystemExit as exit:
+            status = exit.code
+        message = capsys.readouterr().err
+        assert status == 2, name
+        assert f"--resume {path}" in message and "Traceback" not in message, name
+    assert not (tmp_path / "touched").exists(), "loading ran code"
+    assert not (tmp_path / "new").exists(), "something was written"
+
+
+def test_flags_that_contradict_the_run_are_refused(vae, tmp_path, capsys):
+    vae.finished(1)
+    for argv in (["--num_filters", "3"], ["--lr", "0.01"], ["--seed", "6"]):
+        with pytest.raises(SystemExit) as caught:
+            vae("--resume", "last", *argv)
+        assert caught.value.code == 2
+        assert f"{argv[0]} {argv[1]}: the run being resumed has" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        vae("--resume", "last", log_dir=tmp_path / "empty")
+    assert "no run with a checkpoint" in capsys.readouterr().err

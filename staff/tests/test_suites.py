@@ -1,0 +1,415 @@
+"""The graded suites themselves: what they say, what they count, and that their verdict is the same on every seed."""
+
+import ast
+import contextlib
+import io
+import json
+import math
+import multiprocessing
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+import judge
+from small_runs import PARTS, REPOSITORY
+from test_mistakes import SLOW_IMPORTS
+
+SUITES = sorted((REPOSITORY / "tests").glob("test_part*.py"))
+HIDDEN = {
+    "1.7": ["test_kld_extreme_values"],
+    "2.5": ["test_discriminator_loss_gradients"],
+    "3.2": ["test_gpt_is_causal"],
+    "3.3": ["test_generate_crops_the_context"],
+}
+
+# a submission, adapters and suites as small as can be, to be run with the real conftest.py
+SMALL = {
+    "part1_vae/__init__.py": "",
+    "part1_vae/broken.py": "def double(x):\n    return 2 * (x\n",
+    "part1_vae/utils.py": """
+def blank():
+    raise NotImplementedError("Q1.7: draw z.")
+
+
+def crash():
+    return element([1, 2])
+
+
+def element(numbers):
+    return numbers[3]
+
+
+def long():
+    raise ValueError("x" * 100_000)
+
+
+def graph():
+    import torch
+
+    x = torch.ones(2, requires_grad=True)
+    y = x.exp().sum()
+    y.backward()
+    y.backward()
+
+
+def disagree():
+    assert 1 == 2, "the submission's own"
+""",
+    "tests/adapters.py": """
+from part1_vae import utils
+
+
+def run_nothing():
+    return None.detach()
+
+
+def run_broken():
+    from part1_vae.broken import double
+
+    return double(1)
+""",
+    "tests/test_part1_vae.py": '''
+"""PYTEST_DONT_REWRITE"""
+import adapters
+import pytest
+import torch
+from adapters import utils
+from judge import assert_value
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_right():
+    assert_value("one", 1.0, 1.0)
+
+
+@pytest.mark.question("1.7", points=0.5, hidden=True)
+def test_half():
+    assert_value("KLD", torch.ones(3), 2 * torch.ones(3), mistakes=[("it is half", torch.ones(3))])
+
+
+@pytest.mark.question("1.7", points=1)
+def test_blank():
+    utils.blank()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_crash():
+    utils.crash()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_long():
+    utils.long()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_graph():
+    utils.graph()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_disagree():
+    utils.disagree()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_nothing():
+    adapters.run_nothing()
+
+
+@pytest.mark.question("1.8", points=1)
+def test_broken():
+    adapters.run_broken()
+
+
+@pytest.mark.question("1.9", points=1)
+def test_skipped():
+    pytest.skip("not today")
+
+
+@pytest.fixture
+def torn():
+    yield
+    raise ValueError("tear-down")
+
+
+@pytest.mark.question("1.9", points=2)
+def test_torn(torn):
+    pass
+''',
+    "tests/test_part3_gpt.py": """
+import pytest
+
+
+@pytest.mark.question("3.2", points=4)
+def test_attention():
+    pass
+""",
+    "tests/test_other.py": """
+def test_ungraded():
+    assert sum([1, 1]) == 3
+""",
+}
+
+
+def run(folder: Path, *argv: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *argv]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A folder with the small suites, the real conftest.py, judge.py and settings."""
+    folder = tmp_path_factory.mktemp("small")
+    own = {name: (REPOSITORY / name).read_text() for name in ("setup.cfg", "conftest.py", "tests/judge.py")}
+    for name, content in (SMALL | own).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content.lstrip())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ended(small):
+    """All of the small suites: what was printed, and the content of --points-json."""
+    result = run(small, "--points-json", "points.json", "--seed", "7")
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stdout, json.loads((small / "points.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def messages(ended):
+    return {test["name"]: test["message"] for test in ended[1]["tests"]}
+
+
+# --- what a failure says ----------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_number_is_a_sentence_with_expected_and_obtained(messages):
+    assert messages["test_half"] == (
+        "KLD is wrong: it is half\nexpected 2, 2, 2\nobtained 1, 1, 1\n(3 of 3 numbers are wrong, the first at [0])"
+    )
+
+
+def test_a_blank_is_named_with_its_place(messages):
+    assert messages["test_blank"] == (
+        'Q1.7 is not filled in yet: draw z.\npart1_vae/utils.py:2, in blank: raise NotImplementedError("Q1.7: draw z.")'
+    )
+
+
+def test_an_exception_comes_with_the_places_in_the_submission_alone(messages):
+    assert messages["test_crash"] == (
+        "the code stops with an exception, IndexError: list index out of range\n"
+        "part1_vae/utils.py:6, in crash: return element([1, 2])\n"
+        "part1_vae/utils.py:10, in element: return numbers[3]"
+    )
+    assert "AssertionError: the submission's own\npart1_vae/utils.py:" in messages["test_disagree"]
+    assert "SyntaxError" in messages["test_broken"] and "part1_vae/broken.py:2" in messages["test_broken"]
+
+
+def test_known_exceptions_have_a_hint(messages):
+    assert "is z detached" in messages["test_graph"]
+
+
+def test_what_cannot_be_used_names_the_adapter(messages):
+    assert messages["test_nothing"] == (
+        "what the code gives back cannot be used by run_nothing in tests/adapters.py: is it what the docstring says?\n"
+        "AttributeError: 'NoneType' object has no attribute 'detach'"
+    )
+
+
+def test_a_long_message_is_cut(messages):
+    assert len(messages["test_long"]) < 2000 and "xxx..." in messages["test_long"]
+
+
+def test_the_output_shows_the_message_and_not_the_harness(ended, messages):
+    printed = ended[0].split("short test summary")[0]
+    for name, message in messages.items():
+        assert message is None or name == "test_skipped" or message in printed, name
+    for stack in ("def test_half", "def run_nothing", "Traceback", "site-packages", r"(adapters|test_part\w+)\.py:\d"):
+        assert not re.search(stack, printed), stack
+
+
+def test_other_tests_keep_the_output_of_pytest(ended):
+    assert "assert 2 == 3" in ended[0] and "def test_ungraded" in ended[0]
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def test_points_are_written_whole(ended, small):
+    content = ended[1]
+    assert content["seed"] == 7
+    assert content["questions"]["1.7"] == {"earned": 0.5, "worth": 2, "missing": ["test_blank", "test_half"]}
+    assert content["questions"]["1.9"] == {"earned": 0, "worth": 3, "missing": ["test_skipped", "test_torn"]}
+    assert content["questions"]["3.2"] == {"earned": 4, "worth": 4, "missing": []}
+    tests = {test.pop("name"): test for test in content["tests"]}
+    assert tests["test_right"] == {
+        "question": "1.7", "points": 0.5, "hidden": False, "outcome": "passed", "message": None, "error": None,
+    }  # fmt: skip
+    assert tests["test_half"]["hidden"] and tests["test_half"]["error"] == "AssertionError"
+    assert tests["test_blank"]["error"] == "NotImplementedError"
+    assert (tests["test_skipped"]["outcome"], tests["test_skipped"]["message"]) == ("skipped", "skipped: not today")
+    assert tests["test_torn"]["outcome"] == "error"
+    assert not list(small.glob("*.part")) and "test_ungraded" not in tests
+
+
+def test_the_table_ends_with_a_sum(ended):
+    assert re.search(r"Q1\.7 +0\.5 of 2 +missing: test_blank, test_half\n", ended[0])
+    assert re.search(r"\nsum +4\.5 of 15 *\n", ended[0])
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_points(ended, small):
+    """As `make test` runs it; a failure is one there too."""
+    result = run(small, "-n", "2", "--dist", "loadscope", "--points-json", "two.json", "--seed", "7")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert json.loads((small / "two.json").read_text()) == ended[1]
+    table = re.compile(r"=+ points for .*?\nsum [^\n]*", re.DOTALL)
+    assert table.search(result.stdout)[0] == table.search(ended[0])[0]
+
+
+@pytest.fixture
+def conftest(pytestconfig):
+    """conftest.py, the module."""
+    return pytestconfig.pluginmanager.get_plugin(str(REPOSITORY / "conftest.py"))
+
+
+def item(*args, **fields) -> Mock:
+    """Of pytest's, a test with this marker."""
+    test = Mock(nodeid="f.py::x")
+    test.get_closest_marker.return_value = pytest.mark.question(*args, **fields).mark
+    return test
+
+
+@pytest.mark.parametrize("points", [math.nan, math.inf, -1, 0])
+def test_points_that_are_no_points_are_refused(conftest, points):
+    with pytest.raises(pytest.UsageError, match="f.py::x: question '1.7' with"):
+        conftest.pytest_collection_modifyitems(None, [item("1.7", points=points)])
+    with pytest.raises(pytest.UsageError, match="f.py::x: question 'part 1' with"):
+        conftest.pytest_collection_modifyitems(None, [item("part 1", points=1)])
+
+
+def test_an_unknown_question_is_refused(conftest):
+    config = Mock(getoption={"--question": "3.9"}.get)
+    tests = [item("1.7", points=1), item("3.2", points=1)]
+    with pytest.raises(pytest.UsageError, match="3.9: no graded test; there are tests for 1.7, 3.2"):
+        conftest.pytest_collection_modifyitems(config, tests)
+    assert [test.add_marker.call_args.args for test in tests] == [("part1",), ("part3",)]
+
+
+def test_a_question_is_selected(conftest):
+    config = Mock(getoption={"--question": "3.2"}.get)
+    tests = [item("1.7", points=1), item("3.2", points=1), item("3.2", points=2)]
+    first, *chosen = tests
+    conftest.pytest_collection_modifyitems(config, tests)
+    assert tests == chosen
+    config.hook.pytest_deselected.assert_called_once_with(items=[first])
+
+
+@pytest.mark.slow
+def test_a_part_is_selected(small):
+    chosen = run(small, "-m", "question and part1", "--collect-only", "-q").stdout
+    assert "test_half" in chosen and "test_attention" not in chosen and "test_ungraded" not in chosen
+
+
+# --- the real suites --------------------------------------------------------------------------------------------------
+
+
+def marked(suite: Path) -> Iterator[tuple[ast.FunctionDef, str, dict]]:
+    """Each graded test with its question and the fields of its marker."""
+    for node in ast.parse(suite.read_text()).body:
+        for decorator in getattr(node, "decorator_list", []):
+            if "question" in ast.unparse(decorator):
+                fields = {each.arg: ast.literal_eval(each.value) for each in decorator.keywords}
+                yield node, ast.literal_eval(decorator.args[0]), fields
+
+
+def test_each_hidden_test_is_a_function_of_its_own():
+    found = {}
+    for suite in SUITES:
+        for node, question, fields in marked(suite):
+            assert set(fields) <= {"points", "hidden", "needs"}, node.name
+            if fields.get("hidden"):
+                assert len(node.decorator_list) == 1, node.name
+                found.setdefault(question, []).append(node.name)
+    assert found == HIDDEN
+
+
+def test_all_that_a_graded_test_asserts_has_a_message():
+    """pytest does not explain an assertion of theirs; that is for them to do."""
+    for suite in (*SUITES, Path(judge.__file__)):
+        tree = ast.parse(suite.read_text())
+        assert "PYTEST_DONT_REWRITE" in ast.get_docstring(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assert):
+                assert node.msg, f"{suite.name}:{node.lineno} has no message"
+
+
+def test_a_value_is_judged_up_to_the_tolerance():
+    judge.assert_value("x", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0002]), rtol=1e-3)
+    for wrong in (torch.tensor([1.0, 2.1]), torch.tensor([1.0, math.nan]), torch.tensor([1.0]), torch.tensor(1.0)):
+        with pytest.raises(AssertionError, match="x is wrong"):
+            judge.assert_value("x", wrong, torch.tensor([1.0, 2.0]), rtol=1e-3)
+
+
+def test_only_the_mistake_with_the_obtained_value_is_named():
+    mistakes = [("negative", torch.tensor(-1.0)), ("twice", torch.tensor(2.0)), ("summed", torch.tensor([1.0, 1.0]))]
+    for obtained, name in [(torch.tensor(2.0), "twice"), (torch.ones(2), "summed"), (torch.tensor(3.0), "who knows")]:
+        with pytest.raises(AssertionError) as error:
+            judge.assert_value("x", obtained, torch.tensor(1.0), rtol=1e-3, mistakes=mistakes, hint="who knows")
+        assert [word for word in ("negative", "twice", "summed", "who knows") if word in str(error.value)] == [name]
+
+
+def test_noise_is_told_from_other_noise(rng):
+    normal = torch.randn(2000, 3, generator=rng)
+    judge.assert_standard_normal("noise", normal)
+    judge.assert_independent("noise", normal[:1000], normal[1000:])
+    for other, name in [
+        (torch.rand(2000, 3, generator=rng), "torch.rand"), (1.3 * normal, "is not drawn"), (0 * normal, "always"),
+    ]:  # fmt: skip
+        with pytest.raises(AssertionError, match=name):
+            judge.assert_standard_normal("noise", other)
+    shared = {
+        "dimensions": (normal[:, :1].expand(-1, 3), normal), "images": (normal.repeat_interleave(2, 0)[:2000], normal),
+        "two calls": (normal, normal),
+    }  # fmt: skip
+    for name, (noise, again) in shared.items():
+        with pytest.raises(AssertionError, match=name):
+            judge.assert_independent("noise", noise, again)
+
+
+# --- every seed -------------------------------------------------------------------------------------------------------
+
+
+def lost(seed: int) -> list[str]:
+    """Run in another process: the graded tests that the solution fails with this seed."""
+    torch.set_num_threads(1)
+    os.chdir(REPOSITORY)
+    if str(REPOSITORY) not in sys.path:
+        sys.path.insert(0, str(REPOSITORY))
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *map(str, SUITES)])
+    text = out.getvalue()
+    assert status in (0, 1) and re.search(r"^sum +", text, re.MULTILINE), text[-3000:]
+    return [f"seed {seed}: {line}" for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+
+
+@pytest.mark.slow
+def test_the_solution_passes_on_every_seed(pytestconfig):
+    """SEEDS in the environment is their number; others each time."""
+    number = int(os.environ.get("SEEDS", "5"))
+    seeds = random.Random(pytestconfig.getoption("--seed")).sample(range(2**31), number)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*SLOW_IMPORTS, *PARTS.values()])
+    with context.Pool(os.cpu_count()) as pool:
+        flips = [line for lines in pool.imap_unordered(lost, seeds) for line in lines]
+    assert not flips, f"{len(flips)} flips on {number} seeds: {flips}"
