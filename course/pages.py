@@ -1,23 +1,36 @@
-"""The frame of an HTML page that is one file: it has no script and loads nothing."""
+"""HTML pages from Jinja2 templates: each is one file without scripts that loads nothing from anywhere.
 
-import html
+A template extends `page.html` of course/templates, which forbids everything else by its content security policy.
+Everything that is put into a template is escaped, unless it is `markupsafe.Markup`.
+"""
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@cache
+def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
+    """The templates of a folder, and `page.html`; a name that a template does not get is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, folder: Path = TEMPLATES, **values) -> str:
+    """Fill in the template of that file name."""
+    return environment(folder).get_template(template).render(values)
 
 
 def page(title: str, style: str, body: str) -> str:
     """A whole page around a body that is escaped already."""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return render("page.html", title=title, style=Markup(style), body=Markup(body))
