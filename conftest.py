@@ -141,9 +141,10 @@ def explain(error: BaseException, root: Path) -> str:
     if places:
         return "\n".join([f"the code stops with an exception, {raised}", *places[-5:]])
     steps = traceback.extract_tb(error.__traceback__)
-    called = [step.name for step in steps if Path(step.filename).name == "adapters.py"]
+    called = [(Path(step.filename), step.name) for step in steps]
+    called = [f"{file.stem}.{name}" for file, name in called if file.parent.name == "adapters"]
     called += [error.called] if hasattr(error, "called") else []
-    of = f" by {called[0]} in tests/adapters.py" if called else ""
+    of = " by {2} in tests/adapters/{0}.py".format(*called[0].partition(".")) if called else ""
     return f"what the code gives back cannot be used{of}: is it what the docstring says?\n{raised}"
 
 

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import distributions as D
 
-import adapters
+from adapters import part1
 from judge import SIGMAS, assert_independent, assert_reached, assert_shape, assert_standard_normal, assert_value
 
 
@@ -40,7 +40,7 @@ def spreads(std):
 def test_reparameterize_mean_and_spread(rng):
     n = 20_000
     mean, std = draw(rng, 5, low=-3, high=3), draw(rng, 5, low=0.1, high=4)
-    z = adapters.run_sample_reparameterize(mean.expand(n, 5), std.expand(n, 5))
+    z = part1.run_sample_reparameterize(mean.expand(n, 5), std.expand(n, 5))
     assert_shape("z", z, (n, 5), "it has the shape of the mean")
     noise = (z - mean) / std
     # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
@@ -59,7 +59,7 @@ def test_reparameterize_mean_and_spread(rng):
 def test_reparameterize_noise_is_independent(rng):
     for shape in [(20_000, 6), (40, 50, 6)]:
         mean, std = draw(rng, *shape), draw(rng, *shape, low=0.5, high=2)
-        first, again = (adapters.run_sample_reparameterize(mean, std) for _ in range(2))
+        first, again = (part1.run_sample_reparameterize(mean, std) for _ in range(2))
         assert_shape("z", first, shape, "it has the shape of the mean")
         first, again = (((z - mean) / std).reshape(-1, 6) for z in (first, again))
         assert_independent("the noise", first, again)
@@ -68,7 +68,7 @@ def test_reparameterize_noise_is_independent(rng):
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_gradients(rng):
     mean, std, weight = draw(rng, 7, 3), draw(rng, 7, 3, low=0.2, high=2), draw(rng, 7, 3, low=0.5, high=2)
-    z, to_mean, to_std = adapters.run_sample_reparameterize_gradients(mean, std, weight)
+    z, to_mean, to_std = part1.run_sample_reparameterize_gradients(mean, std, weight)
     cut = "no gradient arrives: is something detached, or does torch.normal draw z?", torch.zeros_like(mean)
     # of sum(weight * z): dz/dmean is 1, and dz/dstd the noise, which comes back from z with a few roundings
     assert_value("the gradient with respect to the mean", to_mean, weight, rtol=1e-5, mistakes=[cut])
@@ -120,13 +120,13 @@ def kl_mistakes(mean, log_std):
 def test_kld_values(rng):
     for shape in [(4, 20), (1, 1), (3, 2), (5, 128), (2, 3, 4, 7), (20,)]:
         mean, log_std = draw(rng, *shape, low=-3, high=3), draw(rng, *shape, low=-3, high=2)
-        kld = adapters.run_kld(mean, log_std)
+        kld = part1.run_kld(mean, log_std)
         # float32: sums of up to 128 terms
         assert_value(
             f"KLD of mean and log_std {list(shape)}", kld, kl_oracle(mean, log_std), rtol=1e-4, atol=1e-4,
             mistakes=kl_mistakes(mean, log_std), hint=f"one number for each vector of {shape[-1]}, see Eq. 13",
         )  # fmt: skip
-    zero = adapters.run_kld(torch.zeros(3, 5), torch.zeros(3, 5))
+    zero = part1.run_kld(torch.zeros(3, 5), torch.zeros(3, 5))
     assert_value("KLD of N(0, I) from itself", zero, torch.zeros(3), atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_kld_extreme_values(rng):
         for mean in (-100.0, 0.0, 100.0):
             inputs = torch.full((2, 3), mean), torch.full((2, 3), log_std)
             assert_value(
-                f"KLD where the mean is {mean:g} and log_std {log_std:g}", adapters.run_kld(*inputs),
+                f"KLD where the mean is {mean:g} and log_std {log_std:g}", part1.run_kld(*inputs),
                 kl_oracle(*inputs), rtol=1e-4, atol=1e-4, mistakes=kl_mistakes(*inputs),
                 hint="is something clamped, or does it overflow?",
             )  # fmt: skip
@@ -146,7 +146,7 @@ def test_kld_extreme_values(rng):
 def test_kld_gradients(rng):
     mean = draw(rng, 4, 6, low=-2, high=2, dtype=torch.float64)
     log_std = draw(rng, 4, 6, low=-2, high=2, dtype=torch.float64)
-    obtained = adapters.run_kld_gradients(mean, log_std)
+    obtained = part1.run_kld_gradients(mean, log_std)
     mean.requires_grad_(), log_std.requires_grad_()
     kl_oracle(mean, log_std).sum().backward()
     for name, ours, theirs in zip(("the mean", "log_std"), obtained, (mean.grad, log_std.grad), strict=True):
@@ -183,10 +183,10 @@ def test_bpd(rng):
         # one nat is 1/ln(2) bits
         expected = elbo.double() / math.log(2) / math.prod(shape[1:])
         assert_value(
-            f"bits per dimension of images {list(shape)}", adapters.run_elbo_to_bpd(elbo, shape), expected,
+            f"bits per dimension of images {list(shape)}", part1.run_elbo_to_bpd(elbo, shape), expected,
             rtol=1e-5, atol=1e-6, mistakes=bpd_mistakes(elbo, shape), hint="one number for each image",
         )  # fmt: skip
-    uniform = adapters.run_elbo_to_bpd(torch.tensor([28 * 28 * math.log(16)]), torch.Size([1, 1, 28, 28]))
+    uniform = part1.run_elbo_to_bpd(torch.tensor([28 * 28 * math.log(16)]), torch.Size([1, 1, 28, 28]))
     assert_value("bits per dimension of 16 equally likely grey levels", uniform, torch.tensor([4.0]), rtol=1e-5)
 
 
@@ -202,7 +202,7 @@ def assert_numbers(what, output, shape):
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_shapes(rng):
     for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        outputs = adapters.run_encoder(images(rng, batch), filters, z_dim, seed=1)
+        outputs = part1.run_encoder(images(rng, batch), filters, z_dim, seed=1)
         for name, output in zip(("mean", "log_std"), outputs, strict=True):
             assert_numbers(f"the encoder's {name}", output, (batch, z_dim))
 
@@ -210,13 +210,13 @@ def test_encoder_shapes(rng):
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_depends_on_its_input(rng):
     imgs = images(rng, 6)
-    mean, log_std = adapters.run_encoder(imgs, 8, 64, seed=2)
+    mean, log_std = part1.run_encoder(imgs, 8, 64, seed=2)
     for name, output in (("mean", mean), ("log_std", log_std)):
         distance = torch.cdist(output, output) + torch.eye(6)
         assert distance.min() > 1e-6, f"different images get the same {name}"
         assert (output < 0).any() and (output > 0).any(), f"{name} can be positive and negative: is something on top?"
     assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs a layer of its own"
-    alone = adapters.run_encoder(imgs[2:4], 8, 64, seed=2)
+    alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
     # the same numbers in another order of summation
     assert_value(
         "the mean of two images alone", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
@@ -227,7 +227,7 @@ def test_encoder_depends_on_its_input(rng):
     changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
-    unchanged, *means = adapters.run_encoder(changed, 8, 64, seed=2)[0].split(2)
+    unchanged, *means = part1.run_encoder(changed, 8, 64, seed=2)[0].split(2)
     for pixel, each in zip(pixels, means, strict=True):
         # more than another order of summation makes
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
@@ -236,13 +236,13 @@ def test_encoder_depends_on_its_input(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_gradients(rng):
-    assert_reached("encoder", adapters.run_encoder_gradients(images(rng, 16), 8, 5, seed=3))
+    assert_reached("encoder", part1.run_encoder_gradients(images(rng, 16), 8, 5, seed=3))
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_shapes(rng):
     for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        logits = adapters.run_decoder(draw(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
+        logits = part1.run_decoder(draw(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
         assert_numbers("the decoder's logits", logits, (batch, 16, 28, 28))
         for name, sums in (("softmax", logits.sum(1)), ("log_softmax", logits.exp().sum(1))):
             assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
@@ -250,26 +250,26 @@ def test_decoder_shapes(rng):
             )
         assert logits.min() < 0 < logits.max(), "logits, not probabilities: is something on top of the last layer?"
     for device in ("cpu", "meta"):
-        found = adapters.run_decoder_device(device)
+        found = part1.run_decoder_device(device)
         assert found == device, f"decoder.device is {found} for a decoder on {device}: it should follow the parameters"
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_depends_on_its_input(rng):
     z = draw(rng, 5, 6, low=-2, high=2)
-    logits = adapters.run_decoder(z, 8, seed=2)
+    logits = part1.run_decoder(z, 8, seed=2)
     distance = torch.cdist(logits.flatten(1), logits.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes z give the same image"
     # the same numbers in another order of summation
     assert_value(
-        "what the decoder gives for two codes alone", adapters.run_decoder(z[1:3], 8, seed=2), logits[1:3],
+        "what the decoder gives for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_gradients(rng):
-    gradients, to_z = adapters.run_decoder_gradients(draw(rng, 16, 5, low=-2, high=2), 8, seed=3)
+    gradients, to_z = part1.run_decoder_gradients(draw(rng, 16, 5, low=-2, high=2), 8, seed=3)
     assert_reached("decoder", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
 
@@ -319,7 +319,7 @@ def test_vae_forward_losses(rng):
         imgs = images(rng, batch)
         mean, log_std = draw(rng, batch, z_dim, low=-2, high=2), draw(rng, batch, z_dim) + spread
         weight, bias = linear_decoder(rng, z_dim)
-        got = adapters.run_vae_forward(imgs, mean, log_std, weight, bias)
+        got = part1.run_vae_forward(imgs, mean, log_std, weight, bias)
         assert_shape("the z that the decoder gets", got["z"], (batch, z_dim))
         logits = torch.einsum("lhwd,bd->bhwl", weight, got["z"]) + bias.permute(1, 2, 0)
         rec, twice = (cross_entropy(x, imgs).sum((1, 2)).double() for x in (logits, logits.softmax(-1)))
@@ -345,7 +345,7 @@ def test_vae_forward_samples_from_the_posterior(rng):
     n = 200
     mean = draw(rng, 4, low=-2, high=2)
     log_std = torch.tensor([-1.5, -0.7, 0.7, 1.5])
-    got = adapters.run_vae_forward(
+    got = part1.run_vae_forward(
         images(rng, n), mean.expand(n, 4), log_std.expand(n, 4), *linear_decoder(rng, 4, scale=0.1)
     )
     std = log_std.exp()
@@ -374,7 +374,7 @@ def test_vae_forward_samples_from_the_posterior(rng):
 def test_vae_forward_gradients(rng):
     imgs = images(rng, 3)
     inputs = [draw(rng, 3, 4, low=-2, high=2), draw(rng, 3, 4), *linear_decoder(rng, 4, scale=0.3)]
-    got = adapters.run_vae_forward(imgs, *inputs)
+    got = part1.run_vae_forward(imgs, *inputs)
     noise = (got["z"] - inputs[0]) / inputs[1].exp()
     mean, log_std, weight, bias = inputs = [x.double().requires_grad_() for x in inputs]
     logits = torch.einsum("lhwd,bd->bhwl", weight, mean + noise * log_std.exp()) + bias.permute(1, 2, 0)
@@ -464,7 +464,7 @@ def assert_drawn_from(samples, logits):
 def test_vae_sample(rng):
     n, z_dim = 50, 3
     weight, bias = linear_decoder(rng, z_dim, scale=0.5)
-    (first, second), latents = adapters.run_vae_sample(weight, bias, n, calls=2)
+    (first, second), latents = part1.run_vae_sample(weight, bias, n, calls=2)
     assert_shape("what VAE.sample gives", first, (n, 1, 28, 28))
     assert not first.is_floating_point(), f"samples are integers 0..15, not {first.dtype}"
     assert 0 <= first.min() and first.max() <= 15, f"samples are integers 0..15, not {first.min()}..{first.max()}"
@@ -566,7 +566,7 @@ def picture_mistakes(logits):
 def test_manifold(rng):
     for grid_size in (12, 5):
         weight, bias = linear_decoder(rng, 2)
-        got = adapters.run_visualize_manifold(weight, bias, grid_size, training=True)
+        got = part1.run_visualize_manifold(weight, bias, grid_size, training=True)
         assert_shape("all codes that the decoder gets", got["z"], (grid_size**2, 2))
         for dim in range(2):
             assert_axis(got["z"][:, dim], grid_size)
@@ -611,7 +611,7 @@ def affine_error(found, expected):
 @pytest.mark.question("1.9", points=0.5)
 def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
-        got = adapters.run_visualize_manifold(*linear_decoder(rng, 2), 3, training)
+        got = part1.run_visualize_manifold(*linear_decoder(rng, 2), 3, training)
         assert got["training"] == training, (
             f"the decoder's mode should be as it was, decoder.training {training}; it is {got['training']} afterwards"
         )

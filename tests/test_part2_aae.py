@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-import adapters
+from adapters import part2, part2_training
 from judge import assert_independent, assert_reached, assert_shape, assert_standard_normal, assert_value
 
 LAMBDAS = (0, 0.3, 0.995, 1)
@@ -68,19 +68,19 @@ def assert_numbers(what, output, shape):
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_encoder_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
-        z = adapters.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
+        z = part2.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
         assert_numbers("the encoder's code", z, (batch, z_dim))
-    z = adapters.run_aae_network("ConvEncoder", images(rng, 16), 40, seed=2, gain=5)
+    z = part2.run_aae_network("ConvEncoder", images(rng, 16), 40, seed=2, gain=5)
     assert z.min() < -1.5 and z.max() > 1.5, "codes can be any numbers: is something on top of the last layer?"
 
 
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_encoder_depends_on_its_input(rng):
     x = images(rng, 6)
-    z = adapters.run_aae_network("ConvEncoder", x, 8, seed=2)
+    z = part2.run_aae_network("ConvEncoder", x, 8, seed=2)
     distance = torch.cdist(z, z) + torch.eye(6)
     assert distance.min() > 1e-6, "different images get the same code"
-    alone = adapters.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
+    alone = part2.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
     # the same numbers in another order of summation
     assert_value(
         "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
@@ -91,20 +91,20 @@ def test_aae_encoder_depends_on_its_input(rng):
     changed = x[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] *= -1
-    unchanged, *codes_then = adapters.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
+    unchanged, *codes_then = part2.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
     for pixel, each in zip(pixels, codes_then, strict=True):
         # more than another order of summation makes
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
         assert matters, f"pixel {pixel} of the image does not matter to the code"
-    assert_reached("encoder", adapters.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)[0])
+    assert_reached("encoder", part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)[0])
 
 
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_decoder_shapes_and_range(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
-        imgs = adapters.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
+        imgs = part2.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
         assert_numbers("the decoder's image", imgs, (batch, 1, 28, 28))
-    imgs = adapters.run_aae_network("ConvDecoder", codes(rng, 10, 8), 8, seed=2, gain=5)
+    imgs = part2.run_aae_network("ConvDecoder", codes(rng, 10, 8), 8, seed=2, gain=5)
     assert imgs.abs().max() <= 1, f"images are in -1..1, not up to {imgs.abs().max():.3g}: is there a tanh at the end?"
     assert imgs.min() < -0.5 and imgs.max() > 0.5, (
         f"images reach from -1 to 1, not from {imgs.min():.3g} to {imgs.max():.3g}: tanh, not a sigmoid"
@@ -114,16 +114,16 @@ def test_aae_decoder_shapes_and_range(rng):
 @pytest.mark.question("2.4", points=0.25)
 def test_aae_decoder_depends_on_its_input(rng):
     z = codes(rng, 5, 6)
-    imgs = adapters.run_aae_network("ConvDecoder", z, 6, seed=2)
+    imgs = part2.run_aae_network("ConvDecoder", z, 6, seed=2)
     distance = torch.cdist(imgs.flatten(1), imgs.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes give the same image"
     # the same numbers in another order of summation
     assert_value(
         "what the decoder gives for two codes alone",
-        adapters.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
+        part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
-    gradients, to_z = adapters.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
+    gradients, to_z = part2.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
     assert_reached("decoder", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
 
@@ -134,7 +134,7 @@ def test_aae_forward(rng):
         x = images(rng, batch)
         encoder, weight = (0.1 * torch.randn(*s, generator=rng) for s in ((z_dim, 784), (1, 28, 28, z_dim)))
         bias = torch.randn(1, 28, 28, generator=rng)
-        recon_x, z = adapters.run_aae_forward(x, encoder, weight, bias)
+        recon_x, z = part2.run_aae_forward(x, encoder, weight, bias)
         code = x.flatten(1) @ encoder.T
         image = torch.einsum("chwd,bd->bchw", weight, code) + bias
         turned = [("recon_x and z are exchanged: forward gives recon_x, then z", image)]
@@ -167,7 +167,7 @@ def recon_mistakes(x, recon_x):
 @pytest.mark.question("2.4", points=0.5)
 def test_reconstruction_loss(rng):
     x, recon_x, z, weight, bias = loss_inputs(rng)
-    got = adapters.run_aae_loss_autoencoder(x, recon_x, z, 1, weight, bias)
+    got = part2.run_aae_loss_autoencoder(x, recon_x, z, 1, weight, bias)
     assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
     difference = recon_x.double() - x.double()
     # float32 sums of some thousand terms
@@ -265,7 +265,7 @@ def assert_adam_step(batch, x, lambda_):
 @pytest.mark.question("2.4", points=0.25)
 def test_autoencoder_step(rng):
     x = images(rng, 16).view(2, 8, 1, 28, 28)
-    for batch, imgs in zip(adapters.run_aae_training(x, 1, 2e-3, 3e-3, linear_networks(rng, 3)), x, strict=True):
+    for batch, imgs in zip(part2_training.run_aae_training(x, 1, 2e-3, 3e-3, linear_networks(rng, 3)), x, strict=True):
         assert_adam_step(batch, imgs, lambda_=1)
         others = [step["class"] for step in batch["steps"] if step["class"] != "Adam"]
         assert not others, f"at lambda 1 the discriminator is not trained, but {others} did a step"
@@ -278,10 +278,10 @@ def test_autoencoder_step(rng):
 @pytest.mark.question("2.5", points=0.25)
 def test_discriminator_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
-        logits = adapters.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
+        logits = part2.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
         assert_numbers("the discriminator's logits", logits, (batch, 1))
     # a probability or a ReLU could not be below 0, a tanh not beyond 1
-    logits = adapters.run_aae_network("Discriminator", 10 * codes(rng, 200, 8), 8, seed=2, gain=5)
+    logits = part2.run_aae_network("Discriminator", 10 * codes(rng, 200, 8), 8, seed=2, gain=5)
     assert logits.min() < -1 and logits.max() > 1, (
         "the discriminator gives logits, any numbers: is something on top of the last layer?\n"
         f"expected some below -1 and some above 1\nobtained {logits.min():.3g} to {logits.max():.3g}"
@@ -291,19 +291,19 @@ def test_discriminator_shapes(rng):
 @pytest.mark.question("2.5", points=0.25)
 def test_discriminator_depends_on_its_input(rng):
     z = codes(rng, 5, 6)
-    logits = adapters.run_aae_network("Discriminator", z, 6, seed=2)
+    logits = part2.run_aae_network("Discriminator", z, 6, seed=2)
     assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
     # the same numbers in another order of summation
     assert_value(
         "what the discriminator gives for two codes alone",
-        adapters.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
+        part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
-    gradients, to_z = adapters.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
+    gradients, to_z = part2.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
     assert_reached("discriminator", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence on the logit"
     # without something between them, three linear layers are one
-    middle = adapters.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
+    middle = part2.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
     assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"
 
 
@@ -322,7 +322,7 @@ def ae_loss_mistakes(recon_loss, gen_loss, lambda_):
 def test_generator_loss(rng):
     for lambda_ in LAMBDAS[1:] + LAMBDAS[:1]:  # at 0 and 1 some mistakes cannot be told apart
         x, recon_x, z, weight, bias = loss_inputs(rng)
-        got = adapters.run_aae_loss_autoencoder(x, recon_x, z, lambda_, weight, bias)
+        got = part2.run_aae_loss_autoencoder(x, recon_x, z, lambda_, weight, bias)
         assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
         logits = z @ weight + bias
         recon_loss, gen_loss = (recon_x - x).double().square().mean(), nats(logits, from_prior=True).mean()
@@ -351,7 +351,7 @@ def test_generator_loss(rng):
 def test_autoencoder_loss_gradients(rng):
     for lambda_ in LAMBDAS:
         x, recon_x, z, weight, bias = loss_inputs(rng)
-        got = adapters.run_aae_loss_autoencoder(x, recon_x, z, lambda_, weight, bias)
+        got = part2.run_aae_loss_autoencoder(x, recon_x, z, lambda_, weight, bias)
         recon_x, z = recon_x.double().requires_grad_(), z.double().requires_grad_()
         gen_loss = nats(z @ weight.double() + bias.double(), from_prior=True).mean()
         (lambda_ * (recon_x - x).square().mean() + (1 - lambda_) * gen_loss).backward()
@@ -385,7 +385,7 @@ def distinct(z):
 def test_discriminator_loss(rng):
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
         _, _, z, weight, bias = loss_inputs(rng, batch, z_dim)
-        got = adapters.run_aae_loss_discriminator(z, weight, bias)
+        got = part2.run_aae_loss_discriminator(z, weight, bias)
         logs = got["logs"]
         assert_logs(logs, {"disc_loss", "loss_real", "loss_fake", "accuracy"})
         real = split_codes(got["seen"], z)
@@ -423,7 +423,7 @@ def test_discriminator_loss(rng):
 @pytest.mark.question("2.5", points=0.25, hidden=True)
 def test_discriminator_loss_gradients(rng):
     _, _, z, weight, bias = loss_inputs(rng, 20)
-    got = adapters.run_aae_loss_discriminator(z, weight, bias)
+    got = part2.run_aae_loss_discriminator(z, weight, bias)
     real = split_codes(got["seen"], z)
     weight, bias = weight.double().requires_grad_(), bias.double().requires_grad_()
     loss_real = nats(real.double() @ weight + bias, from_prior=True).mean()
@@ -445,7 +445,7 @@ def test_prior_is_standard_normal(rng):
     n = 2000
     _, _, z, weight, bias = loss_inputs(rng, n, 3)
     z = z + 2  # the prior has nothing to do with the codes of images
-    first, again = (split_codes(adapters.run_aae_loss_discriminator(z, weight, bias)["seen"], z) for _ in range(2))
+    first, again = (split_codes(part2.run_aae_loss_discriminator(z, weight, bias)["seen"], z) for _ in range(2))
     assert_shape("what the discriminator sees of the prior", first, (n, 3), "as many codes as z_fake, all different")
     assert_independent("the prior's code", first, again)
     assert_standard_normal("the prior's code", torch.cat([first, again]))
@@ -459,8 +459,8 @@ def test_losses_are_stable(rng):
     hint = "the loss works on logits (binary_cross_entropy_with_logits): no sigmoid before a logarithm"
     for logit in (-150.0, -100.0, -30.0, 30.0, 60.0, 100.0, 150.0):
         bias = torch.tensor(logit)
-        of_encoder = adapters.run_aae_loss_autoencoder(x, recon_x, z, 0, weight, bias)
-        got = adapters.run_aae_loss_discriminator(z, weight, bias)
+        of_encoder = part2.run_aae_loss_autoencoder(x, recon_x, z, 0, weight, bias)
+        got = part2.run_aae_loss_discriminator(z, weight, bias)
         # softplus(-logit); what is below the smallest float32 may be 0
         expected = {"gen_loss": max(-logit, 0), "loss_real": max(-logit, 0), "loss_fake": max(logit, 0)}
         obtained = {"gen_loss": of_encoder["loss"]} | got["logs"]
@@ -482,7 +482,7 @@ def test_discriminator_accuracy(rng):
         "all taken for images'": (zero, -1.0, 0.0, 1.0),
     }
     for case, (weight, bias, real, fake) in cases.items():
-        got = adapters.run_aae_loss_discriminator(z, weight, torch.tensor(bias))["logs"]
+        got = part2.run_aae_loss_discriminator(z, weight, torch.tensor(bias))["logs"]
         assert "accuracy" in got, f"the log should have the accuracy, it has {sorted(got)}"
         right = (real + fake) / 2
         mistakes = [
@@ -491,7 +491,7 @@ def test_discriminator_accuracy(rng):
         ]  # fmt: skip
         assert_value(f"the accuracy for codes {case}", got["accuracy"], right, atol=1e-6, mistakes=mistakes)
     _, _, z, weight, bias = loss_inputs(rng, 300)
-    got = adapters.run_aae_loss_discriminator(z, weight, bias)
+    got = part2.run_aae_loss_discriminator(z, weight, bias)
     real, fake = (split_codes(got["seen"], z) @ weight + bias).double(), (z @ weight + bias).double()
     half = torch.cat([real > 0.5, fake <= 0.5]).double().mean()
     # one code on the edge may fall on the other side in another order of summation
@@ -506,7 +506,7 @@ def test_discriminator_accuracy(rng):
 def test_aae_sample(rng):
     n, z_dim = 500, 3
     weight, bias = 0.3 * torch.randn(1, 28, 28, z_dim, generator=rng), torch.randn(1, 28, 28, generator=rng)
-    samples, latents = adapters.run_aae_sample(weight, bias, n, calls=2)
+    samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):
         assert_shape("the z that the decoder gets", z, (n, z_dim))
         expected = torch.einsum("chwd,bd->bchw", weight, z) + bias
@@ -520,7 +520,8 @@ def test_aae_sample(rng):
 def test_adversarial_step(rng):
     lambda_, ae_lr, d_lr = 0.9, 2e-3, 3e-3
     x = images(rng, 24).view(3, 8, 1, 28, 28)
-    for batch, imgs in zip(adapters.run_aae_training(x, lambda_, ae_lr, d_lr, linear_networks(rng, 3)), x, strict=True):
+    batches = part2_training.run_aae_training(x, lambda_, ae_lr, d_lr, linear_networks(rng, 3))
+    for batch, imgs in zip(batches, x, strict=True):
         adam = assert_adam_step(batch, imgs, lambda_)
         assert_value("Adam's learning rate", adam["lr"], ae_lr, rtol=1e-6, mistakes=[("it is d_lr", d_lr)])
         assert_value("Adam's beta1", adam["betas"][0], 0.5, rtol=1e-6)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from scipy import special
 
-import adapters
+from adapters import part3
 from judge import P_5_SIGMA, SIGMAS, assert_shape, assert_value, rounded
 
 
@@ -149,7 +149,7 @@ ATTENTION_SIZES = [
 def test_attention_output(rng):
     for batch, T, n_head, C, block_size in ATTENTION_SIZES:
         x, weights = draw(rng, batch, T, C), attention_weights(rng, C)
-        output = adapters.run_attention(x, weights, n_head, block_size)
+        output = part3.run_attention(x, weights, n_head, block_size)
         # float32, sums of at most 24 terms
         what = f"attention to x {[batch, T, C]}, n_head {n_head}, block_size {block_size},"
         assert_attention(output, x, weights, n_head, 1e-4, what)
@@ -159,14 +159,14 @@ def test_attention_output(rng):
 def test_attention_weights_sum_to_one(rng):
     n_head, T = 3, 6
     q, k = draw(rng, n_head, T, T), draw(rng, n_head, T, T)
-    output = adapters.run_attention(*prescribed(q, k, torch.ones(n_head, T, T)), n_head, block_size=8)
+    output = part3.run_attention(*prescribed(q, k, torch.ones(n_head, T, T)), n_head, block_size=8)
     # float32, sums of 6 terms
     assert_value(
         "attention to values that are all 1", output, torch.ones_like(output), rtol=1e-4, atol=1e-4,
         hint="their weighted mean is 1: softmax over the keys, after the mask?",
     )  # fmt: skip
     v = legible(rng, n_head, T)
-    attention = read(adapters.run_attention(*prescribed(q, k, v), n_head, block_size=8), v)
+    attention = read(part3.run_attention(*prescribed(q, k, v), n_head, block_size=8), v)
     assert attention.min() > -1e-5, f"attention weights cannot be negative, one is {attention.min():.3g}"
     later = attention.triu(1).abs().max()
     assert later < 1e-5, f"a token gives weight to tokens after it, up to {later:.3g}"
@@ -182,7 +182,7 @@ def test_attention_scale(rng):
         product = 2 * math.sqrt(hs)
         k[:, 0] = product * q[:, 1] / q[:, 1].square().sum(-1, keepdim=True)
         v[:, 0, 0] = v[:, 1, 1] = 1  # the first two channels are the attention weights
-        output = adapters.run_attention(*prescribed(q, k, v), n_head, block_size=4)
+        output = part3.run_attention(*prescribed(q, k, v), n_head, block_size=4)
         first, second = split_heads(output, n_head)[0, :, 1, :2].double().unbind(-1)
         scale = product / (first / second).log()
         # float32: where the scale is right, weights of 0.88 and 0.12
@@ -215,11 +215,11 @@ def test_attention_is_causal(rng):
     n_head, T, C = 2, 9, 8
     for flash, block_size in [(False, T), (False, T + 4), (True, T)]:
         x, weights = draw(rng, 2, T, C), attention_weights(rng, C)
-        output = adapters.run_attention(x, weights, n_head, block_size, flash)
+        output = part3.run_attention(x, weights, n_head, block_size, flash)
         for t in range(T):
             changed = x.clone()
             changed[0, t] = draw(rng, C, scale=3)
-            changes = adapters.run_attention(changed, weights, n_head, block_size, flash) - output
+            changes = part3.run_attention(changed, weights, n_head, block_size, flash) - output
             assert_causal(changes, t, f"flash={flash}")
 
 
@@ -235,7 +235,7 @@ def test_gpt_is_causal(rng):
     for flash in (False, True):
         for when, batches in (("fresh", None), ("after some steps of training", integers(rng, 13, 5, 4, T + 1))):
             given = {"sizes": GPT_SIZES, "seed": int(integers(rng, 2**31)), "gain": 8}
-            logits = adapters.run_gpt_logits(idx, **given, batches=batches, flash=flash)
+            logits = part3.run_gpt_logits(idx, **given, batches=batches, flash=flash)
             assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, are {tuple(logits.shape)}"
             for t in range(T):
                 assert_causal(logits[t : t + 1] - logits[-1], t, f"a GPT, {when}, flash={flash}")
@@ -253,7 +253,7 @@ def test_masked_scores_have_no_weight(rng):
             early = torch.arange(T) < T // 2
             k[:, early if sign < 0 else ~early, 0] = sign * size * math.sqrt(hs)
             x, weights = prescribed(q, k, v)
-            output = adapters.run_attention(x, weights, n_head, block_size=T)
+            output = part3.run_attention(x, weights, n_head, block_size=T)
             # scores are exact, weights 0 or 1 / (a number of tokens)
             which = f"attention where {'visible' if sign < 0 else 'masked'} tokens have scores of {sign * size}"
             assert_value(
@@ -278,14 +278,14 @@ def test_attention_dropout(rng):
         q, k, v = draw(rng, n_head, T, T, scale=0.8), draw(rng, n_head, T, T, scale=0.8), legible(rng, n_head, T)
         x, weights = prescribed(q, k, v)
         x = x.expand(batch, T, -1).clone()
-        plain = adapters.run_attention(x, weights, n_head, T)
-        evaluated = adapters.run_attention(x, weights, n_head, T, attn_pdrop=p)
+        plain = part3.run_attention(x, weights, n_head, T)
+        evaluated = part3.run_attention(x, weights, n_head, T, attn_pdrop=p)
         none = "dropout should have no effect"
         assert_value(f"attention in evaluation, attn_pdrop {p},", evaluated, plain, rtol=1e-5, atol=1e-5, hint=none)
-        trained = adapters.run_attention(x, weights, n_head, T, training=True)
+        trained = part3.run_attention(x, weights, n_head, T, training=True)
         assert_value("attention in training, attn_pdrop 0,", trained, plain, rtol=1e-5, atol=1e-5, hint=none)
 
-        output = adapters.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
+        output = part3.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
         right, dropped = (read(y, v)[..., seen] for y in (plain, output))  # [B, nh, pairs of tokens]
         assert not torch.allclose(dropped, right, atol=1e-4), "there is no dropout of attention weights in training"
         sums = read(output, v).sum(-1).nan_to_num(1.0)  # where scores are dropped, 0 * -inf
@@ -311,7 +311,7 @@ def test_attention_dropout(rng):
             assert_kept_independently(kept.movedim(dim, 0), 1 - p, what)
     # the other dropout is of channels; float32 sums of 6 weights
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
-    output = adapters.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
+    output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
     assert_value(
         "attention in training, resid_pdrop 0.5, attn_pdrop 0,", output, 2.0 * (output > 1), rtol=1e-4, atol=1e-4,
         hint="resid_pdrop is for the output, attn_pdrop for the attention weights",
@@ -322,7 +322,7 @@ def test_attention_dropout(rng):
 def test_attention_gradients(rng):
     for batch, T, n_head, C, block_size in ATTENTION_SIZES:
         x, weights, direction = draw(rng, batch, T, C), attention_weights(rng, C), draw(rng, batch, T, C)
-        obtained = adapters.run_attention_gradients(x, weights, n_head, block_size, direction)
+        obtained = part3.run_attention_gradients(x, weights, n_head, block_size, direction)
         inputs = {"x": x.double()} | double(weights)
         for value in inputs.values():
             value.requires_grad_()
@@ -340,7 +340,7 @@ def test_attention_gradients(rng):
 def test_attention_is_written_out(rng):
     n_head, T, C = 2, 7, 8
     x, weights = draw(rng, 3, T, C), attention_weights(rng, C)
-    result = adapters.run_attention_twice(x, weights, n_head, block_size=T)
+    result = part3.run_attention_twice(x, weights, n_head, block_size=T)
     assert not result["fused"], "flash=False asks for attention written out, not for PyTorch's function"
     assert torch.equal(result["x"], x), "attention changes its input in place"
     for name, value in weights.items():
@@ -348,12 +348,12 @@ def test_attention_is_written_out(rng):
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32 in another order of summation
-    fused = adapters.run_attention(x, weights, n_head, T, flash=True)
+    fused = part3.run_attention(x, weights, n_head, T, flash=True)
     assert_value("attention", first, fused, rtol=1e-4, atol=1e-4, hint="flash=True gives other numbers")
     given = {"sizes": GPT_SIZES, "seed": int(integers(rng, 2**31)), "gain": 8}
     idx = integers(rng, 13, 3, 6)
     for batches in (None, integers(rng, 13, 3, 4, 9)):
-        logits, fused = (adapters.run_gpt_logits(idx, **given, batches=batches, flash=flash) for flash in (False, True))
+        logits, fused = (part3.run_gpt_logits(idx, **given, batches=batches, flash=flash) for flash in (False, True))
         # the same, through two layers, and three steps of training
         assert_value("logits of a GPT", logits, fused, rtol=1e-4, atol=1e-4, hint="flash=True gives other ones")
 
@@ -365,7 +365,7 @@ def test_attention_with_cache(rng):
         T, n_head, C = sum(lengths), 2, 8
         x, weights = draw(rng, 2, T, C), attention_weights(rng, C)
         whole = attention_oracle(x.double(), double(weights), n_head)
-        pieces = adapters.run_attention_in_pieces(x, weights, n_head, 12, lengths)
+        pieces = part3.run_attention_in_pieces(x, weights, n_head, 12, lengths)
         # float32, the same sums of at most 10 terms in another order
         assert_value(
             f"attention of T = {lengths} tokens one after the other, to the keys and values of all S so far,",
@@ -481,7 +481,7 @@ def test_generate_shapes(rng):
         model = model_of(table(rng))
         for options in ({}, {"do_sample": True}):
             idx = integers(rng, V, batch, T)
-            assert_continues(adapters.run_generate(idx, n, **model, **options), idx, n)
+            assert_continues(part3.run_generate(idx, n, **model, **options), idx, n)
 
 
 @pytest.mark.question("3.3", points=0.5)
@@ -489,17 +489,17 @@ def test_generate_greedy(rng):
     logits = table(rng)
     for last in (torch.arange(V), integers(rng, V, 1), integers(rng, V, 5)):
         idx, n = prompts(rng, last), 6
-        new = assert_continues(adapters.run_generate(idx, n, **model_of(logits)), idx, n)
+        new = assert_continues(part3.run_generate(idx, n, **model_of(logits)), idx, n)
         before = torch.cat([last[:, None], new[:, :-1]], dim=1)
         assert_likeliest(new, logits[before], "a model that knows the last token")
     sizes = GPT_SIZES | {"block_size": 16}
     for batch, T, n in [(1, 5, 8), (6, 3, 13), (4, 1, 15)]:
         given = {"sizes": sizes, "seed": int(integers(rng, 2**31)), "gain": 10}
         idx = integers(rng, 13, batch, T)
-        result = adapters.run_generate(idx, n, **given)
+        result = part3.run_generate(idx, n, **given)
         new = assert_continues(result, idx, n, 13)
         for row in range(batch):  # alone: a row's tokens depend on no other row
-            after = adapters.run_gpt_logits(result["tokens"][row : row + 1], **given, flash=True)[0, T - 1 : -1]
+            after = part3.run_gpt_logits(result["tokens"][row : row + 1], **given, flash=True)[0, T - 1 : -1]
             assert_likeliest(new[row], after, f"row {row} of {batch}")
 
 
@@ -509,7 +509,7 @@ def test_generate_greedy_is_not_random(rng):
     idx = prompts(rng, torch.arange(V).repeat(5))
     for options in ({"temperature": 0.1}, {"temperature": 10.0}, {"top_k": 3}, {"top_p": 0.9, "temperature": 2.0}):
         for given in ({}, {"do_sample": False}):
-            new = assert_continues(adapters.run_generate(idx, 3, **model_of(logits), **options, **given), idx, 3)
+            new = assert_continues(part3.run_generate(idx, 3, **model_of(logits), **options, **given), idx, 3)
             before = torch.cat([idx[:, -1:], new[:, :-1]], dim=1)
             assert_likeliest(new, logits[before], f"do_sample=False, {options}")
 
@@ -536,7 +536,7 @@ def test_generate_sampling_frequencies(rng):
     last = torch.arange(V).repeat(n)  # neighbours in the batch have different probabilities
     for temperature in (1.0, 0.4, 2.5, 0.7 + 0.6 * torch.rand((), generator=rng).item()):
         idx = prompts(rng, last, T=2)
-        result = adapters.run_generate(idx, 1, **model_of(logits), temperature=temperature, do_sample=True)
+        result = part3.run_generate(idx, 1, **model_of(logits), temperature=temperature, do_sample=True)
         new = assert_continues(result, idx, 1)[:, 0]
         for token in range(V):
             own = logits[token].double()
@@ -547,7 +547,7 @@ def test_generate_sampling_frequencies(rng):
     last, idx = last[: V * 300], idx[: V * 300]
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         model = model_of(logits + shift)
-        new = adapters.run_generate(idx, 1, **model, temperature=temperature, do_sample=True)["tokens"][:, -1]
+        new = part3.run_generate(idx, 1, **model, temperature=temperature, do_sample=True)["tokens"][:, -1]
         # float32 has logits near 300 to 1e-4, probabilities to as much of themselves: less than shows
         for token in range(V):
             expected = (logits[token].double() / temperature).softmax(0)
@@ -559,7 +559,7 @@ def test_generate_draws_are_fresh(rng):
     logits = table(rng, rows=1)
     model, probs = model_of(logits.expand(V, V)), logits[0].double().softmax(0)
     idx, n = prompts(rng, integers(rng, V, 1500), T=1), 6
-    first, again = (assert_continues(adapters.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
+    first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
     for step in range(n):
         assert_drawn(first[:, step], probs, f"new token {step}")
     pairs = torch.outer(probs, probs).flatten()
@@ -584,7 +584,7 @@ def assert_filtered(rng, logits, expected, options, others=None):
     temperature = options.get("temperature", 1.0)
     last = torch.arange(V).repeat(500)
     idx = prompts(rng, last, T=1)
-    new = assert_continues(adapters.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
+    new = assert_continues(part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
     for token in range(V):
         own = (logits[token].double() / temperature).softmax(0)
         mistakes = ((sentence, wrong(own)) for sentence, wrong in (others or {}).items())
@@ -649,7 +649,7 @@ def test_generate_with_a_generator(rng):
     model, probs = model_of(logits.expand(V, V)), logits[0].double().softmax(0)
     idx, n, seed = prompts(rng, integers(rng, V, 1000), T=1), 4, int(integers(rng, 2**31))
     first, again, other = (
-        assert_continues(adapters.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)
+        assert_continues(part3.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)
         for number in (seed, seed, seed + 1)
     )
     assert torch.equal(first, again), "generators with the same seed should give the same tokens: is it passed on?"
@@ -662,11 +662,11 @@ def assert_greedy_in_window(rng, T, n, batch, use_cache, block_size):
     """Each new token is the likeliest after the block_size tokens before it."""
     given = {"sizes": GPT_SIZES | {"block_size": block_size}, "seed": int(integers(rng, 2**31)), "gain": 10}
     idx = integers(rng, 13, batch, T)
-    result = adapters.run_generate(idx, n, use_cache=use_cache, **given)
+    result = part3.run_generate(idx, n, use_cache=use_cache, **given)
     new = assert_continues(result, idx, n, 13)
     tokens = result["tokens"]
     windows = [tokens[:, start : start + block_size] for start in range(max(1, T + n - block_size))]
-    logits = adapters.run_gpt_logits(torch.cat(windows), flash=True, **given).split(batch)
+    logits = part3.run_gpt_logits(torch.cat(windows), flash=True, **given).split(batch)
     after = torch.cat([logits[0], *(each[:, -1:] for each in logits[1:])], dim=1)  # each token but the last
     for step in range(n):
         what = f"{T + step} tokens, block_size {block_size}, use_cache={use_cache}: the last block_size tokens count"
@@ -689,7 +689,7 @@ def test_generate_with_and_without_cache(rng):
     idx, n, seed = prompts(rng, integers(rng, V, 6)), 20, int(integers(rng, 2**31))
     tokens = [
         assert_continues(
-            adapters.run_generate(idx, n, **model, do_sample=True, generator_seed=seed, use_cache=use_cache), idx, n
+            part3.run_generate(idx, n, **model, do_sample=True, generator_seed=seed, use_cache=use_cache), idx, n
         )
         for use_cache in (False, True)
     ]

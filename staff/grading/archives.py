@@ -835,12 +835,12 @@ def _listed(left_out: dict[str, str], most: int = 50) -> list[str]:
 
 
 @cache
-def needed_modules(adapters: Path = REPOSITORY / "tests" / "adapters.py") -> dict[str, set[str]]:
+def needed_modules(adapters: Path = REPOSITORY / "tests" / "adapters") -> dict[str, set[str]]:
     """The modules of each part that the tests load: {"part1_vae": {"utils", ...}, ...}."""
     needed: dict[str, set[str]] = {folder: set() for folder in part_folders().values()}
     with PARSING:
-        tree = ast.parse(adapters.read_text("utf-8"))
-    for node in ast.walk(tree):
+        trees = [ast.parse(path.read_text("utf-8")) for path in sorted(adapters.glob("*.py"))]
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.ImportFrom) and node.module:
             part, _, module = node.module.partition(".")
             if part in needed:

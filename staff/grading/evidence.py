@@ -2,7 +2,7 @@
 
 Everything in logs/ comes from the submission. Here, its summary is read as JSON of a limited size, of which only finite
 numbers are used, and of its pictures the first bytes. Checkpoints and event files are opened by a submission's shut-in
-process alone (`run_stored_*` and `run_event_curves` of tests/adapters.py), and what it answers is numbers.
+process alone (`inside.stored_runs`), and what it answers is numbers.
 
 A recomputed figure is that of the images, whatever the submission's code does:
 - what encodes and what decodes are two processes, one after the other, so the decoder has seen z and nothing else;
@@ -217,7 +217,7 @@ class _Judging:
     def _vae_codes(self, ask: Callable, imgs: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """z [B, D], drawn here, and the divergence of what it is drawn from, in nats [B]."""
         shape = (len(imgs), self.wanted["z_dim"])
-        answer = ask("run_stored_vae_encode", imgs)
+        answer = ask("stored_runs.vae_encode", imgs)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             raise Doubt("The encoder should give mean and log_std.")
         mean, log_std = (_numbers(each, shape, what) for each, what in zip(answer, ("mean", "log_std"), strict=True))
@@ -228,17 +228,17 @@ class _Judging:
     def _vae_bits(self, ask: Callable, imgs: Tensor, code: tuple[Tensor, Tensor]) -> Tensor:
         """The bound in bits per dimension [B]."""
         z, kl = code
-        logits = _numbers(ask("run_stored_vae_decode", z), (len(z), 16, 28, 28), "the logits")
+        logits = _numbers(ask("stored_runs.vae_decode", z), (len(z), 16, 28, 28), "the logits")
         nats = F.cross_entropy(logits, imgs[:, 0], reduction="none").sum(dim=(1, 2))
         return (nats + kl) * math.log2(math.e) / PIXELS
 
     def _aae_codes(self, ask: Callable, imgs: Tensor, number: int) -> Tensor:
-        z = _numbers(ask("run_stored_aae_encode", imgs), (len(imgs), self.wanted["z_dim"]), "the code")
+        z = _numbers(ask("stored_runs.aae_encode", imgs), (len(imgs), self.wanted["z_dim"]), "the code")
         return _to_send(z)
 
     def _aae_errors(self, ask: Callable, imgs: Tensor, z: Tensor) -> Tensor:
         """The squared error per pixel [B]."""
-        decoded = _numbers(ask("run_stored_aae_decode", z), imgs.shape, "the decoded image")
+        decoded = _numbers(ask("stored_runs.aae_decode", z), imgs.shape, "the decoded image")
         return (decoded - imgs).square().mean(dim=(1, 2, 3))
 
     def _read_curves(self, run: Run) -> dict[str, list[float]]:
@@ -250,7 +250,7 @@ class _Judging:
         for path in files:
             left -= _need_file(path, self.root, left)
         with self._child([str(path) for path in files]) as ask:
-            answer = ask("run_event_curves")
+            answer = ask("stored_runs.event_curves")
         return {tag: _curve(answer[tag], tag) for tag in CURVES if isinstance(answer, dict) and tag in answer}
 
     @contextmanager

@@ -114,14 +114,31 @@ def to_watch(rubric: rubrics.Rubric) -> dict:
 
 
 class Adapters(types.ModuleType):
-    """What the tests import as `adapters`; in a fork, `session` is that of its submission."""
+    """What the tests import as `adapters`, a package; in a fork, `session` is that of its submission."""
 
     session: Session
+
+    def __init__(self):
+        super().__init__("adapters")
+        self.__path__ = []  # a package, of these modules alone
+        sys.modules["adapters"] = self
+        for path in (REPOSITORY / "tests" / "adapters").glob("part*.py"):
+            module = AdapterModule(self, path.stem)
+            setattr(self, path.stem, module)
+            sys.modules[module.__name__] = module
+
+
+class AdapterModule(types.ModuleType):
+    """A module of adapters: each function asks the submission's process."""
+
+    def __init__(self, adapters: Adapters, name: str):
+        super().__init__(f"adapters.{name}")
+        self.adapters, self.name = adapters, name
 
     def __getattr__(self, name: str) -> Callable:
         if not name.startswith("run_"):
             raise AttributeError(name)
-        return lambda *args, **kwargs: self.session.call(name, *args, **kwargs)
+        return lambda *args, **kwargs: self.adapters.session.call(f"{self.name}.{name}", *args, **kwargs)
 
 
 class Forks:
@@ -252,8 +269,7 @@ def _import_all() -> Adapters:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     with suppress(evidence.NoData):  # then the rows of the evidence say so
         evidence.load_images()
-    sys.modules["adapters"] = Adapters("adapters")
-    return sys.modules["adapters"]
+    return Adapters()
 
 
 # --- the side that asks ---------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ IN_THE_KIT = (
     *(f"course/training/{name}.py" for name in ("__init__", "board", "loop", "recipe")),
     "staff/__init__.py",
     "staff/grading/__init__.py",
-    *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "watch", "wire", "zygote")),
+    *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "stored_runs", "watch", "wire")),
+    "staff/grading/inside/zygote.py",
 )
 TO_IMPORT = 120  # seconds
 
@@ -35,7 +36,8 @@ def make_kit(folder: Path) -> Path:
     for file in IN_THE_KIT:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / file, folder / file)
-    shutil.copy(REPOSITORY / "tests" / "adapters.py", folder)
+    compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "tests" / "adapters", folder / "adapters", ignore=compiled)
     return folder
 
 

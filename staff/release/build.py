@@ -28,7 +28,7 @@ MANIFEST = ".release.json"
 STUDENTS = "template/"  # what only students have
 RELEASED = (  # beside the folders of the parts
     "course/",
-    "tests/adapters.py",
+    "tests/adapters/",
     "conftest.py",
     "tests/judge.py",
     "tests/test_part",

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from test_archives import PACKERS
 from test_archives import PARTS as FILES
 
-import adapters
 from bench import __main__ as bench
 from bench.record import Record
 from course import __main__ as students
@@ -32,6 +31,7 @@ from part3_gpt import generate
 from part3_gpt import train as gpt_program
 from staff import __main__ as staff
 from staff.grading import archives, evidence, gradescope
+from staff.grading.inside import stored_runs
 from staff.release import build as release
 
 THOROUGH = pytest.param(200, marks=pytest.mark.slow)
@@ -279,7 +279,7 @@ def test_event_files(count, tmp_path):
     @given(damaged(path.read_bytes()))
     def never_a_traceback(content):
         path.write_bytes(content)
-        for steps, values in adapters.run_event_curves([str(path)]).values():
+        for steps, values in stored_runs.event_curves([str(path)]).values():
             assert len(steps) == len(values) <= 3
 
     never_a_traceback()

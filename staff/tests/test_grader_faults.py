@@ -257,7 +257,7 @@ def ask(
     child = children.Child(zygote, level, submission, Limits())
     meanwhile()
     with pytest.raises((children.Unfinished, children.SandboxError)) as caught:
-        child.call("run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
+        child.call("part1.run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
     return str(caught.value)
 
 

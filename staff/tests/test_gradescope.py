@@ -270,7 +270,7 @@ def test_what_is_in_the_zip(archive):
         wanted = content.read("requirements.txt").decode().split()
     assert modes["run_autograder"] == modes["setup.sh"] == 0o100755
     assert modes["course/rubric.toml"] == 0o100644
-    assert {"staff/grading/gradescope.py", "tests/adapters.py", "tests/test_part1_vae.py"} <= modes.keys()
+    assert {"staff/grading/gradescope.py", "tests/adapters/part1.py", "tests/test_part1_vae.py"} <= modes.keys()
     assert {"constraints.txt", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= modes.keys()
     assert not [name for name in modes if name.startswith(("part", "staff/tests", "bench", "data", "logs", "template"))]
     assert {"torch>=2.11", "pytest>=8.3", "scipy>=1.13"} <= set(wanted)

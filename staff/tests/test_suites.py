@@ -63,7 +63,7 @@ def graph():
 def disagree():
     assert 1 == 2, "the submission's own"
 """,
-    "tests/adapters.py": """
+    "tests/adapters/part1.py": """
 from part1_vae import utils
 
 
@@ -78,10 +78,10 @@ def run_broken():
 """,
     "tests/test_part1_vae.py": '''
 """PYTEST_DONT_REWRITE"""
-import adapters
+from adapters import part1
 import pytest
 import torch
-from adapters import utils
+from adapters.part1 import utils
 from judge import assert_value
 
 
@@ -122,12 +122,12 @@ def test_disagree():
 
 @pytest.mark.question("1.8", points=1)
 def test_nothing():
-    adapters.run_nothing()
+    part1.run_nothing()
 
 
 @pytest.mark.question("1.8", points=1)
 def test_broken():
-    adapters.run_broken()
+    part1.run_broken()
 
 
 @pytest.mark.question("1.9", points=1)
@@ -172,7 +172,7 @@ def small(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     own = {name: (REPOSITORY / name).read_text() for name in ("setup.cfg", "conftest.py", "tests/judge.py")}
     for name, content in (SMALL | own).items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content.lstrip())
     return folder
 
@@ -221,7 +221,8 @@ def test_known_exceptions_have_a_hint(messages):
 
 def test_what_cannot_be_used_names_the_adapter(messages):
     assert messages["test_nothing"] == (
-        "what the code gives back cannot be used by run_nothing in tests/adapters.py: is it what the docstring says?\n"
+        "what the code gives back cannot be used by run_nothing in tests/adapters/part1.py: "
+        "is it what the docstring says?\n"
         "AttributeError: 'NoneType' object has no attribute 'detach'"
     )
 

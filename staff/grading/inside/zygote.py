@@ -6,6 +6,7 @@ descriptors: where the submission's process answers calls, and from where its wa
 """
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,9 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
+
+CALLED = {name: f"adapters.{name}" for name in ("part1", "part2", "part2_training", "part3")}
+CALLED["stored_runs"] = "staff.grading.inside.stored_runs"
 
 
 def main(kit: Path, packages: list[str], socket_fd: int) -> None:
@@ -58,10 +62,10 @@ def import_all() -> None:
     import torch.utils.tensorboard  # noqa: F401
     import torchvision  # noqa: F401
 
-    import adapters  # noqa: F401
+    from adapters import part1, part2, part2_training, part3  # noqa: F401
     from course import data, figures, flags  # noqa: F401
     from course.training import loop as training  # noqa: F401
-    from staff.grading.inside import kernel, sandbox, watch, wire  # noqa: F401
+    from staff.grading.inside import kernel, sandbox, stored_runs, watch, wire  # noqa: F401
 
     matplotlib.use("Agg")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -70,7 +74,7 @@ def import_all() -> None:
 
 
 class Calls:
-    """Answer calls of the adapters: {"call": "run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
+    """Answer calls of the adapters: {"call": "part1.run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
 
     Args:
         watch: names whose use by the submission is noted, {"names": [...], "allowed": {...}}; see `watch.Watch`.
@@ -101,10 +105,10 @@ class Calls:
     def answer(self, request: dict):
         import torch
 
-        import adapters
-
         torch.default_generator.manual_seed(request["seed"])
-        return getattr(adapters, request["call"])(*request["args"], **request["kwargs"])
+        module, _, function = request["call"].partition(".")
+        called = importlib.import_module(CALLED[module])
+        return getattr(called, function)(*request["args"], **request["kwargs"])
 
     def failure(self, error: BaseException) -> dict:
         """The exception's class, its text, and the places in the submission that it came through."""

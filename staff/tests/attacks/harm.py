@@ -365,7 +365,7 @@ for path in ("<CANARY>", "<OTHER>", "<REPOSITORY>", os.path.dirname(os.path.dirn
         """
 import os, sys
 for folder in [*sys.path, os.path.dirname(os.__file__), os.path.dirname(torch.__file__), "/etc", "/tmp", "/"]:
-    for name in ("sitecustomize.py", "<MARKER>.pth", "part1_vae/utils.py", "adapters.py", "staff/grading/__init__.py"):
+    for name in ("sitecustomize.py", "<MARKER>.pth", "part1_vae/utils.py", "adapters/part1.py", "staff/__init__.py"):
         try:
             open(os.path.join(folder, name), "a").write("raise SystemExit\\n")
         except OSError:

@@ -206,7 +206,7 @@ elbo_to_bpd = KLD
         "answer in place of the adapters",
         """
 import sys
-adapters = sys.modules.get("adapters")
+adapters = sys.modules.get("adapters.part1")
 for name in [name for name in vars(adapters or {}) if name.startswith("run_")]:
     setattr(adapters, name, lambda *args, **kwargs: torch.zeros(()))
 """,
@@ -216,7 +216,7 @@ for name in [name for name in vars(adapters or {}) if name.startswith("run_")]:
         "answer with nothing to complain about",
         """
 import sys
-adapters = sys.modules.get("adapters")
+adapters = sys.modules.get("adapters.part1")
 for name in [name for name in vars(adapters or {}) if name.startswith("run_")]:
     setattr(adapters, name, lambda *args, **kwargs: [])
 """,

@@ -1,0 +1,148 @@
+"""Part 1: the VAE's formulas, networks and module."""
+
+import torch
+from torch import Tensor, nn
+
+from adapters.stand_ins import FixedEncoder, LinearDecoder, gradient_of, gradient_sizes, perturbed, without_layers
+
+# --- part 1: utils.py -------------------------------------------------------------------------------------------------
+
+
+def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
+    """-> z, one draw."""
+    from part1_vae.utils import sample_reparameterize
+
+    return sample_reparameterize(mean, std).detach()
+
+
+def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """-> z, and the gradients of sum(weight * z) with respect to mean and std."""
+    from part1_vae.utils import sample_reparameterize
+
+    mean, std = mean.clone().requires_grad_(), std.clone().requires_grad_()
+    z = sample_reparameterize(mean, std)
+    if z.requires_grad:
+        (z * weight).sum().backward()
+    return z.detach(), gradient_of(mean), gradient_of(std)
+
+
+def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
+    """-> the divergence, [...] for [..., D]."""
+    from part1_vae.utils import KLD
+
+    return KLD(mean, log_std).detach()
+
+
+def run_kld_gradients(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+    """-> the gradients of the summed divergence with respect to mean and log_std."""
+    from part1_vae.utils import KLD
+
+    mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
+    KLD(mean, log_std).sum().backward()
+    return mean.grad, log_std.grad
+
+
+def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
+    """-> bits per dimension [B]."""
+    from part1_vae.utils import elbo_to_bpd
+
+    return elbo_to_bpd(elbo, img_shape)
+
+
+def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
+    """The manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
+
+    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether the image
+    needs a gradient, or the parameters have one or need none any more.
+    """
+    from part1_vae.utils import visualize_manifold
+
+    decoder = LinearDecoder(weight, bias).train(training)
+    image = visualize_manifold(decoder, grid_size=grid_size)
+    left = image.requires_grad or any(p.grad is not None or not p.requires_grad for p in decoder.parameters())
+    return {"image": image.detach(), "z": torch.cat(decoder.seen), "training": decoder.training, "grad": left}
+
+
+# --- part 1: cnn_encoder_decoder.py -------------------------------------------------------------------------------
+
+
+def _networks(num_filters: int, z_dim: int, seed: int) -> tuple[nn.Module, nn.Module]:
+    from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
+
+    torch.default_generator.manual_seed(seed)
+    networks = CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
+    return perturbed(networks[0]), perturbed(networks[1])
+
+
+def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A fresh encoder in evaluation mode -> mean, log_std, each [B, D]."""
+    encoder = _networks(num_filters, z_dim, seed)[0].eval()
+    mean, log_std = encoder(imgs)
+    return mean.detach(), log_std.detach()
+
+
+def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> dict[str, float]:
+    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of mean and log_std."""
+    encoder = _networks(num_filters, z_dim, seed)[0]
+    mean, log_std = encoder(imgs)
+    (mean.square().sum() + log_std.square().sum()).backward()
+    return gradient_sizes(encoder)
+
+
+def run_decoder(z: Tensor, num_filters: int, seed: int) -> Tensor:
+    """A fresh decoder in evaluation mode -> logits [B, 16, 28, 28]."""
+    return _networks(num_filters, z.size(1), seed)[1].eval()(z).detach()
+
+
+def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor]:
+    """-> names of the decoder's parameters, and the sizes of the gradients that reach them of a loss of the logits;
+    the gradient that reaches z."""
+    decoder = _networks(num_filters, z.size(1), seed)[1]
+    z = z.clone().requires_grad_()
+    decoder(z).square().sum().backward()
+    return gradient_sizes(decoder), z.grad
+
+
+def run_decoder_device(device: str) -> str:
+    """-> what `decoder.device` says for a decoder that was moved there."""
+    return str(_networks(4, 2, 0)[1].to(device).device)
+
+
+# --- part 1: train.py -----------------------------------------------------------------------------------------------
+
+
+def _vae(z_dim: int) -> nn.Module:
+    from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
+    from part1_vae.train import VAE
+
+    with without_layers(CNNEncoder, CNNDecoder):
+        return VAE(num_filters=4, z_dim=z_dim, lr=1e-3)
+
+
+def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> dict:
+    """VAE.forward with an encoder that answers (mean, log_std) and a linear decoder.
+
+    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; gradients of the bpd with respect to mean,
+    log_std, weight and bias.
+    """
+    vae = _vae(mean.size(1))
+    mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
+    vae.encoder, vae.decoder = FixedEncoder(mean, log_std), LinearDecoder(weight, bias)
+    rec, reg, bpd = vae(imgs)
+    bpd.backward()
+    inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
+    gradients = [gradient_of(x) for x in inputs]
+    losses = {"L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach()}
+    return {**losses, "z": vae.decoder.seen[-1], "gradients": gradients}
+
+
+def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
+    """VAE.sample with a linear decoder, called several times -> the samples, and the z's that the decoder was given."""
+    vae = _vae(weight.size(-1)).eval()
+    vae.decoder = LinearDecoder(weight, bias)
+    samples, latents = [], []
+    for _ in range(calls):
+        vae.decoder.seen.clear()
+        samples.append(vae.sample(batch_size).detach())
+        latents.append(torch.cat(vae.decoder.seen))
+    return samples, latents

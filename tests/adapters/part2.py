@@ -1,0 +1,103 @@
+"""Part 2: the networks and losses of the adversarial autoencoder."""
+
+import torch
+from torch import Tensor, nn
+
+from adapters.stand_ins import (
+    LinearDecoder,
+    LinearDiscriminator,
+    LinearEncoder,
+    as_numbers,
+    gradient_of,
+    gradient_sizes,
+    perturbed,
+    without_layers,
+)  # fmt: skip
+
+
+def _aae(z_dim: int) -> nn.Module:
+    from part2_aae.models import AdversarialAE, ConvDecoder, ConvEncoder, Discriminator
+
+    with without_layers(ConvEncoder, ConvDecoder, Discriminator):
+        return AdversarialAE(z_dim=z_dim)
+
+
+def _network(name: str, z_dim: int, seed: int) -> nn.Module:
+    from part2_aae import models
+
+    torch.default_generator.manual_seed(seed)
+    return perturbed(getattr(models, name)(z_dim=z_dim))
+
+
+# --- part 2: models.py ------------------------------------------------------------------------------------------------
+
+
+def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1) -> Tensor:
+    """A fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> what it makes of x.
+
+    Its parameters are multiplied by the gain first: with a large one, so is what comes before the last activation.
+    """
+    network = _network(name, z_dim, seed).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= gain
+    return network(x).detach()
+
+
+def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor]:
+    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of the output; the gradient
+    that reaches x."""
+    network = _network(name, z_dim, seed)
+    x = x.clone().requires_grad_()
+    network(x).square().sum().backward()
+    return gradient_sizes(network), gradient_of(x)
+
+
+def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """AdversarialAE.forward with a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28]) -> recon_x, z."""
+    aae = _aae(len(encoder))
+    aae.encoder, aae.decoder = LinearEncoder(encoder), LinearDecoder(weight, bias)
+    recon_x, z = aae(x)
+    return recon_x.detach(), z.detach()
+
+
+def run_aae_loss_autoencoder(
+    x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float, weight: Tensor, bias: Tensor
+) -> dict:
+    """get_loss_autoencoder with a linear discriminator (weight [D], bias []).
+
+    -> loss; logs: name -> number; gradients of the loss with respect to recon_x and z_fake.
+    """
+    aae = _aae(z_fake.size(1))
+    aae.discriminator = LinearDiscriminator(weight, bias)
+    recon_x, z_fake = recon_x.clone().requires_grad_(), z_fake.clone().requires_grad_()
+    loss, logs = aae.get_loss_autoencoder(x, recon_x, z_fake, lambda_)
+    loss.backward()
+    return {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": [gradient_of(recon_x), gradient_of(z_fake)]}
+
+
+def run_aae_loss_discriminator(z_fake: Tensor, weight: Tensor, bias: Tensor) -> dict:
+    """get_loss_discriminator with a linear discriminator (weight [D], bias []).
+
+    -> loss; logs: name -> number; seen: the codes that the discriminator was given, of the prior and of z_fake;
+    gradients of the loss with respect to weight and bias.
+    """
+    aae = _aae(z_fake.size(1))
+    aae.discriminator = LinearDiscriminator(weight, bias)
+    loss, logs = aae.get_loss_discriminator(z_fake.clone().requires_grad_())
+    loss.backward()
+    gradients = [gradient_of(aae.discriminator.weight), gradient_of(aae.discriminator.bias)]
+    result = {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": gradients}
+    return {**result, "seen": torch.cat(aae.discriminator.seen)}
+
+
+def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
+    """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
+    aae = _aae(weight.size(-1)).eval()
+    aae.decoder = LinearDecoder(weight, bias)
+    samples, latents = [], []
+    for _ in range(calls):
+        aae.decoder.seen.clear()
+        samples.append(aae.sample(batch_size).detach())
+        latents.append(torch.cat(aae.decoder.seen))
+    return samples, latents

@@ -1,0 +1,99 @@
+"""Part 2: the training of the adversarial autoencoder, watched through Lightning's Trainer."""
+
+import logging
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from adapters.stand_ins import (
+    LinearDecoder,
+    LinearDiscriminator,
+    LinearEncoder,
+    as_numbers,
+    gradient_of,
+    without_layers,
+)  # fmt: skip
+
+
+def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> list[dict]:
+    """Train linear networks on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
+
+    Args:
+        weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
+            "discriminator.weight" [D], "discriminator.bias" [].
+
+    -> for each batch: steps of optimizers in their order (class, lr, betas or None; weights and gradients, of the
+    parameters it trains, just before it; weights after it), seen: the codes that the discriminator was given, and
+    logged: what the training step returned, but for the loss.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import LambdaCallback
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    lit = _linear_aae(lambda_, ae_lr, d_lr, weights)
+    recorder = _Recorder(lit.model, list(weights))
+    watch = LambdaCallback(
+        on_train_start=recorder.on_train_start,
+        on_train_batch_start=recorder.on_train_batch_start,
+        on_train_batch_end=recorder.on_train_batch_end,
+    )
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, callbacks=[watch],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    batches = [(batch, torch.zeros(len(batch), dtype=torch.int64)) for batch in x]
+    trainer.fit(lit, torch.utils.data.DataLoader(batches, batch_size=None))
+    return recorder.batches
+
+
+def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> nn.Module:
+    """The submission's LitAAE with linear networks in it."""
+    from part2_aae.models import ConvDecoder, ConvEncoder, Discriminator
+    from part2_aae.train import LitAAE
+
+    with without_layers(ConvEncoder, ConvDecoder, Discriminator):
+        lit = LitAAE(z_dim=len(weights["encoder.weight"]), lambda_=lambda_, ae_lr=ae_lr, d_lr=d_lr)
+    lit.model.encoder = LinearEncoder(weights["encoder.weight"])
+    lit.model.decoder = LinearDecoder(weights["decoder.weight"], weights["decoder.bias"])
+    lit.model.discriminator = LinearDiscriminator(weights["discriminator.weight"], weights["discriminator.bias"])
+    return lit
+
+
+class _Recorder:
+    """Notes what each batch and each step of an optimizer does to these parameters of a model."""
+
+    def __init__(self, model: nn.Module, names: list[str]):
+        self.seen = model.discriminator.seen
+        self.no_codes = torch.zeros(0, len(model.encoder.weight))
+        self.parameters = {name: model.get_parameter(name) for name in names}
+        self.batches: list[dict] = []
+
+    def values(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def before_step(self, optimizer, *_) -> None:
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        group = optimizer.param_groups[0]
+        step = {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas")}
+        step["before"] = self.values()
+        step["gradients"] = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
+        self.batches[-1]["steps"].append(step)
+
+    def after_step(self, optimizer, *_) -> None:
+        self.batches[-1]["steps"][-1]["after"] = self.values()
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_pre_hook(self.before_step)
+            optimizer.register_step_post_hook(self.after_step)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.clear()
+        self.batches.append({"start": self.values(), "steps": []})
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        logged = {name: value for name, value in (outputs or {}).items() if name != "loss"}
+        seen = torch.cat(self.seen) if self.seen else self.no_codes
+        self.batches[-1].update(logged=as_numbers(logged), seen=seen)

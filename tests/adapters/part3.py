@@ -1,0 +1,175 @@
+"""Part 3: causal self-attention, the GPT around it, and generation."""
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from adapters.stand_ins import gradient_of
+
+# --- part 3: helpers --------------------------------------------------------------------------------------------------
+
+
+def _gpt_config(**fields):
+    from part3_gpt.gpt import GPT
+
+    config = GPT.get_default_config()
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return config
+
+
+@torch.no_grad()
+def _filled(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """The module with some of its parameters set."""
+    for name, value in weights.items():
+        module.get_parameter(name).copy_(value)
+    return module
+
+
+def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **fields) -> nn.Module:
+    """CausalSelfAttention with these weights, in evaluation mode; without dropout and written out unless said so."""
+    from part3_gpt.gpt import CausalSelfAttention
+
+    sizes = {"n_layer": 1, "n_head": n_head, "n_embd": len(weights["c_proj.weight"]), "vocab_size": 2}
+    fields = {"flash": False, "attn_pdrop": 0.0, "resid_pdrop": 0.0} | fields
+    return _filled(CausalSelfAttention(_gpt_config(**sizes, block_size=block_size, **fields)), weights).eval()
+
+
+def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tensor] | None, flash: bool) -> nn.Module:
+    """A GPT in evaluation mode, without dropout; the noise of the tests goes on as if none had been drawn for it.
+
+    Its matrices are multiplied by the gain first: fresh ones are so small that the tokens hardly matter to each other.
+    """
+    from part3_gpt.gpt import GPT
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = GPT(_gpt_config(**sizes, flash=flash, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= gain if parameter.dim() > 1 else 1
+    return _filled(model, weights or {}).eval()
+
+
+class _Watch(TorchFunctionMode):
+    """Whether PyTorch's own attention is called."""
+
+    fused = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.fused |= "attention" in getattr(func, "__name__", "")
+        return func(*args, **(kwargs or {}))
+
+
+# --- part 3: gpt.py ---------------------------------------------------------------------------------------------------
+
+
+def run_attention(
+    x: Tensor,
+    weights: dict[str, Tensor],
+    n_head: int,
+    block_size: int,
+    flash: bool = False,
+    training: bool = False,
+    attn_pdrop: float = 0.0,
+    resid_pdrop: float = 0.0,
+) -> Tensor:
+    """CausalSelfAttention -> what it makes of x [B, T, C].
+
+    Args:
+        weights: "c_attn.weight" [3C, C] and "c_attn.bias" [3C], of queries, keys and values in this order,
+            "c_proj.weight" [C, C] and "c_proj.bias" [C].
+        flash: the provided path through PyTorch's kernel, not the one that is written out.
+    """
+    attention = _attention(
+        weights, n_head, block_size, flash=flash, attn_pdrop=attn_pdrop, resid_pdrop=resid_pdrop
+    ).train(training)
+    return attention(x).detach()
+
+
+def run_attention_gradients(
+    x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, direction: Tensor
+) -> dict[str, Tensor]:
+    """-> the gradients of sum(direction * output), while training, with respect to x ("x") and to each weight."""
+    attention = _attention(weights, n_head, block_size).train()
+    x = x.clone().requires_grad_()
+    (attention(x) * direction).sum().backward()
+    return {"x": gradient_of(x)} | {name: gradient_of(attention.get_parameter(name)) for name in weights}
+
+
+def run_attention_twice(x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int) -> dict:
+    """One CausalSelfAttention called two times.
+
+    -> outputs of both calls; x and weights as they are afterwards; fused: whether it called PyTorch's own attention.
+    """
+    attention = _attention(weights, n_head, block_size)
+    x = x.clone()
+    with _Watch() as watch, torch.no_grad():
+        outputs = [attention(x).clone() for _ in range(2)]
+    afterwards = {name: attention.get_parameter(name).detach() for name in weights}
+    return {"outputs": outputs, "x": x, "weights": afterwards, "fused": watch.fused}
+
+
+def run_attention_in_pieces(
+    x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, lengths: list[int]
+) -> Tensor:
+    """x cut along T into pieces of these lengths, one after the other with a key/value cache -> outputs [B, T, C]."""
+    from part3_gpt.gpt import KVCache
+
+    attention, cache = _attention(weights, n_head, block_size), KVCache(x.size(1))
+    with torch.no_grad():
+        return torch.cat([attention(piece, cache) for piece in x.split(lengths, dim=1)], dim=1)
+
+
+def run_gpt_logits(
+    idx: Tensor,
+    sizes: dict[str, int],
+    seed: int,
+    gain: float = 1.0,
+    weights: dict[str, Tensor] | None = None,
+    flash: bool = False,
+    batches: Tensor | None = None,
+) -> Tensor:
+    """GPT.forward in evaluation mode -> logits [B, T, V].
+
+    Args:
+        sizes: n_layer, n_head, n_embd, vocab_size and block_size.
+        seed, gain: of its random weights, see `_gpt`.
+        weights: some of its parameters, by name, if they are not to be random.
+        flash: see `run_attention`.
+        batches: it is trained on these first [steps, B, T + 1], by plain gradient descent.
+    """
+    model = _gpt(sizes, seed, gain, weights, flash).train()
+    for batch in () if batches is None else batches:
+        model.zero_grad()
+        model(batch[:, :-1], batch[:, 1:])[1].backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * gradient_of(parameter)
+    with torch.no_grad():
+        return model.eval()(idx)[0]
+
+
+def run_generate(
+    idx: Tensor,
+    max_new_tokens: int,
+    sizes: dict[str, int],
+    seed: int,
+    gain: float = 1.0,
+    weights: dict[str, Tensor] | None = None,
+    flash: bool = True,
+    generator_seed: int | None = None,
+    **options,
+) -> dict[str, Tensor]:
+    """GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts as they are afterwards.
+
+    Args:
+        sizes, seed, gain, weights, flash: as in `run_gpt_logits`.
+        generator_seed: of a generator for the draws; without one, none is given.
+        options: temperature, do_sample, top_k, top_p, use_cache.
+    """
+    if generator_seed is not None:
+        options["generator"] = torch.Generator().manual_seed(generator_seed)
+    idx = idx.clone()
+    tokens = _gpt(sizes, seed, gain, weights, flash).generate(idx, max_new_tokens, **options)
+    return {"tokens": tokens.clone(), "idx": idx}

@@ -1,0 +1,95 @@
+"""Small networks that take the place of blanks, and what the adapters of several parts need."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+
+def gradient_of(x: Tensor) -> Tensor:
+    """The gradient that reached x; zeros if none did."""
+    return torch.zeros_like(x) if x.grad is None else x.grad
+
+
+class StandIn(nn.Module):
+    """A linear network. Remembers the codes it was given, where it takes codes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self.seen: list[Tensor] = []
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+
+def _no_layers(self, *args, **kwargs) -> None:
+    nn.Module.__init__(self)
+    self.nothing = nn.Parameter(torch.zeros(()))
+
+
+@contextmanager
+def without_layers(*networks: type[nn.Module]) -> Iterator[None]:
+    """Networks that are built meanwhile have no layers: stand-ins take their place, so that they need not be done."""
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(mock.patch.object(network, "__init__", _no_layers))
+        yield
+
+
+class LinearDecoder(StandIn):
+    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(z.detach().clone())
+        return torch.einsum("lhwd,bd->blhw", self.weight, z) + self.bias
+
+
+class FixedEncoder(nn.Module):
+    """An encoder that answers with a given mean and log_std."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        super().__init__()
+        self.answer = (mean, log_std)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.answer
+
+
+class LinearEncoder(StandIn):
+    """An encoder whose codes are linear in the image: weight [D, 784]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+class LinearDiscriminator(StandIn):
+    """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(z.detach().clone())
+        return (z @ self.weight + self.bias)[:, None]
+
+
+@torch.no_grad()
+def perturbed(network: nn.Module) -> nn.Module:
+    """As after some training: a layer may well begin at zero."""
+    for parameter in network.parameters():
+        parameter += 0.03 * torch.randn_like(parameter)
+    return network
+
+
+def gradient_sizes(module: nn.Module) -> dict[str, float]:
+    """Name of each parameter -> the sum of its gradient's absolute values; 0 if it got none."""
+    return {name: float(gradient_of(parameter).abs().sum()) for name, parameter in module.named_parameters()}
+
+
+def as_numbers(logs: dict) -> dict[str, float]:
+    """Logged values, numbers or tensors, as numbers. One that still has its graph, and so keeps it alive, is NaN."""
+    return {
+        key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
+    }
