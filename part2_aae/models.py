@@ -24,17 +24,16 @@ class ConvEncoder(nn.Module):
     Args:
         z_dim: size D of the code.
         num_filters: channels of the first two layers; the deeper ones have twice as many.
-        num_input_channels: channels of the image.
     """
 
-    def __init__(self, z_dim: int = 8, num_filters: int = 32, num_input_channels: int = 1):
+    def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
         # Q2.4: the layers that lead from an image to its code.
         # Hint: as in part 1, with one linear layer at the end and nothing on top: a code can be any number.
         # BEGIN SOLUTION Q2.4
         c = num_filters
         self.net = nn.Sequential(
-            nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
+            nn.Conv2d(1, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14
             nn.GELU(),
             nn.Conv2d(c, c, kernel_size=3, padding=1),
             nn.GELU(),
@@ -51,7 +50,7 @@ class ConvEncoder(nn.Module):
         self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, 28, 28] -> codes [B, D]."""
+        """Images [B, 1, 28, 28] -> codes [B, D]."""
         # Q2.4: the codes of these images.
         # Hint: with `.float()` at the end they are float32 even if the layers ran in bfloat16.
         # BEGIN SOLUTION Q2.4
@@ -59,36 +58,7 @@ class ConvEncoder(nn.Module):
         # END SOLUTION
 
 
-class GaussianEncoder(nn.Module):
-    """q(z|x) = N(mean(x), std(x)²): the encoder predicts both, and z is drawn by reparameterization (Q2.1)."""
-
-    def __init__(self, z_dim: int = 8, num_filters: int = 32):
-        super().__init__()
-        self.net = ConvEncoder(2 * z_dim, num_filters)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 1, 28, 28] -> one draw of z for each [B, D]."""
-        mean, log_std = self.net(x).chunk(2, dim=1)
-        # Q1.7: optional, for --encoder gaussian: draw z by reparameterization, as in part 1.
-        # BEGIN SOLUTION Q1.7
-        return mean + log_std.exp() * torch.randn_like(mean)
-        # END SOLUTION
-
-
-class UniversalEncoder(nn.Module):
-    """z = f(x, noise): the encoder may turn noise that it takes as a second channel into any q(z|x) (Q2.1)."""
-
-    def __init__(self, z_dim: int = 8, num_filters: int = 32):
-        super().__init__()
-        self.net = ConvEncoder(z_dim, num_filters, num_input_channels=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 1, 28, 28] -> one draw of z for each [B, D]."""
-        return self.net(torch.cat([x, torch.randn_like(x)], dim=1))
-
-
 # by their names on the command line
-ENCODERS = {"deterministic": ConvEncoder, "gaussian": GaussianEncoder, "universal": UniversalEncoder}
 RECONSTRUCTIONS = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}
 
 
@@ -168,7 +138,6 @@ class AdversarialAE(nn.Module):
     Args:
         z_dim: size D of the codes.
         num_filters: see `ConvEncoder`.
-        encoder: "deterministic" (the assignment's), "gaussian" or "universal": the three posteriors of Q2.1.
         reconstruction: "mse", or "msge": the squared error of the images' gradients.
         adversarial: False leaves the discriminator out: a plain autoencoder.
     """
@@ -177,13 +146,12 @@ class AdversarialAE(nn.Module):
         self,
         z_dim: int = 8,
         num_filters: int = 32,
-        encoder: str = "deterministic",
         reconstruction: str = "mse",
         adversarial: bool = True,
     ):
         super().__init__()
         self.z_dim = z_dim
-        self.encoder = ENCODERS[encoder](z_dim, num_filters)
+        self.encoder = ConvEncoder(z_dim, num_filters)
         self.decoder = ConvDecoder(z_dim, num_filters)
         self.discriminator = Discriminator(z_dim) if adversarial else None
         self.reconstruction_loss = RECONSTRUCTIONS[reconstruction]

@@ -33,12 +33,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
     )
     part.add_argument(
-        "--encoder",
-        choices=["deterministic", "gaussian", "universal"],
-        default="deterministic",
-        help="what q(z|x) is: see Q2.1 in the README",
-    )
-    part.add_argument(
         "--reconstruction",
         choices=["mse", "msge"],
         default="mse",

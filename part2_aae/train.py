@@ -25,14 +25,14 @@ from course import figures
 from course.training import loop as training
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
-from part2_aae.utils import decode_percentiles, interpolate, mmd_to_normal
+from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
 
 
 class LitAAE(pl.LightningModule):
     """How an `AdversarialAE` is trained: two optimizers that take turns at each batch.
 
     Args:
-        z_dim, num_filters, encoder, reconstruction: see `AdversarialAE`.
+        z_dim, num_filters, reconstruction: see `AdversarialAE`.
         lambda_: weight of the reconstruction, 0..1 (Eq. 15); at 1 this is a plain autoencoder.
         ae_lr: learning rate of Adam for encoder and decoder.
         d_lr: learning rate of SGD for the discriminator.
@@ -45,14 +45,13 @@ class LitAAE(pl.LightningModule):
         ae_lr: float = 1e-3,
         d_lr: float = 5e-3,
         num_filters: int = 32,
-        encoder: str = "deterministic",
         reconstruction: str = "mse",
     ):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.adversarial = lambda_ != 1
-        self.model = AdversarialAE(z_dim, num_filters, encoder, reconstruction, self.adversarial)
+        self.model = AdversarialAE(z_dim, num_filters, reconstruction, self.adversarial)
         self.printed_metrics = ("recon_loss", "accuracy", "mmd") if self.adversarial else ("recon_loss", "mmd")
         self.codes: list[Tensor] = []  # of the validation or test set, batch by batch
 
@@ -160,10 +159,10 @@ class Figures(training.Pictures):
             "reconstructions": lambda: self._reconstructions(model),
             "interpolation": lambda: self._interpolation(model),
         }
-        title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}, {lit.hparams.encoder} encoder"
+        title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}"
         if z_dim == 2:
             pictures["codes"] = lambda: figures.scatter_over_normal(*self._codes(model), title)
-            pictures["manifold"] = lambda: decode_percentiles(model.decoder, grid_size=20)
+            pictures["manifold"] = lambda: decode_grid(model.decoder)
         else:
             pictures["spread"] = lambda: figures.spread(self._codes(model)[0], title)
         return pictures
@@ -222,7 +221,7 @@ class Figures(training.Pictures):
 def train(args: argparse.Namespace) -> None:
     """Fetch the data, train, test, draw."""
     pl.seed_everything(args.seed, verbose=False)
-    model = LitAAE(args.z_dim, args.lambda_, args.ae_lr, args.d_lr, args.num_filters, args.encoder, args.reconstruction)
+    model = LitAAE(args.z_dim, args.lambda_, args.ae_lr, args.d_lr, args.num_filters, args.reconstruction)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
     run = training.start(args, model, loaders)
     training.fit(run, model, loaders, monitor="recon_loss", callbacks=[Figures(run, loaders)])

@@ -74,7 +74,6 @@ def test_a_wrong_value_is_named_with_its_flag_and_what_is_allowed(capsys, tmp_pa
         ("--z_dim", "0", "from 1 to"),
         ("--num_filters", "0", "from 1 to"),
         ("--sample_every", "-1", "from 0 to"),
-        ("--encoder", "stochastic", "universal"),
         ("--reconstruction", "mae", "msge"),
         ("--dataset", "cifar", "mnist"),
         ("--epochs", "0", "from 1 to"),
@@ -181,7 +180,7 @@ def test_defaults_are_the_assignments():
     assert (args.epochs, args.batch_size, args.lr, args.z_dim, args.num_filters) == (80, 128, 1e-3, 20, 32)
     args = parse_args_of_part2([])
     assert (args.epochs, args.batch_size, args.ae_lr, args.d_lr) == (100, 64, 1e-3, 5e-3)
-    assert (args.z_dim, args.lambda_, args.encoder, args.reconstruction) == (8, 0.995, "deterministic", "mse")
+    assert (args.z_dim, args.lambda_, args.reconstruction) == (8, 0.995, "mse")
     assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
 
 
@@ -209,7 +208,7 @@ WRONG = [
     ("part1_vae/train.py", "--resume nowhere", "--resume nowhere: there is no file"),
     ("part1_vae/train.py", "--log_dir /dev/null/logs", "--log_dir /dev/null/logs: cannot be written"),
     ("-m part1_vae.train", "--epochs many", "--epochs: 'many' is not a whole number"),
-    ("part2_aae/train.py", "--encoder none", "--encoder: invalid choice: 'none'"),
+    ("part2_aae/train.py", "--dataset letters", "--dataset: invalid choice: 'letters'"),
     ("-m part2_aae.train", "--lambda_ 2", "--lambda_: '2' is not a number from 0 to 1"),
     ("part3_gpt/train.py", "--n_layer 3", "--n_layer 3: --n_layer, --n_head and --n_embd belong together"),
     ("-m part3_gpt.train", "--model_type gpt-5", "--model_type: invalid choice: 'gpt-5'"),
@@ -249,7 +248,7 @@ def test_help_and_wrong_flags_are_answered_before_pytorch_is_imported(tmp_path):
 def test_the_names_on_the_command_line_are_those_that_the_model_knows(capsys):
     from part2_aae import models
 
-    for flag, known in {"--encoder": models.ENCODERS, "--reconstruction": models.RECONSTRUCTIONS}.items():
+    for flag, known in {"--reconstruction": models.RECONSTRUCTIONS}.items():
         for name in known:
             assert vars(parse_args_of_part2([flag, name]))[flag.strip("-")] == name
         message = refused(capsys, flag, "none", parse_args=parse_args_of_part2)
