@@ -26,6 +26,7 @@ from course.runs import folder as runs
 from course.runs import report
 from part3_gpt.dataset import CharTokenizer, TextDataset, read_text
 from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.streaming import stream
 
 EACH = {"s": "ms", "MB": "kB"}  # the unit of what one of many costs: a thousandth of that of them all
 WORDS = {"s": "seconds", "MB": "megabytes"}
@@ -164,7 +165,7 @@ def batch(args, data: Path) -> Record:
 def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
     """Seconds until a text that begins with one token has so many of them."""
     start = time.perf_counter()
-    tokens = model.stream(torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
+    tokens = stream(model, torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
     reached = [time.perf_counter() - start for _ in tokens]  # the first is the second token
     return [reached[max(length - 2, 0)] for length in lengths]
 

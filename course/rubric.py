@@ -94,7 +94,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Forbidden:
-    """A name that may not be used in some folders or files but in functions `allowed`; what that costs, if anything."""
+    """A name that may not be used in some folders or files, except in files `allowed`; what that costs, if anything."""
 
     name: str
     where: list[str]

@@ -30,6 +30,7 @@ from course import blanks
 from course.data import DataError
 from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt2_tokenizer, stored_model
 from part3_gpt.gpt import GPT
+from part3_gpt.streaming import stream
 
 
 def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
@@ -63,7 +64,8 @@ def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETo
             print(f"--- sample {number + 1} of {args.num_samples} ---")
         print(end=printable(start if args.prompt is not None else ""), flush=True)
         began, count = time.perf_counter(), 0
-        tokens = model.stream(
+        tokens = stream(
+            model,
             idx,
             args.max_new_tokens,
             args.temperature,

@@ -5,7 +5,6 @@ vocabulary V.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from part3_gpt.cache import KVCache
+from part3_gpt.fused import fused_attention
+from part3_gpt.generation import check_arguments, new_cache, next_logits
 from part3_gpt.options import MODEL_SIZES
 from part3_gpt.utils import keep_top_k, keep_top_p
 
@@ -78,26 +80,6 @@ class GPTConfig:
         return config
 
 
-class KVCache:
-    """The keys and values that one attention layer has computed for the tokens so far (provided; nothing to fill in).
-
-    Args:
-        capacity: for how many tokens there is room.
-    """
-
-    def __init__(self, capacity: int):
-        self.capacity, self.length = capacity, 0
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add those of new tokens, each [B, nh, T, hs]; return those of all tokens so far, [B, nh, S, hs]."""
-        if self.length == 0:
-            self.keys, self.values = (new.new_empty(*new.shape[:2], self.capacity, new.size(3)) for new in (k, v))
-        start, self.length = self.length, self.length + k.size(2)
-        self.keys[:, :, start : self.length] = k
-        self.values[:, :, start : self.length] = v
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-
 class CausalSelfAttention(nn.Module):
     """Multi-head attention in which a token sees itself and the tokens before it (Eq. 22, Q3.2)."""
 
@@ -119,7 +101,10 @@ class CausalSelfAttention(nn.Module):
         q, k, v = (each.view(B, T, self.n_head, -1).transpose(1, 2) for each in (q, k, v))  # [B, nh, T, hs]
         if cache is not None:
             k, v = cache.append(k, v)  # [B, nh, S, hs]
-        y = self.fused_attention(q, k, v) if self.flash else self.attention(q, k, v)  # [B, nh, T, hs]
+        if self.flash:  # the same numbers, in one kernel
+            y = fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)
+        else:
+            y = self.attention(q, k, v)  # [B, nh, T, hs]
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side
         return self.resid_dropout(self.c_proj(y))
 
@@ -144,14 +129,6 @@ class CausalSelfAttention(nn.Module):
         weights = self.attn_dropout(F.softmax(scores, dim=-1))
         return weights @ v
         # END SOLUTION
-
-    def fused_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The same in one kernel of PyTorch's."""
-        T, S = q.size(2), k.size(2)
-        # the last query sees all keys; and T = S is what is_causal means
-        mask = None if T in (1, S) else self.mask[:, :, S - T : S, :S]
-        dropout = self.attn_pdrop if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=T == S)
 
 
 class MLP(nn.Module):
@@ -328,67 +305,13 @@ class GPT(nn.Module):
         Raises:
             ValueError: an argument is out of range; the message has its value.
         """
-        new = self.stream(
-            idx, max_new_tokens, temperature, do_sample, top_k, top_p, use_cache=use_cache, generator=generator
-        )
-        return torch.cat([idx, *new], dim=1)
-
-    def stream(
-        self,
-        idx: Tensor,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        do_sample: bool = False,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        *,
-        use_cache: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[Tensor]:
-        """Like `generate`, token by token: an iterator over the next token of each row [B, 1]."""
-        self._check(idx, max_new_tokens, temperature, do_sample, top_k, top_p)
-        cache = None
-        if use_cache:
-            capacity = min(self.block_size, idx.size(1) + max_new_tokens)
-            cache = [KVCache(capacity) for _ in self.transformer.h]
-
-        def tokens(idx: Tensor) -> Iterator[Tensor]:
-            for _ in range(max_new_tokens):
-                logits = self.next_logits(idx, cache)
-                idx_next = choose(logits, temperature, do_sample, top_k, top_p, generator)
-                idx = torch.cat([idx, idx_next], dim=1)
-                yield idx_next
-
-        return tokens(idx)
-
-    @torch.no_grad()
-    def next_logits(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
-        """Logits [B, V] of the token after `idx` [B, T], of which the last block_size tokens count."""
-        if cache is None or idx.size(1) > self.block_size:
-            # the window moves on by a token each time, its positions start at 0 again: nothing cached would be right
-            x = self.hidden(idx[:, -self.block_size :])
-        else:
-            x = self.hidden(idx[:, cache[0].length :], cache)
-        last = x[:, -1]  # [B, C]
-        # the last layer is the largest: for one row, and for a few, these are faster than self.lm_head(last)
-        return self.lm_head(last[0])[None] if len(last) == 1 else (self.lm_head.weight @ last.T).T
-
-    def _check(self, idx, max_new_tokens, temperature, do_sample, top_k, top_p) -> None:
-        if idx.dim() != 2 or idx.size(1) == 0 or idx.is_floating_point():
-            raise ValueError(
-                f"idx is {idx.dtype} of shape {tuple(idx.shape)}: tokens [B, T] with T from 1 on are needed"
-            )
-        if idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < self.config.vocab_size:
-            wrong = int(idx.min()) if idx.min() < 0 else int(idx.max())
-            raise ValueError(f"token {wrong} is outside the vocabulary of {self.config.vocab_size} tokens")
-        if max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens is {max_new_tokens}: it cannot be negative")
-        if do_sample and not temperature > 0:
-            raise ValueError(f"temperature is {temperature}: for sampling it must be above 0")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}: at least 1 token must be left")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1")
+        check_arguments(idx, self.config.vocab_size, max_new_tokens, temperature, do_sample, top_k, top_p)
+        cache = new_cache(self, idx.size(1) + max_new_tokens) if use_cache else None
+        for _ in range(max_new_tokens):
+            logits = next_logits(self, idx, cache)  # [B, V]
+            idx_next = choose(logits, temperature, do_sample, top_k, top_p, generator)  # [B, 1]
+            idx = torch.cat([idx, idx_next], dim=1)
+        return idx
 
 
 def choose(

@@ -104,13 +104,9 @@ class Session:
 
 
 def to_watch(rubric: rubrics.Rubric) -> dict:
-    """The names that the rubric forbids, and by file the functions that may use them."""
-    forbidden = rubric.forbidden
-    allowed: dict[str, list[str]] = {}
-    for rule in forbidden:
-        for where in rule.where if rule.allowed else ():
-            allowed.setdefault(where, []).extend(rule.allowed)
-    return {"names": [rule.name for rule in forbidden], "allowed": allowed}
+    """The names that the rubric forbids, and the files that came with the template and may use them."""
+    allowed = sorted({file for rule in rubric.forbidden for file in rule.allowed})
+    return {"names": [rule.name for rule in rubric.forbidden], "allowed": allowed}
 
 
 class Adapters(types.ModuleType):

@@ -10,7 +10,7 @@ import re
 import threading
 import warnings
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +51,13 @@ class Finding:
     place: str = ""
 
 
-def forbidden(root: Path, rules: dict[str, list[str]], allowed: dict[str, list[str]] | None = None) -> list[Finding]:
+def forbidden(root: Path, rules: dict[str, list[str]], allowed: Collection[str] = ()) -> list[Finding]:
     """Where a submission uses names that it should not.
 
     Args:
         root: the folder that `archives.stage` made.
         rules: name -> folders or files where it is forbidden: {"torch.distributions": ["part1_vae"]}.
-        allowed: file -> functions in which nothing is forbidden, as those that the template came with:
-            {"part3_gpt/gpt.py": ["CausalSelfAttention.fused_attention"]}.
+        allowed: files in which nothing is forbidden, because they came with the template: ["part3_gpt/fused.py"].
 
     Returns:
         each name once for each line, in the order of files and lines. A file that is no Python, or is too large, has
@@ -68,12 +67,12 @@ def forbidden(root: Path, rules: dict[str, list[str]], allowed: dict[str, list[s
     for path in sorted(root.rglob("*.py")):
         file = path.relative_to(root)
         names = [name for name, places in rules.items() if any(file.is_relative_to(place) for place in places)]
+        names = names if file.as_posix() not in allowed else []
         source = _source(path) if names else b""
         total += len(source)
         tree = _parsed(source) if total <= TOTAL else None
         if tree is not None:
-            free = (allowed or {}).get(file.as_posix(), [])
-            found += _in_file(tree, source, file.as_posix(), names, free)
+            found += _in_file(tree, source, file.as_posix(), names)
     return found
 
 
@@ -96,13 +95,13 @@ def _parsed(source: bytes) -> ast.Module | None:
         return None
 
 
-def _in_file(tree: ast.Module, source: bytes, file: str, names: list[str], free: list[str]) -> list[Finding]:
+def _in_file(tree: ast.Module, source: bytes, file: str, names: list[str]) -> list[Finding]:
     nodes = list(_nodes(tree))
     meanings = _Names(names).of(nodes)
     comments = [(number, m[1].decode()) for number, m in enumerate(map(QUESTION.match, source.splitlines()), 1) if m]
     found: dict[tuple[int, str], Finding] = {}
     for node, place, first in nodes:
-        if isinstance(getattr(node, "ctx", None), ast.Store) or any(f"{place}.".startswith(f"{at}.") for at in free):
+        if isinstance(getattr(node, "ctx", None), ast.Store):
             continue
         for name in meanings.get(id(node), frozenset()) & set(names):
             question = _question(comments, first, node.lineno) if place else None

@@ -37,8 +37,8 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
     folder = folder / re.sub(r"\W", "_", f"{question} {name}")
     for part in ("course", "tests", *PARTS.values()):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "setup.cfg"):
-        shutil.copy(REPOSITORY / name, folder)
+    for shared in ("conftest.py", "setup.cfg"):
+        shutil.copy(REPOSITORY / shared, folder)
     source = (folder / file).read_text()
     assert source.count(right) == 1, f"{name}: {right!r} stands {source.count(right)} times in {file}"
     (folder / file).write_text(source.replace(right, wrong))

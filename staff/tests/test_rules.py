@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from course import rubric
 from small_runs import REPOSITORY
-from staff.grading import rules
+from staff.grading import judge, rules
 from staff.grading.rules import forbidden
 
 DISTRIBUTIONS = "torch.distributions"
@@ -22,7 +23,7 @@ RULES = {
 }
 
 
-def scan(tmp_path, source: str | bytes, file: str = "part3_gpt/gpt.py", allowed=None) -> list[rules.Finding]:
+def scan(tmp_path, source: str | bytes, file: str = "part3_gpt/gpt.py", allowed=()) -> list[rules.Finding]:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(source if isinstance(source, bytes) else source.encode())
@@ -145,38 +146,34 @@ def test_links_are_not_followed(tmp_path):
     assert forbidden(tmp_path, RULES) == []
 
 
-def test_a_function_can_be_allowed(tmp_path):
+def test_a_file_can_be_allowed(tmp_path):
     source = """
 import torch.nn.functional as F
 class CausalSelfAttention:
-    def fused_attention(self, q):
-        return F.scaled_dot_product_attention(q, q, q)
-    def fused_attention_too(self, q):
-        return F.scaled_dot_product_attention(q, q, q)
     def attention(self, q):
         # Q3.2: softmax of the scores
         #   hint
         return F.scaled_dot_product_attention(q, q, q)
 F.scaled_dot_product_attention
 """
-    allowed = {"part3_gpt/gpt.py": ["CausalSelfAttention.fused_attention"]}
-    found = scan(tmp_path, source, allowed=allowed)
+    found = scan(tmp_path, source, allowed=["part3_gpt/fused.py"])
     assert [(each.line, each.place, each.question) for each in found] == [
-        (7, "CausalSelfAttention.fused_attention_too", None),
-        (11, "CausalSelfAttention.attention", "3.2"),
-        (12, "", None),
+        (7, "CausalSelfAttention.attention", "3.2"),
+        (8, "", None),
     ]
-    assert len(scan(tmp_path, source)) == 4
+    assert scan(tmp_path, source, allowed=["part3_gpt/gpt.py"]) == []
 
 
 def test_the_solution_uses_nothing_forbidden(tmp_path):
     for part in ("part1_vae", "part2_aae", "part3_gpt"):
         shutil.copytree(REPOSITORY / part, tmp_path / part)
-    found = forbidden(tmp_path, RULES)
+    read = rubric.read()
+    names = {rule.name: rule.where for rule in read.forbidden}
+    found = forbidden(tmp_path, names)
     assert [(each.file, each.name, each.place) for each in found] == [
-        ("part3_gpt/gpt.py", FUSED, "CausalSelfAttention.fused_attention")
+        ("part3_gpt/fused.py", FUSED, "fused_attention")
     ], "the rules see what the template came with"
-    assert forbidden(tmp_path, RULES, {"part3_gpt/gpt.py": ["CausalSelfAttention.fused_attention"]}) == []
+    assert forbidden(tmp_path, names, judge.to_watch(read)["allowed"]) == []
 
 
 def test_a_file_full_of_findings_and_a_long_chain_end_soon(tmp_path):

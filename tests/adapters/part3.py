@@ -27,7 +27,7 @@ def _filled(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 
 def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **fields) -> nn.Module:
-    """CausalSelfAttention with these weights, in evaluation mode; without dropout and written out unless said so."""
+    """CausalSelfAttention with these weights, in evaluation mode; without dropout unless said so."""
     from part3_gpt.gpt import CausalSelfAttention
 
     sizes = {"n_layer": 1, "n_head": n_head, "n_embd": len(weights["c_proj.weight"]), "vocab_size": 2}
@@ -35,7 +35,7 @@ def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **field
     return _filled(CausalSelfAttention(_gpt_config(**sizes, block_size=block_size, **fields)), weights).eval()
 
 
-def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tensor] | None, flash: bool) -> nn.Module:
+def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tensor] | None) -> nn.Module:
     """A GPT in evaluation mode, without dropout; the noise of the tests goes on as if none had been drawn for it.
 
     Its matrices are multiplied by the gain first: fresh ones are so small that the tokens hardly matter to each other.
@@ -44,20 +44,36 @@ def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tenso
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = GPT(_gpt_config(**sizes, flash=flash, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0))
+        model = GPT(_gpt_config(**sizes, flash=False, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= gain if parameter.dim() > 1 else 1
     return _filled(model, weights or {}).eval()
 
 
-class _Watch(TorchFunctionMode):
-    """Whether PyTorch's own attention is called."""
+def _causal_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Stands in for attention, so that Q3.3 can be tested before Q3.2 is done: the mean of the tokens so far.
 
-    fused = False
+    Like attention it takes queries of the last T of S tokens, as the cache needs it.
+    """
+    T, S = q.size(2), k.size(2)
+    visible = torch.ones(T, S).tril(S - T)
+    return (visible / visible.sum(dim=1, keepdim=True)) @ v
+
+
+def _with_causal_means(model: nn.Module) -> nn.Module:
+    for block in model.transformer.h:
+        block.attn.attention = _causal_mean
+    return model
+
+
+class _NoFusedAttention(TorchFunctionMode):
+    """While Q3.2 is tested, PyTorch's own attention raises, whoever calls it and under whatever name."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.fused |= "attention" in getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "")
+        if "attention" in name:
+            raise RuntimeError(f"Q3.2 asks for attention that is written out, so {name} cannot be used here")
         return func(*args, **(kwargs or {}))
 
 
@@ -69,7 +85,6 @@ def run_attention(
     weights: dict[str, Tensor],
     n_head: int,
     block_size: int,
-    flash: bool = False,
     training: bool = False,
     attn_pdrop: float = 0.0,
     resid_pdrop: float = 0.0,
@@ -79,12 +94,10 @@ def run_attention(
     Args:
         weights: "c_attn.weight" [3C, C] and "c_attn.bias" [3C], of queries, keys and values in this order,
             "c_proj.weight" [C, C] and "c_proj.bias" [C].
-        flash: the provided path through PyTorch's kernel, not the one that is written out.
     """
-    attention = _attention(
-        weights, n_head, block_size, flash=flash, attn_pdrop=attn_pdrop, resid_pdrop=resid_pdrop
-    ).train(training)
-    return attention(x).detach()
+    attention = _attention(weights, n_head, block_size, attn_pdrop=attn_pdrop, resid_pdrop=resid_pdrop).train(training)
+    with _NoFusedAttention():
+        return attention(x).detach()
 
 
 def run_attention_gradients(
@@ -93,61 +106,59 @@ def run_attention_gradients(
     """-> the gradients of sum(direction * output), while training, with respect to x ("x") and to each weight."""
     attention = _attention(weights, n_head, block_size).train()
     x = x.clone().requires_grad_()
-    (attention(x) * direction).sum().backward()
+    with _NoFusedAttention():
+        (attention(x) * direction).sum().backward()
     return {"x": gradient_of(x)} | {name: gradient_of(attention.get_parameter(name)) for name in weights}
 
 
 def run_attention_twice(x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int) -> dict:
-    """One CausalSelfAttention called two times.
-
-    -> outputs of both calls; x and weights as they are afterwards; fused: whether it called PyTorch's own attention.
-    """
+    """One CausalSelfAttention called two times -> outputs of both calls; x and weights as they are afterwards."""
     attention = _attention(weights, n_head, block_size)
     x = x.clone()
-    with _Watch() as watch, torch.no_grad():
+    with _NoFusedAttention(), torch.no_grad():
         outputs = [attention(x).clone() for _ in range(2)]
     afterwards = {name: attention.get_parameter(name).detach() for name in weights}
-    return {"outputs": outputs, "x": x, "weights": afterwards, "fused": watch.fused}
+    return {"outputs": outputs, "x": x, "weights": afterwards}
 
 
 def run_attention_in_pieces(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, lengths: list[int]
 ) -> Tensor:
     """x cut along T into pieces of these lengths, one after the other with a key/value cache -> outputs [B, T, C]."""
-    from part3_gpt.gpt import KVCache
+    from part3_gpt.cache import KVCache
 
     attention, cache = _attention(weights, n_head, block_size), KVCache(x.size(1))
-    with torch.no_grad():
+    with _NoFusedAttention(), torch.no_grad():
         return torch.cat([attention(piece, cache) for piece in x.split(lengths, dim=1)], dim=1)
 
 
-def run_gpt_logits(
-    idx: Tensor,
-    sizes: dict[str, int],
-    seed: int,
-    gain: float = 1.0,
-    weights: dict[str, Tensor] | None = None,
-    flash: bool = False,
-    batches: Tensor | None = None,
-) -> Tensor:
-    """GPT.forward in evaluation mode -> logits [B, T, V].
+def run_gpt(
+    idx: Tensor, sizes: dict[str, int], seed: int, gain: float = 1.0, batches: Tensor | None = None
+) -> dict[str, Tensor]:
+    """GPT.forward in evaluation mode -> "logits" [B, T, V], and all parameters by their names.
 
     Args:
         sizes: n_layer, n_head, n_embd, vocab_size and block_size.
         seed, gain: of its random weights, see `_gpt`.
-        weights: some of its parameters, by name, if they are not to be random.
-        flash: see `run_attention`.
         batches: it is trained on these first [steps, B, T + 1], by plain gradient descent.
     """
-    model = _gpt(sizes, seed, gain, weights, flash).train()
-    for batch in () if batches is None else batches:
-        model.zero_grad()
-        model(batch[:, :-1], batch[:, 1:])[1].backward()
+    model = _gpt(sizes, seed, gain, None).train()
+    with _NoFusedAttention():
+        for batch in () if batches is None else batches:
+            model.zero_grad()
+            model(batch[:, :-1], batch[:, 1:])[1].backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * gradient_of(parameter)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 0.1 * gradient_of(parameter)
+            logits = model.eval()(idx)[0]
+    return {"logits": logits} | {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def run_logits_of_means(idx: Tensor, sizes: dict[str, int], seed: int, gain: float = 1.0) -> Tensor:
+    """The logits [B, T, V] of the GPT that `run_generate` generates with; its attention is the mean of the tokens."""
     with torch.no_grad():
-        return model.eval()(idx)[0]
+        return _with_causal_means(_gpt(sizes, seed, gain, None))(idx)[0]
 
 
 def run_generate(
@@ -157,19 +168,22 @@ def run_generate(
     seed: int,
     gain: float = 1.0,
     weights: dict[str, Tensor] | None = None,
-    flash: bool = True,
     generator_seed: int | None = None,
     **options,
 ) -> dict[str, Tensor]:
     """GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts as they are afterwards.
 
+    The mean of the tokens so far stands in for attention, see `_causal_mean`.
+
     Args:
-        sizes, seed, gain, weights, flash: as in `run_gpt_logits`.
+        sizes, seed, gain: as in `run_gpt`.
+        weights: some of its parameters, by name, if they are not to be random.
         generator_seed: of a generator for the draws; without one, none is given.
         options: temperature, do_sample, top_k, top_p, use_cache.
     """
     if generator_seed is not None:
         options["generator"] = torch.Generator().manual_seed(generator_seed)
     idx = idx.clone()
-    tokens = _gpt(sizes, seed, gain, weights, flash).generate(idx, max_new_tokens, **options)
+    model = _with_causal_means(_gpt(sizes, seed, gain, weights))
+    tokens = model.generate(idx, max_new_tokens, **options)
     return {"tokens": tokens.clone(), "idx": idx}

@@ -77,11 +77,11 @@ class Calls:
     """Answer calls of the adapters: {"call": "part1.run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
 
     Args:
-        watch: names whose use by the submission is noted, {"names": [...], "allowed": {...}}; see `watch.Watch`.
+        watch: names whose use by the submission is noted, {"names": [...], "allowed": [files]}; see `watch.Watch`.
     """
 
     def __init__(self, submission: Path, watch: dict | None):
-        self.submission, self.wanted = submission, watch or {"names": [], "allowed": {}}
+        self.submission, self.wanted = submission, watch or {"names": [], "allowed": []}
 
     def __call__(self, fd: int) -> None:
         from staff.grading.inside import wire

@@ -1,7 +1,7 @@
 """Wrong and right solutions of part 3."""
 # ruff: noqa: E501
 
-GPT, UTILS = "part3_gpt/gpt.py", "part3_gpt/utils.py"
+GPT, UTILS, GENERATION = "part3_gpt/gpt.py", "part3_gpt/utils.py", "part3_gpt/generation.py"
 SPLIT = "q, k, v = self.c_attn(x).split(C, dim=2)"
 HEADS = "y = y.transpose(1, 2).reshape(B, T, C)"
 OUT = "return self.resid_dropout(self.c_proj(y))"
@@ -18,10 +18,11 @@ TOP_P = "logits = keep_top_p(logits, top_p)"
 PROBS = "probs = F.softmax(logits, dim=-1)"
 DRAW = "return torch.multinomial(probs, num_samples=1, generator=generator)"
 LAST = "last = x[:, -1]"
-CROP = "x = self.hidden(idx[:, -self.block_size :])"
-CACHED = "x = self.hidden(idx[:, cache[0].length :], cache)"
+CROP = "x = model.hidden(idx[:, -model.block_size :])"
+CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
-RESULT = "return torch.cat([idx, *new], dim=1)"
+RESULT = "        return idx\n"
+PROMPT, NEW = "idx[:, : idx.size(1) - max_new_tokens]", "idx[:, idx.size(1) - max_new_tokens :]"  # at the end of generate
 
 
 def mask(fill: str) -> str:
@@ -117,7 +118,10 @@ MISTAKES = {
     "values detached": ("3.2", GPT, VALUES, "return weights @ v.detach()"),
     "no gradient at all": ("3.2", GPT, VALUES, "return (weights @ v).detach()"),
     "keys changed in place": ("3.2", GPT, SCORES, "scores = q @ (k.div_(math.sqrt(k.size(-1))) if not k.requires_grad else k / math.sqrt(k.size(-1))).transpose(-2, -1)"),
-    "PyTorch's attention called": ("3.2", GPT, VALUES, "return self.fused_attention(q, k, v)"),
+    "the template's fused attention called": ("3.2", GPT, VALUES, "return fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)", "attention that is written out"),
+    "PyTorch's attention called": ("3.2", GPT, VALUES, "return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S], dropout_p=self.attn_pdrop if self.training else 0.0)", "attention that is written out"),
+    "PyTorch's attention under another name": ("3.2", GPT, VALUES, "from torch.nn.functional import scaled_dot_product_attention as written_out\n        return written_out(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S])", "attention that is written out"),
+    "PyTorch's layer for attention": ("3.2", GPT, VALUES, "layer = torch.nn.MultiheadAttention(q.size(-1), 1, batch_first=True).eval()\n        return torch.stack([layer(q[:, h], k[:, h], v[:, h], attn_mask=~self.mask[0, 0, S - T : S, :S])[0] for h in range(q.size(1))], dim=1)", "attention that is written out"),
     "result with heads last": ("3.2", GPT, VALUES, "return (weights @ v).transpose(1, 2)"),
     "heads not put back": ("3.2", GPT, HEADS, "y = y.reshape(B, T, C)", "without a transpose"),
     "heads interleaved": ("3.2", GPT, HEADS, "y = y.permute(0, 2, 3, 1).reshape(B, T, C)"),
@@ -172,10 +176,10 @@ MISTAKES = {
     "second of two draws": ("3.3", GPT, DRAW, DRAW.replace("num_samples=1", "num_samples=2") + "[:, 1:]"),
     "the same draw each time": ("3.3", GPT, DRAW, "return torch.multinomial(probs, num_samples=1, generator=torch.Generator().manual_seed(0))"),
     "seed set before each draw": ("3.3", GPT, PROBS, "torch.manual_seed(42)\n    " + PROBS),
-    "seed set in generate": ("3.3", GPT, "self._check(idx, max_new_tokens,", "torch.manual_seed(0)\n        self._check(idx, max_new_tokens,"),
+    "seed set in generate": ("3.3", GPT, "cache = new_cache(self,", "torch.manual_seed(0)\n        cache = new_cache(self,"),
     "generator started again": ("3.3", GPT, PROBS, "generator = generator and generator.manual_seed(generator.initial_seed())\n    " + PROBS),
     "generator ignored": ("3.3", GPT, DRAW, DRAW.replace(", generator=generator", "")),
-    "generator not passed on": ("3.3", GPT, "use_cache=use_cache, generator=generator\n", "use_cache=use_cache\n"),
+    "generator not passed on": ("3.3", GPT, "do_sample, top_k, top_p, generator)  # [B, 1]", "do_sample, top_k, top_p)  # [B, 1]"),
     "no top_k": ("3.3", GPT, TOP_K, "pass", "top_k is ignored"),
     "top_k least likely": ("3.3", GPT, TOP_K, "logits = -keep_top_k(-logits, top_k)"),
     "one more than top_k": ("3.3", GPT, TOP_K, "logits = keep_top_k(logits, top_k + 1)", "top_k + 1"),
@@ -199,27 +203,27 @@ MISTAKES = {
     "top_p gathered for scattered": ("3.3", UTILS, "torch.empty_like(before, dtype=torch.bool).scatter_(-1, index, before >= top_p)", "(before >= top_p).gather(-1, index)"),
     "top_p of the logits": ("3.3", UTILS, "probs = F.softmax(ordered, dim=-1)", "probs = ordered.sigmoid()"),
     "top_p or top_k": ("3.3", GPT, "    if top_p is not None:\n        logits = keep", "    elif top_p is not None:\n        logits = keep"),
-    "first position's logits": ("3.3", GPT, LAST, "last = x[:, 0]"),
-    "logits of the token before": ("3.3", GPT, LAST, "last = x[:, max(0, x.size(1) - 2)]"),
-    "mean over the positions": ("3.3", GPT, LAST, "last = x.mean(1)"),
-    "context not cropped": ("3.3", GPT, CROP, "x = self.hidden(idx)"),
-    "context cropped to its beginning": ("3.3", GPT, CROP, "x = self.hidden(idx[:, : self.block_size])"),
-    "context cropped by one too many": ("3.3", GPT, CROP, "x = self.hidden(idx[:, -self.block_size + 1 :])"),
-    "only the last token": ("3.3", GPT, CROP, "x = self.hidden(idx[:, -1:])"),
-    "only the last token into the cache": ("3.3", GPT, CACHED, "x = self.hidden(idx[:, max(cache[0].length, idx.size(1) - 1) :], cache)"),
-    "cache used beyond block_size": ("3.3", GPT, "if cache is None or idx.size(1) > self.block_size:", "if cache is None:"),
-    "all tokens into the cache again": ("3.3", GPT, CACHED, "x = self.hidden(idx, cache)"),
+    "first position's logits": ("3.3", GENERATION, LAST, "last = x[:, 0]"),
+    "logits of the token before": ("3.3", GENERATION, LAST, "last = x[:, max(0, x.size(1) - 2)]"),
+    "mean over the positions": ("3.3", GENERATION, LAST, "last = x.mean(1)"),
+    "context not cropped": ("3.3", GENERATION, CROP, "x = model.hidden(idx)"),
+    "context cropped to its beginning": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, : model.block_size])"),
+    "context cropped by one too many": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, -model.block_size + 1 :])"),
+    "only the last token": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, -1:])"),
+    "only the last token into the cache": ("3.3", GENERATION, CACHED, "x = model.hidden(idx[:, max(cache[0].length, idx.size(1) - 1) :], cache)"),
+    "cache used beyond block_size": ("3.3", GENERATION, "if cache is None or idx.size(1) > model.block_size:", "if cache is None:"),
+    "all tokens into the cache again": ("3.3", GENERATION, CACHED, "x = model.hidden(idx, cache)"),
     "token put in front": ("3.3", GPT, APPEND, "idx = torch.cat([idx_next, idx], dim=1)"),
     "token not appended": ("3.3", GPT, APPEND, ""),
     "last token replaced": ("3.3", GPT, APPEND, "idx = torch.cat([idx[:, :-1], idx_next], dim=1)"),
-    "continuation in front": ("3.3", GPT, RESULT, "return torch.cat([*new, idx], dim=1)"),
-    "continuation only": ("3.3", GPT, RESULT, "return torch.cat([idx[:, :0], *new], dim=1)"),
-    "continuation backwards": ("3.3", GPT, RESULT, "return torch.cat([idx, *list(new)[::-1]], dim=1)"),
-    "prompt cropped in the result": ("3.3", GPT, RESULT, "return torch.cat([idx, *new], dim=1)[:, -self.block_size :]"),
+    "continuation in front": ("3.3", GPT, RESULT, f"        return torch.cat([{NEW}, {PROMPT}], dim=1)\n"),
+    "continuation only": ("3.3", GPT, RESULT, f"        return {NEW}\n"),
+    "continuation backwards": ("3.3", GPT, RESULT, f"        return torch.cat([{PROMPT}, {NEW}.flip(1)], dim=1)\n"),
+    "prompt cropped in the result": ("3.3", GPT, RESULT, "        return idx[:, -max(self.block_size, max_new_tokens) :]\n"),
     "one token too many": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens + 1):"),
     "max_new_tokens with the prompt": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens - idx.size(1)):"),
-    "prompt changed in place": ("3.3", GPT, RESULT, "new = list(new)\n        if new:\n            idx[:, -1:] = new[-1]\n        " + RESULT),
-    "floating tokens": ("3.3", GPT, RESULT, "return torch.cat([idx, *new], dim=1).float()"),
+    "prompt changed in place": ("3.3", GPT, "logits = next_logits(self, idx, cache)  # [B, V]", "logits = next_logits(self, idx, cache)\n            idx[:, -1:] = logits.argmax(-1, keepdim=True)"),
+    "floating tokens": ("3.3", GPT, RESULT, "        return idx.float()\n"),
     "zeros of the triangle filled": ("3.2", GPT, MASK, "scores = scores.tril(S - T)\n        scores = scores.masked_fill(scores == 0, -torch.inf)"),
     "-1e9 added where it may be seen": ("3.2", GPT, MASK, f"scores = scores - 1e9 * {SEEN}"),
     "the least number added twice": ("3.2", GPT, MASK, f"scores = scores + 2 * torch.finfo(scores.dtype).min * (~{SEEN})"),
@@ -266,5 +270,5 @@ RIGHT = {
     "top_k by hand and in place": ("3.3", GPT, TOP_K, "v, _ = torch.topk(logits, min(top_k, logits.size(-1)))\n        logits[logits < v[:, [-1]]] = -float('inf')"),
     "temperature in place": ("3.3", GPT, TEMPERATURE, "logits /= temperature"),
     "probabilities in float64": ("3.3", GPT, PROBS, "probs = F.softmax(logits.double(), dim=-1)"),
-    "never cached": ("3.3", GPT, "if cache is None or idx.size(1) > self.block_size:", "if True:"),
+    "never cached": ("3.3", GENERATION, "if cache is None or idx.size(1) > model.block_size:", "if True:"),
 }  # fmt: skip
