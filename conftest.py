@@ -1,7 +1,6 @@
 """Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned.
 
-`hidden=True` in the marker: students do not get the test. `needs=["2.4"]`: the blanks of these questions have to be
-filled too before it can pass.
+`needs=["2.4"]` in the marker: the blanks of these questions have to be filled too before the test can pass.
 """
 
 import atexit
@@ -16,6 +15,7 @@ from random import SystemRandom
 
 import pytest
 
+HIDDEN = "hidden"  # the folder of the tests that only graders have
 NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders beside the parts
 MOST_CHARACTERS = 1000  # of an exception's own message
 HINTS = {  # what is in a message, and where to look
@@ -77,7 +77,7 @@ def _graded(item) -> dict | None:
     (question,), points = marker.args, marker.kwargs.get("points", 0)
     if not re.fullmatch(r"[1-9]\.\d+", question) or not 0 < points < math.inf:
         raise pytest.UsageError(f"{item.nodeid}: question {question!r} with {points} points")
-    return {"name": item.name, "question": question, "points": points, "hidden": marker.kwargs.get("hidden", False)}
+    return {"name": item.name, "question": question, "points": points, "hidden": item.path.parent.name == HIDDEN}
 
 
 def _seed(request, what: str) -> int:
@@ -164,31 +164,6 @@ def _places(error: BaseException, root: Path) -> list[str]:
     return places
 
 
-# BEGIN STAFF
-# --- several processes ------------------------------------------------------------------------------------------------
-
-# Files whose tests share what is costly to make, and the process that they share it in; other tests go where time is.
-TOGETHER = {
-    **dict.fromkeys(["test_attacks.py", "test_evidence.py", "test_grader_faults.py", "test_grading.py"], "the zygote"),
-    **{f"test_{what}.py": what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},
-}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """For `pytest -n 2 --dist loadscope`. (xdist 3.8 puts its own groups where pytest 9.2 does not look for them.)"""
-    if config.getvalue("dist") != "loadscope":
-        return None
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return TOGETHER.get(Path(nodeid.split("::")[0]).name, nodeid)
-
-    return Scheduling(config, log)
-
-
-# END STAFF
 # --- points -----------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +200,7 @@ def _tests(stats: dict) -> list[dict]:
                 "message": row.get("message"),
                 "error": row.get("error"),
             }
-    return [tests[nodeid] for nodeid in sorted(tests)]
+    return [tests[nodeid] for nodeid in sorted(tests, key=lambda nodeid: (tests[nodeid]["hidden"], nodeid))]
 
 
 def _points(tests: list[dict]) -> dict[str, dict]:

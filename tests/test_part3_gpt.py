@@ -1,8 +1,7 @@
-"""Part 3, graded: causal self-attention (Q3.2) and generation (Q3.3).
+"""Part 3, graded: causal self-attention (Q3.2).
 
-The oracles are PyTorch's own attention in float64, autograd, SciPy and formulas written out here. Statistical tests
-allow 5 sigma. While Q3.2 is tested, PyTorch's own attention raises. For Q3.3 a mean of the tokens so far stands in for
-attention, so neither question waits for the other.
+While Q3.2 is tested, PyTorch's own attention raises in the submission; here it is the oracle, in float64.
+
 PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
 
@@ -11,19 +10,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import special
 
 from adapters import part3
-from judge import P_5_SIGMA, SIGMAS, assert_shape, assert_value, rounded
-
-
-def draw(rng, *shape, scale=1.0):
-    return scale * torch.randn(*shape, generator=rng)
-
-
-def integers(rng, high, *shape):
-    return torch.randint(high, shape, generator=rng)
-
+from expected_gpt import GPT_SIZES, assert_causal, draw, integers, legible, prescribed, read, split_heads
+from judge import assert_value
 
 # --- attention: oracles ----------------------------------------------------------------------------------------------
 
@@ -32,11 +22,6 @@ def attention_weights(rng, C):
     """The parameters of an attention layer."""
     shapes = {"c_attn.weight": (3 * C, C), "c_attn.bias": (3 * C,), "c_proj.weight": (C, C), "c_proj.bias": (C,)}
     return {name: draw(rng, *shape, scale=0.3 if len(shape) == 1 else C**-0.5) for name, shape in shapes.items()}
-
-
-def split_heads(x, n_head):
-    """[B, T, C] -> [B, nh, T, hs]."""
-    return x.unflatten(2, (n_head, -1)).transpose(1, 2)
 
 
 def queries_keys_values(x, weights, n_head):
@@ -87,9 +72,29 @@ def attention_mistakes(x, weights, n_head):
     def masked(scores, mask=see):
         return scores.masked_fill(~mask, -torch.inf)
 
-    scores, root = products / math.sqrt(hs), math.sqrt(n_head)
+    scores = products / math.sqrt(hs)
+    for sentence, mixture in wrong_weights(products, scores, see, C, n_head).items():
+        yield sentence, merged(mixture @ v, weights)
     right = masked(scores).softmax(-1)
-    mixtures = {  # what the values are weighted with
+    y = right @ v
+    yield (
+        "the heads are put side by side without a transpose",
+        (merged(split_heads(y.reshape(x.shape), n_head), weights)),
+    )
+    yield "the keys are weighted, it should be the values", merged(right @ k, weights)
+    yield "the values are not weighted", merged(v, weights)
+    yield "the output is scaled, it should be the scores", merged((masked(products).softmax(-1) @ v) / hs**0.5, weights)
+
+
+def wrong_weights(products, scores, see, C, n_head):
+    """What goes wrong, and the attention weights that come of it."""
+    hs, root = C // n_head, math.sqrt(n_head)
+
+    def masked(scores, mask=see):
+        return scores.masked_fill(~mask, -torch.inf)
+
+    right = masked(scores).softmax(-1)
+    return {
         "the scores are not scaled": masked(products).softmax(-1),
         "the scores are divided by the head size, not by its square root": masked(products / hs).softmax(-1),
         "the scores are scaled by n_embd, not by the head size": masked(products / math.sqrt(C)).softmax(-1),
@@ -110,16 +115,6 @@ def attention_mistakes(x, weights, n_head):
         "the attention weights are transposed": right.mT,
         "there is no softmax": scores * see,
     }
-    for sentence, mixture in mixtures.items():
-        yield sentence, merged(mixture @ v, weights)
-    y = right @ v
-    yield (
-        "the heads are put side by side without a transpose",
-        (merged(split_heads(y.reshape(x.shape), n_head), weights)),
-    )
-    yield "the keys are weighted, it should be the values", merged(right @ k, weights)
-    yield "the values are not weighted", merged(v, weights)
-    yield "the output is scaled, it should be the scores", merged((masked(products).softmax(-1) @ v) / hs**0.5, weights)
 
 
 def assert_attention(output, x, weights, n_head, tolerance, what):
@@ -128,29 +123,6 @@ def assert_attention(output, x, weights, n_head, tolerance, what):
         mistakes=attention_mistakes(x, weights, n_head),
         hint="softmax(q kᵀ / sqrt(head size)) v (Eq. 22), a token seeing itself and those before it?",
     )  # fmt: skip
-
-
-def prescribed(q, k, v):
-    """x [1, T, C] and weights with which queries, keys and values are these [nh, T, hs]; T at most C.
-
-    The tokens are unit vectors, so that the columns of c_attn are the queries, keys and values; c_proj does nothing.
-    """
-    columns = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in (q, k, v)])  # [3C, T]
-    C, T = len(columns) // 3, columns.size(1)
-    weights = {"c_attn.weight": torch.zeros(3 * C, C), "c_attn.bias": torch.zeros(3 * C)}
-    weights["c_attn.weight"][:, :T] = columns
-    weights |= {"c_proj.weight": torch.eye(C), "c_proj.bias": torch.zeros(C)}
-    return torch.eye(C)[None, :T], weights
-
-
-def legible(rng, n_head, T):
-    """Values [nh, T, T], orthonormal in each head, from which `read` gets the attention weights back."""
-    return torch.stack([torch.linalg.qr(draw(rng, T, T)).Q for _ in range(n_head)])
-
-
-def read(output, v):
-    """Output [B, T, C] -> attention weights [B, nh, T, T], where the values are `legible`."""
-    return split_heads(output, len(v)) @ v.mT
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -216,17 +188,6 @@ def test_attention_scale(rng):
         )  # fmt: skip
 
 
-def assert_causal(changes, t, what):
-    """Changes of the output [B, T, ...] where token t of the first sequence is another one."""
-    size = changes.abs().flatten(2).amax(-1)  # [B, T]
-    # float32: the same sums, the tokens after t with weight 0
-    before = size[0, :t].max().item() if t else 0
-    assert before < 1e-5, f"{what}: token {t} has influence on tokens before it, up to {before:.2g}"
-    without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
-    assert not without, f"{what}: token {t} should have influence on itself and those after it, not on {without}"
-    assert (size[1:] < 1e-5).all(), f"{what}: a sequence has influence on another one of the batch"
-
-
 @pytest.mark.question("3.2", points=0.5)
 def test_attention_is_causal(rng):
     n_head, T, C = 2, 9, 8
@@ -238,23 +199,6 @@ def test_attention_is_causal(rng):
             changed[0, t] = draw(rng, C, scale=3)
             changes = part3.run_attention(changed, weights, n_head, block_size) - output
             assert_causal(changes, t, "attention")
-
-
-GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 13, "block_size": 10}
-
-
-@pytest.mark.question("3.2", points=0.25, hidden=True)
-def test_gpt_is_causal(rng):
-    T = GPT_SIZES["block_size"]
-    idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
-    token = torch.arange(T)
-    idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t: another token t; the last: none
-    for when, batches in (("fresh", None), ("after some steps of training", integers(rng, 13, 5, 4, T + 1))):
-        given = {"sizes": GPT_SIZES, "seed": int(integers(rng, 2**31)), "gain": 8}
-        logits = part3.run_gpt(idx, **given, batches=batches)["logits"]
-        assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, are {tuple(logits.shape)}"
-        for t in range(T):
-            assert_causal(logits[t : t + 1] - logits[-1], t, f"a GPT, {when}")
 
 
 @pytest.mark.question("3.2", points=0.25)
@@ -276,62 +220,6 @@ def test_masked_scores_have_no_weight(rng):
                 which, output, attention_oracle(x.double(), double(weights), n_head), rtol=1e-4, atol=1e-4,
                 hint="are masked scores -inf, below all others?",
             )  # fmt: skip
-
-
-def assert_kept_independently(kept, keep, what):
-    """Neighbours along the first dimension are kept independently of each other, with probability `keep`."""
-    centred = kept.double() - keep
-    products = (centred[1::2] * centred[: len(kept) // 2 * 2 : 2]).flatten()
-    bound = SIGMAS * keep * (1 - keep) / math.sqrt(len(products))
-    assert products.mean().abs() < bound, f"dropout should be drawn for each weight: {what} share it"
-
-
-@pytest.mark.question("3.2", points=0.5)
-def test_attention_dropout(rng):
-    n_head, T, batch = 2, 6, 400
-    seen = torch.ones(T, T).tril().bool()
-    for p in (0.25, 0.6):
-        q, k, v = draw(rng, n_head, T, T, scale=0.8), draw(rng, n_head, T, T, scale=0.8), legible(rng, n_head, T)
-        x, weights = prescribed(q, k, v)
-        x = x.expand(batch, T, -1).clone()
-        plain = part3.run_attention(x, weights, n_head, T)
-        evaluated = part3.run_attention(x, weights, n_head, T, attn_pdrop=p)
-        none = "dropout should have no effect"
-        assert_value(f"attention in evaluation, attn_pdrop {p},", evaluated, plain, rtol=1e-5, atol=1e-5, hint=none)
-        trained = part3.run_attention(x, weights, n_head, T, training=True)
-        assert_value("attention in training, attn_pdrop 0,", trained, plain, rtol=1e-5, atol=1e-5, hint=none)
-
-        output = part3.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
-        right, dropped = (read(y, v)[..., seen] for y in (plain, output))  # [B, nh, pairs of tokens]
-        assert not torch.allclose(dropped, right, atol=1e-4), "there is no dropout of attention weights in training"
-        sums = read(output, v).sum(-1).nan_to_num(1.0)  # where scores are dropped, 0 * -inf
-        assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
-            "dropout comes after the softmax: then the weights do not sum to 1 any more, in training"
-        )
-        channels = output / plain
-        assert not torch.allclose(channels, (channels > 0.5) / (1 - p), atol=1e-2), (
-            "dropout acts on the result, it should act on the attention weights"
-        )
-        ratio = dropped / right
-        kept = ratio > 0.5
-        # float32; the smallest weights are some thousandths
-        assert_value(
-            f"the attention weights in training, attn_pdrop {p}, divided by those without dropout,",
-            ratio, kept / (1 - p), rtol=1e-2, atol=1e-2, mistakes=[("what is kept is not scaled up", kept)],
-            hint=f"a weight should become 0 or {1 / (1 - p):.3g} times as large",
-        )  # fmt: skip
-        bound = SIGMAS * math.sqrt(p * (1 - p) / kept.numel())
-        share = 1 - kept.double().mean().item()
-        assert share == pytest.approx(p, abs=bound), f"attn_pdrop {p}: the share of dropped weights is {share:.3f}"
-        for dim, what in enumerate(("sequences", "heads", "tokens")):
-            assert_kept_independently(kept.movedim(dim, 0), 1 - p, what)
-    # the other dropout is of channels; float32 sums of 6 weights
-    x, weights = prescribed(q, k, torch.ones(n_head, T, T))
-    output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
-    assert_value(
-        "attention in training, resid_pdrop 0.5, attn_pdrop 0,", output, 2.0 * (output > 1), rtol=1e-4, atol=1e-4,
-        hint="resid_pdrop is for the output, attn_pdrop for the attention weights",
-    )  # fmt: skip
 
 
 @pytest.mark.question("3.2", points=0.5)
@@ -389,325 +277,3 @@ def test_attention_with_cache(rng):
             pieces, whole, rtol=1e-4, atol=1e-4,
             hint="it is not what all tokens at once give: which rows and columns of the mask?",
         )  # fmt: skip
-
-
-# --- generation: a model with known probabilities --------------------------------------------------------------------
-
-V = 8
-
-
-def table(rng, rows=V):
-    """Logits [rows, V] of the next token after each token: the same ones, at least 0.3 apart, in random order."""
-    logits = -0.4 * torch.arange(V) - 0.1 * torch.rand(V, generator=rng)
-    return torch.stack([logits[torch.randperm(V, generator=rng)] for _ in range(rows)])
-
-
-def model_of(logits, block_size=16):
-    """A GPT for the adapters whose logits after token i are logits[i], whatever came before.
-
-    Embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
-    """
-    sizes = {"n_layer": 1, "n_head": 1, "n_embd": V, "vocab_size": V, "block_size": block_size}
-    mean, std = 1 / V, math.sqrt((1 - 1 / V) / V + 1e-5)
-    weights = {
-        "transformer.wte.weight": torch.eye(V),
-        "transformer.wpe.weight": torch.zeros(block_size, V),
-        "transformer.h.0.attn.c_proj.weight": torch.zeros(V, V),
-        "transformer.h.0.mlp.c_proj.weight": torch.zeros(V, 4 * V),
-        "transformer.ln_f.bias": torch.full((V,), mean / std),
-        "lm_head.weight": std * logits.T,
-    }
-    return {"sizes": sizes, "seed": 0, "weights": weights}
-
-
-def prompts(rng, last, T=3):
-    """Prompts [B, T] that end with these tokens [B]."""
-    return torch.cat([integers(rng, V, len(last), T - 1), last[:, None]], dim=1)
-
-
-def assert_continues(result, idx, n, vocab_size=V):
-    """The shape of what `run_generate` gave, its prompts; returns the new tokens [B, n]."""
-    tokens, T = result["tokens"], idx.size(1)
-    expected = (len(idx), T + n)
-    assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
-    assert tokens.dtype == idx.dtype, f"tokens should be {idx.dtype}, not {tokens.dtype}"
-    assert torch.equal(tokens[:, :T], idx), "the prompts should stand at the beginning of what generate gives"
-    assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
-    new = tokens[:, T:]
-    assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens are 0..{vocab_size - 1}, not {new.unique()}"
-    return new
-
-
-def assert_likeliest(tokens, logits, what):
-    """Tokens [...] have the largest of the logits [..., V], up to the rounding of float32."""
-    chosen = logits.gather(-1, tokens[..., None])
-    rank = (logits > chosen + 1e-4 * logits.abs().amax()).sum(-1)  # how many tokens are likelier
-    if not rank.any():
-        return
-    why = "it should take the likeliest token"
-    if torch.equal(tokens, logits.argmin(-1)):
-        why = "it takes the least likely token"
-    elif torch.equal(tokens, logits.abs().argmax(-1)):
-        why = "it takes the logit that is largest without its sign"
-    elif not tokens.any():
-        why = "it always takes token 0"
-    raise AssertionError(
-        f"greedy generation ({what}) is wrong: {why}\nexpected tokens {rounded(logits.argmax(-1)[rank > 0])}\n"
-        f"obtained tokens {rounded(tokens[rank > 0])}, with up to {rank.max()} likelier ones"
-    )
-
-
-def unlikely(tokens, probs):
-    """Tokens whose count among independent draws is farther out than 5 sigma; the exact binomial, for all together."""
-    counts, n, p = torch.bincount(tokens, minlength=len(probs)).numpy(), len(tokens), probs.double().numpy()
-    at_most, at_least = special.bdtr(counts, n, p), special.bdtrc(counts - 1, n, p)
-    tail = 2 * torch.from_numpy(at_most).minimum(torch.from_numpy(at_least))
-    return (tail < P_5_SIGMA / len(probs)).nonzero().flatten().tolist()
-
-
-def assert_drawn(tokens, probs, what, mistakes=()):
-    """Tokens [N] are independent draws with these probabilities [V]; mistakes: sentence, probabilities."""
-    impossible = [token for token in tokens.unique().tolist() if probs[token] == 0]
-    off = unlikely(tokens, probs)
-    if not off and not impossible:
-        return
-    counts = torch.bincount(tokens, minlength=len(probs))
-    # of the mistakes that would give such draws, the one that makes them likeliest
-    likely = {sentence: torch.xlogy(counts, p).sum() for sentence, p in mistakes if not unlikely(tokens, p)}
-    why = [max(likely, key=likely.get)] if likely else []
-    why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
-    order = probs.argsort(descending=True)
-    shares = counts / len(tokens)
-    raise AssertionError(
-        f"sampling ({what}) is wrong{': ' if why else ''}{'; '.join(why)}\n"
-        f"expected probabilities {rounded(probs[order])} of the likeliest tokens\n"
-        f"obtained frequencies {rounded(shares[order])} of the same tokens"
-    )
-
-
-def one_hot(logits):
-    return F.one_hot(logits.argmax(), len(logits)).double()
-
-
-# --- generation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_shapes(rng):
-    for batch, T, n in [(3, 4, 5), (1, 1, 1), (2, 6, 0), (1, 16, 3), (4, 1, 20)]:
-        model = model_of(table(rng))
-        for options in ({}, {"do_sample": True}):
-            idx = integers(rng, V, batch, T)
-            assert_continues(part3.run_generate(idx, n, **model, **options), idx, n)
-
-
-@pytest.mark.question("3.3", points=0.5)
-def test_generate_greedy(rng):
-    logits = table(rng)
-    for last in (torch.arange(V), integers(rng, V, 1), integers(rng, V, 5)):
-        idx, n = prompts(rng, last), 6
-        new = assert_continues(part3.run_generate(idx, n, **model_of(logits)), idx, n)
-        before = torch.cat([last[:, None], new[:, :-1]], dim=1)
-        assert_likeliest(new, logits[before], "a model that knows the last token")
-    sizes = GPT_SIZES | {"block_size": 16}
-    for batch, T, n in [(1, 5, 8), (6, 3, 13), (4, 1, 15)]:
-        given = {"sizes": sizes, "seed": int(integers(rng, 2**31)), "gain": 10}
-        idx = integers(rng, 13, batch, T)
-        result = part3.run_generate(idx, n, **given)
-        new = assert_continues(result, idx, n, 13)
-        for row in range(batch):  # alone: a row's tokens depend on no other row
-            after = part3.run_logits_of_means(result["tokens"][row : row + 1], **given)[0, T - 1 : -1]
-            assert_likeliest(new[row], after, f"row {row} of {batch}")
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_greedy_is_not_random(rng):
-    logits = table(rng)
-    idx = prompts(rng, torch.arange(V).repeat(5))
-    for options in ({"temperature": 0.1}, {"temperature": 10.0}, {"top_k": 3}, {"top_p": 0.9, "temperature": 2.0}):
-        for given in ({}, {"do_sample": False}):
-            new = assert_continues(part3.run_generate(idx, 3, **model_of(logits), **options, **given), idx, 3)
-            before = torch.cat([idx[:, -1:], new[:, :-1]], dim=1)
-            assert_likeliest(new, logits[before], f"do_sample=False, {options}")
-
-
-def drawing_mistakes(logits, token, temperature):
-    """What goes wrong after a token, and the probabilities that come of it."""
-    own = logits[token].double()
-    yield "it is greedy, though do_sample is True", one_hot(own)
-    yield "all tokens are equally likely", torch.full((V,), 1 / V).double()
-    yield "the temperature is ignored", own.softmax(0)
-    yield "the logits are multiplied by the temperature, they should be divided by it", (own * temperature).softmax(0)
-    yield "there are two softmaxes", (own / temperature).softmax(0).softmax(0)
-    yield (
-        "the probabilities are divided by the temperature, it should be the logits",
-        ((own.softmax(0) / temperature).softmax(0)),
-    )
-    yield "the root of the temperature is used", (own / temperature**0.5).softmax(0)
-    yield "the probabilities are those of another row of the batch", (logits[0].double() / temperature).softmax(0)
-
-
-@pytest.mark.question("3.3", points=0.5)
-def test_generate_sampling_frequencies(rng):
-    logits, n = table(rng), 1000
-    last = torch.arange(V).repeat(n)  # neighbours in the batch have different probabilities
-    for temperature in (1.0, 0.4, 2.5, 0.7 + 0.6 * torch.rand((), generator=rng).item()):
-        idx = prompts(rng, last, T=2)
-        result = part3.run_generate(idx, 1, **model_of(logits), temperature=temperature, do_sample=True)
-        new = assert_continues(result, idx, 1)[:, 0]
-        for token in range(V):
-            own = logits[token].double()
-            right = (own / temperature).softmax(0)
-            mistakes = drawing_mistakes(logits, token, temperature)
-            assert_drawn(new[last == token], right, f"temperature {temperature:.3g}", mistakes)
-    # logits far from 0 have the same probabilities, and a low temperature takes the likeliest
-    last, idx = last[: V * 300], idx[: V * 300]
-    for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
-        model = model_of(logits + shift)
-        new = part3.run_generate(idx, 1, **model, temperature=temperature, do_sample=True)["tokens"][:, -1]
-        # float32 has logits near 300 to 1e-4, probabilities to as much of themselves: less than shows
-        for token in range(V):
-            expected = (logits[token].double() / temperature).softmax(0)
-            assert_drawn(new[last == token], expected, f"logits near {shift}, temperature {temperature}")
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_draws_are_fresh(rng):
-    logits = table(rng, rows=1)
-    model, probs = model_of(logits.expand(V, V)), logits[0].double().softmax(0)
-    idx, n = prompts(rng, integers(rng, V, 1500), T=1), 6
-    first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
-    for step in range(n):
-        assert_drawn(first[:, step], probs, f"new token {step}")
-    pairs = torch.outer(probs, probs).flatten()
-    neighbours = {
-        "the same draws for rows of a batch": (first[::2], first[1::2]),
-        "the same draws for tokens that follow each other": (first[:, ::2], first[:, 1::2]),
-        "the same draws in two calls": (first, again),
-    }
-    for what, (one, other) in neighbours.items():
-        assert not unlikely((V * one + other).flatten(), pairs), f"{what}: each draw should be a fresh one"
-
-
-def kept_most(probs, size):
-    """The `size` largest of the probabilities [V], to sum 1 again; 0 for the others."""
-    least = probs.sort(descending=True).values[size - 1]
-    kept = probs * (probs >= least)
-    return kept / kept.sum()
-
-
-def assert_filtered(rng, logits, expected, options, others=None):
-    """Draws after each token have the probabilities expected(own probabilities)."""
-    temperature = options.get("temperature", 1.0)
-    last = torch.arange(V).repeat(500)
-    idx = prompts(rng, last, T=1)
-    new = assert_continues(part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
-    for token in range(V):
-        own = (logits[token].double() / temperature).softmax(0)
-        mistakes = ((sentence, wrong(own)) for sentence, wrong in (others or {}).items())
-        what = ", ".join(f"{name} {value}" for name, value in options.items())
-        assert_drawn(new[last == token], expected(own), what, mistakes)
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_top_k(rng):
-    logits = table(rng)
-    for top_k, temperature in [(1, 1.0), (2, 1.0), (5, 1.0), (V - 1, 1.0), (V, 1.0), (1, 2.0), (4, 2.0)]:
-        others = {
-            "top_k is ignored": lambda own: own,
-            "one token too many is kept: top_k + 1": lambda own, k=top_k: kept_most(own, min(V, k + 1)),
-            "one token too few is kept: top_k - 1": lambda own, k=top_k: kept_most(own, max(1, k - 1)),
-            "the tokens that are kept are equally likely": lambda own, k=top_k: (kept_most(own, k) > 0) / k,
-        }
-        options = {"top_k": top_k, "temperature": temperature}
-        assert_filtered(rng, logits, lambda own, k=top_k: kept_most(own, k), options, others)
-
-
-def sizes_and_top_p(rng, count, *all_probs):
-    """Numbers of tokens, and a top_p each that keeps as many for each of the probabilities [V], and not by a hair.
-
-    The smallest one, and others by chance: `count` of them, if there are as many.
-    """
-    sums = torch.stack([probs.sort(descending=True).values.cumsum(0) for probs in all_probs])
-    found = []
-    for size in range(1, V + 1):
-        least = sums[:, size - 2].max().item() if size > 1 else 0
-        most = sums[:, size - 1].min().item()
-        if most - least > 0.01:
-            found.append((size, round((least + most) / 2, 3)))
-    others = 1 + torch.randperm(len(found) - 1, generator=rng)[: count - 1]
-    return [found[0], *(found[at] for at in others)]
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_top_p(rng):
-    logits = table(rng)
-    probs = logits[0].double().softmax(0)
-    for size, top_p in (*sizes_and_top_p(rng, 4, probs), (V, 1.0)):
-        others = {
-            "top_p is ignored": lambda own: own,
-            "the token with which the sum reaches top_p is left out": lambda own, m=size: kept_most(own, max(1, m - 1)),
-            "one token too many is kept": lambda own, m=size: kept_most(own, min(V, m + 1)),
-        }
-        assert_filtered(rng, logits, lambda own, m=size: kept_most(own, m), {"top_p": top_p}, others)
-    # with the others: where it makes no difference which of them comes first
-    for temperature, top_k in [(1.3, None), (1.0, 6), (0.8, 4)]:
-        tempered = (logits[0].double() / temperature).softmax(0)
-        candidates = [probs, tempered] + ([kept_most(tempered, top_k), kept_most(probs, top_k)] if top_k else [])
-        for size, top_p in sizes_and_top_p(rng, 2, *candidates):
-            options = {"top_p": top_p, "top_k": top_k, "temperature": temperature}
-            smaller = min(size, top_k or V)
-            assert_filtered(rng, logits, lambda own, m=smaller: kept_most(own, m), options)
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_with_a_generator(rng):
-    logits = table(rng, rows=1)
-    model, probs = model_of(logits.expand(V, V)), logits[0].double().softmax(0)
-    idx, n, seed = prompts(rng, integers(rng, V, 1000), T=1), 4, int(integers(rng, 2**31))
-    first, again, other = (
-        assert_continues(part3.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)
-        for number in (seed, seed, seed + 1)
-    )
-    assert torch.equal(first, again), "generators with the same seed should give the same tokens: is it passed on?"
-    pairs = torch.outer(probs, probs).flatten()
-    for what, one, two in (("two seeds", first, other), ("two steps", first[:, ::2], first[:, 1::2])):
-        assert not unlikely((V * one + two).flatten(), pairs), f"a generator gives the same draws for {what}"
-
-
-def assert_greedy_in_window(rng, T, n, batch, use_cache, block_size):
-    """Each new token is the likeliest after the block_size tokens before it."""
-    given = {"sizes": GPT_SIZES | {"block_size": block_size}, "seed": int(integers(rng, 2**31)), "gain": 10}
-    idx = integers(rng, 13, batch, T)
-    result = part3.run_generate(idx, n, use_cache=use_cache, **given)
-    new = assert_continues(result, idx, n, 13)
-    tokens = result["tokens"]
-    windows = [tokens[:, start : start + block_size] for start in range(max(1, T + n - block_size))]
-    logits = part3.run_logits_of_means(torch.cat(windows), **given).split(batch)
-    after = torch.cat([logits[0], *(each[:, -1:] for each in logits[1:])], dim=1)  # each token but the last
-    for step in range(n):
-        what = f"{T + step} tokens, block_size {block_size}, use_cache={use_cache}: the last block_size tokens count"
-        assert_likeliest(new[:, step], after[:, T + step - 1], what)
-
-
-@pytest.mark.question("3.3", points=0.25, hidden=True)
-def test_generate_crops_the_context(rng):
-    for T, n, batch in [(14, 4, 3), (3, 12, 4), (6, 5, 1), (7, 3, 5)]:
-        for use_cache in (False, True):
-            assert_greedy_in_window(rng, T, n, batch, use_cache, block_size=6)
-
-
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_with_and_without_cache(rng):
-    for T, n, batch in [(4, 8, 3), (1, 6, 1), (9, 3, 2)]:
-        for use_cache in (False, True):
-            assert_greedy_in_window(rng, T, n, batch, use_cache, block_size=12)
-    model = model_of(table(rng))
-    idx, n, seed = prompts(rng, integers(rng, V, 6)), 20, int(integers(rng, 2**31))
-    tokens = [
-        assert_continues(
-            part3.run_generate(idx, n, **model, do_sample=True, generator_seed=seed, use_cache=use_cache), idx, n
-        )
-        for use_cache in (False, True)
-    ]
-    assert torch.equal(*tokens), "with the same draws, a cache should not change the tokens"

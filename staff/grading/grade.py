@@ -24,9 +24,13 @@ from course.rubric import Rubric
 from staff.grading import archives, rules
 from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
 
-ADAPTERS = [path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / "tests/adapters").glob("*.py"))]
+HELPERS = [  # what the tests import
+    path.relative_to(REPOSITORY).as_posix()
+    for pattern in ("adapters/*.py", "expected_*.py")
+    for path in sorted((REPOSITORY / "tests").glob(pattern))
+]
 JUDGED_WITH = (
-    *SUITES, *ADAPTERS, "tests/judge.py", "conftest.py", "course/rubric.toml", "staff/grading/evidence.py",
+    *SUITES, *HELPERS, "tests/judge.py", "conftest.py", "course/rubric.toml", "staff/grading/evidence.py",
     "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 

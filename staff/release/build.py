@@ -22,16 +22,14 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from course.rubric import Rubric
 from staff.release.markers import MarkerError, Region, regions, solution_lines, template, without_staff
-from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites, without_hidden
+from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
 MANIFEST = ".release.json"
 STUDENTS = "template/"  # what only students have
 RELEASED = (  # beside the folders of the parts
     "course/",
-    "tests/adapters/",
+    "tests/",
     "conftest.py",
-    "tests/judge.py",
-    "tests/test_part",
     ".gitignore",
     "LICENSE",
     "Makefile",
@@ -134,8 +132,6 @@ def _for_students(path: Path, file: str, course: Course, filled: Collection[str]
     try:
         if file in course.sources:
             return template(course.sources[file], file, filled).encode()
-        if file.startswith("tests/test_part"):
-            return without_hidden(path.read_text("utf-8"), file).encode()
         if not file.endswith(".png"):
             return without_staff(path.read_text("utf-8"), file).encode()
         return path.read_bytes()

@@ -8,12 +8,15 @@ from pathlib import Path
 from course.rubric import Rubric
 from staff.release.markers import MarkerError, Region
 
+HIDDEN = "staff/hidden"  # the graded tests that students do not get
+
 
 @dataclass(frozen=True)
 class GradedTest:
-    """A test with points: `@pytest.mark.question("2.5", points=0.5, hidden=True, needs=["2.4"])`.
+    """A test with points: `@pytest.mark.question("2.5", points=0.5, needs=["2.4"])`.
 
-    hidden: students do not get it. needs: questions that must be done as well for it to pass.
+    hidden: it lies in staff/hidden, so students do not get it.
+    needs: questions that must be done as well for it to pass.
     first, last: its lines, with the decorators.
     """
 
@@ -50,27 +53,16 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
     try:
         (question,) = (ast.literal_eval(value) for value in marks[0].args)
         fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in marks[0].keywords}
-        points, hidden, needs = fields.pop("points", 0), fields.pop("hidden", False), tuple(fields.pop("needs", ()))
+        points, needs = fields.pop("points", 0), tuple(fields.pop("needs", ()))
     except (ValueError, TypeError) as error:
         raise MarkerError(f"{place}: its mark cannot be read: {error}") from error
     if fields:
-        raise MarkerError(f"{place}: its mark has points, hidden and needs, not {', '.join(map(str, fields))}")
+        raise MarkerError(f"{place}: its mark has points and needs, not {', '.join(map(str, fields))}")
     if not isinstance(points, int | float) or not points > 0:
         raise MarkerError(f"{place} has no points")
     first = min(decorator.lineno for decorator in function.decorator_list)
+    hidden = file.startswith(HIDDEN)
     return GradedTest(file, function.name, question, points, hidden, needs, first, function.end_lineno)
-
-
-def without_hidden(text: str, file: str) -> str:
-    """A suite as students get it."""
-    lines = text.splitlines(keepends=True)
-    for test in reversed(graded_tests(text, file)):
-        if test.hidden:
-            end = test.last
-            while end < len(lines) and not lines[end].strip():
-                end += 1
-            del lines[test.first - 1 : end]
-    return "".join(lines).rstrip("\n") + "\n"
 
 
 def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
@@ -133,5 +125,5 @@ def _parsed(path: Path, root: Path) -> ast.AST:
 
 
 def suites(root: Path) -> list[Path]:
-    """The files of the graded tests."""
-    return sorted((root / "tests").glob("test_part*.py"))
+    """The files of the graded tests: those of the students, then those that only graders have."""
+    return [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob("test_part*.py"))]

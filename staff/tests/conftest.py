@@ -111,3 +111,28 @@ def level(zygote) -> str:
     if level == "none":
         pytest.skip(f"no sandbox holds here: {lines}")
     return level
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+# Files whose tests share what is costly to make, by the beginning of their names, and the process that they share it
+# in. Other tests run wherever there is time.
+TOGETHER = {
+    **dict.fromkeys(["attacks", "evidence", "grader_faults", "grading"], "the zygote"),
+    **{what: what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """For `pytest -n 2 --dist loadscope`. (xdist 3.8 puts its own groups where pytest 9.2 does not look for them.)"""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            topic = Path(nodeid.split("::")[0]).stem.removeprefix("test_")
+            return next((place for start, place in TOGETHER.items() if topic.startswith(start)), nodeid)
+
+    return Scheduling(config, log)

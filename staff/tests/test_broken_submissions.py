@@ -73,7 +73,7 @@ def messages(result: dict, part: int) -> str:
 
 def plain(folder: Path, tree: Tree) -> dict[str, float]:
     """What plain pytest says in a folder with the submission, the tests and the course's modules."""
-    for shared in ("course", "tests"):
+    for shared in ("course", "tests", "staff/hidden"):
         shutil.copytree(REPOSITORY / shared, folder / shared, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("conftest.py", "setup.cfg"):
         shutil.copy(REPOSITORY / file, folder)

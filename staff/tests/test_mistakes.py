@@ -35,7 +35,7 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
 
     name, (question, file, right, wrong, *_) = entry
     folder = folder / re.sub(r"\W", "_", f"{question} {name}")
-    for part in ("course", "tests", *PARTS.values()):
+    for part in ("course", "tests", "staff/hidden", *PARTS.values()):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for shared in ("conftest.py", "setup.cfg"):
         shutil.copy(REPOSITORY / shared, folder)
@@ -49,9 +49,9 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
     early = [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]
     assert not early, f"{early} have been imported already, and not from the copy"
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        suite = next(Path("tests").glob(f"test_part{question[0]}_*.py"))
+        suites = [str(path) for path in sorted(Path().glob(f"*/**/test_part{question[0]}_*.py"))]
         status = pytest.main(
-            ["-q", "-p", "no:cacheprovider", str(suite), "--question", question, "--points-json", "points.json"]
+            ["-q", "-p", "no:cacheprovider", *suites, "--question", question, "--points-json", "points.json"]
         )
     assert status in (0, 1), f"{name}: {out.getvalue()[-3000:]}"
     result = json.loads(Path("points.json").read_text())

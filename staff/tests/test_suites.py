@@ -20,9 +20,10 @@ import torch
 
 import judge
 from small_runs import PARTS, REPOSITORY
+from staff.release.suites import suites
 from test_mistakes import SLOW_IMPORTS
 
-SUITES = sorted((REPOSITORY / "tests").glob("test_part*.py"))
+SUITES = suites(REPOSITORY)
 HIDDEN = {
     "1.7": ["test_kld_extreme_values"],
     "2.5": ["test_discriminator_loss_gradients"],
@@ -90,11 +91,6 @@ def test_right():
     assert_value("one", 1.0, 1.0)
 
 
-@pytest.mark.question("1.7", points=0.5, hidden=True)
-def test_half():
-    assert_value("KLD", torch.ones(3), 2 * torch.ones(3), mistakes=[("it is half", torch.ones(3))])
-
-
 @pytest.mark.question("1.7", points=1)
 def test_blank():
     utils.blank()
@@ -144,6 +140,17 @@ def torn():
 @pytest.mark.question("1.9", points=2)
 def test_torn(torn):
     pass
+''',
+    "staff/hidden/test_part1_vae_hidden.py": '''
+"""PYTEST_DONT_REWRITE"""
+import pytest
+import torch
+from judge import assert_value
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_half():
+    assert_value("KLD", torch.ones(3), 2 * torch.ones(3), mistakes=[("it is half", torch.ones(3))])
 ''',
     "tests/test_part3_gpt.py": """
 import pytest
@@ -338,8 +345,8 @@ def test_each_hidden_test_is_a_function_of_its_own():
     found = {}
     for suite in SUITES:
         for node, question, fields in marked(suite):
-            assert set(fields) <= {"points", "hidden", "needs"}, node.name
-            if fields.get("hidden"):
+            assert set(fields) <= {"points", "needs"}, node.name
+            if suite.parent.name == "hidden":
                 assert len(node.decorator_list) == 1, node.name
                 found.setdefault(question, []).append(node.name)
     assert found == HIDDEN

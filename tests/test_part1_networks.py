@@ -1,0 +1,95 @@
+"""Part 1, graded: encoder and decoder (Q1.7).
+
+PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+"""
+
+
+import pytest
+import torch
+
+from adapters import part1
+from expected_vae import draw, images
+from judge import assert_reached, assert_shape, assert_value
+
+# --- encoder and decoder ---------------------------------------------------------------------------------------------
+
+
+def assert_numbers(what, output, shape):
+    assert_shape(what, output, shape)
+    assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
+    assert torch.isfinite(output).all(), f"{what} should be finite numbers"
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_encoder_shapes(rng):
+    for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
+        outputs = part1.run_encoder(images(rng, batch), filters, z_dim, seed=1)
+        for name, output in zip(("mean", "log_std"), outputs, strict=True):
+            assert_numbers(f"the encoder's {name}", output, (batch, z_dim))
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_encoder_depends_on_its_input(rng):
+    imgs = images(rng, 6)
+    mean, log_std = part1.run_encoder(imgs, 8, 64, seed=2)
+    for name, output in (("mean", mean), ("log_std", log_std)):
+        distance = torch.cdist(output, output) + torch.eye(6)
+        assert distance.min() > 1e-6, f"different images get the same {name}"
+        assert (output < 0).any() and (output > 0).any(), f"{name} can be positive and negative: is something on top?"
+    assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs a layer of its own"
+    alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
+    # the same numbers in another order of summation
+    assert_value(
+        "the mean of two images alone", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
+        hint="it depends on the others in the batch",
+    )  # fmt: skip
+    # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
+    pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
+    changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
+    for number, (row, column) in enumerate(pixels, start=1):
+        changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
+    unchanged, *means = part1.run_encoder(changed, 8, 64, seed=2)[0].split(2)
+    for pixel, each in zip(pixels, means, strict=True):
+        # more than another order of summation makes
+        matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
+        assert matters, f"pixel {pixel} of the image does not matter to the mean"
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_encoder_gradients(rng):
+    assert_reached("encoder", part1.run_encoder_gradients(images(rng, 16), 8, 5, seed=3))
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_decoder_shapes(rng):
+    for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
+        logits = part1.run_decoder(draw(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
+        assert_numbers("the decoder's logits", logits, (batch, 16, 28, 28))
+        for name, sums in (("softmax", logits.sum(1)), ("log_softmax", logits.exp().sum(1))):
+            assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
+                f"logits are wanted, any numbers: is there a {name} on top of the last layer?"
+            )
+        assert logits.min() < 0 < logits.max(), "logits, not probabilities: is something on top of the last layer?"
+    for device in ("cpu", "meta"):
+        found = part1.run_decoder_device(device)
+        assert found == device, f"decoder.device is {found} for a decoder on {device}: it should follow the parameters"
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_decoder_depends_on_its_input(rng):
+    z = draw(rng, 5, 6, low=-2, high=2)
+    logits = part1.run_decoder(z, 8, seed=2)
+    distance = torch.cdist(logits.flatten(1), logits.flatten(1)) + torch.eye(5)
+    assert distance.min() > 1e-6, "different codes z give the same image"
+    # the same numbers in another order of summation
+    assert_value(
+        "what the decoder gives for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
+        rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
+    )  # fmt: skip
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_decoder_gradients(rng):
+    gradients, to_z = part1.run_decoder_gradients(draw(rng, 16, 5, low=-2, high=2), 8, seed=3)
+    assert_reached("decoder", gradients)
+    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"

@@ -1,0 +1,136 @@
+"""Part 2, graded: encoder, decoder and discriminator (Q2.4, Q2.5).
+
+PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+"""
+
+
+import pytest
+import torch
+
+from adapters import part2
+from expected_aae import codes, images
+from judge import assert_reached, assert_shape, assert_value
+
+# --- encoder and decoder ---------------------------------------------------------------------------------------------
+
+
+def assert_numbers(what, output, shape):
+    assert_shape(what, output, shape)
+    assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
+    assert torch.isfinite(output).all(), f"{what} should be finite numbers"
+
+
+@pytest.mark.question("2.4", points=0.25)
+def test_aae_encoder_shapes(rng):
+    for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
+        z = part2.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
+        assert_numbers("the encoder's code", z, (batch, z_dim))
+    z = part2.run_aae_network("ConvEncoder", images(rng, 16), 40, seed=2, gain=5)
+    assert z.min() < -1.5 and z.max() > 1.5, "codes can be any numbers: is something on top of the last layer?"
+
+
+@pytest.mark.question("2.4", points=0.25)
+def test_aae_encoder_depends_on_its_input(rng):
+    x = images(rng, 6)
+    z = part2.run_aae_network("ConvEncoder", x, 8, seed=2)
+    distance = torch.cdist(z, z) + torch.eye(6)
+    assert distance.min() > 1e-6, "different images get the same code"
+    alone = part2.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
+    # the same numbers in another order of summation
+    assert_value(
+        "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
+        hint="it depends on the others in the batch",
+    )  # fmt: skip
+    # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
+    pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
+    changed = x[:2].repeat(1 + len(pixels), 1, 1, 1)
+    for number, (row, column) in enumerate(pixels, start=1):
+        changed[2 * number : 2 * number + 2, :, row, column] *= -1
+    unchanged, *codes_then = part2.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
+    for pixel, each in zip(pixels, codes_then, strict=True):
+        # more than another order of summation makes
+        matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
+        assert matters, f"pixel {pixel} of the image does not matter to the code"
+    assert_reached("encoder", part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)[0])
+
+
+@pytest.mark.question("2.4", points=0.25)
+def test_aae_decoder_shapes_and_range(rng):
+    for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
+        imgs = part2.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
+        assert_numbers("the decoder's image", imgs, (batch, 1, 28, 28))
+    imgs = part2.run_aae_network("ConvDecoder", codes(rng, 10, 8), 8, seed=2, gain=5)
+    assert imgs.abs().max() <= 1, f"images are in -1..1, not up to {imgs.abs().max():.3g}: is there a tanh at the end?"
+    assert imgs.min() < -0.5 and imgs.max() > 0.5, (
+        f"images reach from -1 to 1, not from {imgs.min():.3g} to {imgs.max():.3g}: tanh, not a sigmoid"
+    )
+
+
+@pytest.mark.question("2.4", points=0.25)
+def test_aae_decoder_depends_on_its_input(rng):
+    z = codes(rng, 5, 6)
+    imgs = part2.run_aae_network("ConvDecoder", z, 6, seed=2)
+    distance = torch.cdist(imgs.flatten(1), imgs.flatten(1)) + torch.eye(5)
+    assert distance.min() > 1e-6, "different codes give the same image"
+    # the same numbers in another order of summation
+    assert_value(
+        "what the decoder gives for two codes alone",
+        part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
+        rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
+    )  # fmt: skip
+    gradients, to_z = part2.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
+    assert_reached("decoder", gradients)
+    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
+
+
+@pytest.mark.question("2.4", points=0.25)
+def test_aae_forward(rng):
+    for batch, z_dim in [(4, 3), (1, 8)]:
+        x = images(rng, batch)
+        encoder, weight = (0.1 * torch.randn(*s, generator=rng) for s in ((z_dim, 784), (1, 28, 28, z_dim)))
+        bias = torch.randn(1, 28, 28, generator=rng)
+        recon_x, z = part2.run_aae_forward(x, encoder, weight, bias)
+        code = x.flatten(1) @ encoder.T
+        image = torch.einsum("chwd,bd->bchw", weight, code) + bias
+        turned = [("recon_x and z are exchanged: forward gives recon_x, then z", image)]
+        # float32 sums of 784 terms
+        assert_value("z of forward", z, code, rtol=1e-4, atol=1e-4, mistakes=turned, hint="it is the code of x")
+        assert_value(
+            "recon_x of forward", recon_x, image, rtol=1e-3, atol=1e-3, hint="it is what the decoder makes of z",
+            mistakes=[("it is x itself", x)],
+        )  # fmt: skip
+
+
+# --- discriminator and losses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.question("2.5", points=0.25)
+def test_discriminator_shapes(rng):
+    for batch, z_dim in [(2, 8), (5, 2), (3, 20)]:
+        logits = part2.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
+        assert_numbers("the discriminator's logits", logits, (batch, 1))
+    # a probability or a ReLU could not be below 0, a tanh not beyond 1
+    logits = part2.run_aae_network("Discriminator", 10 * codes(rng, 200, 8), 8, seed=2, gain=5)
+    assert logits.min() < -1 and logits.max() > 1, (
+        "the discriminator gives logits, any numbers: is something on top of the last layer?\n"
+        f"expected some below -1 and some above 1\nobtained {logits.min():.3g} to {logits.max():.3g}"
+    )
+
+
+@pytest.mark.question("2.5", points=0.25)
+def test_discriminator_depends_on_its_input(rng):
+    z = codes(rng, 5, 6)
+    logits = part2.run_aae_network("Discriminator", z, 6, seed=2)
+    assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
+    # the same numbers in another order of summation
+    assert_value(
+        "what the discriminator gives for two codes alone",
+        part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
+        rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
+    )  # fmt: skip
+    gradients, to_z = part2.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
+    assert_reached("discriminator", gradients)
+    assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence on the logit"
+    # without something between them, three linear layers are one
+    middle = part2.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
+    assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"
