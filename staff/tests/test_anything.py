@@ -16,8 +16,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from test_archives import PACKERS
-from test_archives import PARTS as FILES
+from test_archives_staging import PACKERS
+from test_archives_staging import PARTS as FILES
 
 from bench import __main__ as bench
 from bench.record import Record
