@@ -1,6 +1,5 @@
 """What several graded tests of part 3 expect, and their random inputs."""
 
-
 import torch
 
 from adapters import part3

@@ -1,6 +1,5 @@
 """What several graded tests of part 1 expect, and their random inputs."""
 
-
 import torch
 from torch import distributions as D
 

@@ -3,7 +3,6 @@
 PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
 
-
 import pytest
 import torch
 

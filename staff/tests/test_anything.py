@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from archive_cases import PACKERS
+from archive_cases import PARTS as FILES
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from test_archives_staging import PACKERS
-from test_archives_staging import PARTS as FILES
 
 from bench import __main__ as bench
 from bench.record import Record

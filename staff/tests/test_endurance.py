@@ -1,6 +1,5 @@
-"""Runs that are killed at any moment, whose disk fails, whose folder goes away, or that are started twice."""
+"""Runs that are killed at any moment, and runs that belong to one process."""
 
-import gc
 import os
 import random
 import re
@@ -9,20 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from endurance_cases import ENVIRONMENT, wait_for
+from resuming_cases import TIMES, assert_same_end, checkpoint, events
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from course.files import Held, HeldFolder, write_whole
 from course.training import loop as training
 from small_runs import PARTS, REPOSITORY, Program
-from test_resuming import TIMES, assert_same_end, checkpoint, events
 
 KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 # --- killed at any moment --------------------------------------------------------------------------------------------
@@ -212,13 +209,6 @@ def test_a_folder_that_was_replaced_is_another_one(tmp_path):
     assert not held.is_there()
 
 
-def wait_for(process: subprocess.Popen, start: str) -> None:
-    for line in process.stdout:
-        if line.startswith(start):
-            return
-    pytest.fail(process.stderr.read())
-
-
 @pytest.mark.slow
 def test_two_runs_that_start_at_once(vae, tmp_path):
     both = [vae.start("--epochs", "1") for _ in range(2)]
@@ -269,126 +259,3 @@ def test_a_run_that_went_on_meanwhile(vae, capsys):
     assert training.main(lambda: vae.train.train(args)) == 2
     assert "has gone on meanwhile" in capsys.readouterr().err
     assert event_values(vae.run()) == before
-
-
-# --- disks that fail -------------------------------------------------------------------------------------------------
-
-
-class Disk:
-    """A small disk of its own, seen by the processes that are started through it, and here under `outside`."""
-
-    def __init__(self, place: Path, size: str):
-        place.mkdir()
-        script = f'mount -t tmpfs -o size={size} tmpfs "$0" && echo mounted && exec sleep 1000'
-        command = ["unshare", "-rm", "sh", "-c", script, str(place)]
-        self.keeper = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.is_mounted = self.keeper.stdout.readline() == "mounted\n"
-        self.place, self.outside = place, Path(f"/proc/{self.keeper.pid}/root{place}")
-        self.inside = ["nsenter", "-t", str(self.keeper.pid), "-U", "-m", "--preserve-credentials"]
-
-    def start(self, program: Program, *argv: str) -> subprocess.Popen:
-        script = str(REPOSITORY / PARTS[program.name] / "train.py")
-        command = [*self.inside, sys.executable, script, *program.flags(self.place / "logs"), *argv]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, cwd=REPOSITORY, text=True, env=ENVIRONMENT, **pipes)
-        program.started.append(process)
-        return process
-
-    def fill(self, left: int) -> None:
-        """Leave so many bytes."""
-        state = os.statvfs(self.outside)
-        with open(self.outside / "ballast", "wb") as file:
-            file.write(bytes(max(0, state.f_bavail * state.f_frsize - left)))
-
-    def make_read_only(self) -> None:
-        """For all that is opened from now on."""
-        script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
-        subprocess.run([*self.inside, "sh", "-c", script, str(self.place)], check=True)
-
-    def end(self) -> None:
-        self.keeper.kill()
-        self.keeper.communicate()
-
-
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Disk]:
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("needs unshare and nsenter to mount a disk of its own")
-    disk = Disk(tmp_path / "disk", "6m")
-    try:
-        if not disk.is_mounted:
-            pytest.skip(f"mounting is not allowed here: {disk.keeper.stderr.read().strip()}")
-        yield disk
-    finally:
-        disk.end()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("left", "flags", "hits"),
-    [
-        (0, [], ""),  # the file of events, of which TensorBoard does not say the name
-        (32_000, [], "checkpoints/"),
-        (12_000, ["--sample_every", "1"], "figures/"),
-    ],
-)
-def test_a_disk_that_gets_full(vae, disk, left, flags, hits):
-    process = disk.start(vae, "--epochs", "1000", *flags)
-    wait_for(process, "epoch 2/")
-    run = disk.outside / "logs" / "vae" / "version_0"
-    while checkpoint(run)["run"]["epochs_done"] < 2:
-        time.sleep(0.01)
-    disk.fill(left)
-    _, message = process.communicate()
-    assert process.returncode == 1 and "Traceback" not in message, message
-    shown = disk.place / "logs" / "vae" / "version_0"
-    assert "No space left on device" in message and f"--resume {shown}" in message
-    assert f"error: {shown / hits}" in message
-    assert f"The last good checkpoint is {shown / 'checkpoints' / 'last.ckpt'}" in message
-    epochs = checkpoint(run)["run"]["epochs_done"]
-    assert epochs >= 2 and not list(run.rglob("*.part"))
-    (disk.outside / "ballast").unlink()
-    process = disk.start(vae, "--resume", "last", "--epochs", str(epochs + 1))
-    _, message = process.communicate()
-    assert process.returncode == 0, message
-    assert [step for step, _ in events(run)["train/bpd"]] == [6 * epoch for epoch in range(1, epochs + 2)]
-
-
-@pytest.mark.slow
-def test_a_disk_that_becomes_read_only(vae, disk, tmp_path):
-    process = disk.start(vae, "--epochs", "1000")
-    wait_for(process, "epoch 2/")
-    disk.make_read_only()
-    _, message = process.communicate()
-    shown = disk.place / "logs" / "vae" / "version_0"
-    assert process.returncode == 1 and "Traceback" not in message, message
-    assert "Read-only file system" in message and f"error: {shown}" in message
-    assert torch.load(disk.outside / shown.relative_to(disk.place) / "checkpoints" / "last.ckpt", weights_only=True)
-    process = disk.start(vae, "--resume", str(shown), "--log_dir", str(tmp_path / "elsewhere"))
-    _, message = process.communicate()
-    assert process.returncode == 2 and "Traceback" not in message, message
-    assert f"--resume {shown}: cannot be written: Read-only file system" in message
-
-
-@pytest.mark.slow
-def test_a_folder_that_is_deleted(program):
-    process = program.start("--epochs", "1000")
-    wait_for(process, "epoch 1/")
-    run = program.run()
-    while run.exists():  # what is written meanwhile makes rm fail
-        subprocess.run(["rm", "-rf", str(run)], stderr=subprocess.DEVNULL)
-    _, message = process.communicate()
-    assert process.returncode == 1 and "Traceback" not in message, message
-    assert f"the run's folder {run} was moved or deleted while it ran" in message
-    assert not run.exists(), "it was made anew"
-
-
-def test_garbage_is_looked_for_where_it_was_not_while_all_was_imported():
-    assert gc.isenabled() and gc.get_freeze_count() > 100_000, "pytest has collected the tests"
-    seen = []
-    gc.disable()
-    try:
-        assert training.main(lambda: seen.append(gc.isenabled())) == 0
-    finally:
-        gc.enable()
-    assert seen == [True]

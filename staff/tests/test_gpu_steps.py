@@ -1,15 +1,11 @@
-"""What a GPU is given to do: the data lie there, and no step of training waits for it.
+"""Data and steps on a GPU, with a stand-in where there is none."""
 
-Most of this is seen on any machine: tensors on PyTorch's device "meta" have no values, so whoever wants to look at one
-in the middle of training fails there, as he would wait on a GPU. The tests at the end run where there is a CUDA GPU.
-"""
-
-import signal
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from gpu_cases import CPU, META
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,10 +17,6 @@ from part1_vae import utils
 from part1_vae.train import VAE
 from part3_gpt.dataset import TextDataset
 from part3_gpt.gpt import GPT, GPTConfig
-
-CPU, META = torch.device("cpu"), torch.device("meta")
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
 
 # --- the data -------------------------------------------------------------------------------------------------------
 
@@ -250,119 +242,3 @@ def test_what_is_compiled(monkeypatch):
             assert compiled.pop() == (kind, {"mode": mode})
         training._settle_on_device(SimpleNamespace(num_workers=0, compile=False), model, (), a_trainer("cuda"))
         assert not compiled
-
-
-# --- whole runs, on the CPU and, where there is one, on a GPU ---------------------------------------------------------
-
-
-class Losses(pl.Callback):
-    """Keeps the loss of each step; asks the run to stop, as a signal would, at the end of the batch `stop_after`."""
-
-    def __init__(self, stop_after: int | None = None):
-        self.stop_after, self.seen = stop_after, []
-
-    def on_before_backward(self, trainer, pl_module, loss):
-        self.seen.append(loss.item())
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if batch_idx + 1 == self.stop_after:
-            checkpoints = next(each for each in trainer.callbacks if isinstance(each, training.Checkpoints))
-            checkpoints.signum = signal.SIGTERM
-
-
-@pytest.fixture
-def run(program, monkeypatch, tmp_path):
-    """run(folder, callback, *flags): the program with one more callback; returns the exit status."""
-    make = training._trainer
-
-    def start(folder: str, callback: pl.Callback, *flags: str) -> int:
-        def trainer(args, model, callbacks, logger):
-            return make(args, model, [*callbacks, callback], logger)
-
-        monkeypatch.setattr(training, "_trainer", trainer)
-        return program("--epochs", "1", *flags, log_dir=tmp_path / folder)
-
-    return start
-
-
-def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float], list[float]]:
-    """The losses of a run, and those of the same one that is stopped in the middle of an epoch and goes on."""
-    whole, first, second = Losses(), Losses(stop_after=3), Losses()
-    assert run("whole", whole, *flags) == 0
-    assert run("parts", first, *flags) == 128 + signal.SIGTERM
-    assert run("parts", second, *flags, "--resume", str(program.run(folder / "parts"))) == 0
-    assert first.seen and second.seen
-    return whole.seen, first.seen + second.seen
-
-
-@pytest.mark.usefixtures("without_pictures")
-@pytest.mark.parametrize(
-    "program", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aae", "gpt"))], indirect=True
-)
-def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch, one_thread):
-    usual = Losses()
-    assert run("usual", usual) == 0
-    monkeypatch.setattr(training, "_settle_on_device", lambda *given: [each.move_to(CPU) for each in given[2] if each])
-    whole, parts = whole_and_interrupted(run, program, tmp_path)
-    assert len(usual.seen) == (12 if program.name == "aae" else 6)
-    assert whole == parts == usual.seen
-
-
-@pytest.fixture
-def exact(monkeypatch):
-    """Products in fp32 as on the CPU, without TF32, and the same noise on all devices."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch, "randn_like", lambda tensor: torch.randn(tensor.shape).to(tensor))
-
-
-@on_a_gpu
-def test_the_losses_of_a_gpu_are_those_of_the_cpu(run, exact):
-    """To 1e-4 over 20 steps: what differs is the order of sums."""
-    cpu, gpu = Losses(), Losses()
-    for callback, accelerator in ((cpu, "cpu"), (gpu, "gpu")):
-        assert run(accelerator, callback, "--limit_batches", "20", "--accelerator", accelerator) == 0
-    torch.testing.assert_close(gpu.seen, cpu.seen, rtol=1e-4, atol=1e-4)
-
-
-@on_a_gpu
-def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path, exact):
-    whole, parts = whole_and_interrupted(run, program, tmp_path, "--accelerator", "gpu")
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)  # some sums have no fixed order there
-
-
-class Synchronizations(pl.Callback):
-    """Lets PyTorch fail at whatever waits for the GPU in three steps, between those that a progress bar shows."""
-
-    seen = False
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        assert {tensor.device.type for tensor in batch} == {"cuda"}
-        if batch_idx in (11, 14):
-            self.seen = batch_idx == 14
-            torch.cuda.set_sync_debug_mode("default" if self.seen else "error")
-
-
-@on_a_gpu
-@pytest.mark.parametrize("flags", [[], ["--precision", "bf16-mixed"], ["--progress_bar"]])
-def test_no_step_waits_for_a_gpu(run, program, flags):
-    flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
-    watch = Synchronizations()
-    try:
-        assert run("gpu", watch, "--limit_batches", "16", "--accelerator", "gpu", *flags) == 0
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert watch.seen
-
-
-@pytest.mark.slow
-@on_a_gpu
-def test_compiled_on_a_gpu(run):
-    """CUDA graphs draw other noise, so the losses are compared on the average."""
-    eager, compiled = Losses(), Losses()
-    for callback, flags in ((eager, []), (compiled, ["--compile"])):
-        assert (
-            run(flags[0] if flags else "eager", callback, "--limit_batches", "60", "--accelerator", "gpu", *flags) == 0
-        )
-    last = [sum(each.seen[-20:]) / 20 for each in (eager, compiled)]
-    assert last[1] == pytest.approx(last[0], rel=0.1)

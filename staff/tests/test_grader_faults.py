@@ -213,9 +213,7 @@ def test_a_disk_that_is_small(tmp_path, class_of_four):
     """A file system of its own, too small for the results; nothing of the half-written one is left."""
     out = tmp_path / "small"
     out.mkdir()
-    inside = (
-        f"mount -t tmpfs -o size=64k none {out} && {sys.executable} -m staff grade {class_of_four} -o {out}/grades"
-    )
+    inside = f"mount -t tmpfs -o size=64k none {out} && {sys.executable} -m staff grade {class_of_four} -o {out}/grades"
     inside += f" -j 1 --seed {SEED}; status=$?; find {out} -type f; exit $status"
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_exports_pages import HOSTILE, RUBRIC, case, hostile_result, make_result, question, run
+from grading_results import HOSTILE, RUBRIC, case, hostile_result, make_result, question, run
 
 from small_runs import REPOSITORY
 from staff.grading import gradescope

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from resuming_cases import assert_same_end, strike_at
 from scipy import stats
 from torch import nn, optim
 from torch.testing import assert_close
@@ -14,7 +15,6 @@ from part1_vae import options as part1
 from part2_aae import options as part2
 from part2_aae.train import LitAAE
 from part3_gpt import options as part3
-from test_resuming import assert_same_end, strike_at
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])

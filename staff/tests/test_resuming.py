@@ -1,66 +1,21 @@
-"""A run that is stopped goes on exactly; a checkpoint from elsewhere runs no code."""
+"""A run that was stopped and resumed ends like one that was not."""
 
 import errno
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from resuming_cases import RunsCode, assert_same_end, checkpoint, events, history, strike_at
 
 from course.files import write_whole
 from course.training import loop as training
 from small_runs import PARTS, REPOSITORY
-
-TIMES = {
-    "train/images_per_second",
-    "train/tokens_per_second",
-}  # all that may differ between a run that was stopped and one that was not
-
-
-def checkpoint(run: Path, name: str = "last.ckpt") -> dict:
-    return torch.load(run / "checkpoints" / name, weights_only=True)
-
-
-def history(run: Path) -> list[dict]:
-    rows = json.loads((run / "summary.json").read_text())["history"]
-    return [{tag: value for tag, value in row.items() if tag not in TIMES} for row in rows]
-
-
-def events(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """The scalars that TensorBoard shows: tag -> [(step, value)]."""
-    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = set(accumulator.Tags()["scalars"]) - TIMES
-    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
-
-
-def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
-    """Bit by bit: weights, optimizer, history, test results, event files, pictures."""
-    for name in ("last.ckpt", "best.ckpt"):
-        ours, theirs = checkpoint(run, name), checkpoint(other, name)
-        assert ours["state_dict"].keys() == theirs["state_dict"].keys()
-        for key, value in ours["state_dict"].items():
-            assert torch.equal(value, theirs["state_dict"][key]), f"{name}: {key}"
-        for one, two in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
-            assert one["state"].keys() == two["state"].keys()
-            for index, state in one["state"].items():
-                for key, value in state.items():
-                    assert torch.equal(value, two["state"][index][key]), f"{name}: {key} of parameter {index}"
-    assert history(run) == history(other)
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
-    for key in ("results", "best", "first_step"):
-        assert summaries[0][key] == summaries[1][key]
-    assert events(run) == events(other)
-    if pictures:
-        drawn = [{path.name: path.read_bytes() for path in (folder / "figures").iterdir()} for folder in (run, other)]
-        assert drawn[0] == drawn[1]
-
 
 SLOW = pytest.mark.slow  # the same for other parts, moments and signals
 
@@ -131,22 +86,6 @@ def whole(request, program, tmp_path_factory, one_thread) -> Path:
     return WHOLE[known]
 
 
-def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
-    """`train.Figures` that sends this process a signal, once, at the end of a batch (both counted from 0)."""
-
-    class Strike(train.Figures):
-        struck = False
-
-    def send(self, trainer, pl_module, outputs, imgs, batch_idx, *dataloader_idx):
-        if not Strike.struck and (trainer.current_epoch, batch_idx) == (epoch, batch):
-            Strike.struck = True
-            trainer.logger.experiment.flush()  # the events after the checkpoint are on the disk, as bad luck has it
-            os.kill(os.getpid(), signum)
-
-    setattr(Strike, hook, send)
-    return Strike
-
-
 @pytest.fixture
 def pictures_if_slow(request):
     """The fast ones go without."""
@@ -189,7 +128,7 @@ import signal, sys
 sys.path.insert(0, {tests!r})
 from course.training import loop as training
 from {part} import train
-from test_resuming import strike_at
+from resuming_cases import strike_at
 training.LOG_EVERY_N_STEPS = 2
 train.Figures = strike_at(train, signal.SIGKILL, {epoch}, {batch})
 sys.exit(train.main(sys.argv[1:]))
@@ -318,16 +257,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monk
     message = capsys.readouterr().err
     assert "No space left on device" in message and str(run / "checkpoints") in message and "Traceback" not in message
     assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == kept
-
-
-class RunsCode:
-    """A pickle of it touches a file when it is loaded."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
 
 
 def test_checkpoints_that_are_refused(vae, tmp_path, capsys):

@@ -22,7 +22,10 @@ CROP = "x = model.hidden(idx[:, -model.block_size :])"
 CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
 RESULT = "        return idx\n"
-PROMPT, NEW = "idx[:, : idx.size(1) - max_new_tokens]", "idx[:, idx.size(1) - max_new_tokens :]"  # at the end of generate
+PROMPT, NEW = (
+    "idx[:, : idx.size(1) - max_new_tokens]",
+    "idx[:, idx.size(1) - max_new_tokens :]",
+)  # at the end of generate
 
 
 def mask(fill: str) -> str:

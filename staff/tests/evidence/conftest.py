@@ -1,0 +1,62 @@
+"""Runs that are handed in, and the process that judges them."""
+
+import hashlib
+import shutil
+from functools import cache, partial
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from evidence_cases import judge_one
+from PIL import Image
+
+from small_runs import PARTS, REPOSITORY, Program
+from staff.grading import children
+from staff.grading.inside.sandbox import Limits
+
+
+@pytest.fixture(scope="module")
+def logs(mnist_files, tmp_path_factory) -> Path:
+    """Runs of a VAE (3 epochs) and of an autoencoder and an adversarial one (1 epoch each)."""
+    folder = tmp_path_factory.mktemp("runs") / "logs"
+    longer = ["--batch_size", "128", "--limit_batches", "12"]
+    for name, flags, epochs in [
+        ("vae", ["--lr", "0.01"], 3),
+        ("aae", ["--lambda_", "1"], 1),
+        ("aae", ["--lambda_", "0.995"], 1),
+    ]:
+        program = Program(name, mnist_files, folder)
+        program.pictures = False
+        assert program(*longer, "--epochs", str(epochs), *flags) == 0
+        newest = max((folder / name).iterdir())
+        for figure in (f"{what}_epoch_{epoch:03d}" for what in ("samples", "reconstructions") for epoch in (0, epochs)):
+            Image.new("L", (8, 8)).save(newest / "figures" / f"{figure}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def secrets_are_remembered():
+    """What makes guessing slow makes the tests slow."""
+    with mock.patch.object(hashlib, "pbkdf2_hmac", cache(hashlib.pbkdf2_hmac)):
+        yield
+
+
+@pytest.fixture
+def staged(tmp_path, logs) -> Path:
+    """The right solution of two parts with these runs."""
+    root = tmp_path.resolve() / "submission"
+    for part in (PARTS["vae"], PARTS["aae"]):
+        shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(logs, root / "logs")
+    return root
+
+
+@pytest.fixture
+def open_child(zygote, level, staged):
+    return lambda: children.Child(zygote, level, staged, Limits())
+
+
+@pytest.fixture
+def judge(open_child, staged):
+    """judge(what, flags of the run, full=...) -> the row of one rule for the staged submission."""
+    return partial(judge_one, staged, open_child)

@@ -1,0 +1,119 @@
+"""The points that people give."""
+
+import copy
+import json
+import math
+import re
+
+import pytest
+from grading_results import RUBRIC, make_result, rows_of
+
+from staff.grading import exports
+from staff.marking import manual
+
+# --- points of a person -----------------------------------------------------------------------------------------------
+
+STUDENTS = [make_result("ada"), make_result("=bob"), make_result("zoë")]
+
+
+HEADER = "student,Q1.1 (2),Q1.7 (2),Q2.1 (3)"
+
+
+def read_manual(tmp_path, text: str, encoding="utf-8") -> dict:
+    path = tmp_path / "manual.csv"
+    path.write_bytes(text.encode(encoding))
+    return manual.read(path, STUDENTS, RUBRIC)
+
+
+def test_the_table_to_fill_in_comes_back(tmp_path):
+    text = manual.template(STUDENTS, RUBRIC)
+    first, *rest = text.splitlines()
+    assert first.startswith("student,Q1.1 (2),Q1.2 (3),") and "Q3.2" not in first and len(rest) == 3
+    assert read_manual(tmp_path, text, "utf-8-sig") == {"ada": {}, "=bob": {}, "zoë": {}}
+    judged = exports.with_manual(STUDENTS, {"=bob": {"1.1": 1.5}, "zoë": {"1.1": 0, "3.1": 3}})
+    text = manual.template(judged, RUBRIC)
+    assert read_manual(tmp_path, text) == {"ada": {}, "=bob": {"1.1": 1.5}, "zoë": {"1.1": 0, "3.1": 3}}
+    assert read_manual(tmp_path, text.replace(",", ";"), "utf-8-sig")["zoë"] == {"1.1": 0, "3.1": 3}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_what_spreadsheets_make_of_it_is_read(tmp_path, separator, end):
+    lines = ["Student,1.7,Q1.1(2),", "=bob,0.5, 2 ,", ",,,", "", "'=bob2,,,", "zoë,.5,1.,"]
+    text = end.join(lines[:4] + lines[5:]).replace(",", separator)
+    assert read_manual(tmp_path, text) == {"=bob": {"1.7": 0.5, "1.1": 2}, "zoë": {"1.7": 0.5, "1.1": 1}}
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        (f"{HEADER}\nada,,,\neve,1,,", r"line 3, column 1: there is no student 'eve'"),
+        (f"{HEADER}\nada,,,\n\nada,1,,", r"line 4, column 1: 'ada' stands there twice"),
+        (f"{HEADER}\n'=bob,,,\n=bob,1,,", r"line 3, column 1: '=bob' stands there twice"),
+        (f'{HEADER}\nada,"\n1\n",,\neve,1,,', r"line 5, column 1: there is no student 'eve'"),
+        (f"{HEADER}\n,1,,", r"line 2, column 1: names no student"),
+        (f"{HEADER}\nada,3,,", r"line 2, column 2 \(Q1\.1\): 3 is more than the 2"),
+        (f"{HEADER}\nada,2.01,,", "more than the 2"),
+        (f"{HEADER}\nada,-1,,", r"column 2 \(Q1\.1\): -1 is negative"),
+        (f"{HEADER}\nada,,NaN,", r"column 3 \(Q1\.7\): 'NaN' is no number"),
+        (f"{HEADER}\nada,,inf,", "no number"),
+        (f"{HEADER}\nada,1e0,,", "no number"),
+        (f"{HEADER}\nada,1_0,,", "no number"),
+        (f"{HEADER}\nada,\u0661,,", "no number"),
+        (f"{HEADER}\nada,good,,", "'good' is no number"),
+        (f'{HEADER}\nada,"1,5",,', r"line 2, column 2 \(Q1\.1\): 1,5: write 1\.5, with a point"),
+        (f"{HEADER}\nada,1,5,,2".replace(",5", "#").replace(",", ";").replace("#", ",5"), "write 1.5"),
+        (f"{HEADER}\nada,1,5,1,1", "line 2: 5 cells, the first line has 4; a number with a decimal comma"),
+        ("student,Q1.1 (3)\nada,1", r"line 1, column 2: Q1\.1 has 2 manual points, not 3"),
+        ("student,Q9.1 (3)\nada,1", r"line 1, column 2: 'Q9\.1 \(3\)'"),
+        ("student,Q3.2\nada,1", r"'Q3\.2': no question that a person judges"),
+        ("student,Q1.1,1.1\nada,1,1", r"column 3: Q1\.1 has a column already"),
+        ("student,Q1.1,\nada,1,2", r"line 2, column 3: '2' stands in no question's column"),
+        ("name,Q1.1\nada,1", "line 1: one column has to be named student"),
+        ('student,Q1.1\nada,"1', "line 2: is no CSV"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_with_mistakes_is_refused(tmp_path, text, problem):
+    with pytest.raises(ValueError, match=problem) as caught:
+        read_manual(tmp_path, text)
+    assert "manual.csv" in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        read_manual(tmp_path, f"{HEADER}\nada,3,-1,x\neve,1,1,1\nzoë,1,1,9")
+    assert [re.search(r"line \d", each)[0] for each in str(caught.value).splitlines()] == (
+        ["line 2"] * 3 + ["line 3", "line 4"]
+    )
+
+
+def test_another_encoding_is_refused(tmp_path):
+    for encoding in ("latin-1", "utf-16"):
+        with pytest.raises(ValueError, match="is not UTF-8; save it as 'CSV UTF-8'"):
+            read_manual(tmp_path, f"{HEADER}\nzoë,1,,", encoding)
+
+
+def test_manual_points_count(grades):
+    folder = grades(make_result("ada"), make_result("bob"))
+    exports.write(folder, RUBRIC, {"ada": {"1.1": 1.5, "1.7": 2}})
+    ada, bob = rows_of((folder / "grades.csv").read_text("utf-8"))
+    assert (ada["Q1.1"], ada["Q1.7"], ada["manual"], ada["total"]) == ("1.5", "11", "3.5", "12.5")
+    assert (bob["manual"], bob["total"]) == ("", "9")
+    assert "| Q1.1 | 1.5 of 2 |" in (folder / "feedback" / "ada.md").read_text()
+    content = json.loads((folder / "grades.json").read_text())
+    assert "1.1" not in content["students"][0]["open"] and "1.1" in content["students"][1]["open"]
+
+
+@pytest.mark.parametrize("points", [{"eve": {}}, {"ada": {"1.1": 3}}, {"ada": {"1.1": math.nan}}, {"ada": {"9.9": 1}}])
+def test_manual_points_that_do_not_fit_are_refused(grades, points):
+    folder = grades(make_result("ada"))
+    with pytest.raises(exports.ResultsError, match="manual points: "):
+        exports.write(folder, RUBRIC, points)
+    assert not (folder / "grades.csv").exists()
+
+
+def test_results_are_not_changed_by_writing():
+    before = copy.deepcopy(STUDENTS)
+    exports.with_manual(STUDENTS, {"ada": {"1.1": 1}})
+    assert before == STUDENTS

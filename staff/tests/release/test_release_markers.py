@@ -1,0 +1,199 @@
+"""Markers, graded tests and the rubric."""
+
+import dataclasses
+import re
+
+import pytest
+
+from course import blanks, rubric
+from staff.release import suites
+from staff.release.markers import MarkerError, regions, solution_lines, template, without_staff
+
+BLANK = '''def half(x):
+    """Half of x."""
+    # Q1.7: half of x.
+    # Hint: two halves are a whole.
+    # BEGIN SOLUTION Q1.7
+    return x / 2  # exact
+    # END SOLUTION
+
+
+TEXT = """
+# BEGIN SOLUTION Q1.8
+"""
+'''
+
+
+# --- marks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_blank_and_its_template():
+    (region,) = regions(BLANK, "half.py")
+    assert (region.begin, region.end, region.question, region.what) == (5, 7, "1.7", "half of x.")
+    lines = template(BLANK, "half.py").splitlines()
+    assert lines[2:6] == [
+        "    # Q1.7: half of x.",
+        "    # Hint: two halves are a whole.",
+        '    raise NotImplementedError("Q1.7: half of x.")',
+        "",
+    ]
+    assert lines[-2] == "# BEGIN SOLUTION Q1.8", "in a string it is no mark"
+    assert "    return x / 2  # exact\n" in template(BLANK, "half.py", filled=["1.7"])
+    assert "SOLUTION Q1.7" not in template(BLANK, "half.py", filled=["1.7"])
+    assert "return x / 2" not in template(BLANK, "half.py", filled=["1.8"])
+    assert solution_lines(BLANK, "half.py") == {"return x / 2  # exact"}
+
+
+def test_a_long_message_is_wrapped(tmp_path):
+    what = 'a \\ and a " and ' + " ".join(["many words"] * 20) + "."
+    text = BLANK.replace("    # Q1.7: half of x.\n", f"    # Q1.7: {what}\n")
+    made = template(text, "half.py")
+    assert max(map(len, made.split("raise")[1].splitlines())) <= 120
+    (tmp_path / "half.py").write_text(made)
+    (blank,) = blanks.find(tmp_path / "half.py", tmp_path)
+    assert blank.question == "1.7" and blank.what == what
+    names = {}
+    exec(made, names)
+    with pytest.raises(NotImplementedError, match=re.escape(what)):
+        names["half"](1)
+
+
+WRONG_MARKS = {
+    "4: nested in the region that begins at line 2": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# BEGIN SOLUTION Q1.8\n",
+    "2: this region is not closed": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\nx = 1\n",
+    "2: stray, no region begins": "x = 1\n# END SOLUTION\n",
+    "1: '# BEGIN SOLUTION' is no mark": "# BEGIN SOLUTION\n",
+    "1: '#BEGIN SOLUTION Q1.7' is no mark": "#BEGIN SOLUTION Q1.7\n",
+    "1: '# begin solution Q1.7' is no mark": "# begin solution Q1.7\n",
+    "3: '# END OF SOLUTION'": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n# END OF SOLUTION\n",
+    "1: a mark stands on a line of its own": "x = 1  # BEGIN SOLUTION Q1.7\n",
+    "5: is not indented as the mark at line 3": (
+        "if True:\n    # Q1.7: x\n    # BEGIN SOLUTION Q1.7\n    x = 1\n# END SOLUTION\n"
+    ),
+    "2: there is nothing in this region": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n\n# END SOLUTION\n",
+    "2: above it should stand a comment '# Q1.7: '": "# Q1.8: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# END SOLUTION\n",
+    " is no Python": "x = (\n",
+}
+
+
+@pytest.mark.parametrize("message", WRONG_MARKS)
+def test_wrong_marks_are_named(message):
+    with pytest.raises(MarkerError, match=re.escape(f"part.py:{message}")):
+        regions(WRONG_MARKS[message], "part.py")
+
+
+def test_what_is_for_the_staff_alone():
+    text = "a\n# BEGIN STAFF\nb\n# END STAFF\nc\n<!-- BEGIN STAFF -->\nd\n<!-- END STAFF -->\ne\n"
+    assert without_staff(text, "x.md") == "a\nc\ne\n"
+    for wrong, message in {
+        "# END STAFF\n": "x.md:1: stray",
+        "a\n# BEGIN STAFF\n": "x.md:2: is not closed",
+        "# BEGIN STAFF\n# BEGIN STAFF\n": "x.md:2: nested in line 1",
+    }.items():
+        with pytest.raises(MarkerError, match=message):
+            without_staff(wrong, "x.md")
+
+
+# --- graded tests and the rubric --------------------------------------------------------------------------------------
+
+SUITE = """import pytest
+
+
+@pytest.mark.question("1.7", points=0.5)
+def test_one():
+    assert True
+
+
+@pytest.mark.question("2.5", points=1, needs=["2.4"])
+def test_two():
+    assert True
+"""
+
+
+def test_graded_tests_are_read():
+    one, two = suites.graded_tests(SUITE, "test_x.py")
+    assert (one.name, one.question, one.points, one.hidden, one.needs, one.first) == (
+        "test_one",
+        "1.7",
+        0.5,
+        False,
+        (),
+        4,
+    )
+    assert (two.question, two.points, two.hidden, two.needs) == ("2.5", 1, False, ("2.4",))
+    assert all(test.hidden for test in suites.graded_tests(SUITE, "staff/hidden/test_x.py"))
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    {
+        '@pytest.mark.question("1.7")': "test_one has no points",
+        '@pytest.mark.question("1.7", points=0)': "test_one has no points",
+        '@pytest.mark.question("1.7", points=-1)': "test_one has no points",
+        '@pytest.mark.question("1.7", points=0.5, secret=True)': "not secret",
+        '@pytest.mark.question("1.7", points=0.5, hidden=True)': "not hidden",
+        '@pytest.mark.question("1.7", points=POINTS)': "cannot be read",
+        "@pytest.mark.slow": "test_one has no question",
+    }.items(),
+)
+def test_a_graded_test_without_points_is_named(wrong, message):
+    text = SUITE.replace('@pytest.mark.question("1.7", points=0.5)', wrong)
+    with pytest.raises(MarkerError, match=f"^test_x.py:5: .*{re.escape(message)}"):
+        suites.graded_tests(text, "test_x.py")
+
+
+def test_rubric_blanks_and_tests_agree(course):
+    assert sum(part.points for part in course.rubric.parts.values()) == 66
+    assert [part.points for part in course.rubric.parts.values()] == [34, 22, 10]
+    assert sum(test.points for test in course.tests) == 24
+    assert course.questions() == ["1.7", "1.8", "1.9", "2.4", "2.5", "3.2", "3.3"]
+    assert 0 < sum(test.points for test in course.tests if test.hidden) < 2
+
+
+def test_disagreements_are_named(course):
+    def problems(**changes) -> str:
+        changed = dataclasses.replace(course, **changes)
+        return "\n".join(suites.disagreements(changed.rubric, changed.blanks, changed.tests))
+
+    assert problems() == ""
+    first = course.blanks[0]
+    unknown = dataclasses.replace(first, question="1.10")
+    assert f"{first.file}:{first.begin}: the rubric has no question 1.10" in problems(blanks=[*course.blanks, unknown])
+    untested = [test for test in course.tests if test.question != "1.8"]
+    place = next(blank for blank in course.blanks if blank.question == "1.8")
+    assert f"{place.file}:{place.begin}: no graded test for this blank of question 1.8" in problems(tests=untested)
+    test = course.tests[0]
+    dearer = [dataclasses.replace(test, points=test.points + 1), *course.tests[1:]]
+    assert "question 1.7 has 8 automatic points, its graded tests have 9" in problems(tests=dearer)
+    strange = [*course.tests, dataclasses.replace(test, question="9.9")]
+    assert f"{test.file}:{test.first}: {test.name}: the rubric has no question 9.9" in problems(tests=strange)
+    needs = [*course.tests[1:], dataclasses.replace(test, needs=("9.9",))]
+    assert "the rubric has no question 9.9" in problems(tests=needs)
+    empty = [blank for blank in course.blanks if blank.question != "3.3"]
+    assert "question 3.3 has automatic points, but no blank" in problems(blanks=empty)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("points = 34", "points = 35", "part 1 has 35 points, its questions 34"),
+        (
+            "automatic = 8",
+            "automatic = 7",
+            "question 1.7 has 12 points: automatic 7, evidence 2, manual 2 do not add up",
+        ),
+        ("automatic = 8\n", "automatic = 9\nsecret = 1\n", "secret"),
+        ('id = "1.2"', 'id = "1.1"', "question 1.1 stands there twice"),
+        ('id = "3.3"', 'id = "4.3"', "there is no part 4"),
+        ('id = "1.1"', 'id = "1"', "an id is like"),
+        ('edition = "2026"', "", "'edition' is missing"),
+        ('edition = "2026"', 'edition = "2026', "rubric.toml: "),
+        ('edition = "2026"', 'edition = "2026"\nyear = 1', "unknown: year"),
+    ],
+)
+def test_a_rubric_that_does_not_add_up(tmp_path, old, new, message):
+    text = rubric.PATH.read_text()
+    assert old in text
+    (tmp_path / "rubric.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(rubric.RubricError, match=re.escape(message)):
+        rubric.read(tmp_path / "rubric.toml")

@@ -1,0 +1,73 @@
+"""The zip that students hand in."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from release_cases import write_template
+
+from course import __main__ as students
+from course import submission
+from staff.release import build as release
+
+# --- handing in -----------------------------------------------------------------------------------------------------
+
+
+def a_run(logs: Path, name: str, number: int, done: int, **flags) -> Path:
+    run = logs / name / f"version_{number}"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "figures").mkdir()
+    (run / "checkpoints" / "best.ckpt").write_bytes(b"weights")
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    (run / "figures" / "samples_epoch_000.png").write_bytes(b"png")
+    (run / "events.out.tfevents.1").write_bytes(b"events")
+    (run / "hparams.yaml").write_text("{}\n")
+    (run / "summary.json").write_text(json.dumps({"program": name, "flags": flags, "history": [{}] * done}))
+    return run
+
+
+def test_what_is_missing_is_said_before_it_is_packed(tmp_path, files, course, capsys):
+    release.write(files, tmp_path, course)
+    zipped = tmp_path / "mine.zip"
+    a_run(tmp_path / "logs", "vae", 0, 12, z_dim=20, epochs=12)
+    a_run(tmp_path / "logs", "vae", 1, 30, z_dim=20, epochs=80)
+    a_run(tmp_path / "logs", "vae", 2, 30, z_dim=2, epochs=30)
+    a_run(tmp_path / "logs", "aae", 0, 100, z_dim=8, lambda_=0.995, epochs=100)
+    (tmp_path / "logs" / "aae" / "version_1").mkdir()
+    (tmp_path / "logs" / "aae" / "version_1" / "summary.json").write_text("no json")
+    submission.build(zipped, tmp_path / "logs", tmp_path)
+    said = capsys.readouterr().out
+    assert "Q1.7: part1_vae/utils.py, line " in said and "is not filled in: draw z from N(mean, std²)" in said
+    assert re.search(r"Q1.7: python part1_vae/train.py --z_dim 20 --epochs 80: .*version_1 has 30 epochs", said)
+    assert "Q2.4: python part2_aae/train.py --z_dim 8 --lambda_ 1 --epochs 95: no such run" in said
+    assert "Q2.5: python" not in said and "Q1.9: python" not in said
+    assert "Q3.1: nothing stands in answers.md" in said
+    names = zipfile.ZipFile(zipped).namelist()
+    assert {"answers.md", "part1_vae/utils.py", "part3_gpt/gpt.py", "logs/vae/version_1/checkpoints/best.ckpt"} <= set(
+        names
+    )
+    assert "logs/vae/version_1/figures/samples_epoch_000.png" in names
+    assert not [
+        name for name in names if "version_0" in name and "vae" in name or "last.ckpt" in name or "tests" in name
+    ]
+
+
+def test_nothing_is_missing(tmp_path, course, capsys):
+    write_template(tmp_path, course, course.questions())
+    answers = tmp_path / "answers.md"
+    answers.write_text(re.sub(r"\*\n\n", "*\n\nBecause.\n\n", answers.read_text() + "\n"))
+    logs = tmp_path / "logs"
+    a_run(logs, "vae", 0, 80, z_dim=20, epochs=80)
+    a_run(logs, "vae", 1, 80, z_dim=2, epochs=80)
+    for number, (z_dim, lambda_) in enumerate([(8, 1.0), (8, 0.995), (2, 1.0), (2, 0.995)]):
+        a_run(logs, "aae", number, 100, z_dim=z_dim, lambda_=lambda_, epochs=100)
+    submission.build(tmp_path / "x.zip", logs, tmp_path)
+    said = capsys.readouterr().out
+    assert "missing  " not in said and "6 runs" in said and "nothing is missing" in said
+
+
+def test_a_zip_that_cannot_be_written(tmp_path, capsys):
+    for out, message in ("x.tar", "should end in .zip"), ("/proc/x.zip", "cannot be written"):
+        assert students.main(["submission", "-o", out, "--log_dir", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
