@@ -114,23 +114,7 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     errors = io.BytesIO()  # as Python has it: what cannot be encoded is written with a backslash
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(errors, errors="backslashreplace", write_through=True))
-
-    def refuse(*args):
-        raise data.DataError("nothing is fetched here")
-
-    def no_course():
-        raise release.ReleaseError("nothing is released here")
-
-    # what comes after the flags, and takes its time
-    monkeypatch.setattr(data, "fetch", refuse)
-    monkeypatch.setattr(release, "read_course", no_course)
-    monkeypatch.setattr(gradescope, "grade", lambda root: None)
-    monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)
-    monkeypatch.setattr(archives, "find", lambda paths: ([], []))
-    monkeypatch.setattr(bench, "MEASUREMENTS", dict.fromkeys(bench.MEASUREMENTS, lambda args, folder: Record()))
-    monkeypatch.setattr(bench, "RESULTS", tmp_path / "bench" / "results")
-    monkeypatch.setattr(submission, "find_runs", lambda *args: ([], []))
-    monkeypatch.setattr(submission, "missing_code", lambda *args: [])
+    stand_in_for_slow_work(monkeypatch, tmp_path)
 
     @cases(count)
     @given(command_lines(options(parse, *before)))
@@ -151,6 +135,26 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
         assert b"Traceback" not in errors.getvalue()
 
     never_a_traceback()
+
+
+def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
+    """What comes after the flags have been parsed does nothing."""
+
+    def refuse(*args):
+        raise data.DataError("nothing is fetched here")
+
+    def no_course():
+        raise release.ReleaseError("nothing is released here")
+
+    monkeypatch.setattr(data, "fetch", refuse)
+    monkeypatch.setattr(release, "read_course", no_course)
+    monkeypatch.setattr(gradescope, "grade", lambda root: None)
+    monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)
+    monkeypatch.setattr(archives, "find", lambda paths: ([], []))
+    monkeypatch.setattr(bench, "MEASUREMENTS", dict.fromkeys(bench.MEASUREMENTS, lambda args, folder: Record()))
+    monkeypatch.setattr(bench, "RESULTS", folder / "bench" / "results")
+    monkeypatch.setattr(submission, "find_runs", lambda *args: ([], []))
+    monkeypatch.setattr(submission, "missing_code", lambda *args: [])
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

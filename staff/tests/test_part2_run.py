@@ -132,6 +132,19 @@ class Echo(nn.Module):
 # --- the training step -----------------------------------------------------------------------------------------------
 
 
+def plain_step(model: AdversarialAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer, x: torch.Tensor) -> None:
+    """One step of both optimizers at lambda 0.7, in plain PyTorch."""
+    disc, softplus = model.discriminator, nn.functional.softplus
+    z = model.encoder(x)
+    adam.zero_grad()
+    (0.7 * (model.decoder(z) - x).square().mean() + 0.3 * softplus(-disc(z)).mean()).backward()
+    adam.step()
+    sgd.zero_grad()
+    z = z.detach()  # the codes from before Adam's step
+    (0.5 * softplus(-disc(torch.randn_like(z))).mean() + 0.5 * softplus(disc(z)).mean()).backward()
+    sgd.step()
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_a_step_is_first_the_autoencoders_and_then_the_discriminators(aae, monkeypatch):
     """The same weights as plain PyTorch gives after three steps, with one pass through the encoder each."""
@@ -158,19 +171,12 @@ def test_a_step_is_first_the_autoencoders_and_then_the_discriminators(aae, monke
     assert seen["counts"] == (3, 3)
     model = AdversarialAE(z_dim=2, num_filters=2)
     model.load_state_dict(seen["start"])
-    disc, ae = model.discriminator, [*model.encoder.parameters(), *model.decoder.parameters()]
-    adam, sgd = torch.optim.Adam(ae, lr=0.01, betas=(0.5, 0.999)), torch.optim.SGD(disc.parameters(), lr=0.1)
-    softplus = nn.functional.softplus
+    ae = [*model.encoder.parameters(), *model.decoder.parameters()]
+    adam = torch.optim.Adam(ae, lr=0.01, betas=(0.5, 0.999))
+    sgd = torch.optim.SGD(model.discriminator.parameters(), lr=0.1)
     for x, state in seen["batches"]:
         torch.set_rng_state(state)
-        z = model.encoder(x)
-        adam.zero_grad()
-        (0.7 * (model.decoder(z) - x).square().mean() + 0.3 * softplus(-disc(z)).mean()).backward()
-        adam.step()
-        sgd.zero_grad()
-        z = z.detach()  # the codes from before Adam's step
-        (0.5 * softplus(-disc(torch.randn_like(z))).mean() + 0.5 * softplus(disc(z)).mean()).backward()
-        sgd.step()
+        plain_step(model, adam, sgd, x)
     for name, value in model.state_dict().items():
         # another order of summation, three times divided by small numbers in Adam
         assert_close(seen["end"][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")

@@ -110,6 +110,17 @@ def test_the_metrics_of_a_checkpoint(gpt):
     assert results["val/accuracy"] == pytest.approx(torch.stack(right).mean().item(), abs=1e-6)
 
 
+def clipped_step(model: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    """One step on a batch, with gradients of norm 0.3 at most."""
+    loss = F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt()
+    for parameter in model.parameters():
+        parameter.grad *= min(1, 0.3 / norm)
+    optimizer.step()
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
     """AdamW, warm-up, cosine and clipping written out here, on the batches of the loader."""
@@ -135,21 +146,13 @@ def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
                 # a warm-up of one step, then eleven along the cosine from 1 to 0.1
                 rate = 0.02 * (1 if step == 0 else 0.55 + 0.45 * math.cos(math.pi * (step - 1) / 11))
                 group["lr"] = rate
-            loss = F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt()
-            for parameter in model.parameters():
-                parameter.grad *= min(1, 0.3 / norm)
-            optimizer.step()
+            clipped_step(model, optimizer, x, y)
             step += 1
         rates.append(0.02 * (0.55 + 0.45 * math.cos(math.pi * (step - 1) / 11)))  # of the next step
     trained = torch.load(gpt.run() / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, parameter in model.named_parameters():
         pairs = [trained[f"model.{name}"], parameter.detach()]
-        if name.endswith(
-            "c_attn.bias"
-        ):  # the keys' moves all scores of a row alike: its gradient is 0 but for rounding
+        if name.endswith("c_attn.bias"):  # the keys' moves all scores of a row alike: its gradient is rounding
             pairs = [torch.cat([bias[:16], bias[32:]]) for bias in pairs]
         assert_close(*pairs, atol=2e-5, rtol=1e-3)
     assert [row["train/lr"] for row in history(gpt.run())] == pytest.approx(rates)

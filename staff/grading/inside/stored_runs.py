@@ -53,9 +53,7 @@ def aae_decode(path: str, flags: dict[str, float], z: Tensor) -> Tensor:
     return _stored_aae(path, flags).decoder(z)
 
 
-def event_curves(
-    paths: list[str], most_tags: int = 200, most_points: int = 20_000
-) -> dict[str, tuple[Tensor, Tensor]]:
+def event_curves(paths: list[str], most_tags: int = 200, most_points: int = 20_000) -> dict[str, tuple[Tensor, Tensor]]:
     """The scalars in event files -> tag: steps (int64 [N]) and values (float64 [N]), in the order they were written.
 
     Args:
