@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench.record import Record, Row, Table
 from course.data import ImageDataset, Shuffle
 from course.flags import REPOSITORY
-from course.training.loop import flush_subnormals, keep_memory
+from course.training.fit import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
-from course.training import loop as training
+from course.training import fit as training
 from part1_vae.cnn_encoder_decoder import GREY_LEVELS, CNNDecoder, CNNEncoder
 from part1_vae.mnist import mnist
 from part1_vae.utils import (

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
-from course.training import loop as training
+from course.training import fit as training
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
 from part2_aae.utils import decode_grid, interpolate, mmd_to_normal

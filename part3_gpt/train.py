@@ -25,7 +25,7 @@ from torch import Tensor
 
 from course import figures
 from course.files import write_whole
-from course.training import loop as training
+from course.training import fit as training
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,

@@ -18,7 +18,7 @@ from course.rubric import read as read_rubric
 
 IN_THE_KIT = (
     *(f"course/{name}.py" for name in ("__init__", "blanks", "data", "figures", "files", "flags")),
-    *(f"course/training/{name}.py" for name in ("__init__", "board", "loop", "recipe")),
+    *(f"course/training/{name}.py" for name in ("__init__", "board", "fit", "recipe")),
     "staff/__init__.py",
     "staff/grading/__init__.py",
     *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "stored_runs", "watch", "wire")),

@@ -131,7 +131,7 @@ def no_pictures():
         return prompt
 
     from course import figures
-    from course.training import loop as training
+    from course.training import fit as training
 
     gpt = importlib.import_module("part3_gpt.train")
     with (
@@ -153,7 +153,7 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
     program.pictures = epochs == 3
     printed_there = program.run() / "printed.txt"
-    from course.training import loop as training
+    from course.training import fit as training
 
     usual = mock.patch.object(training, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:

@@ -150,7 +150,7 @@ def test_a_batch_larger_than_the_data(vae, capsys, tmp_path):
 def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    from course.training import loop as training
+    from course.training import fit as training
 
     def refuse(**flags):
         raise MisconfigurationException("no such thing here")

@@ -16,7 +16,7 @@ from resuming_cases import TIMES, assert_same_end, checkpoint, events
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from course.files import Held, HeldFolder, write_whole
-from course.training import loop as training
+from course.training import fit as training
 from small_runs import PARTS, REPOSITORY, Program
 
 KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of ea
 # argument names (from 1; 0: none) the process is killed. At the end it prints how many there were.
 RUNNER = """
 import os, signal, sys
-from course.training import loop as training
+from course.training import fit as training
 from {part} import train
 
 changes, until, logs = 0, int(sys.argv[1]), {logs!r}

@@ -14,7 +14,7 @@ import torch
 from endurance_cases import ENVIRONMENT, wait_for
 from resuming_cases import checkpoint, events
 
-from course.training import loop as training
+from course.training import fit as training
 from small_runs import PARTS, REPOSITORY, Program
 
 # --- disks that fail -------------------------------------------------------------------------------------------------

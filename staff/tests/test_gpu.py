@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from gpu_cases import CPU
 
-from course.training import loop as training
+from course.training import fit as training
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

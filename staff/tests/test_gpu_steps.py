@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from course import data
-from course.training import loop as training
+from course.training import fit as training
 from part1_vae import utils
 from part1_vae.train import VAE
 from part3_gpt.dataset import TextDataset

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import distributions as D
 from torch.testing import assert_close
 
-from course.training import loop as training
+from course.training import fit as training
 from part1_vae import train, utils
 from part1_vae.train import VAE
 

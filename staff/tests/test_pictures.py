@@ -7,7 +7,7 @@ from PIL import Image
 
 from course import figures
 from course.figures import save_curves
-from course.training import loop as training
+from course.training import fit as training
 from part1_vae import train as part1
 from part2_aae import train as part2
 

@@ -14,7 +14,7 @@ import torch
 from resuming_cases import RunsCode, assert_same_end, checkpoint, events, history, strike_at
 
 from course.files import write_whole
-from course.training import loop as training
+from course.training import fit as training
 from small_runs import PARTS, REPOSITORY
 
 SLOW = pytest.mark.slow  # the same for other parts, moments and signals
@@ -126,7 +126,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 KILLED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
-from course.training import loop as training
+from course.training import fit as training
 from {part} import train
 from resuming_cases import strike_at
 training.LOG_EVERY_N_STEPS = 2

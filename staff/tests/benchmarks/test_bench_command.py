@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from bench import __main__ as bench
 from bench import epochs, grading, growth, part1, part2, recipe, startup, steps
 from bench.record import Record, read
-from course.training import loop as training
+from course.training import fit as training
 from part3_gpt.gpt import GPT, GPTConfig
 
 
