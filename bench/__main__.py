@@ -14,7 +14,8 @@ from bench import gpu, grading, growth, part1, part2, part3, recipe, startup, st
 from bench.epochs import RESULTS
 from bench.overview import overview
 from bench.record import RecordError
-from course.flags import data_dir, whole_number
+from course.flag_types import whole_number
+from course.flags import data_dir
 
 MEASUREMENTS = {
     "steps": steps.steps,

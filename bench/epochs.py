@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench.record import Record, Row, Table
 from course.data import ImageDataset, Shuffle
 from course.flags import REPOSITORY
-from course.training.fit import flush_subnormals, keep_memory
+from course.training.speed import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
@@ -32,12 +32,13 @@ SEED = 42  # of weights and order, as in train.py: how many subnormal numbers th
 
 
 def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | None = None) -> Path:
-    """An epoch of a part's train.py in a process of its own -> the run's folder.
+    """An epoch of a part's train.py in a process of its own -> the run's folder. Images have their channels last.
 
     Raises:
         RuntimeError: it had not ended after `most` seconds.
     """
     command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
+    command += ["--channels_last"] * (part != "part3_gpt")
     places = ["--data_dir", str(data), "--log_dir", str(logs), "--no-progress_bar"]
     try:
         subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL, timeout=most)

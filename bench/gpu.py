@@ -26,7 +26,7 @@ from bench.gpu_scale import VAE_EPOCHS, Attempts, Scale, Timed, is_number, quick
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
-from course.training.fit import channels_last, fuse
+from course.training.speed import channels_last, fuse
 from part1_vae.mnist import mnist as four_bit_mnist
 from part1_vae.train import VAE
 from part2_aae.mnist import mnist

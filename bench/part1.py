@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.epochs import SEED, alone, bare_loop, bare_seconds, own_loop, run_train, speed_table, usual_batches
 from bench.record import Record, Row
 from course.training import recipe
-from course.training.fit import channels_last, fuse
+from course.training.speed import channels_last, fuse
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 

@@ -27,7 +27,7 @@ from bench.epochs import (
     value_table,
 )
 from bench.record import Record, Table
-from course.training.fit import channels_last, flush_subnormals, keep_memory
+from course.training.speed import channels_last, flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
 CPU = torch.device("cpu")

@@ -5,13 +5,14 @@ flag, the value and what is allowed, and exit status 2.
 """
 
 import argparse
-import math
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from course.flag_types import device_list, folder, positive_number, whole_number
+from course.resume import find_checkpoint, read_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -19,80 +20,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # those of the second belong to the machine. Every other flag defines the run and cannot change.
 KEPT_UNLESS_GIVEN = {
     "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
+    "channels_last",
 }  # fmt: skip
 OF_THE_MACHINE = {
     "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
     "resume", "strategy",
 }  # fmt: skip
-CHECKPOINT_FORMAT = 1
 
 
 def data_dir(flag: str | Path | None = None) -> Path:
     """The folder that all datasets share: the flag, else DGM_DATA_DIR, else `data/` in the repository."""
     return Path(os.path.expanduser(flag or os.environ.get("DGM_DATA_DIR") or REPOSITORY / "data"))
-
-
-def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`."""
-
-    def check(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-        return int(text)
-
-    return check
-
-
-def _finite(text: str) -> float:
-    """The number that a text is; NaN where it is none, or not finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def positive_number(text: str) -> float:
-    """An argparse type: a finite number above 0."""
-    value = _finite(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
-    return value
-
-
-def number(least: float, below: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number that is `least` or more, and less than `below`."""
-
-    def check(text: str) -> float:
-        value = _finite(text)
-        if not least <= value < below:
-            limit = f" and below {below:g}" if below < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number from {least:g} on{limit}")
-        return value
-
-    return check
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
-    value = _finite(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def folder(text: str) -> str:
-    """An argparse type: a folder's name, with ~ for the home folder."""
-    return os.path.expanduser(text)  # unlike Path's, content with a user that there is none of
-
-
-def device_list(text: str) -> int | list[int]:
-    """An argparse type: a number of devices ("2"), or which ones ("0,3")."""
-    if re.fullmatch(r"\d{1,4}", text) and int(text) > 0:
-        return int(text)
-    if re.fullmatch(r"\d{1,4}(,\d{1,4})+,?|\d{1,4},", text):
-        return [int(number) for number in text.strip(",").split(",")]
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of devices (2) nor a list of them (0,3)")
 
 
 def trainer_parser(
@@ -117,9 +55,18 @@ def trainer_parser(
     )
     parser.set_defaults(program=program)
     parser.fast = fast or {}
+    _add_training_flags(parser, epochs, batch_size, lr, lr_flags)
+    _add_folders(parser)
+    _add_machine_flags(parser)
+    return parser
+
+
+def _add_training_flags(
+    parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float, lr_flags: tuple[str, ...]
+) -> None:
     training = parser.add_argument_group("training")
-    if fast:
-        other = ", ".join(f"--{name} {value:g}" for name, value in fast.items())
+    if parser.fast:
+        other = ", ".join(f"--{name} {value:g}" for name, value in parser.fast.items())
         training.add_argument(
             "--recipe",
             choices=["assignment", "fast"],
@@ -149,13 +96,18 @@ def trainer_parser(
         default=False,
         help="one batch of each kind, to see that everything runs; writes nothing",
     )
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
     places = parser.add_argument_group("files")
     places.add_argument(
         "--data_dir", type=folder, help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)"
     )
-    places.add_argument(
-        "--log_dir", type=folder, default="logs", help=f"runs are written to LOG_DIR/{program}/version_N"
-    )
+    runs = f"LOG_DIR/{parser.get_default('program')}/version_N"
+    places.add_argument("--log_dir", type=folder, default="logs", help=f"runs are written to {runs}")
+
+
+def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
     machine.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
@@ -174,13 +126,19 @@ def trainer_parser(
         default=False,
         help="torch.compile (needs a C++ compiler), on GPUs with CUDA graphs (a C compiler and Python's headers)",
     )
+    if parser.fast:  # the parts with convolutions
+        machine.add_argument(
+            "--channels_last",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="lay images out with their channels side by side: faster on CPUs; own code must not .view() them",
+        )
     machine.add_argument(
         "--progress_bar",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="default: where the output is a terminal",
     )
-    return parser
 
 
 def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
@@ -250,58 +208,6 @@ def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict
             given = getattr(args, name)
             parser.error(f"--{name} {given}: the run being resumed has {value}; leave it out, or start a new run")
     return args
-
-
-def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
-    """The checkpoint that a flag names: a file, a run's folder, or `last` for the newest run in `runs`.
-
-    Args:
-        names: which of a run's checkpoints to take, the first that is there.
-    """
-    try:
-        return _find_checkpoint(parser, flag, value, runs, names)
-    except OSError as error:  # such as a name that is too long
-        parser.error(f"{flag} {value}: {error.strerror}")
-
-
-def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
-    if value == "last":
-        found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-        if not found:
-            parser.error(f"{flag} last: no run with a checkpoint in {runs}: a run has its first one after an epoch")
-        value = str(found[-1].parent.parent)
-    path = Path(os.path.expanduser(value)).resolve()
-    if path.is_dir():
-        files = [path / "checkpoints" / name for name in names]
-        path = next((file for file in files if file.is_file()), None)
-        if path is None:
-            parser.error(f"{flag} {value}: there is no file {files[-1]}: a run has its first checkpoint after an epoch")
-    if not path.is_file():
-        parser.error(f"{flag} {value}: there is no file {path}")
-    return path
-
-
-def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, program: str) -> dict:
-    """Load a checkpoint without running code from it, and see that it is one of this program's."""
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        parser.error(f"{flag} {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
-    run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
-    kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict, "processes": int}
-    kinds |= {"sums": dict, "count": float}
-    if (
-        not isinstance(run, dict)
-        or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
-        or run["format"] != CHECKPOINT_FORMAT
-    ):
-        parser.error(f"{flag} {path}: not written by a train.py of this project (or by another version of it)")
-    if run["program"] != program:
-        parser.error(f"{flag} {path}: belongs to a run of {run['program']!r}, this is {program!r}")
-    return checkpoint
 
 
 def _check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from course import flags
+from course.flag_types import whole_number
 
 FAST = {"epochs": 18, "batch_size": 64, "lr": 3e-3}  # the defaults of --recipe fast
 
@@ -13,14 +14,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3, fast=FAST
     )
     part = parser.add_argument_group("part 1")
-    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=20, help="size of the latent space")
-    part.add_argument(
-        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
-    )
+    part.add_argument("--z_dim", type=whole_number(1, 4096), default=20, help="size of the latent space")
+    part.add_argument("--num_filters", type=whole_number(1, 1024), default=32, help="channels of the first convolution")
     part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
     part.add_argument(
         "--iwae_samples",
-        type=flags.whole_number(0),
+        type=whole_number(0),
         default=0,
         metavar="K",
         help="test the importance-weighted bound with K samples too; its time grows with K",

@@ -22,7 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
-from course.training import fit as training
+from course.training import entry
+from course.training.fit import fit
+from course.training.pictures import Pictures
+from course.training.start import start
 from part1_vae.cnn_encoder_decoder import GREY_LEVELS, CNNDecoder, CNNEncoder
 from part1_vae.mnist import mnist
 from part1_vae.utils import (
@@ -134,7 +137,7 @@ class VAE(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """The loss is the bpd. What is returned here and below is averaged and logged by `training.Metrics`."""
+        """The loss is the bpd. What is returned here and below is averaged and logged by `course.training.metrics`."""
         rec, reg, bpd = self(batch[0])
         return {"loss": bpd, "bpd": bpd, "reconstruction": rec, "regularization": reg}
 
@@ -160,7 +163,7 @@ class VAE(pl.LightningModule):
         return {"active_dims": (means["kl_per_dim"] > ACTIVE_NATS).sum().float()}
 
 
-class Figures(training.Pictures):
+class Figures(Pictures):
     """The pictures of Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
 
     epochs = (10, 80)
@@ -204,14 +207,14 @@ def train(args: argparse.Namespace) -> None:
     pl.seed_everything(args.seed, verbose=False)
     model = VAE(args.num_filters, args.z_dim, args.lr, args.iwae_samples)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
-    run = training.start(args, model, loaders)
-    training.fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run, loaders)])
+    run = start(args, model, loaders)
+    fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run, loaders)])
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    return training.main(lambda: train(args))
+    return entry.main(lambda: train(args))
 
 
 if __name__ == "__main__":
-    sys.exit(training.main(lambda: train(args)))
+    sys.exit(entry.main(lambda: train(args)))

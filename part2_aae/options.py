@@ -3,6 +3,7 @@
 import argparse
 
 from course import flags
+from course.flag_types import fraction, positive_number, whole_number
 
 FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 5e-4, "lambda_": 0.99}  # the defaults of --recipe fast
 
@@ -19,19 +20,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         fast=FAST,
     )
     part = parser.add_argument_group("part 2")
-    part.add_argument("--z_dim", type=flags.whole_number(1, 4096), default=8, help="size of the latent space")
+    part.add_argument("--z_dim", type=whole_number(1, 4096), default=8, help="size of the latent space")
     part.add_argument(
-        "--lambda_", type=flags.fraction, default=0.995, help="weight of the reconstruction; 1: a plain autoencoder"
+        "--lambda_", type=fraction, default=0.995, help="weight of the reconstruction; 1: a plain autoencoder"
     )
     part.add_argument(
         "--d_lr",
-        type=flags.positive_number,
+        type=positive_number,
         default=5e-3,
         help="learning rate of the discriminator (SGD; --recipe fast: Adam)",
     )
-    part.add_argument(
-        "--num_filters", type=flags.whole_number(1, 1024), default=32, help="channels of the first convolution"
-    )
+    part.add_argument("--num_filters", type=whole_number(1, 1024), default=32, help="channels of the first convolution")
     part.add_argument(
         "--reconstruction",
         choices=["mse", "msge"],

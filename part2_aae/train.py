@@ -22,7 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
-from course.training import fit as training
+from course.training import entry
+from course.training.fit import fit
+from course.training.pictures import Pictures
+from course.training.start import start
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
 from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
@@ -143,7 +146,7 @@ class LitAAE(pl.LightningModule):
         return {"code_mean": codes.mean(dim=0).norm(), "code_cov": off, "mmd": mmd_to_normal(codes), "code_std": spread}
 
 
-class Figures(training.Pictures):
+class Figures(Pictures):
     """The pictures of Q2.4 to Q2.7.
 
     Reconstructions, samples, interpolations, and the codes: with two latent dimensions each code and the decoded grid,
@@ -223,14 +226,14 @@ def train(args: argparse.Namespace) -> None:
     pl.seed_everything(args.seed, verbose=False)
     model = LitAAE(args.z_dim, args.lambda_, args.ae_lr, args.d_lr, args.num_filters, args.reconstruction)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
-    run = training.start(args, model, loaders)
-    training.fit(run, model, loaders, monitor="recon_loss", callbacks=[Figures(run, loaders)])
+    run = start(args, model, loaders)
+    fit(run, model, loaders, monitor="recon_loss", callbacks=[Figures(run, loaders)])
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    return training.main(lambda: train(args))
+    return entry.main(lambda: train(args))
 
 
 if __name__ == "__main__":
-    sys.exit(training.main(lambda: train(args)))
+    sys.exit(entry.main(lambda: train(args)))

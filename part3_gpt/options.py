@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course import flags
+from course.flag_types import folder, fraction, number, positive_number, whole_number
+from course.resume import find_checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +31,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = flags.trainer_parser(
         "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=4, batch_size=32, lr=3e-3
     )
-    part = parser.add_argument_group("part 3: text and model")
+    _add_model_flags(parser.add_argument_group("part 3: text and model"))
+    _add_training_flags(parser.add_argument_group("part 3: training"))
+    given = parser.parse_known_args(argv)[0]
+    if given.pretrained is not None:
+        parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
+    if any(size is not None for size in (given.n_layer, given.n_head, given.n_embd)):
+        parser.set_defaults(model_type=None)
+    return flags.parse(parser, argv, _check_model)
+
+
+def _add_model_flags(part: argparse._ArgumentGroup) -> None:
     part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
     part.add_argument(
         "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
     )
     part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
     for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
-        part.add_argument(f"--{name}", type=flags.whole_number(1, 65536), help=f"{what}, in place of --model_type")
-    part.add_argument("--block_size", type=flags.whole_number(1, 65536), default=128, help="tokens seen at once")
+        part.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"{what}, in place of --model_type")
+    part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="tokens seen at once")
     part.add_argument(
         "--pretrained",
         metavar="NAME|FOLDER",
@@ -46,19 +58,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     part.add_argument(
         "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
     )
-    part = parser.add_argument_group("part 3: training")
-    part.add_argument("--weight_decay", type=flags.number(0), default=0.1, help="of AdamW, on matrices only")
+
+
+def _add_training_flags(part: argparse._ArgumentGroup) -> None:
+    part.add_argument("--weight_decay", type=number(0), default=0.1, help="of AdamW, on matrices only")
+    part.add_argument("--betas", type=number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW")
+    part.add_argument("--clip_grad_norm", type=positive_number, default=1.0, help="largest norm of the gradient")
     part.add_argument(
-        "--betas", type=flags.number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW"
+        "--warmup_steps", type=whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
     )
-    part.add_argument("--clip_grad_norm", type=flags.positive_number, default=1.0, help="largest norm of the gradient")
-    part.add_argument(
-        "--warmup_steps", type=flags.whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
-    )
-    part.add_argument("--dropout", type=flags.number(0, below=1), default=0.0, help="embeddings, residuals, attention")
+    part.add_argument("--dropout", type=number(0, below=1), default=0.0, help="embeddings, residuals, attention")
     part.add_argument(
         "--generate_every_n_steps",
-        type=flags.whole_number(0),
+        type=whole_number(0),
         default=500,
         metavar="N",
         help="a text to TensorBoard; 0: none",
@@ -69,12 +81,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=True,
         help="PyTorch's fused attention, or the one written out",
     )
-    given = parser.parse_known_args(argv)[0]
-    if given.pretrained is not None:
-        parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
-    if any(size is not None for size in (given.n_layer, given.n_head, given.n_embd)):
-        parser.set_defaults(model_type=None)
-    return flags.parse(parser, argv, _check_model)
 
 
 def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -107,20 +113,31 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with such a model"
     )
     parser.add_argument("--prompt", help="the text to continue; without it, what stands where a text begins")
-    parser.add_argument("--max_new_tokens", type=flags.whole_number(0), default=200, help="how many tokens to add")
-    parser.add_argument("--num_samples", type=flags.whole_number(1), default=1, help="how many continuations")
+    parser.add_argument("--max_new_tokens", type=whole_number(0), default=200, help="how many tokens to add")
+    parser.add_argument("--num_samples", type=whole_number(1), default=1, help="how many continuations")
     parser.add_argument(
         "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="draw; else the likeliest token"
     )
-    parser.add_argument("--temperature", type=flags.positive_number, default=1.0, help="below 1: less daring")
-    parser.add_argument("--top_k", type=flags.whole_number(1), help="draw among the K likeliest tokens only")
+    parser.add_argument("--temperature", type=positive_number, default=1.0, help="below 1: less daring")
+    parser.add_argument("--top_k", type=whole_number(1), help="draw among the K likeliest tokens only")
     parser.add_argument(
-        "--top_p", type=flags.fraction, help="draw among the likeliest tokens that together have this probability"
+        "--top_p", type=fraction, help="draw among the likeliest tokens that together have this probability"
     )
-    parser.add_argument("--seed", type=flags.whole_number(0, 2**32 - 1), default=42, help="of the draws")
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="of the draws")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
-    parser.add_argument("--log_dir", type=flags.folder, default="logs", help="where `--checkpoint last` looks")
+    parser.add_argument("--log_dir", type=folder, default="logs", help="where `--checkpoint last` looks")
     args = flags.parse_words(parser, argv)
+    _check_sampling(parser, args)
+    if args.checkpoint is not None:
+        runs = Path(args.log_dir) / "gpt"
+        path = find_checkpoint(parser, "--checkpoint", args.checkpoint, runs, ["best.ckpt", "last.ckpt"])
+        args.checkpoint = read_checkpoint(parser, "--checkpoint", path, "gpt")
+        args.checkpoint_path = path
+    args.device = _device(parser, args.accelerator)
+    return args
+
+
+def _check_sampling(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if not args.do_sample:
         drawing = {"--temperature": args.temperature != 1, "--top_k": args.top_k, "--top_p": args.top_p is not None}
         for flag in [flag for flag, given in drawing.items() if given]:
@@ -131,13 +148,6 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--top_p 0.0: leaves no token; it is above 0 and at most 1")
     if args.prompt == "":
         parser.error("--prompt '': is empty; leave the flag out for a text from its beginning")
-    if args.checkpoint is not None:
-        runs = Path(args.log_dir) / "gpt"
-        path = flags.find_checkpoint(parser, "--checkpoint", args.checkpoint, runs, ["best.ckpt", "last.ckpt"])
-        args.checkpoint = flags.read_checkpoint(parser, "--checkpoint", path, "gpt")
-        args.checkpoint_path = path
-    args.device = _device(parser, args.accelerator)
-    return args
 
 
 def _device(parser: argparse.ArgumentParser, accelerator: str) -> "torch.device":

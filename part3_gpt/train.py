@@ -25,7 +25,11 @@ from torch import Tensor
 
 from course import figures
 from course.files import write_whole
-from course.training import fit as training
+from course.training import entry
+from course.training.fit import fit
+from course.training.pictures import Pictures
+from course.training.problems import Problem
+from course.training.start import start
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,
@@ -124,7 +128,7 @@ class LitGPT(pl.LightningModule):
         checkpoint["gpt"] = {"config": asdict(self.model.config), "tokenizer": tokenizer, "text": self.text}
 
 
-class Figures(training.Pictures):
+class Figures(Pictures):
     """Texts that the model writes, what its attention heads look at, and the loss curve.
 
     Texts go to TensorBoard every `--generate_every_n_steps`; those of the best weights to figures/samples.txt.
@@ -133,14 +137,14 @@ class Figures(training.Pictures):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         every = self.run.args.generate_every_n_steps
         if every and trainer.global_step % every == 0 and trainer.is_global_zero and self.run.folder:
-            text = self.unless_blank("samples", lambda: self.sample(pl_module, pl_module.tokenizer.start))
+            text = self.skip_if_blank("samples", lambda: self.sample(pl_module, pl_module.tokenizer.start))
             # as TensorBoard reads Markdown: an indented text is shown as it is
             shown = "\n".join("    " + line for line in (text or "").splitlines())
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
     def finish(self, lit: LitGPT) -> None:
         super().finish(lit)
-        content = self.unless_blank("samples", lambda: self._samples(lit))
+        content = self.skip_if_blank("samples", lambda: self._samples(lit))
         if content is not None:
             write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
 
@@ -230,29 +234,7 @@ def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, 
     Raises:
         ValueError: they do not go together.
     """
-    dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
-    weights = None
-    if args.checkpoint:
-        try:
-            config, tokenizer, trained_on = stored_model(args.checkpoint)
-        except ValueError as error:
-            raise ValueError(f"--resume {args.resume}: {error}") from error
-        if trained_on != seen:
-            raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
-    elif args.pretrained is not None:
-        tokenizer = gpt2_tokenizer(args.pretrained)
-        weights = GPT.from_pretrained(args.pretrained, **dropouts)
-        config = weights.config
-    else:
-        tokenizer = gpt2_tokenizer() if args.tokenizer == "gpt2" else CharTokenizer.of(text)
-        sizes = {name: getattr(args, name) for name in ("model_type", "n_layer", "n_head", "n_embd")}
-        config = GPTConfig(
-            **sizes,
-            **dropouts,
-            vocab_size=tokenizer.vocab_size,
-            block_size=args.block_size,
-            tie_weights=args.tie_weights,
-        )
+    config, tokenizer, weights = _choose_model(args, text, seen)
     config.flash = args.flash
     if args.block_size > config.block_size:
         raise ValueError(f"--block_size {args.block_size}: the model sees {config.block_size} tokens at most")
@@ -260,24 +242,36 @@ def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, 
     try:
         data = loaders(text, tokenizer, args.block_size, args.batch_size, args.num_workers, args.seed)
     except ValueError as error:
-        raise ValueError(
-            f"--txt_file {args.txt_file or '(built in)'} --block_size {args.block_size}: {error}"
-        ) from error
-    lit = LitGPT(
-        config,
-        tokenizer,
-        seen,
-        args.block_size,
-        (data[0].dataset.tokens_per_char, data[1].dataset.tokens_per_char),
-        args.lr,
-        args.weight_decay,
-        args.betas,
-        args.clip_grad_norm,
-        args.warmup_steps,
-    )
+        place = f"--txt_file {args.txt_file or '(built in)'} --block_size {args.block_size}"
+        raise ValueError(f"{place}: {error}") from error
+    tokens_per_char = (data[0].dataset.tokens_per_char, data[1].dataset.tokens_per_char)
+    training = (args.lr, args.weight_decay, args.betas, args.clip_grad_norm, args.warmup_steps)
+    lit = LitGPT(config, tokenizer, seen, args.block_size, tokens_per_char, *training)
     if weights is not None:
         lit.model.load_state_dict(weights.state_dict())
     return lit, data
+
+
+def _choose_model(
+    args: argparse.Namespace, text: str, seen: str
+) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, GPT | None]:
+    """The configuration, the tokenizer, and the model with the weights to begin with, if there is one."""
+    dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
+    if args.checkpoint:
+        try:
+            config, tokenizer, trained_on = stored_model(args.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"--resume {args.resume}: {error}") from error
+        if trained_on != seen:
+            raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
+        return config, tokenizer, None
+    if args.pretrained is not None:
+        model = GPT.from_pretrained(args.pretrained, **dropouts)
+        return model.config, gpt2_tokenizer(args.pretrained), model
+    tokenizer = gpt2_tokenizer() if args.tokenizer == "gpt2" else CharTokenizer.of(text)
+    sizes = {name: getattr(args, name) for name in ("model_type", "n_layer", "n_head", "n_embd", "block_size")}
+    config = GPTConfig(**sizes, **dropouts, vocab_size=tokenizer.vocab_size, tie_weights=args.tie_weights)
+    return config, tokenizer, None
 
 
 def train(args: argparse.Namespace) -> None:
@@ -287,15 +281,15 @@ def train(args: argparse.Namespace) -> None:
     try:
         lit, data = make_model(args, text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
     except (ValueError, TypeError) as error:
-        raise training.Problem(str(error), status=2) from error
-    run = training.start(args, lit, data)
-    training.fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
+        raise Problem(str(error), status=2) from error
+    run = start(args, lit, data)
+    fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    return training.main(lambda: train(args))
+    return entry.main(lambda: train(args))
 
 
 if __name__ == "__main__":
-    sys.exit(training.main(lambda: train(args)))
+    sys.exit(entry.main(lambda: train(args)))

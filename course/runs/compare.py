@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course.command_line import WrongFlag
-from course.flags import whole_number
+from course.flag_types import whole_number
 from course.runs.folder import Figures, RunError, differences, figures_of, read, read_png
 
 if TYPE_CHECKING:

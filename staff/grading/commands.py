@@ -8,7 +8,7 @@ from pathlib import Path
 
 from course import rubric as rubrics
 from course.files import write_whole
-from course.flags import number, whole_number
+from course.flag_types import number, whole_number
 from staff.grading import archives
 from staff.grading.inside.sandbox import LEVELS, Limits
 

@@ -17,8 +17,6 @@ from course.flags import REPOSITORY
 from course.rubric import read as read_rubric
 
 IN_THE_KIT = (
-    *(f"course/{name}.py" for name in ("__init__", "blanks", "data", "figures", "files", "flags")),
-    *(f"course/training/{name}.py" for name in ("__init__", "board", "fit", "recipe")),
     "staff/__init__.py",
     "staff/grading/__init__.py",
     *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "stored_runs", "watch", "wire")),
@@ -32,11 +30,12 @@ class SandboxError(Exception):
 
 
 def make_kit(folder: Path) -> Path:
-    """What stands around a submission while it runs: the adapters and what it imports of course/. Nothing is secret."""
+    """What stands around a submission while it runs: the adapters and course/. Nothing is secret."""
     for file in IN_THE_KIT:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / file, folder / file)
     compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "course", folder / "course", ignore=compiled)
     shutil.copytree(REPOSITORY / "tests" / "adapters", folder / "adapters", ignore=compiled)
     return folder
 

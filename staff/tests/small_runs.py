@@ -131,12 +131,12 @@ def no_pictures():
         return prompt
 
     from course import figures
-    from course.training import fit as training
+    from course.training import fit, pictures
 
     gpt = importlib.import_module("part3_gpt.train")
     with (
-        mock.patch.object(training.Pictures, "_draw", lambda self, trainer, model, epoch: None),
-        mock.patch.object(training, "_write_report", lambda run: None),
+        mock.patch.object(pictures.Pictures, "_draw", lambda self, trainer, model, epoch: None),
+        mock.patch.object(fit, "write_report", lambda run: None),
         mock.patch.object(figures, "save_curves", save_curves),
         mock.patch.object(gpt.Figures, "sample", cut),
     ):
@@ -153,9 +153,9 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
     program.pictures = epochs == 3
     printed_there = program.run() / "printed.txt"
-    from course.training import fit as training
+    from course.training import intervals
 
-    usual = mock.patch.object(training, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
+    usual = mock.patch.object(intervals, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed_there.exists():

@@ -150,12 +150,12 @@ def test_a_batch_larger_than_the_data(vae, capsys, tmp_path):
 def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    from course.training import fit as training
+    from course.training import trainer
 
     def refuse(**flags):
         raise MisconfigurationException("no such thing here")
 
-    monkeypatch.setattr(training.pl, "Trainer", refuse)
+    monkeypatch.setattr(trainer.pl, "Trainer", refuse)
     assert vae() == 2
     assert "do not go together here: no such thing here" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()

@@ -16,7 +16,7 @@ from resuming_cases import TIMES, assert_same_end, checkpoint, events
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from course.files import Held, HeldFolder, write_whole
-from course.training import fit as training
+from course.training import entry
 from small_runs import PARTS, REPOSITORY, Program
 
 KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of ea
 # argument names (from 1; 0: none) the process is killed. At the end it prints how many there were.
 RUNNER = """
 import os, signal, sys
-from course.training import fit as training
+from course.training import entry, intervals
 from {part} import train
 
 changes, until, logs = 0, int(sys.argv[1]), {logs!r}
@@ -43,7 +43,7 @@ def count(event, args):
         if changes == until:
             os.kill(os.getpid(), signal.SIGKILL)
 
-training.LOG_EVERY_N_STEPS = 2
+intervals.LOG_EVERY_N_STEPS = 2
 sys.addaudithook(count)
 print("ready", flush=True)
 status = train.main(sys.argv[2:])
@@ -256,6 +256,6 @@ def test_a_run_that_went_on_meanwhile(vae, capsys):
     args = vae.train.parse_args([*vae.flags(), "--resume", "last", "--epochs", "3"])
     assert vae("--resume", "last", "--epochs", "2") == 0
     before = event_values(vae.run())
-    assert training.main(lambda: vae.train.train(args)) == 2
+    assert entry.main(lambda: vae.train.train(args)) == 2
     assert "has gone on meanwhile" in capsys.readouterr().err
     assert event_values(vae.run()) == before

@@ -14,7 +14,7 @@ import torch
 from endurance_cases import ENVIRONMENT, wait_for
 from resuming_cases import checkpoint, events
 
-from course.training import fit as training
+from course.training import entry
 from small_runs import PARTS, REPOSITORY, Program
 
 # --- disks that fail -------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_garbage_is_looked_for_where_it_was_not_while_all_was_imported():
     seen = []
     gc.disable()
     try:
-        assert training.main(lambda: seen.append(gc.isenabled())) == 0
+        assert entry.main(lambda: seen.append(gc.isenabled())) == 0
     finally:
         gc.enable()
     assert seen == [True]

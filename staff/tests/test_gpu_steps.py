@@ -12,7 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from course import data
-from course.training import fit as training
+from course.training import finite, intervals, metrics, speed
+from course.training import trainer as lightning
+from course.training.pictures import Pictures
+from course.training.reproducible import Reproducible
 from part1_vae import utils
 from part1_vae.train import VAE
 from part3_gpt.dataset import TextDataset
@@ -83,7 +86,7 @@ def a_trainer(device: str, processes: int = 1) -> SimpleNamespace:
 def test_where_the_data_go(device, processes, workers, moved, pinned):
     loader = images_loader(num_workers=workers)
     args = SimpleNamespace(num_workers=workers, compile=False)
-    training._settle_on_device(args, None, (loader, loader, None), a_trainer(device, processes))
+    speed.settle_on_device(args, None, (loader, loader, None), a_trainer(device, processes))
     assert (loader.resident is not None, loader.pin_memory) == (moved, pinned)
 
 
@@ -142,8 +145,8 @@ def on_meta(monkeypatch):
         return Trainer(strategy=MetaStrategy(), callbacks=[*callbacks, Watch()], **options)
 
     Trainer = pl.Trainer
-    monkeypatch.setattr(training.pl, "Trainer", trainer)
-    monkeypatch.setattr(training.Pictures, "on_train_start", lambda *args: None)
+    monkeypatch.setattr(lightning.pl, "Trainer", trainer)
+    monkeypatch.setattr(Pictures, "on_train_start", lambda *args: None)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +160,10 @@ def on_meta(monkeypatch):
 )
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     """A progress bar gets its numbers, here with each step, as copies, and nothing looks at the device beside that."""
-    monkeypatch.setattr(training, "_is_looked_at", lambda step: False)
+    for module in (finite, metrics):
+        monkeypatch.setattr(module, "is_logged", lambda step: False)
     if "--progress_bar" in flags:
-        monkeypatch.setattr(training, "BAR_EVERY_N_STEPS", 1)
+        monkeypatch.setattr(metrics, "BAR_EVERY_N_STEPS", 1)
         monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape))
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     with pytest.raises(Enough):
@@ -173,7 +177,7 @@ def test_the_device_without_values_shows_who_looks(vae, on_meta):
 
 
 def test_steps_that_are_looked_at():
-    assert [step for step in range(120) if training._is_looked_at(step)] == [0, 50, 100]
+    assert [step for step in range(120) if intervals.is_logged(step)] == [0, 50, 100]
 
 
 def test_a_negative_std_is_found_in_validation_at_the_latest():
@@ -197,7 +201,7 @@ def test_optimizers_are_fused_where_pytorch_can():
     for device, fused in {"cuda": [True, True, None], "cpu": [True, True, None], "mps": [None, None, None]}.items():
         trainer = a_trainer(device)
         trainer.optimizers = optimizers()
-        training.FusedOptimizers().on_fit_start(trainer, None)
+        speed.FusedOptimizers().on_fit_start(trainer, None)
         groups = [optimizer.param_groups[0] for optimizer in trainer.optimizers]
         assert [group.get("fused") for group in groups] == fused
         weights = [group["params"][0] for group in groups]
@@ -218,7 +222,7 @@ def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
     def draw(device: str, batch: int) -> float:
         trainer = a_trainer(device)
         trainer.global_rank, trainer.current_epoch = 0, 0
-        training.Reproducible(seed=3).on_train_batch_start(trainer, None, None, batch)
+        Reproducible(seed=3).on_train_batch_start(trainer, None, None, batch)
         return torch.rand(()).item()
 
     assert draw("cpu", 1) == draw("meta", 1) != draw("cpu", 2)
@@ -238,7 +242,7 @@ def test_what_is_compiled(monkeypatch):
     gpt = SimpleNamespace(model=GPT(GPTConfig("gpt-nano", vocab_size=5, block_size=4)))
     for model, kind in ((VAE(num_filters=2), VAE), (gpt, GPT)):
         for device, mode in {"cpu": None, "cuda": "reduce-overhead"}.items():
-            training._settle_on_device(SimpleNamespace(num_workers=0, compile=True), model, (), a_trainer(device))
+            speed.settle_on_device(SimpleNamespace(num_workers=0, compile=True), model, (), a_trainer(device))
             assert compiled.pop() == (kind, {"mode": mode})
-        training._settle_on_device(SimpleNamespace(num_workers=0, compile=False), model, (), a_trainer("cuda"))
+        speed.settle_on_device(SimpleNamespace(num_workers=0, compile=False), model, (), a_trainer("cuda"))
         assert not compiled

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import distributions as D
 from torch.testing import assert_close
 
-from course.training import fit as training
+from course.training import entry, speed
+from course.training.start import new_folder
 from part1_vae import train, utils
 from part1_vae.train import VAE
 
@@ -51,7 +52,7 @@ def test_a_gelu_sees_rows_of_channels_and_gives_back_what_it_did():
     )  # fmt: skip
     x, seen = torch.randn(6, 2, 7, 7), []
     expected = plain(x)
-    for layer in training.channels_last(plain):
+    for layer in speed.channels_last(plain):
         if isinstance(layer, torch.nn.GELU):
             layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     assert_close(plain(x), expected)
@@ -64,7 +65,7 @@ def test_subnormal_numbers_are_0_while_a_program_runs():
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor knows no other way")
     small, there = torch.full((100,), 1e-30), []
-    assert training.main(lambda: there.append(bool((small * 1e-10).any()))) == 0
+    assert entry.main(lambda: there.append(bool((small * 1e-10).any()))) == 0
     assert there == [False] and (small * 1e-10).all()
 
 
@@ -243,11 +244,11 @@ def test_iwae_flag(vae, tmp_path):
 
 
 def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path, monkeypatch):
-    assert training._new_folder(tmp_path).name == "version_0"
-    assert training._new_folder(tmp_path).name == "version_1"
+    assert new_folder(tmp_path).name == "version_0"
+    assert new_folder(tmp_path).name == "version_1"
     monkeypatch.setattr(Path, "glob", lambda *_: [])  # as if the other runs' folders had come after the look
-    assert training._new_folder(tmp_path).name == "version_2"
-    assert training._new_folder(tmp_path).name == "version_3"
+    assert new_folder(tmp_path).name == "version_2"
+    assert new_folder(tmp_path).name == "version_3"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from PIL import Image
 
 from course import figures
 from course.figures import save_curves
-from course.training import fit as training
+from course.training import pictures
 from part1_vae import train as part1
 from part2_aae import train as part2
 
@@ -18,7 +18,7 @@ from part2_aae import train as part2
 def test_a_run_draws_at_the_epochs_of_the_assignment(monkeypatch, figures, expected):
     def drawn(epochs: int, sample_every: int, resumed: bool = False) -> list[int]:
         found = []
-        monkeypatch.setattr(training.Pictures, "_draw", lambda self, trainer, model, epoch: found.append(epoch))
+        monkeypatch.setattr(pictures.Pictures, "_draw", lambda self, trainer, model, epoch: found.append(epoch))
         args = SimpleNamespace(epochs=epochs, sample_every=sample_every)
         callback = figures(SimpleNamespace(args=args), loaders=())
         callback.on_train_start(SimpleNamespace(global_step=7 if resumed else 0), None)

@@ -14,7 +14,10 @@ import torch
 from resuming_cases import RunsCode, assert_same_end, checkpoint, events, history, strike_at
 
 from course.files import write_whole
-from course.training import fit as training
+from course.training import intervals
+from course.training.finite import StopOnNaN
+from course.training.problems import Problem
+from course.training.run import Run
 from small_runs import PARTS, REPOSITORY
 
 SLOW = pytest.mark.slow  # the same for other parts, moments and signals
@@ -24,7 +27,7 @@ SLOW = pytest.mark.slow  # the same for other parts, moments and signals
 @pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True)
 def test_state_in_another_layout(program, tmp_path):
     """Checkpoints of which the optimizers' state lies otherwise in memory than the parameters go on the same way."""
-    assert program("--epochs", "1") == 0
+    assert program("--epochs", "1", "--channels_last") == 0
     run, other = program.run(), tmp_path / "other" / program.name / "version_0"
     shutil.copytree(run, other)
     content, changed = checkpoint(other), 0
@@ -69,7 +72,7 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
 @pytest.fixture(autouse=True)
 def steps_are_logged(monkeypatch):
     """Often enough that events come between two checkpoints of a short run."""
-    monkeypatch.setattr(training, "LOG_EVERY_N_STEPS", 2)
+    monkeypatch.setattr(intervals, "LOG_EVERY_N_STEPS", 2)
 
 
 WHOLE: dict[tuple[str, bool], Path] = {}
@@ -126,10 +129,10 @@ def test_a_signal_saves_and_says_how_to_go_on(
 KILLED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
-from course.training import fit as training
+from course.training import intervals
 from {part} import train
 from resuming_cases import strike_at
-training.LOG_EVERY_N_STEPS = 2
+intervals.LOG_EVERY_N_STEPS = 2
 train.Figures = strike_at(train, signal.SIGKILL, {epoch}, {batch})
 sys.exit(train.main(sys.argv[1:]))
 """
@@ -228,10 +231,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
 
 def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
     """On a GPU the loss is looked at now and then only."""
-    stop = training.StopOnNaN(training.Run(SimpleNamespace(lr=0.1), folder=None))
+    stop = StopOnNaN(Run(SimpleNamespace(lr=0.1), folder=None))
     stop.total = torch.tensor(float("nan"))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))
-    with pytest.raises(training.Problem, match="the loss is no longer finite at step 7"):
+    with pytest.raises(Problem, match="the loss is no longer finite at step 7"):
         stop.on_validation_start(SimpleNamespace(world_size=1, fit_loop=loop, current_epoch=0), None)
 
 

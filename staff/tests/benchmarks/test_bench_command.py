@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning
 import torch
 from bench_cases import some_record
 from torch.testing import assert_close
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 from bench import __main__ as bench
 from bench import epochs, grading, growth, part1, part2, recipe, startup, steps
 from bench.record import Record, read
-from course.training import fit as training
+from course.training.reproducible import Reproducible
 from part3_gpt.gpt import GPT, GPTConfig
 
 
@@ -132,14 +133,15 @@ def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files
     sizes = {"batch_size": batch, "limit_batches": count} | {name: model.hparams[name] for name in SMALL}
     with monkeypatch.context() as patch:
         patch.setattr(module, "training_step", watched)
-        assert program("--epochs", "1", *(f"--{name}={value}" for name, value in sizes.items())) == 0
+        flags = [f"--{name}={value}" for name, value in sizes.items()]
+        assert program("--epochs", "1", "--channels_last", *flags) == 0
     assert layouts == {True} and len(losses) == count
     assert losses[-1] < losses[0] - (0 if size else 0.5), losses[::99]
-    training.pl.seed_everything(42, verbose=False)
+    pytorch_lightning.seed_everything(42, verbose=False)
     model, loader = plain(**size), part.mnist(mnist_files, batch)[0]
     optimizers = model.configure_optimizers()
     step = part.stepper(model, *(optimizers if isinstance(optimizers, list) else [optimizers]))
-    seeds, trainer = training.Reproducible(42), SimpleNamespace(global_rank=0, current_epoch=0)
+    seeds, trainer = Reproducible(42), SimpleNamespace(global_rank=0, current_epoch=0)
     trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     loader.sampler.set_epoch(0)
     expected = []

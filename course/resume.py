@@ -1,0 +1,59 @@
+"""Checkpoints that are named on the command line: found and read before anything else is done."""
+
+import argparse
+import os
+from pathlib import Path
+
+CHECKPOINT_FORMAT = 1
+
+
+def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
+    """The checkpoint that a flag names: a file, a run's folder, or `last` for the newest run in `runs`.
+
+    Args:
+        names: which of a run's checkpoints to take, the first that is there.
+    """
+    try:
+        return _find_checkpoint(parser, flag, value, runs, names)
+    except OSError as error:  # such as a name that is too long
+        parser.error(f"{flag} {value}: {error.strerror}")
+
+
+def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
+    if value == "last":
+        found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            parser.error(f"{flag} last: no run with a checkpoint in {runs}: a run has its first one after an epoch")
+        value = str(found[-1].parent.parent)
+    path = Path(os.path.expanduser(value)).resolve()
+    if path.is_dir():
+        files = [path / "checkpoints" / name for name in names]
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            parser.error(f"{flag} {value}: there is no file {files[-1]}: a run has its first checkpoint after an epoch")
+    if not path.is_file():
+        parser.error(f"{flag} {value}: there is no file {path}")
+    return path
+
+
+def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, program: str) -> dict:
+    """Load a checkpoint without running code from it, and see that it is one of this program's."""
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        parser.error(f"{flag} {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
+    run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
+    kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict, "processes": int}
+    kinds |= {"sums": dict, "count": float}
+    if (
+        not isinstance(run, dict)
+        or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
+        or run["format"] != CHECKPOINT_FORMAT
+    ):
+        parser.error(f"{flag} {path}: not written by a train.py of this project (or by another version of it)")
+    if run["program"] != program:
+        parser.error(f"{flag} {path}: belongs to a run of {run['program']!r}, this is {program!r}")
+    return checkpoint

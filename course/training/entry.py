@@ -1,0 +1,82 @@
+"""The entry point of a training program: errors and signals become one line and an exit status."""
+
+import atexit
+import gc
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from course import blanks
+from course.data import DataError
+from course.training.problems import Problem, Stopped, is_first_process, say
+from course.training.signals import on_signals, raise_stopped
+from course.training.speed import flush_subnormals, keep_memory
+
+
+def main(train: Callable[[], None]) -> int:
+    """Call `train` and turn what can go wrong into a message and an exit status.
+
+    Returns:
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail. Always 0 in the
+        processes that the first one started: it would be killed if one of them failed before it has left.
+    """
+    if not gc.isenabled():  # train.py has imported what it needs
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
+        gc.enable()
+    status = _status_of(train)
+    return status if is_first_process() else 0
+
+
+def _status_of(train: Callable[[], None]) -> int:
+    on_signals(raise_stopped)
+    _quiet()
+    keep_memory()
+    flush_subnormals(True)
+    try:
+        train()
+        return 0
+    except Stopped as stop:
+        return 128 + stop.signum
+    except (Problem, DataError) as error:
+        say(f"error: {error}")
+        return error.status
+    except NotImplementedError as error:
+        say(f"error: {blanks.describe(error)}")
+        return 1
+    except torch.OutOfMemoryError as error:
+        say(f"error: out of memory ({str(error).splitlines()[0]}); try a smaller --batch_size")
+        return 1
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"error: {error.strerror or error}{where}")
+        return 1
+    finally:
+        flush_subnormals(False)
+
+
+def _quiet() -> None:
+    """Lightning's advice that does not apply: the data lie in memory, and resuming is taken care of."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    threading.excepthook = _leave_to_the_writer
+    for text in (
+        ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*it is recommended to use `self.log.*sync_dist=True.*",
+        ".*it is recommended to use .Trainer.devices=1.*",
+        ".*all_gather is deprecated.*",
+        ".*LeafSpec.*is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", text)
+
+
+def _leave_to_the_writer(failure) -> None:
+    """TensorBoard writes in a thread of its own; what fails there is raised again where the next thing is logged."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

@@ -1,0 +1,46 @@
+"""Stop a run whose loss is no longer finite."""
+
+import re
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from course.training.intervals import is_logged
+from course.training.problems import Problem
+from course.training.run import Run
+
+
+class StopOnNaN(Callback):
+    """Stop the run when the loss is no longer finite, before it gets into a checkpoint."""
+
+    def __init__(self, run: Run):
+        self.run, self.total = run, torch.zeros(())
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
+        self.total = self.total.to(loss.device) + loss.detach()
+        if loss.device.type == "cpu" or is_logged(trainer.global_step):
+            stop_unless_finite(self.run, trainer, "loss", self.total)
+
+    def on_validation_start(self, trainer, pl_module):
+        stop_unless_finite(self.run, trainer, "loss", self.total)
+        self.total = torch.zeros(())
+
+
+def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:
+    """End the run with a message if `value`, which is `what`, has an element that is not finite in any process."""
+    finite = bool(torch.isfinite(value).all())
+    if trainer.world_size > 1:
+        finite = trainer.strategy.reduce_boolean_decision(finite)
+    if finite:
+        return
+    flags = vars(run.args).items()
+    rates = " or ".join(f"--{name} (it was {value:g})" for name, value in flags if re.fullmatch("(.*_)?lr", name))
+    step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    raise Problem(
+        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
+        f" {run.describe_last_checkpoint()} What to try: a new run with a smaller {rates}, another --seed, or"
+        " --precision 32-true if it was another."
+    )
