@@ -21,7 +21,8 @@ from tqdm import tqdm
 from course import rubric as rubrics
 from course.files import write_whole
 from course.rubric import Rubric
-from staff.grading import archives, rules
+from staff.grading import rules
+from staff.grading.archives import staging as archives
 from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
 
 HELPERS = [  # what the tests import
@@ -30,7 +31,7 @@ HELPERS = [  # what the tests import
     for path in sorted((REPOSITORY / "tests").glob(pattern))
 ]
 JUDGED_WITH = (
-    *SUITES, *HELPERS, "tests/judge.py", "conftest.py", "course/rubric.toml", "staff/grading/evidence.py",
+    *SUITES, *HELPERS, "tests/judge.py", "conftest.py", "course/rubric.toml", "staff/grading/evidence/recompute.py",
     "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 

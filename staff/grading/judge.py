@@ -231,7 +231,7 @@ def _say(lines, row: dict) -> None:
 
 def judge_runs(session: Session, seed: int) -> list[dict]:
     """What the run folders that were handed in earn; see `evidence.judge`."""
-    from staff.grading import evidence
+    from staff.grading.evidence import recompute as evidence
 
     return evidence.judge(rubrics.read(), session.submission, session.new_child, seed)
 
@@ -259,7 +259,7 @@ def _import_all() -> Adapters:
     import scipy.stats  # noqa: F401
     import torch
 
-    from staff.grading import evidence
+    from staff.grading.evidence import recompute as evidence
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(REPOSITORY / "tests"))

@@ -30,7 +30,9 @@ from part2_aae import train as aae_program
 from part3_gpt import generate
 from part3_gpt import train as gpt_program
 from staff import __main__ as staff
-from staff.grading import archives, evidence, gradescope
+from staff.grading import gradescope
+from staff.grading.archives import staging as archives
+from staff.grading.evidence import recompute as evidence
 from staff.grading.inside import stored_runs
 from staff.release import build as release
 

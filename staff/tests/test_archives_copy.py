@@ -5,8 +5,8 @@ import os
 import pytest
 from archive_cases import PACKERS, PARTS, content, folder, refused, staged, zipped
 
-from staff.grading import archives
-from staff.grading.archives import Limits, Submission, stage
+from staff.grading.archives import staging as archives
+from staff.grading.archives.staging import Limits, Submission, stage
 
 # --- the copy ---------------------------------------------------------------------------------------------------------
 

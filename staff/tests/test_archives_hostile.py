@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from archive_cases import CODE, INITS, PACKERS, PARTS, content, folder, refused, staged, tarred, zipped
 
-from staff.grading import archives
-from staff.grading.archives import Limits, SubmissionError
+from staff.grading.archives import staging as archives
+from staff.grading.archives.staging import Limits, SubmissionError
 
 # --- bombs and damage -------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ import pytest
 from archive_cases import CODE, INITS, PACKERS, PARTS, content, folder, refused, staged, tarred, zipped
 
 from small_runs import REPOSITORY
-from staff.grading import archives
-from staff.grading.archives import Limits
+from staff.grading.archives import staging as archives
+from staff.grading.archives.staging import Limits
 
 # --- honest ones ------------------------------------------------------------------------------------------------------
 

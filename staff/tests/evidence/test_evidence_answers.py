@@ -7,7 +7,7 @@ import pytest
 import torch
 from evidence_cases import AE_RUN, IMAGES, VAE_RUN, judge_one, refused
 
-from staff.grading import evidence
+from staff.grading.evidence import recompute as evidence
 
 
 def edit(root: Path, file: str, old: str, new: str) -> None:

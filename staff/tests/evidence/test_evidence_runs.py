@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from evidence_cases import AAE_RUN, AE_RUN, IMAGES, MANY, RUBRIC, VAE_RUN, change_summary, refused
 
-from staff.grading import evidence
+from staff.grading.evidence import recompute as evidence
 
 # --- honest runs ------------------------------------------------------------------------------------------------------
 

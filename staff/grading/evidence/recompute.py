@@ -28,7 +28,7 @@ from torch import Tensor
 
 from course import data
 from course.rubric import Evidence, Part, Rubric
-from staff.grading.archives import show
+from staff.grading.archives.staging import show
 from staff.grading.children import Child, Raised, Unfinished
 
 IMAGES = 2000  # that a figure is recomputed on

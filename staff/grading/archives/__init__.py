@@ -1,0 +1,1 @@
+"""Which submissions there are, and a clean copy of what counts in each."""
