@@ -208,7 +208,7 @@ def test_growth_with_the_runs(mnist_files):
 
 def test_copies_of_a_run_are_runs_of_their_own(tmp_path):
     from course.runs import folder as runs
-    from course.runs import report
+    from course.runs import side_by_side
     from small_runs import make_run
 
     run = make_run(tmp_path / "vae" / "version_0", "vae", {"lr": 0.5, "epochs": 1}, [{"val/bpd": 2.0}], {})
@@ -217,7 +217,7 @@ def test_copies_of_a_run_are_runs_of_their_own(tmp_path):
     assert [each.flags["lr"] for each in found] == [0.001, 0.002, 0.003]
     assert all(each.done == growth.EPOCHS for each in found) and not (found[0].folder / "checkpoints").exists()
     assert len({each.last("val/bpd") for each in found}) == 3
-    assert len(report.seeds(found)) == 3  # a column each
+    assert len(side_by_side.seeds(found)) == 3  # a column each
 
 
 def test_growth_with_the_submissions(monkeypatch):

@@ -1,0 +1,116 @@
+"""What the questions of the assignment ask of a run, and what the run has of it."""
+
+import base64
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from course.rubric import Part, Question, Rubric, Show
+from course.runs.folder import Run, RunError, figures_of, fits, read_png
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on the page, of an epoch or of all (""): the PNG, or why there is none."""
+
+    name: str
+    epoch: int | str
+    png: bytes | None
+    lack: str = ""
+
+    def base64(self) -> str:
+        """The PNG as a data address takes it."""
+        return base64.b64encode(self.png).decode()
+
+    def caption(self) -> str:
+        """Its name, and when it was drawn."""
+        when = {0: ", before training", 1: ", after 1 epoch", "last": ", the last", "": ""}
+        return self.name + when.get(self.epoch, f", after {self.epoch} epochs")
+
+
+def part_of(run: Run, rubric: Rubric) -> Part:
+    """The part of the assignment that a run belongs to.
+
+    Raises:
+        RunError: none has such runs.
+    """
+    for part in rubric.parts.values():
+        if part.logs == run.program:
+            return part
+    known = ", ".join(part.logs for part in rubric.parts.values())
+    raise RunError(f"{run.folder}: is a run of {run.program!r}; the assignment has {known}")
+
+
+def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
+    """The questions that a run with these flags answers, what each asks to show, and the flags and epochs it wants."""
+    part = part_of(run, rubric)
+    found = []
+    for show in rubric.shows:
+        question = rubric.questions[show.question]
+        wanted = [each for each in show.runs(question) if fits(run.flags, each)]
+        if question.part == part.number and wanted:
+            found.append((question, show, wanted[0]))
+    return found
+
+
+def asked(run: Run, show: Show, wanted: dict) -> dict[tuple[str, int | str], Figure]:
+    """(name, epoch) -> the figures that a question asks for, and the last ones, as far as the run has come."""
+    return {
+        (name, epoch): _asked(run, show, wanted, name, epoch)
+        for name in show.figures
+        for epoch in _epochs(run, show, wanted, name)
+    }
+
+
+def _epochs(run: Run, show: Show, wanted: dict, name: str) -> list[int | str]:
+    last = max(drawn_at(run, name), default=0)
+    if "last" in show.at or last >= wanted.get("epochs", math.inf):
+        return show.at
+    return sorted({*show.at, last})
+
+
+def drawn_at(run: Run, name: str) -> dict[int, Path]:
+    """The files of a figure by epoch."""
+    return {epoch: path for (other, epoch), path in figures_of(run.folder).items() if other == name}
+
+
+def _asked(run: Run, show: Show, wanted: dict, name: str, epoch: int | str) -> Figure:
+    files = drawn_at(run, name)
+    enough = wanted.get("epochs", math.inf)
+    found: int | str | None = epoch if epoch in files else None
+    if epoch == "last":
+        found = max(files, default=None)
+    elif found is None and epoch > enough:  # epoch 95 does for epoch 100
+        found = max((drawn for drawn in files if drawn >= enough), default=None)
+    if found is not None:
+        return figure(name, found, files[found])
+    what = f"Q{show.question} wants {name}" + ("" if epoch == "last" else f" at epoch {epoch}")
+    if epoch != "last" and epoch > run.done:
+        return Figure(name, epoch, None, f"{what}; this run stopped at {run.done}")
+    lack = f"{what}; the run has no such file in figures/ (is a blank not filled in?)"
+    return Figure(name, epoch, None, lack)
+
+
+def figure(name: str, epoch: int | str, path: Path) -> Figure:
+    """The figure in a file."""
+    try:
+        return Figure(name, epoch, read_png(path))
+    except RunError:
+        return Figure(name, epoch, None, f"figures/{path.name} is damaged: it is no whole PNG")
+
+
+def final(run: Run, name: str) -> tuple[float, str] | None:
+    """The number that a run is known by, and what it is of: test, else validation (of the best epoch, or so far)."""
+    for stage, of in {"test": "test", "val": "validation"}.items():
+        value = run.results.get(f"{stage}/{name}")
+        if value is not None:
+            return value, f"{of}, weights of epoch {run.best['epoch']}" if "epoch" in run.best else of
+    value = run.last(f"val/{name}")
+    return None if value is None else (value, f"validation, epoch {run.done}; the run is not finished")
+
+
+def other_figures(run: Run, seen: Collection[str] = ()) -> list[Figure]:
+    """The last of each figure that no question asked for."""
+    last = {name: (epoch, path) for (name, epoch), path in sorted(figures_of(run.folder).items()) if name not in seen}
+    return [figure(name, epoch, path) for name, (epoch, path) in last.items()]

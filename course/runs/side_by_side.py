@@ -1,0 +1,121 @@
+"""The page that puts several runs of a part side by side."""
+
+import statistics
+
+from course import pages
+from course.rubric import Number, Rubric
+from course.runs.cells import Cell, Table, chart_title, draw_curves, duration_text, value_text
+from course.runs.folder import SAY_NOTHING, Run, RunError, differences
+from course.runs.questions import Figure, answered, asked, drawn_at, figure, final, other_figures, part_of
+
+
+def page_of_several(runs: list[Run], rubric: Rubric) -> str:
+    """The page that puts runs of one part side by side, as HTML.
+
+    Raises:
+        RunError: they are of several parts, or of none.
+    """
+    part = part_of(runs[0], rubric)
+    for run in runs[1:]:
+        if part_of(run, rubric) != part:
+            raise RunError(
+                f"{run.folder}: is a run of part {part_of(run, rubric).number} ({run.program}), {runs[0].folder} one of"
+                f" part {part.number} ({part.logs}); only runs of one part stand side by side"
+            )
+    titles = differences([run.folder for run in runs], [run.flags for run in runs])
+    if len(set(titles)) < len(runs):
+        titles = [run.name for run in runs]
+    numbers = [number for number in rubric.numbers if number.part == part.number]
+    charts = [Figure(f"{chart_title(each)}, validation", "", _compared(runs, titles, each)) for each in numbers]
+    names = ", ".join(run.name for run in runs)
+    return pages.render(
+        "report_several.html",
+        title=f"{len(runs)} runs: {names}",
+        part=part,
+        heading=f"{len(runs)} runs side by side",
+        lead=names,
+        notes=[],
+        about=Table(["", *titles], _about(runs, rubric)),
+        numbers=_final_numbers(runs, titles, numbers),
+        charts=[chart for chart in charts if chart.png],
+        pictures=Table(["", *titles], _rows(runs, rubric)),
+    )
+
+
+def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
+    """Rows on what the runs are: folder, questions, epochs, time, and the flags that differ."""
+    flags = sorted({name for run in runs for name in run.flags})
+    differ = [name for name in flags if len({str(run.flags.get(name)) for run in runs}) > 1]
+    answers = [", ".join(f"Q{question.id}" for question, _, _ in answered(run, rubric)) for run in runs]
+    rows = [["run", *(run.name for run in runs)], ["answers", *answers]]
+    rows.append(["epochs", *(f"{run.done} of {value_text(run.flags.get('epochs'))}" for run in runs)])
+    rows.append(["finished", *("yes" if run.summary else "no" for run in runs)])
+    rows.append(["training", *(duration_text(run.seconds) for run in runs)])
+    rows += [[name, *(value_text(run.flags.get(name)) for run in runs)] for name in differ if name != "epochs"]
+    return [[Cell(text) for text in row] for row in rows]
+
+
+def seeds(runs: list[Run]) -> list[list[Run]]:
+    """The runs in groups of which the flags are the same but for the seed."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        key = str(sorted((name, str(value)) for name, value in run.flags.items() if name not in {"seed", *SAY_NOTHING}))
+        groups.setdefault(f"{run.done} {key}", []).append(run)
+    return list(groups.values())
+
+
+def _final_numbers(runs: list[Run], titles: list[str], numbers: list[Number]) -> str:
+    """A column for each run, or for the runs that differ in their seed alone: then mean and standard deviation."""
+    groups = seeds(runs)
+    alone = dict(zip((run.folder for run in runs), titles, strict=True))
+    header = [""]
+    for group in groups:
+        names = ", ".join(run.name for run in group)
+        header.append(alone[group[0].folder] if len(group) == 1 else _of_seeds(group, names))
+    rows = []
+    for number in numbers:
+        cells = [_final(group, number.name) for group in groups]
+        if any(cell.text for cell in cells):
+            rows.append([Cell(number.name, number.unit), *cells])
+    return Table(header, rows)
+
+
+def _of_seeds(group: list[Run], names: str) -> str:
+    return f"{len(group)} seeds, mean ± standard deviation: {names}"
+
+
+def _final(group: list[Run], name: str) -> Cell:
+    found = [each for run in group if (each := final(run, name))]
+    if len(found) < 2:
+        return Cell(value_text(found[0][0]), found[0][1]) if found else Cell("")
+    values = [value for value, _ in found]
+    kinds = {of.split(",")[0] for _, of in found}
+    single = f"{'; '.join(sorted(kinds))}: {', '.join(map(value_text, values))}"
+    return Cell(f"{value_text(statistics.mean(values))} ± {statistics.stdev(values):.2g}", single)
+
+
+def _compared(runs: list[Run], titles: list[str], number: Number) -> bytes | None:
+    return draw_curves(
+        {title: run.curve(f"val/{number.name}") for run, title in zip(runs, titles, strict=True)}, number
+    )
+
+
+def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
+    """A row for each figure that a question asks of one of the runs; or else for the last ones of each name."""
+    wanted = [
+        {key: each for _, show, flags in answered(run, rubric) for key, each in asked(run, show, flags).items()}
+        for run in runs
+    ]
+    if not any(wanted):
+        wanted = [{(each.name, "last"): each for each in other_figures(run)} for run in runs]
+    rows = []
+    for name, epoch in sorted({key for each in wanted for key in each}, key=lambda key: (key[0], str(key[1]).zfill(6))):
+        cells = [each.get((name, epoch)) or _if_there(run, name, epoch) for run, each in zip(runs, wanted, strict=True)]
+        rows.append([Cell(Figure(name, epoch, None).caption()), *cells])
+    return rows
+
+
+def _if_there(run: Run, name: str, epoch: int | str) -> Figure:
+    """A figure that no question asks of this run."""
+    path = drawn_at(run, name).get(epoch)
+    return figure(name, epoch, path) if path else Figure(name, epoch, None)
