@@ -5,6 +5,7 @@ from pathlib import Path
 
 from course.rubric import Question
 from staff.release import build as release
+from staff.release import checks, write
 
 PROBLEMS = (release.ReleaseError,)
 
@@ -34,10 +35,10 @@ def make_release(args: argparse.Namespace) -> None:
     course = release.read_course()
     edition = args.edition or course.rubric.edition
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
-    release.refuse_unless_free(args.out)
-    release.Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
+    write.refuse_unless_free(args.out)
+    checks.Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
     files = release.contents(course, edition)
-    release.write(files, args.out, course)
+    write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
 
 

@@ -17,7 +17,7 @@ from course import submission
 from small_runs import PARTS, REPOSITORY, Program
 from staff import __main__ as command_line
 from staff.release import build as release
-from staff.release import suites
+from staff.release import checks, leaks, suites, write
 
 # --- what students get ------------------------------------------------------------------------------------------------
 
@@ -73,54 +73,54 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path, course, files):
 
 
 def test_the_solution_is_found_wherever_it_stands(files, course):
-    assert release.leaks(files, course) == []
+    assert leaks.leaks(files, course) == []
     line = "return mean + std * torch.randn_like(mean)"
     for file, content in {
         "course/notes.py": f"x = 1\n    {line}\n",
         "README.md": f"Write `{line}`.\n",
         "part1_vae/old.py": f"# {line}\n",
     }.items():
-        (found,) = release.leaks({**files, file: content.encode()}, course)
+        (found,) = leaks.leaks({**files, file: content.encode()}, course)
         assert found.startswith(f"{file}:") and line in found
-    assert "is compiled" in release.leaks({**files, "part1_vae/utils.pyc": b"\0"}, course)[0]
-    assert "is compiled" in release.leaks({**files, "part1_vae/utils.bin": b"\0"}, course)[0]
+    assert "is compiled" in leaks.leaks({**files, "part1_vae/utils.pyc": b"\0"}, course)[0]
+    assert "is compiled" in leaks.leaks({**files, "part1_vae/utils.bin": b"\0"}, course)[0]
 
 
 def test_writing_a_release(tmp_path, files, course):
     out = tmp_path / "new" / "release"
-    release.write(files, out, course)
+    write.write(files, out, course)
     assert {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
     # an earlier release is replaced; what is not of it stays
     (out / "mine.txt").write_text("mine")
     fewer = {file: content for file, content in files.items() if file != "CHANGELOG.md"}
     manifest = json.loads(files[release.MANIFEST])
     del manifest["files"]["CHANGELOG.md"]
-    release.write({**fewer, release.MANIFEST: json.dumps(manifest).encode()}, out, course)
+    write.write({**fewer, release.MANIFEST: json.dumps(manifest).encode()}, out, course)
     assert not (out / "CHANGELOG.md").exists() and (out / "mine.txt").read_text() == "mine"
     # somebody's work is not overwritten
     (out / "README.md").write_text("changed")
     with pytest.raises(release.ReleaseError, match="README.md: was changed since the earlier release"):
-        release.write(files, out, course)
+        write.write(files, out, course)
     assert (out / "README.md").read_text() == "changed"
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path, files, course):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(release.ReleaseError, match="is not empty, and no earlier release"):
-        release.write(files, tmp_path, course)
+        write.write(files, tmp_path, course)
     (tmp_path / release.MANIFEST).write_text("[]")
     with pytest.raises(release.ReleaseError, match="is missing or damaged"):
-        release.write(files, tmp_path, course)
+        write.write(files, tmp_path, course)
     assert sorted(path.name for path in tmp_path.iterdir()) == [release.MANIFEST, "letter.txt"]
 
 
 def test_the_solution_in_the_folder_or_in_its_history_is_refused(tmp_path, files, course):
-    release.write(files, tmp_path, course)
+    write.write(files, tmp_path, course)
     secret = (REPOSITORY / "part1_vae" / "utils.py").read_text()
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
     (tmp_path / "old.py").write_text(secret)
     with pytest.raises(release.ReleaseError, match=r"^old.py:\d+: a line of the solution"):
-        release.write(files, tmp_path, course)
+        write.write(files, tmp_path, course)
     for words in (
         ["init", "-q"],
         ["add", "-A"],
@@ -130,7 +130,7 @@ def test_the_solution_in_the_folder_or_in_its_history_is_refused(tmp_path, files
     ):
         subprocess.run([*git, *words], check=True)
     with pytest.raises(release.ReleaseError, match=r"^git history, old.py:\d+: a line of the solution"):
-        release.write(files, tmp_path, course)
+        write.write(files, tmp_path, course)
 
 
 def test_a_folder_that_git_does_not_know_is_refused(tmp_path, course):
@@ -183,7 +183,7 @@ def entry(**fields) -> dict:
 )
 def test_what_counts_as_wrong_in_a_template(outcome, should_pass, problem):
     test = suites.GradedTest("tests/test_x.py", "test_x", "2.5", 1, False, ("2.4",), 1, 2)
-    found = release._wrong(test, outcome, should_pass)
+    found = checks._wrong(test, outcome, should_pass)
     assert found is None if problem is None else found.startswith(problem)
 
 
@@ -217,14 +217,14 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
         (root / file).write_bytes((REPOSITORY / file).read_bytes())
     utils = root / "part1_vae" / "utils.py"
     utils.write_text(utils.read_text().replace("- log_std\n    # END", "+ log_std\n    # END"))
-    suite = root / "tests" / "test_part2_aae.py"
+    suite = root / "tests" / "test_part2_networks.py"
     free = "def test_aae_forward(rng):\n    return\n"
     suite.write_text(suite.read_text().replace("def test_aae_forward(rng):\n", free))
     subprocess.run(["git", "-C", root, "add", "-A"], check=True)
     course = release.read_course(root)
-    checks = release.Checks(course, "2031", print, root)
+    trial = checks.Checks(course, "2031", print, root)
     with pytest.raises(release.ReleaseError) as found:
-        checks.run()
+        trial.run()
     assert "the solution does not pass test_kld_values" in str(found.value)
     assert "with no question filled in, test_aae_forward should fail, but it is passed" in str(found.value)
 

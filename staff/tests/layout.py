@@ -1,0 +1,124 @@
+"""The rules of the layout, as functions of the repository's files: {path: source}. See test_layout.py."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+LONGEST_FILE, LONGEST_FUNCTION = 350, 40  # lines
+BANKS = re.compile(r"(^|/)(mistakes|attacks)/")  # wrong and hostile submissions: as long as they need to be
+PART = re.compile(r"part\d_\w+")
+MAY_IMPORT = {  # top folder -> the top folders that it may import; beside itself
+    "course": set(),
+    "part": {"course"},
+    "theory": {"course", "part"},
+    "tests": {"course", "part"},
+    "conftest": {"course"},
+    "staff": {"course", "part", "tests", "bench", "conftest", "theory"},
+    "bench": {"course", "part", "tests", "staff", "theory"},
+}
+STAFF_BLOCKS = re.compile(r"(^|/)(Makefile|setup\.cfg|README\.md)$|^handout/|^staff/")
+Files = dict[str, str]
+
+
+def top(path: str) -> str:
+    """The folder that decides: "part" for all parts, the module's own name in the root."""
+    first = path.split("/")[0].removesuffix(".py")
+    return "part" if PART.fullmatch(first) else first
+
+
+def imports(source: str) -> Iterator[tuple[int, str, bool]]:
+    """Line, module, and whether it is imported as soon as the file is."""
+    tree = ast.parse(source)
+    inside = {id(child) for node in ast.walk(tree) if is_function(node) for child in ast.walk(node)}
+    inside |= {id(child) for node in ast.walk(tree) if is_type_checking(node) for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        at_once = id(node) not in inside
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((node.lineno, f"{node.module}.{alias.name}", at_once) for alias in node.names)
+
+
+def is_function(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def modules(files: Files) -> dict[str, str]:
+    """Name of each module -> its path; modules of tests/ and of the staff's tests are imported by their last name."""
+    found = {}
+    for path in files:
+        name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        found[name] = path
+        if path.startswith(("tests/", "staff/tests/")):
+            found.setdefault(name.removeprefix("tests.") if path.startswith("tests/") else name.split(".")[-1], path)
+    return found
+
+
+def resolve(name: str, known: dict[str, str]) -> str | None:
+    """The path of the module that `import name` or `from a import b` (name a.b) loads, if it is one of ours."""
+    return known.get(name) or known.get(name.rpartition(".")[0])
+
+
+def forbidden_imports(files: Files) -> list[str]:
+    """Imports that cross a wall."""
+    known, found = modules(files), []
+    for path, source in files.items():
+        for line, name, _ in imports(source):
+            target = resolve(name, known)
+            if target is None or target == path:
+                continue
+            same = path.split("/")[0] == target.split("/")[0]  # one part may not import another
+            if not same and top(target) not in MAY_IMPORT[top(path)]:
+                found.append(f"{path}:{line} imports {name}")
+    return found
+
+
+def too_long(files: Files) -> list[str]:
+    """Files and functions with too many lines."""
+    found = []
+    for path, source in files.items():
+        if BANKS.search(path):
+            continue
+        if source.count("\n") > LONGEST_FILE:
+            found.append(f"{path}: {source.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                found += [f"{path}:{node.lineno} {node.name}: {lines} lines"] * (lines > LONGEST_FUNCTION)
+    return found
+
+
+def cycles(files: Files) -> list[str]:
+    """Modules that import each other, directly or by way of others, as soon as one of them is imported."""
+    known = modules(files)
+    edges = {
+        path: {target for _, name, at_once in imports(source) if at_once and (target := resolve(name, known))} - {path}
+        for path, source in files.items()
+    }
+    found, done = [], set()
+
+    def visit(path: str, way: list[str]) -> None:
+        if path in way:
+            found.append(" -> ".join([*way[way.index(path) :], path]))
+        elif path not in done:
+            for target in sorted(edges.get(path, ())):
+                visit(target, [*way, path])
+            done.add(path)
+
+    for path in sorted(edges):
+        visit(path, [])
+    return found
+
+
+def staff_markers(files: Files) -> list[str]:
+    """STAFF blocks where everything goes to students, and markers that hide a test."""
+    found = []
+    for path, text in files.items():
+        for line, content in enumerate(text.splitlines(), 1):
+            if "BEGIN STAFF" in content and not STAFF_BLOCKS.search(path):
+                found.append(f"{path}:{line}: a STAFF block")
+    return found

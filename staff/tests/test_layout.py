@@ -1,0 +1,86 @@
+"""The layout: who imports whom, how long files and functions are, and where a STAFF block may be."""
+
+import layout
+import pytest
+
+from small_runs import REPOSITORY
+from staff.release.build import tracked
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """All text files that git knows."""
+    kinds = (".py", ".md", ".cfg", ".toml", ".job", ".sh", ".txt", ".yml", ".html", ".css", "Makefile")
+    return {file: (REPOSITORY / file).read_text("utf-8") for file in tracked(REPOSITORY) if file.endswith(kinds)}
+
+
+@pytest.fixture(scope="module")
+def sources(texts) -> dict[str, str]:
+    return {file: text for file, text in texts.items() if file.endswith(".py")}
+
+
+def test_the_import_rules_hold(sources):
+    assert len(sources) > 100
+    assert layout.forbidden_imports(sources) == []
+
+
+def test_files_and_functions_are_short(sources):
+    assert layout.too_long(sources) == []
+
+
+def test_there_is_no_import_cycle(sources):
+    assert layout.cycles(sources) == []
+
+
+def test_staff_blocks_are_where_the_release_removes_them(texts):
+    assert layout.staff_markers(texts) == []
+
+
+PLANTED = {
+    "course/a.py": "from part1_vae.utils import KLD\n",
+    "course/b.py": "def f():\n    import staff.grading.grade\n",
+    "part1_vae/utils.py": "from course import a\n",
+    "part2_aae/models.py": "import part1_vae.utils\n",
+    "part3_gpt/gpt.py": "from bench.part3 import twins\nfrom part3_gpt import cache\n",
+    "part3_gpt/cache.py": "",
+    "tests/test_part1.py": "from adapters import part1\nfrom staff.grading import grade\n",
+    "tests/adapters/part1.py": "from part1_vae import utils\nimport torch\n",
+    "staff/grading/grade.py": "from part1_vae import utils\nfrom bench import part3\nfrom adapters import part1\n",
+    "bench/part3.py": "from staff.grading import grade\n",
+    "conftest.py": "from staff.grading import grade\n",
+}
+
+
+def test_an_import_across_a_wall_is_found():
+    found = layout.forbidden_imports(PLANTED)
+    assert [line.split(" ")[0] for line in found] == [
+        "course/a.py:1", "course/b.py:2", "part2_aae/models.py:1", "part3_gpt/gpt.py:1", "tests/test_part1.py:2",
+        "conftest.py:1",
+    ], found  # fmt: skip
+
+
+def test_what_is_too_long_is_found():
+    function = "def f():\n" + "    x = 1\n" * 40
+    assert layout.too_long({"course/a.py": function, "staff/tests/mistakes/a.py": function}) == [
+        "course/a.py:1 f: 41 lines"
+    ]
+    assert layout.too_long({"course/a.py": "x = 1\n" * 351}) == ["course/a.py: 351 lines"]
+    assert layout.too_long({"course/a.py": "x = 1\n" * 350, "course/b.py": "def f():\n" + "    x = 1\n" * 39}) == []
+
+
+def test_a_cycle_is_found():
+    a, b, c = "from course import b\n", "import course.c\n", "from course.a import x\n"
+    assert layout.cycles({"course/a.py": a, "course/b.py": b, "course/c.py": c}) == [
+        "course/a.py -> course/b.py -> course/c.py -> course/a.py"
+    ]
+    late = "def f():\n    from course.a import x\n"
+    checked = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from course.a import x\n"
+    for harmless in (late, checked):
+        assert layout.cycles({"course/a.py": a, "course/b.py": b, "course/c.py": harmless}) == []
+
+
+def test_a_staff_block_in_course_is_found():
+    block = "# BEGIN STAFF\nx = 1\n# END STAFF\n"
+    assert layout.staff_markers({"course/a.py": block, "Makefile": block, "part1_vae/README.md": block}) == [
+        "course/a.py:1: a STAFF block"
+    ]
