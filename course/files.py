@@ -1,11 +1,14 @@
 """Files that are whole or not there, and folders that one process holds."""
 
-import errno
-import fcntl
 import os
 import socket
 import tempfile
+import weakref
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+
+import filelock
 
 UNFINISHED = ".*.part"  # what `write_whole` calls a file until it is whole; one stays behind where it is killed
 
@@ -41,10 +44,10 @@ class Held(Exception):
 
 
 class HeldFolder:
-    """A folder that this process holds until it ends, however it ends; another one that asks for it is refused.
+    """A folder that this process holds until it is released or the process ends; who else asks for it is refused.
 
-    The lock is on the file .lock in the folder, which says whose it is. Processes that this one starts do not have it.
-    It reaches across machines where the file system has locks (NFS has); `locked` says whether there are any.
+    The lock is on the file .lock in the folder; .lock.owner says whose it is. Processes that this one starts do not
+    have it. It reaches across machines where the file system has locks (NFS has); `locked` says whether there are any.
 
     Raises:
         Held: another process holds it.
@@ -52,23 +55,43 @@ class HeldFolder:
     """
 
     def __init__(self, folder: Path):
-        self.path = Path(folder) / ".lock"
-        self.file = open(self.path, "a+b", buffering=0)
+        self.path, owner = Path(folder) / ".lock", Path(folder) / ".lock.owner"
+        self.lock = filelock.FileLock(self.path)
+        self.locked = True
         try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.locked = True
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                self.file.seek(0)
-                raise Held(self.file.read(200).decode(errors="replace").strip() or "another process") from error
+            self.lock.acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise Held(_read_owner(owner)) from error
+        except NotImplementedError:  # filelock's word for a file system without locks
             self.locked = False
             return
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self.opened = os.stat(self.path)
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        if hasattr(os, "register_at_fork"):  # or a worker that outlives this process would keep the lock
+            os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self.lock.release(force=True)
 
     def is_there(self) -> bool:
         """Whether the folder is still where it was, and not another one of its name."""
         try:
-            return os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.path))
+            return not self.locked or os.path.samestat(self.opened, os.stat(self.path))
         except OSError:
             return False
+
+
+def _close_inherited(lock: "weakref.ref[filelock.BaseFileLock]") -> None:
+    """In a process that was forked: close the lock's file, which does not release the owner's lock."""
+    handle = lock() and lock()._context.lock_file_fd
+    with suppress(OSError):
+        if handle is not None:
+            os.close(handle)
+
+
+def _read_owner(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")[:200].strip() or "another process"
+    except OSError:
+        return "another process"

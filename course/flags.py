@@ -238,7 +238,7 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     if os.path.exists(data) and not data.is_dir():
         parser.error(f"--data_dir {data}: is not a folder")
     if not os.path.exists(data):
-        # one that is there may be read-only, if it has the data; `course.data.fetch` sees to that
+        # one that is there may be read-only, if it has the data; `course.download.fetch` sees to that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
         _check_writable(parser, "--log_dir", Path(args.log_dir))

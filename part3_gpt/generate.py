@@ -27,7 +27,7 @@ import unicodedata
 import torch
 
 from course import blanks
-from course.data import DataError
+from course.download import DataError
 from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt2_tokenizer, stored_model
 from part3_gpt.gpt import GPT
 from part3_gpt.streaming import stream
@@ -38,7 +38,7 @@ def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
 
     Raises:
         ValueError: the checkpoint or the folder has none that can be read.
-        course.data.DataError: the files cannot be had.
+        course.download.DataError: the files cannot be had.
     """
     if args.checkpoint is None:
         model, tokenizer = GPT.from_pretrained(args.pretrained), gpt2_tokenizer(args.pretrained)

@@ -202,7 +202,7 @@ class GPT(nn.Module):
             changes: fields of the configuration to set otherwise, e.g. attn_pdrop=0.0.
 
         Raises:
-            course.data.DataError: the files cannot be had.
+            course.download.DataError: the files cannot be had.
             ValueError: they are damaged, do not describe a GPT-2, or a tensor is missing, extra or misshapen.
         """
         from part3_gpt import pretrained

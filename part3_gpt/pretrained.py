@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from course.data import DataError
+from course.download import DataError
 from course.files import write_whole
 from part3_gpt.options import PRETRAINED
 

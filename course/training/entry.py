@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from course import blanks
-from course.data import DataError
+from course.download import DataError
 from course.training.problems import Problem, Stopped, is_first_process, say
 from course.training.signals import on_signals, raise_stopped
 from course.training.speed import flush_subnormals, keep_memory

@@ -39,8 +39,12 @@ def fit(
         Problem: wrong trainer flags, a loss that is not finite, or a disk that fails.
         Stopped: a signal arrived; a checkpoint has been written.
     """
-    with run.explain_disk_errors(), explain_compile_errors(run.args):
-        _fit(run, model, loaders, monitor, callbacks)
+    try:
+        with run.explain_disk_errors(), explain_compile_errors(run.args):
+            _fit(run, model, loaders, monitor, callbacks)
+    finally:
+        if run.held:
+            run.held.release()
 
 
 def _fit(run: Run, model: pl.LightningModule, loaders: tuple, monitor: str, callbacks: list[Pictures]) -> None:

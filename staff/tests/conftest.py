@@ -22,11 +22,11 @@ def runs_are_shared(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
     """The shared data folder with MNIST in it."""
-    from course import data
+    from course import download
 
     try:
-        return data.fetch("mnist").parents[1]
-    except data.DataError as error:
+        return download.fetch("mnist").parents[1]
+    except download.DataError as error:
         pytest.skip(f"no MNIST here, and none to be had: {error}")
 
 

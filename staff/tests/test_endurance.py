@@ -178,7 +178,7 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
         process.kill()
         process.communicate()
     held = HeldFolder(tmp_path)
-    assert held.locked and (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert held.locked and (tmp_path / ".lock.owner").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_folder_is_not_held_by_who_was_started(tmp_path):

