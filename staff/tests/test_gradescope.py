@@ -321,7 +321,9 @@ def test_the_zip_grades_in_a_folder_like_gradescopes(archive, tmp_path):
     (tmp_path / "source" / "staff" / "grading" / "grade.py").write_text(stub)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
+    python = tmp_path / "bin" / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     run_autograder(tmp_path, path)
     assert read_valid(tmp_path) == gradescope.results_json(make_result(), RUBRIC)
     first = (tmp_path / "results" / "results.json").read_bytes()
