@@ -9,7 +9,7 @@ from pathlib import Path
 from course import rubric as rubrics
 from course.files import write_whole
 from course.flag_types import number, whole_number
-from staff.grading.archives import staging as archives
+from staff.grading import archives
 from staff.grading.inside.sandbox import LEVELS, Limits
 
 

@@ -21,8 +21,7 @@ from tqdm import tqdm
 from course import rubric as rubrics
 from course.files import write_whole
 from course.rubric import Rubric
-from staff.grading import rules
-from staff.grading.archives import staging as archives
+from staff.grading import archives, rules
 from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
 
 HELPERS = [  # what the tests import
@@ -256,30 +255,8 @@ def grade_all(
     Returns:
         how many were "graded", "there already", "failed".
     """
-    left, lock = list(reversed(submissions)), threading.Lock()
-    counts = {"graded": 0, "there already": 0, "failed": 0}
-    trouble: list[BaseException] = []
-    stop = threading.Event()
-    bar = tqdm(total=len(submissions), unit="submission", disable=not show)
-
-    def work() -> None:
-        while not stop.is_set():
-            with lock:
-                if not left:
-                    return
-                submission = left.pop()
-            try:
-                result = course.grade(submission, judges)
-            except BaseException as error:
-                trouble.append(error)
-                stop.set()
-                return
-            with lock:
-                counts["there already" if result is None else result["status"]] += 1
-                bar.set_postfix_str(submission.student[:30])
-                bar.update()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(submissions)))]
+    work = _Work(course, submissions, judges, show)
+    threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(submissions)))]
     try:
         for thread in threads:
             thread.start()
@@ -287,11 +264,41 @@ def grade_all(
             while thread.is_alive():
                 thread.join(0.2)
     finally:
-        stop.set()
-        bar.close()
-    if trouble:
-        raise trouble[0]
-    return counts
+        work.stop.set()
+        work.bar.close()
+    if work.trouble:
+        raise work.trouble[0]
+    return work.counts
+
+
+class _Work:
+    """The submissions that are left, for several threads that each call `run`."""
+
+    def __init__(self, course: Class, submissions: list[archives.Submission], judges: Judges, show: bool):
+        self.course, self.judges = course, judges
+        self.left, self.lock = list(reversed(submissions)), threading.Lock()
+        self.counts = {"graded": 0, "there already": 0, "failed": 0}
+        self.trouble: list[BaseException] = []
+        self.stop = threading.Event()
+        self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)
+
+    def run(self) -> None:
+        """Grade one after the other until none is left, or another thread has failed."""
+        while not self.stop.is_set():
+            with self.lock:
+                if not self.left:
+                    return
+                submission = self.left.pop()
+            try:
+                result = self.course.grade(submission, self.judges)
+            except BaseException as error:
+                self.trouble.append(error)
+                self.stop.set()
+                return
+            with self.lock:
+                self.counts["there already" if result is None else result["status"]] += 1
+                self.bar.set_postfix_str(submission.student[:30])
+                self.bar.update()
 
 
 def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = lambda _: None) -> dict:

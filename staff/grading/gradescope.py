@@ -5,28 +5,25 @@ there from the first moment on, whole and valid, because a run that is stopped f
 """
 
 import argparse
-import configparser
-import io
 import json
 import math
 import re
 import sys
 import traceback
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from course.files import write_whole
-from course.flags import REPOSITORY
 from course.rubric import Rubric
 from course.rubric import read as read_rubric
+from staff.grading.autograder import BROKEN, build_autograder
 from staff.grading.feedback import HIDDEN_FAILED, MOST, clean, figure, line
-from staff.release.build import ReleaseError, tracked
+from staff.grading.gradescope_schema import check
+from staff.release.build import ReleaseError
 
 HIDDEN = f"What these tests check is not shown. Where points are missing, {HIDDEN_FAILED}."
 BEING_GRADED = "Your submission is being graded. If this is all that is here in the end, the time ran out."
-BROKEN = "The grader failed. That does not say anything about your submission; please tell the staff."
 Grade = Callable[[Path, str, Callable[[dict], None]], dict]
 
 
@@ -134,100 +131,6 @@ def _remarks(result: dict) -> list[str]:
     return [line(each) for each in found[:MOST]] + rest
 
 
-# --- the schema -------------------------------------------------------------------------------------------------------
-
-VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
-FORMATS = ("text", "html", "simple_format", "md", "ansi")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _at_least_0(value: Any) -> bool:
-    return _is_number(value) and value >= 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
-
-
-def _in(values: tuple[str, ...]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value in values
-
-
-def _is_data(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return isinstance(value, dict)
-
-
-SCHEMA = {
-    "score": _at_least_0,
-    "execution_time": _at_least_0,
-    "output": _is_text,
-    "output_format": _in(FORMATS),
-    "test_output_format": _in(FORMATS),
-    "test_name_format": _in(FORMATS),
-    "visibility": _in(VISIBILITIES),
-    "stdout_visibility": _in(VISIBILITIES),
-    "extra_data": _is_data,
-    "leaderboard": lambda value: isinstance(value, list),
-    "tests": lambda value: isinstance(value, list),
-}
-TEST_SCHEMA = {
-    "score": _at_least_0,
-    "max_score": _at_least_0,
-    "status": _in(("passed", "failed")),
-    "name": _is_text,
-    "name_format": _in(FORMATS),
-    "number": _is_text,
-    "output": _is_text,
-    "output_format": _in(FORMATS),
-    "tags": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "visibility": _in(VISIBILITIES),
-    "extra_data": _is_data,
-}
-LEADERBOARD_SCHEMA = {
-    "name": _is_text,
-    "value": lambda value: _is_text(value) or _is_number(value),
-    "order": _in(("asc", "desc")),
-}
-
-
-def check(content: Any) -> list[str]:
-    """What violates the schema of results.json; nothing for a valid one."""
-    problems = _violations(content, SCHEMA, "results")
-    if problems:
-        return problems
-    if "score" not in content and not content.get("tests"):
-        problems.append("results: neither a score nor tests")
-    for number, test in enumerate(content.get("tests", [])):
-        place = f"tests[{number}]"
-        found = _violations(test, TEST_SCHEMA, place)
-        if not found and test.get("score", 0) > test.get("max_score", math.inf):
-            found = [f"{place}: score {test['score']} is above max_score {test['max_score']}"]
-        if not found and "score" not in test and "score" not in content and "status" not in test:
-            found = [f"{place}: neither a score nor a status"]
-        problems += found
-    for number, entry in enumerate(content.get("leaderboard", [])):
-        place = f"leaderboard[{number}]"
-        found = _violations(entry, LEADERBOARD_SCHEMA, place)
-        missing = [name for name in ("name", "value") if isinstance(entry, dict) and name not in entry]
-        problems += found + [f"{place}: {name} is missing" for name in missing]
-    return problems
-
-
-def _violations(content: Any, schema: dict[str, Callable[[Any], bool]], place: str) -> list[str]:
-    if not isinstance(content, dict):
-        return [f"{place}: is no object"]
-    unknown = [f"{place}: {line(name)}: is not in the schema" for name in content if name not in schema]
-    wrong = [name for name, fits in schema.items() if name in content and not fits(content[name])]
-    return unknown + [f"{place}: {name}: cannot be {line(repr(content[name]), 60)}" for name in wrong]
-
-
 def write_results(path: str | Path, content: dict) -> Path:
     """Write a results.json, whole or not at all.
 
@@ -289,75 +192,6 @@ def _progress(path: Path, result_so_far: dict, rubric: Rubric) -> None:
         write_progress(path, result_so_far, rubric)
     except Exception:
         traceback.print_exc(file=sys.stdout)
-
-
-# --- the zip ----------------------------------------------------------------------------------------------------------
-
-SOURCES = (
-    "conftest.py", "course/", "staff/", "tests/", "LICENSE", "README.md", "constraints.txt", "pyproject.toml",
-    "setup.cfg",
-)  # fmt: skip
-STAFF = "staff/tests/"
-FOR_TESTS = ("pytest", "scipy")  # of the extra `dev`: what the graded suites import
-SETUP = """#!/usr/bin/env bash
-# Gradescope runs this once, as root, when the image is built.
-set -euo pipefail
-root="${AUTOGRADER_ROOT:-/autograder}"
-apt-get update
-apt-get install -y --no-install-recommends python3 python3-venv
-python3 -m venv "$root/venv"
-"$root/venv/bin/python" -m pip install --no-cache-dir -r "$root/source/requirements.txt" \\
-  -c "$root/source/constraints.txt"
-"""
-RUN = """#!/usr/bin/env bash
-# Gradescope runs this for each submission.
-root="${AUTOGRADER_ROOT:-/autograder}"
-python="$root/venv/bin/python"
-[ -x "$python" ] || python=python3
-cd "$root/source" || exit 1
-chmod -R go-rwx "$root/source" "$root/submission"  # in case that submissions can be shut in as another user only
-OMP_NUM_THREADS=1 "$python" -m staff.grading.gradescope --root "$root"
-if [ ! -s "$root/results/results.json" ]; then
-  mkdir -p "$root/results"
-  echo '{"score": 0, "output": "@BROKEN@", "stdout_visibility": "hidden"}' > "$root/results/results.json"
-fi
-exit 0
-"""
-
-
-def build_autograder(out: Path, root: Path = REPOSITORY) -> Path:
-    """Write the zip for Gradescope, of the files that git knows; the same tree gives the same bytes.
-
-    Raises:
-        ReleaseError: git does not know the files.
-        OSError: it cannot be written.
-    """
-    files = {
-        file: (root / file).read_bytes()
-        for file in tracked(root)
-        if file.startswith(SOURCES) and not file.startswith(STAFF)
-    }
-    files["requirements.txt"] = "\n".join([*requirements(root / "setup.cfg"), ""]).encode()
-    files["setup.sh"] = SETUP.encode()
-    files["run_autograder"] = RUN.replace("@BROKEN@", BROKEN).encode()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED  # 3: Unix, or there are no modes
-            entry.external_attr = (0o100755 if name in ("setup.sh", "run_autograder") else 0o100644) << 16
-            archive.writestr(entry, content)
-    return write_whole(out, buffer.getbuffer())
-
-
-def requirements(setup: Path) -> list[str]:
-    """What has to be installed to grade, from setup.cfg."""
-    settings = configparser.ConfigParser(interpolation=None)
-    settings.read_string(setup.read_text("utf-8"))
-    wanted = settings["options"]["install_requires"].split("\n")
-    extra = settings["options.extras_require"]["dev"].split("\n")
-    wanted += [each for each in extra if re.match(r"[\w-]*", each)[0] in FOR_TESTS]
-    return [each.strip() for each in wanted if each.strip() and not each.strip().startswith("#")]
 
 
 def main(argv: list[str] | None = None) -> int:

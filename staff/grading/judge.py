@@ -1,31 +1,20 @@
-"""Run the graded suites against a submission: the tests here, the submission shut in elsewhere.
+"""Ask for a submission to be judged: `Judge` is a process that has the graded suites collected, see `judge_process`."""
 
-`Judge` starts a process that imports what tests need and has pytest collect them, once. For each submission it forks,
-as many at a time as it is asked for, and in the fork pytest goes on: it runs the tests with a module `adapters` whose
-functions ask the submission's process, and says in lines of JSON what became of each.
-"""
-
-import gc
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from course import rubric as rubrics
 from course.flags import REPOSITORY
-from staff.grading.inside import kernel
 from staff.grading.inside.sandbox import Limits
-from staff.grading.kit import SandboxError, Zygote
 from staff.release.suites import suites
 
 SUITES = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
@@ -45,230 +34,10 @@ class Rules:
     limits: Limits = Limits()
 
 
-# --- in the fork that judges one submission -------------------------------------------------------------------------
-
-
-class Session:
-    """The submission's processes, one a question; a new one where the last has ended."""
-
-    def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
-        self.zygote, self.submission, self.rules = zygote, submission, rules
-        self.question, self.until, self.child = None, 0.0, None
-        self.trouble: str | None = None  # the staff's, not the submission's
-        self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names while it ran: file, line, name
-        self.watch = to_watch(rubrics.read())
-
-    def enter(self, question: str) -> None:
-        """The tests of a question begin: nothing of an earlier one is left."""
-        if question != self.question:
-            self.leave()
-            self.question, self.until = question, time.monotonic() + self.rules.seconds_per_question
-
-    def leave(self) -> None:
-        if self.child:
-            self.child.close()
-        self.child = None
-
-    def new_child(self, **more):
-        """A shut-in process with the submission in it."""
-        from staff.grading import children
-
-        return children.Child(self.zygote, self.rules.level, self.submission, self.rules.limits, **more)
-
-    def call(self, name: str, *args, **kwargs):
-        """Ask an adapter beside the submission; seeded by the noise of the test, so that a run can be repeated."""
-        import torch
-
-        from staff.grading import children
-
-        seed = int(torch.randint(2**31, ()))
-        if time.monotonic() > self.until:
-            raise children.Unfinished(f"no time is left: question {self.question} has {self._seconds()}")
-        try:
-            if self.child is None:
-                self.child = self.new_child(watch=self.watch)
-                self.child.seen = self.seen
-            return self.child.call(name, args, kwargs, seed, self.until)
-        except children.Raised as error:
-            error.called = name
-            raise
-        except children.Unfinished:
-            self.child = None
-            raise
-        except children.SandboxError as error:
-            self.child, self.trouble = None, str(error)
-            raise
-
-    def _seconds(self) -> str:
-        return f"{self.rules.seconds_per_question:g} s for all of its tests"
-
-
 def to_watch(rubric: rubrics.Rubric) -> dict:
     """The names that the rubric forbids, and the files that came with the template and may use them."""
     allowed = sorted({file for rule in rubric.forbidden for file in rule.allowed})
     return {"names": [rule.name for rule in rubric.forbidden], "allowed": allowed}
-
-
-class Adapters(types.ModuleType):
-    """What the tests import as `adapters`, a package; in a fork, `session` is that of its submission."""
-
-    session: Session
-
-    def __init__(self):
-        super().__init__("adapters")
-        self.__path__ = []  # a package, of these modules alone
-        sys.modules["adapters"] = self
-        for path in (REPOSITORY / "tests" / "adapters").glob("part*.py"):
-            module = AdapterModule(self, path.stem)
-            setattr(self, path.stem, module)
-            sys.modules[module.__name__] = module
-
-
-class AdapterModule(types.ModuleType):
-    """A module of adapters: each function asks the submission's process."""
-
-    def __init__(self, adapters: Adapters, name: str):
-        super().__init__(f"adapters.{name}")
-        self.adapters, self.name = adapters, name
-
-    def __getattr__(self, name: str) -> Callable:
-        if not name.startswith("run_"):
-            raise AttributeError(name)
-        return lambda *args, **kwargs: self.adapters.session.call(f"{self.name}.{name}", *args, **kwargs)
-
-
-class Forks:
-    """A pytest plugin: where the collected tests would run, it forks for each submission that is asked for.
-
-    Args:
-        requests: each is a submission, with a descriptor for what there is to say about it.
-        level: of the sandbox; None: the strongest that holds here.
-    """
-
-    def __init__(self, requests: socket.socket, zygote: Zygote, adapters: Adapters, level: str | None):
-        self.requests, self.zygote, self.adapters, self.level = requests, zygote, adapters, level
-        self.wanted: dict = {}  # in a fork: the request
-        self.say: Callable[[dict], None] = lambda row: None
-
-    def run(self) -> None:
-        """Serve until nobody asks any more. A fork begins and ends in here."""
-        import pytest
-
-        os.chdir(REPOSITORY)
-        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed
-        try:
-            status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:logging", *SUITES], plugins=[self])
-            if self.wanted:
-                self._end(status)
-        except BaseException as error:
-            if not self.wanted:
-                raise
-            self.say({"trouble": f"{type(error).__name__}: {error}"})
-        finally:
-            if self.wanted:
-                os._exit(0)
-
-    def pytest_runtestloop(self, session):
-        kernel.prepare_to_fork()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
-        hello = self._hello()
-        self.requests.send(json.dumps(hello).encode())
-        while "level" in hello:
-            request, handles, _, _ = socket.recv_fds(self.requests, 1 << 16, 1)
-            if not request:
-                return True  # pytest has nothing more to do
-            if os.fork() == 0:
-                self._begin(json.loads(request), handles[0], session.config)
-                return None  # pytest goes on
-            os.close(handles[0])
-        return True
-
-    def _hello(self) -> dict:
-        """What the sandbox is, tried out."""
-        from staff.grading import children
-
-        try:
-            level, weaker = children.choose(self.zygote, self.level)
-            return {"level": level, "weaker": weaker}
-        except children.SandboxError as error:
-            return {"refused": str(error)}
-
-    def _begin(self, wanted: dict, answer: int, config) -> None:
-        self.wanted, self.say = wanted, partial(_say, os.fdopen(answer, "wb", buffering=0))
-        kernel.die_with_parent()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.alarm(wanted["seconds"])  # ends it, whatever it does
-        self.requests.close()
-        config.option.seed = wanted["seed"]
-        rules = Rules(wanted["level"], wanted["seconds_per_question"], Limits(**wanted["limits"]))
-        self.adapters.session = Session(self.zygote, Path(wanted["submission"]), rules)
-
-    def pytest_runtest_setup(self, item):
-        marker = item.get_closest_marker("question")
-        if marker:
-            self.adapters.session.enter(marker.args[0])
-
-    def pytest_runtest_logreport(self, report):
-        if report.when == "call" and getattr(report, "graded", None):
-            row = {"message": None, "error": None, **report.graded}
-            self.say({"test": {**row, "outcome": report.outcome, "seconds": round(report.duration, 3)}})
-
-    def pytest_internalerror(self, excinfo):
-        self.say({"trouble": f"{excinfo.typename}: {excinfo.value}"})
-
-    def _end(self, status: int) -> None:
-        """The tests are done: judge the runs that were handed in, and say how it ended."""
-        session = self.adapters.session
-        session.leave()
-        if any((session.submission / "logs").glob("*/*/")):
-            self.say({"evidence": judge_runs(session, self.wanted["seed"])})
-        self.say({"ended": int(status), "trouble": session.trouble, "seen": sorted(session.seen)})
-
-
-def _say(lines, row: dict) -> None:
-    lines.write(json.dumps(row).encode() + b"\n")
-
-
-def judge_runs(session: Session, seed: int) -> list[dict]:
-    """What the run folders that were handed in earn; see `evidence.judge`."""
-    from staff.grading.evidence import recompute as evidence
-
-    return evidence.judge(rubrics.read(), session.submission, session.new_child, seed)
-
-
-# --- the judge process ----------------------------------------------------------------------------------------------
-
-
-def main(fd: int, level: str | None) -> None:
-    """Say what the sandbox is; then judge what is asked for until the other side is gone."""
-    requests = socket.socket(fileno=fd)
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
-    try:
-        zygote = Zygote()  # it starts while this process imports
-    except SandboxError as error:
-        requests.send(json.dumps({"refused": str(error)}).encode())
-        return
-    try:
-        Forks(requests, zygote, _import_all(), level).run()
-    finally:
-        zygote.close()
-
-
-def _import_all() -> Adapters:
-    """What tests import, so that a fork has it already."""
-    import scipy.stats  # noqa: F401
-    import torch
-
-    from staff.grading.evidence import recompute as evidence
-
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    with suppress(evidence.NoData):  # then the rows of the evidence say so
-        evidence.load_images()
-    return Adapters()
-
-
-# --- the side that asks ---------------------------------------------------------------------------------------------
 
 
 class Judge:
@@ -286,7 +55,7 @@ class Judge:
         self.errors = tempfile.TemporaryFile()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "staff.grading.judge", str(theirs.fileno()), *filter(None, [level])],
+            [sys.executable, "-m", "staff.grading.judge_process", str(theirs.fileno()), *filter(None, [level])],
             cwd=REPOSITORY, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,  # Ctrl-C is for the grader alone
         )  # fmt: skip
@@ -366,8 +135,3 @@ class Judge:
         self.process.kill()
         self.process.wait()
         self.errors.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
-    os._exit(0)  # it takes a second to take all these modules apart

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from staff.grading.archives.staging import Limits, Staged, Submission, SubmissionError, find, stage
+from staff.grading.archives import Limits, Staged, Submission, SubmissionError, find, stage
 
 CODE = b"x = 1\n"
 

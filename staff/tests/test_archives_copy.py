@@ -5,8 +5,8 @@ import os
 import pytest
 from archive_cases import PACKERS, PARTS, content, folder, refused, staged, zipped
 
-from staff.grading.archives import staging as archives
-from staff.grading.archives.staging import Limits, Submission, stage
+from staff.grading import archives
+from staff.grading.archives import Limits, Submission, stage, staging
 
 # --- the copy ---------------------------------------------------------------------------------------------------------
 
@@ -24,7 +24,7 @@ def test_what_the_system_refuses_is_not_the_students_fault(tmp_path, monkeypatch
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archives, "_write", full)
+    monkeypatch.setattr(staging, "_write", full)
     with pytest.raises(OSError, match="No space"):
         staged(tmp_path, source)
     assert not (tmp_path / "staged").exists()

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from archive_cases import CODE, PARTS, folder, found, tarred, zipped
 
-from staff.grading.archives.staging import find, safe_name
+from staff.grading.archives import find, safe_name
 
 
 def test_archives_and_folders_that_are_named(tmp_path):

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from archive_cases import CODE, INITS, PACKERS, PARTS, content, folder, refused, staged, tarred, zipped
 
-from staff.grading.archives import staging as archives
-from staff.grading.archives.staging import Limits, SubmissionError
+from staff.grading.archives import Limits, SubmissionError, entry, tar_files
 
 # --- bombs and damage -------------------------------------------------------------------------------------------------
 
@@ -58,11 +57,11 @@ def test_a_bomb_stops_at_the_limit_not_after_it(tmp_path):
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         for _ in range(60):
             file.write(bytes(1_000_000))
-    meter = archives._Meter(Limits(), (tmp_path / "a.tgz").stat().st_size // 100, 10**9, time.monotonic() + 60)
+    meter = entry.Meter(Limits(), (tmp_path / "a.tgz").stat().st_size // 100, 10**9, time.monotonic() + 60)
     out = io.BytesIO()
     with open(tmp_path / "a.tgz", "rb") as file, pytest.raises(SubmissionError):
-        archives._unpacked(file, "gz", meter, out)
-    assert out.tell() <= 10_000_000 + archives.PIECE
+        tar_files.unpacked(file, "gz", meter, out)
+    assert out.tell() <= 10_000_000 + entry.PIECE
 
 
 @ALL

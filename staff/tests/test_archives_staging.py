@@ -17,8 +17,7 @@ import pytest
 from archive_cases import CODE, INITS, PACKERS, PARTS, content, folder, refused, staged, tarred, zipped
 
 from small_runs import REPOSITORY
-from staff.grading.archives import staging as archives
-from staff.grading.archives.staging import Limits
+from staff.grading.archives import Limits, staging
 
 # --- honest ones ------------------------------------------------------------------------------------------------------
 
@@ -283,13 +282,13 @@ def test_a_link_that_is_put_there_after_listing_is_not_followed(swapped, tmp_pat
     names = [Path(name).name for name in PARTS if name.startswith("part1")]
     other = folder(tmp_path / "other", dict.fromkeys(names, b"secret"))
 
-    def plan_then_swap(entries, limits, plan=archives._plan):
+    def plan_then_swap(entries, limits, plan=staging.make_plan):
         result = plan(entries, limits)
         (source / swapped).rename(tmp_path / "away")
         (source / swapped).symlink_to(other / "utils.py" if swapped.endswith(".py") else other)
         return result
 
-    monkeypatch.setattr(archives, "_plan", plan_then_swap)
+    monkeypatch.setattr(staging, "make_plan", plan_then_swap)
     assert "cannot be read" in refused(tmp_path, source)
 
 

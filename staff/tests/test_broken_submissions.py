@@ -14,8 +14,7 @@ import pytest
 from course import rubric
 from mistakes import part1, part2, part3
 from small_runs import REPOSITORY
-from staff.grading import children, grade, judge
-from staff.grading.archives import staging as archives
+from staff.grading import archives, children, grade, judge
 from staff.release import build as release
 
 SEED = 5

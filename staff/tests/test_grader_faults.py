@@ -18,8 +18,7 @@ import pytest
 from course import rubric
 from small_runs import REPOSITORY
 from staff import __main__ as command_line
-from staff.grading import children, grade, judge, kit
-from staff.grading.archives import staging as archives
+from staff.grading import archives, children, grade, judge, kit
 from staff.grading.inside import sandbox, wire
 from staff.grading.inside.sandbox import Limits
 from staff.release import build as release

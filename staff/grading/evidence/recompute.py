@@ -1,43 +1,36 @@
-"""What a run that is handed in is worth: its figures recomputed, beside those that its summary claims.
-
-Everything in logs/ comes from the submission. Here, its summary is read as JSON of a limited size, of which only finite
-numbers are used, and of its pictures the first bytes. Checkpoints and event files are opened by a submission's shut-in
-process alone (`inside.stored_runs`), and what it answers is numbers.
-
-A recomputed figure is that of the images, whatever the submission's code does:
-- what encodes and what decodes are two processes, one after the other, so the decoder has seen z and nothing else;
-- z is drawn here, by noise that cannot be foretold, so the bits that z carries about an image cost what they must.
-"""
+"""What the runs that are handed in earn: figures are recomputed beside the submission."""
 
 import hashlib
-import json
 import math
-import os
-import re
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course import data
-from course.rubric import Evidence, Part, Rubric
-from staff.grading.archives.staging import show
+from course.rubric import Evidence, Rubric
+from staff.grading.archives import show
 from staff.grading.children import Child, Raised, Unfinished
+from staff.grading.evidence.answers import APART, curve, noise, numbers, to_send, unlike
+from staff.grading.evidence.images import NoData, draw, four_bits, load_images, to_tanh
+from staff.grading.evidence.runs import (
+    MOST_CHECKPOINT,
+    MOST_EVENTS,
+    Doubt,
+    Run,
+    children,
+    find_run,
+    named,
+    need_file,
+    pictures,
+)
 
 IMAGES = 2000  # that a figure is recomputed on
 BATCH = 250  # of them in a message
 PIXELS = 28 * 28
-APART = 0.02  # a claimed figure that is farther off gets a warning
-MOST_SUMMARY, MOST_EVENTS, MOST_CHECKPOINT = 2_000_000, 30_000_000, 200_000_000  # bytes
-MOST_RUNS = 50  # that are looked through for one
-PNG = b"\x89PNG\r\n\x1a\n"
 WHAT = {
     "bpd": "test bits per dimension",
     "reconstruction": "validation reconstruction loss",
@@ -46,34 +39,7 @@ WHAT = {
 }
 CURVES = ("train/bpd", "val/bpd")
 BY_HAND = "To be judged by a person."
-
 OpenChild = Callable[[], Child]
-
-
-class Doubt(Exception):
-    """A run shows nothing, or not what it should; the text is a sentence for the student."""
-
-
-class NoData(Exception):
-    """MNIST is not on this machine; the text is a sentence for the grader."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the summary of a run claims, the finite numbers of it alone.
-
-    `name`: its folder, for people. `history`: for each epoch its numbers.
-    """
-
-    folder: Path
-    name: str
-    flags: dict[str, float | str]
-    results: dict[str, float]
-    best_epoch: float | None
-    history: list[dict[str, float]]
-
-
-# --- the rows -------------------------------------------------------------------------------------------------------
 
 
 def judge(
@@ -108,7 +74,7 @@ class _Judging:
         self.secret, self.until, self.images = secret, until, images
         question = rubric.questions[rule.question]
         self.part, self.wanted = rubric.parts[question.part], question.runs[rule.run - 1]
-        self.what, self.name = f"{WHAT[rule.what]}, {_named(self.wanted)}", f"logs/{self.part.logs}"
+        self.what, self.name = f"{WHAT[rule.what]}, {named(self.wanted)}", f"logs/{self.part.logs}"
         self.warnings: list[str] = []
         self.claimed: float | None = None
         self.recomputed: float | None = None
@@ -156,7 +122,7 @@ class _Judging:
         if "val/bpd" in curves:
             self.recomputed = round(curves["val/bpd"][-1], 6)
         for tag in CURVES:
-            problem = _unlike(curves.get(tag, []), [row.get(tag) for row in run.history], epochs)
+            problem = unlike(curves.get(tag, []), [row.get(tag) for row in run.history], epochs)
             if problem:
                 raise Doubt(f"The curve {tag} in the event file {problem}.")
         return self._points(max(curves[tag][-1] for tag in CURVES), "the end of the curves")
@@ -206,7 +172,7 @@ class _Judging:
     def _through_the_checkpoint(self, run: Run, imgs: Tensor, encode: Callable, judge: Callable) -> Tensor:
         """A value for each image [N]: encode(ask, batch, its number) -> code; judge(ask, batch, code) -> values [B]."""
         path = run.folder / "checkpoints" / "best.ckpt"
-        _need_file(path, self.root, MOST_CHECKPOINT)
+        need_file(path, self.root, MOST_CHECKPOINT)
         flags = {name: run.flags[name] for name in ("z_dim", "num_filters") if name in run.flags}
         batches = imgs.split(BATCH)
         with self._child(str(path), flags) as ask:
@@ -220,38 +186,38 @@ class _Judging:
         answer = ask("stored_runs.vae_encode", imgs)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             raise Doubt("The encoder should give mean and log_std.")
-        mean, log_std = (_numbers(each, shape, what) for each, what in zip(answer, ("mean", "log_std"), strict=True))
+        mean, log_std = (numbers(each, shape, what) for each, what in zip(answer, ("mean", "log_std"), strict=True))
         z = mean + log_std.exp() * noise(self.secret + number.to_bytes(4, "big"), shape)
         kl = 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
-        return _to_send(z), kl.sum(dim=1)
+        return to_send(z), kl.sum(dim=1)
 
     def _vae_bits(self, ask: Callable, imgs: Tensor, code: tuple[Tensor, Tensor]) -> Tensor:
         """The bound in bits per dimension [B]."""
         z, kl = code
-        logits = _numbers(ask("stored_runs.vae_decode", z), (len(z), 16, 28, 28), "the logits")
+        logits = numbers(ask("stored_runs.vae_decode", z), (len(z), 16, 28, 28), "the logits")
         nats = F.cross_entropy(logits, imgs[:, 0], reduction="none").sum(dim=(1, 2))
         return (nats + kl) * math.log2(math.e) / PIXELS
 
     def _aae_codes(self, ask: Callable, imgs: Tensor, number: int) -> Tensor:
-        z = _numbers(ask("stored_runs.aae_encode", imgs), (len(imgs), self.wanted["z_dim"]), "the code")
-        return _to_send(z)
+        z = numbers(ask("stored_runs.aae_encode", imgs), (len(imgs), self.wanted["z_dim"]), "the code")
+        return to_send(z)
 
     def _aae_errors(self, ask: Callable, imgs: Tensor, z: Tensor) -> Tensor:
         """The squared error per pixel [B]."""
-        decoded = _numbers(ask("stored_runs.aae_decode", z), imgs.shape, "the decoded image")
+        decoded = numbers(ask("stored_runs.aae_decode", z), imgs.shape, "the decoded image")
         return (decoded - imgs).square().mean(dim=(1, 2, 3))
 
     def _read_curves(self, run: Run) -> dict[str, list[float]]:
         """Of the tags that count: the values in the order of their steps, the last one of each step."""
-        files = sorted(path for path in _children(run.folder) if path.name.startswith("events.out.tfevents."))
+        files = sorted(path for path in children(run.folder) if path.name.startswith("events.out.tfevents."))
         if not files:
             raise Doubt("There is no event file.")
         left = MOST_EVENTS
         for path in files:
-            left -= _need_file(path, self.root, left)
+            left -= need_file(path, self.root, left)
         with self._child([str(path) for path in files]) as ask:
             answer = ask("stored_runs.event_curves")
-        return {tag: _curve(answer[tag], tag) for tag in CURVES if isinstance(answer, dict) and tag in answer}
+        return {tag: curve(answer[tag], tag) for tag in CURVES if isinstance(answer, dict) and tag in answer}
 
     @contextmanager
     def _child(self, *first) -> Iterator[Callable]:
@@ -277,232 +243,3 @@ class _Judging:
             raise Doubt(f"No answer: {show(str(error))}.") from None
         finally:
             child.close()
-
-
-# --- numbers that a submission's process answers ----------------------------------------------------------------------
-
-
-def _numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
-    """A tensor of floats of this shape, all finite, as float64.
-
-    Raises:
-        Doubt: it is something else.
-    """
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise Doubt(f"There should be floats for {what}.")
-    if value.shape != tuple(shape):
-        raise Doubt(f"The shape of {what} is {list(value.shape)[:8]}; it should be {list(shape)}.")
-    if not value.isfinite().all():
-        raise Doubt(f"There are numbers in {what} that are not finite.")
-    return value.double()
-
-
-def _to_send(z: Tensor) -> Tensor:
-    """Codes as float32; what float32 does not hold is refused."""
-    _numbers(z.float(), z.shape, "z")
-    return z.float()
-
-
-def _curve(answer, tag: str) -> list[float]:
-    fits = isinstance(answer, tuple | list) and len(answer) == 2 and all(isinstance(each, Tensor) for each in answer)
-    if not fits or answer[0].dtype != torch.int64 or answer[0].dim() != 1:
-        raise Doubt(f"The curve {tag} is none.")
-    values = _numbers(answer[1], answer[0].shape, f"the curve {tag}")
-    last = dict(zip(answer[0].tolist(), values.tolist(), strict=True))
-    return [last[step] for step in sorted(last)]
-
-
-def _unlike(curve: list[float], history: list[float | None], epochs: int) -> str | None:
-    """What is wrong with a curve, a value for each epoch, beside the history of the summary."""
-    if len(curve) < epochs:
-        return f"has {len(curve)} epochs of {epochs}"
-    if len(curve) != len(history):
-        return f"has {len(curve)} epochs, the summary {len(history)}"
-    pairs = enumerate(zip(curve, history, strict=True), start=1)
-    off = [epoch for epoch, (one, other) in pairs if other is None or abs(one - other) > APART]
-    return f"is not the summary's: they are apart in {len(off)} epochs, first in epoch {off[0]}" if off else None
-
-
-def noise(secret: bytes, shape: tuple[int, int]) -> Tensor:
-    """Standard normal float64, a function of the secret and of nothing that a submission could find out.
-
-    Whoever knows the noise can take it off z, and so send more by it than the divergence says. So the secret is slow to
-    try out, and what is seen of the noise tells nothing about the rest.
-    """
-    count = math.prod(shape)
-    words = torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(4 * count)), dtype=torch.int32)
-    uniform = (words.double() + 2**31 + 0.5) / 2**32  # inside 0..1
-    return (math.sqrt(2) * torch.erfinv(2 * uniform - 1)).view(shape)
-
-
-# --- images ---------------------------------------------------------------------------------------------------------
-
-
-@cache
-def load_images() -> tuple[Tensor, Tensor]:
-    """The validation images (6,000) and the test images (10,000) of MNIST, uint8 in 0..255 [N, 1, 28, 28].
-
-    They are kept: a process that calls this before it forks has the forks have them.
-
-    Raises:
-        NoData: they are not in the data folder. Nothing is downloaded.
-    """
-    try:
-        _, val, test = data.loaders("mnist", lambda images: images, download=False)
-    except (data.DataError, OSError) as error:
-        raise NoData("MNIST is not on this machine (python -m course.data mnist fetches it).") from error
-    return val.dataset.images, test.dataset.images
-
-
-def draw(images: Tensor, count: int, secret: bytes) -> Tensor:
-    """So many of the images [N, ...], in a random order: the place of an image tells nothing about it."""
-    generator = torch.Generator().manual_seed(int.from_bytes(secret[:7], "big"))
-    return images[torch.randperm(len(images), generator=generator)[:count]]
-
-
-def four_bits(images: Tensor) -> Tensor:
-    """0..255 -> 16 equal bins, 0..15, int64."""
-    return (images.long() * 16 // 255).clamp(max=15)
-
-
-def to_tanh(images: Tensor) -> Tensor:
-    """0..255 -> -1..1, float32."""
-    return images.float() / 127.5 - 1
-
-
-# --- what is read of a run here ---------------------------------------------------------------------------------------
-
-
-def find_run(root: Path, part: Part, wanted: dict) -> Run:
-    """The run on MNIST with these flags (epochs apart) that has the most epochs; of equals, the latest version.
-
-    Raises:
-        Doubt: there is none.
-    """
-    logs = root / "logs" / part.logs
-    folders = sorted((path for path in _children(logs) if path.is_dir()), key=_version)[-MOST_RUNS:]
-    flags = {"dataset": "mnist"} | {name: value for name, value in wanted.items() if name != "epochs"}
-    best, problems = None, []
-    for folder in folders:
-        try:
-            run = read_run(folder, root)
-        except Doubt as doubt:
-            problems.append(str(doubt))
-            continue
-        fits = all(run.flags.get(name) == value for name, value in flags.items())
-        if fits and (best is None or len(run.history) >= len(best.history)):
-            best = run
-    if best is None:
-        lack = f"There is no run with {_named(wanted)} in logs/{part.logs}."
-        raise Doubt(" ".join([lack, *problems[:2]]))
-    return best
-
-
-def _named(wanted: dict) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in wanted.items() if name != "epochs")
-
-
-def _version(folder: Path) -> tuple[int, str]:
-    number = re.search(r"[0-9]{1,9}$", folder.name)
-    return int(number[0]) if number else -1, folder.name
-
-
-def read_run(folder: Path, root: Path) -> Run:
-    """What its summary.json claims.
-
-    Raises:
-        Doubt: there is none, or it is unfit.
-    """
-    name = show(folder.relative_to(root).as_posix())
-    try:
-        content = json.loads(_read(folder / "summary.json", root, MOST_SUMMARY), parse_int=float)
-        flags, history = content["flags"], content["history"]
-        if not isinstance(flags, dict) or not isinstance(history, list):
-            raise TypeError("flags or history")
-    except Doubt as doubt:
-        raise Doubt(f"{name}: {doubt}") from None
-    except (ValueError, KeyError, TypeError, RecursionError, MemoryError):
-        raise Doubt(f"{name}: summary.json is damaged.") from None
-    texts = {key: value for key, value in flags.items() if isinstance(value, str) and len(value) < 100}
-    best = _finite(content.get("best")).get("epoch")
-    return Run(
-        folder, name, texts | _whole(_finite(flags)), _finite(content.get("results")), best, list(map(_finite, history))
-    )
-
-
-def _finite(fields) -> dict[str, float]:
-    """The finite numbers in what should be a dictionary of them."""
-    if not isinstance(fields, dict):
-        return {}
-    return {name: value for name, value in fields.items() if type(value) is float and math.isfinite(value)}
-
-
-def _whole(fields: dict[str, float]) -> dict[str, float]:
-    return {name: int(value) if value.is_integer() else value for name, value in fields.items()}
-
-
-def pictures(run: Path, root: Path, name: str) -> set[int]:
-    """The epochs of which there is a picture of this name; that it is a PNG is seen by its first bytes alone."""
-    epochs = set()
-    for path in _children(run / "figures"):
-        found = re.fullmatch(re.escape(name) + r"_epoch_([0-9]{3,6})\.png", path.name)
-        if found and _starts_with(path, root, PNG):
-            epochs.add(int(found[1]))
-    return epochs
-
-
-def _starts_with(path: Path, root: Path, start: bytes) -> bool:
-    try:
-        with _opened(path, root) as (handle, _):
-            return os.read(handle, len(start)) == start
-    except Doubt:
-        return False
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _need_file(path: Path, root: Path, most: int) -> int:
-    """The size of a file that is there and has at most so many bytes.
-
-    Raises:
-        Doubt: not so.
-    """
-    with _opened(path, root, most) as (_, size):
-        return size
-
-
-def _read(path: Path, root: Path, most: int) -> bytes:
-    with _opened(path, root, most) as (handle, _), open(handle, "rb", closefd=False) as file:
-        return file.read(most)
-
-
-@contextmanager
-def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[int, int]]:
-    """A file of the submission, open for reading, and its size; no link on the way to it is followed.
-
-    Raises:
-        Doubt: it is not there, is no plain file, or has more than so many bytes.
-    """
-    handle = None
-    try:
-        if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):
-            raise Doubt(f"{show(path.name)} lies behind a link.")
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        state = os.fstat(handle)
-        if not stat.S_ISREG(state.st_mode):
-            raise Doubt(f"{show(path.name)} is no file.")
-        if most is not None and state.st_size > most:
-            sizes = f"{state.st_size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are read"
-            raise Doubt(f"{show(path.name)} is too large: {sizes}.")
-        yield handle, state.st_size
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
-        reason = getattr(error, "strerror", None) or "links lead in a circle"
-        raise Doubt(f"{show(path.name)} cannot be read: {reason}.") from None
-    finally:
-        if handle is not None:
-            os.close(handle)

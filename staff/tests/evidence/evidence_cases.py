@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from course import rubric as rubrics
-from staff.grading.evidence import recompute as evidence
+from staff.grading import evidence
 
 RUBRIC = rubrics.read()
 

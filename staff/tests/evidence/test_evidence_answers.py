@@ -7,7 +7,7 @@ import pytest
 import torch
 from evidence_cases import AE_RUN, IMAGES, VAE_RUN, judge_one, refused
 
-from staff.grading.evidence import recompute as evidence
+from staff.grading.evidence import answers
 
 
 def edit(root: Path, file: str, old: str, new: str) -> None:
@@ -152,9 +152,9 @@ def test_what_z_carries_is_paid_for(judge, staged):
 
 
 def test_the_noise_is_normal_and_nobody_elses():
-    draw = evidence.noise(b"secret", (1000, 20))
-    assert torch.equal(draw, evidence.noise(b"secret", (1000, 20)))
-    assert not (draw == evidence.noise(b"another", (1000, 20))).any()
+    draw = answers.noise(b"secret", (1000, 20))
+    assert torch.equal(draw, answers.noise(b"secret", (1000, 20)))
+    assert not (draw == answers.noise(b"another", (1000, 20))).any()
     assert draw.isfinite().all() and abs(draw.mean()) < 5 / math.sqrt(20_000)
     assert abs(draw.var() - 1) < 5 * math.sqrt(2 / 20_000)
 

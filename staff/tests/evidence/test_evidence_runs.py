@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from evidence_cases import AAE_RUN, AE_RUN, IMAGES, MANY, RUBRIC, VAE_RUN, change_summary, refused
 
-from staff.grading.evidence import recompute as evidence
+from staff.grading import evidence
+from staff.grading.evidence import images, recompute
 
 # --- honest runs ------------------------------------------------------------------------------------------------------
 
@@ -18,8 +19,8 @@ from staff.grading.evidence import recompute as evidence
 def test_bits_per_dimension_are_those_of_the_checkpoint(judge, staged, monkeypatch):
     from part1_vae.train import VAE
 
-    four_bits, drawn = evidence.four_bits, []
-    monkeypatch.setattr(evidence, "four_bits", lambda imgs: drawn.append(four_bits(imgs)) or drawn[-1])
+    four_bits, drawn = images.four_bits, []
+    monkeypatch.setattr(recompute, "four_bits", lambda imgs: drawn.append(four_bits(imgs)) or drawn[-1])
     row = judge("bpd", VAE_RUN, images=MANY)
     checkpoint = torch.load(staged / "logs/vae/version_0/checkpoints/best.ckpt", weights_only=True)
     vae = VAE(**checkpoint["hyper_parameters"]).eval()
@@ -52,11 +53,11 @@ def test_images_are_those_that_the_parts_see(mnist_files):
 
     val, test = evidence.load_images()
     every_grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(evidence.four_bits(every_grey), four_bits(every_grey).long())
-    assert torch.equal(evidence.to_tanh(every_grey), normalize(every_grey))
+    assert torch.equal(images.four_bits(every_grey), four_bits(every_grey).long())
+    assert torch.equal(images.to_tanh(every_grey), normalize(every_grey))
     loaders = mnist(mnist_files, download=False)
-    assert torch.equal(evidence.four_bits(val).to(torch.uint8), loaders[1].dataset.images)
-    assert torch.equal(evidence.four_bits(test).to(torch.uint8), loaders[2].dataset.images)
+    assert torch.equal(images.four_bits(val).to(torch.uint8), loaders[1].dataset.images)
+    assert torch.equal(images.four_bits(test).to(torch.uint8), loaders[2].dataset.images)
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def test_reconstruction_losses_are_those_of_the_checkpoint(judge, staged, run, f
     checkpoint = torch.load(path, weights_only=True)
     lit = LitAAE(**checkpoint["hyper_parameters"]).eval()
     lit.load_state_dict(checkpoint["state_dict"])
-    imgs = evidence.to_tanh(evidence.load_images()[0])
+    imgs = images.to_tanh(evidence.load_images()[0])
     errors = F.mse_loss(lit(imgs)[0], imgs, reduction="none").mean(dim=(1, 2, 3))
     error = 5 * errors.std().item() / math.sqrt(MANY)
     assert row["recomputed"] == pytest.approx(errors.mean().item(), abs=error)

@@ -11,8 +11,7 @@ from grading_cases import KL, a_template, points, solution
 
 from course import rubric
 from small_runs import REPOSITORY
-from staff.grading import children, grade, judge
-from staff.grading.archives import staging as archives
+from staff.grading import archives, children, grade, judge
 from staff.grading.inside.sandbox import Limits
 
 # --- the sandbox and the judge --------------------------------------------------------------------------------------

@@ -1,0 +1,232 @@
+"""Which entries of a submission count, and where they belong."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from staff.grading.archives.entry import Entry
+from staff.grading.archives.submission import (
+    CODE,
+    PACKED,
+    PART,
+    PARTS_DEPTH,
+    Limits,
+    Names,
+    SubmissionError,
+    key,
+    part_folders,
+    show,
+)
+
+NEVER = {"__pycache__", "__macosx", "venv", "env", "node_modules", "tests", "data"}  # folders; hidden ones too
+NEVER_IN_A_PART = {
+    "course", "conftest.py", "pytest.ini", "tox.ini", "pyproject.toml", "setup.cfg", "setup.py", "sitecustomize.py",
+    "usercustomize.py",
+}  # fmt: skip
+NEVER_ENDINGS = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pth", ".egg-link")
+ANSWERS, LOGS = "answers.md", "logs"
+OF_A_RUN = (
+    "summary.json", "report.html", "hparams.yaml", "events.out.tfevents.*", "checkpoints/*.ckpt", "figures/*",
+)  # fmt: skip
+
+
+def _names(name: str) -> Names:
+    """The names in a path.
+
+    Raises:
+        ValueError: it is not one inside the submission; the message is the reason.
+    """
+    name = name.replace("\\", "/")  # some packers on Windows write it so
+    names = tuple(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
+        raise ValueError("is an absolute path")
+    if ".." in names:
+        raise ValueError("leads out of its folder")
+    if not name.isprintable():
+        raise ValueError("has a character in its name that cannot be printed")
+    return names
+
+
+def never_counts(names: Names) -> tuple[int, str] | None:
+    """The first name that keeps a path from counting wherever it is, as its place and the reason."""
+    for place, name in enumerate(names):
+        if name.lower() in NEVER:
+            return place, "does not count in a submission"
+        if name.startswith("."):
+            return place, "is hidden"
+    return (len(names) - 1, "is never loaded") if names[-1].lower().endswith(NEVER_ENDINGS) else None
+
+
+@dataclass
+class Plan:
+    """Where each entry goes, or why it goes nowhere."""
+
+    files: dict[Names, Entry] = field(default_factory=dict)  # place in the copy -> file
+    left_out: dict[str, str] = field(default_factory=dict)  # name in the submission -> reason
+    parts: dict[int, Names] = field(default_factory=dict)  # number -> folder in the submission
+    problems: list[str] = field(default_factory=list)
+
+    def leave_out(self, names: Names | str, reason: str) -> None:
+        self.left_out.setdefault(names if isinstance(names, str) else "/".join(names), reason)
+
+
+def make_plan(entries: list[Entry], limits: Limits) -> Plan:
+    """What of the entries counts.
+
+    Raises:
+        SubmissionError: something that counts is beyond a limit.
+    """
+    plan = Plan()
+    possible = list(_possible(entries, plan))
+    _choose_parts([names for names, entry in possible if not entry.folder], plan)
+    root = _root(plan)
+    claimed: dict[Names, Names] = {}
+    for names, entry in possible:
+        place = _place(names, root, plan)
+        if not isinstance(place, tuple):
+            _leave_out_of_root(names, root, place, entry, plan)
+            continue
+        _check_limits(names, place, limits)
+        if not entry.folder:
+            _claim(names, place, entry, claimed, plan)
+    _leave_out_runs(limits, plan)
+    if len(plan.files) > limits.files:
+        raise SubmissionError(f"It has {len(plan.files)} files in its parts and logs; at most {limits.files} may be.")
+    return plan
+
+
+def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]:
+    """The entries whose names are paths inside the submission and which are not refused for what they are."""
+    for entry in entries:
+        try:
+            names = _names(entry.name)
+        except ValueError as error:
+            plan.leave_out(entry.name, str(error))
+            continue
+        if not names:
+            continue  # the folder itself
+        if never := never_counts(names):
+            plan.leave_out(names[: never[0] + 1], never[1])
+        elif entry.refusal:
+            plan.leave_out(names, entry.refusal)
+        else:
+            yield names, entry
+
+
+def _choose_parts(files: list[Names], plan: Plan) -> None:
+    """Find the folder of each part: one with code in it. Best is where most parts lie together, then highest up."""
+    found: dict[int, set[Names]] = {}
+    for names in files:
+        if 2 <= len(names) <= PARTS_DEPTH + 2 and names[-1].lower().endswith(CODE) and PART.match(names[-2]):
+            found.setdefault(int(PART.match(names[-2])[1]), set()).add(names[:-1])
+    together = Counter(parent for folders in found.values() for parent in {folder[:-1] for folder in folders})
+    for number, right in part_folders().items():
+
+        def rank(folder: Names, right: str = right) -> tuple[int, int, bool]:
+            return -together[folder[:-1]], len(folder), folder[-1] != right
+
+        folders = sorted(sorted(found.get(number, ())), key=rank)
+        if not folders:
+            plan.problems.append(f"There is no folder {right} with Python files in it.")
+        elif len(folders) > 1 and rank(folders[0]) == rank(folders[1]):
+            listed = ", ".join(show("/".join(folder)) for folder in folders[:5])
+            plan.problems.append(f"Several folders could be {right} ({listed}); hand in one, named {right}.")
+        else:
+            plan.parts[number] = folders[0]
+    if not plan.parts:
+        plan.problems += _lies_flat(files)
+
+
+def _lies_flat(files: list[Names]) -> Iterator[str]:
+    """What a student may have done who handed in no folder of a part."""
+    code = sorted({show(names[-1]) for names in files if names[-1].lower().endswith(CODE)})
+    folders = ", ".join(part_folders().values())
+    if code:
+        some = ", ".join(code[:5]) + (", ..." if len(code) > 5 else "")
+        yield f"The files {some} do not lie in folders of the parts; they belong into {folders}."
+    for names in files:
+        if names[-1].lower().endswith(PACKED):
+            yield f"{show('/'.join(names))} is an archive within the submission; hand in what is in it."
+            return
+
+
+def _root(plan: Plan) -> Names:
+    """The folder around the parts: where most of them lie."""
+    parents = Counter(folder[:-1] for folder in plan.parts.values())
+    return min(parents, key=lambda parent: (-parents[parent], len(parent), parent), default=())
+
+
+def _place(names: Names, root: Names, plan: Plan) -> Names | str:
+    """Where in the copy an entry goes, or the reason why nowhere."""
+    for number, folder in plan.parts.items():
+        if names[: len(folder)] == folder and len(names) > len(folder):
+            inside = names[len(folder) :]
+            if any(name.lower() in NEVER_IN_A_PART for name in inside):
+                return "does not count in a submission"
+            return (part_folders()[number], *inside)
+    inside = names[len(root) :] if names[: len(root)] == root else ()
+    if len(inside) == 1 and inside[0].lower() == ANSWERS:
+        return (ANSWERS,)
+    if inside and inside[0] == LOGS:
+        return inside if _of_a_run(inside) else "is none of the files of a run that are looked at"
+    return "is not looked at"
+
+
+def _of_a_run(names: Names) -> bool:
+    """Whether logs/PROGRAM/RUN/... is a file that is looked at."""
+    patterns = [pattern.split("/") for pattern in OF_A_RUN]
+    return any(len(pattern) == len(names[3:]) and all(map(fnmatchcase, names[3:], pattern)) for pattern in patterns)
+
+
+def _leave_out_of_root(names: Names, root: Names, reason: str, entry: Entry, plan: Plan) -> None:
+    """Say so once for a folder of which nothing counts; for a file of a part or a run, of it alone."""
+    ways = [root, *plan.parts.values(), (*root, LOGS)]
+    same = max(len(os.path.commonprefix([names, way])) for way in ways)
+    inside = any(names[: len(way)] == way for way in ways[1:])
+    if inside and not entry.folder:
+        plan.leave_out(names, reason)
+    elif not inside and same < len(names):
+        plan.leave_out(names[: same + 1], reason)
+
+
+def _check_limits(names: Names, place: Names, limits: Limits) -> None:
+    if len(place) - 1 > limits.depth:
+        raise SubmissionError(f"{show('/'.join(names))} lies in more than {limits.depth} folders.")
+    for name in place:
+        if len(name.encode("utf-8", "surrogateescape")) > limits.name:
+            raise SubmissionError(f"The name {show(name[:60])}... is longer than {limits.name} bytes.")
+
+
+def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names], plan: Plan) -> None:
+    """Give the place to the entry, unless the first of the same name, or a folder of it, has it already."""
+    keys = [tuple(map(key, place[:end])) for end in range(1, len(place) + 1)]
+    folders = list(zip(keys[:-1], (place[:end] for end in range(1, len(place))), strict=True))
+    taken = keys[-1] in claimed or any(claimed.get(key, folder) != folder for key, folder in folders)
+    if taken or any(folder in plan.files for _, folder in folders):
+        plan.leave_out(names, "has the name of another file, or one that differs in case or Unicode form alone")
+        return
+    claimed.update(folders)
+    claimed[keys[-1]] = place
+    plan.files[place] = entry
+
+
+def _leave_out_runs(limits: Limits, plan: Plan) -> None:
+    """Keep so many runs: the newest of each program, then the next of each."""
+    runs = sorted({place[:3] for place in plan.files if place[0] == LOGS}, key=_natural, reverse=True)
+    nth: Counter[str] = Counter()
+    order = []
+    for run in runs:
+        nth[run[1]] += 1
+        order.append((nth[run[1]], run))
+    for _, run in sorted(order)[limits.runs :]:
+        for place in [place for place in plan.files if place[:3] == run]:
+            del plan.files[place]
+        plan.leave_out(run, f"is one run too many; {limits.runs} are looked at")
+
+
+def _natural(names: Names) -> list[tuple[str, int]]:
+    """version_10 comes after version_9."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d{0,18})", "/".join(names))]

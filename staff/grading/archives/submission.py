@@ -1,0 +1,102 @@
+"""Submissions, their limits, and the names of parts and files."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from course.rubric import read as read_rubric
+
+PACKED = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+GRADESCOPE = "submission_metadata.yml"  # lies beside the submissions of an export
+PART = re.compile(r"part[ _.-]*([0-9])(?![0-9])", re.IGNORECASE)
+PARTS_DEPTH = 3  # so many folders may lie around those of the parts
+CODE = (".py", ".ipynb")
+MB = 1_000_000
+Names = tuple[str, ...]  # a path as the names in it
+
+
+@cache
+def part_folders() -> dict[int, str]:
+    """Number of a part -> its folder, as the rubric has them."""
+    return {number: part.folder for number, part in read_rubric().parts.items()}
+
+
+class SubmissionError(Exception):
+    """The submission cannot be graded; the message is a sentence for the student."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One student's: a name that is safe as a file name and nobody else's, and the folder or archive."""
+
+    student: str
+    source: Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may have.
+
+    files, depth, name: files that count; folders in a path; bytes of one name (UTF-8).
+    total: bytes of the parts and the answers together. runs, logs: runs in logs/, and bytes of them.
+    ratio: unpacked bytes to those of the archive, above `small` bytes.
+    entries, seconds: entries of an archive, whether they count or not; time for one submission.
+    """
+
+    files: int = 2000
+    total: int = 300 * MB
+    ratio: float = 200
+    small: int = 10 * MB
+    depth: int = 12
+    name: int = 200
+    runs: int = 12
+    logs: int = 300 * MB
+    entries: int = 100_000
+    seconds: float = 120
+
+
+@dataclass(frozen=True)
+class Staged:
+    """The copy of a submission.
+
+    Attributes:
+        root: the folder.
+        left_out: "name: reason" of what is not in it; the last may say how many more there are.
+        parts: number of a part -> its folder in the submission, as the student named it.
+        problems: sentences for the student: a missing part, a notebook in place of a module.
+    """
+
+    root: Path
+    left_out: list[str]
+    parts: dict[int, str]
+    problems: list[str]
+
+
+def safe_name(text: str) -> str:
+    """A text as a file name: letters, digits and . _ -, at most 80 characters (200 bytes), never hidden or empty."""
+    text = unicodedata.normalize("NFC", text)
+    kept = "".join(char if char in "._-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
+    return cut(kept.lstrip(".-"), 80) or "student"
+
+
+def cut(name: str, longest: int) -> str:
+    """At most so many characters, and 200 bytes, as file systems count bytes."""
+    return name[:longest].encode()[:200].decode(errors="ignore")
+
+
+def key(name: str) -> str:
+    """The same for names that are the same on some file system: they differ in case or Unicode form alone."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def show(text: str) -> str:
+    """A foreign text on one line of at most 200 characters, with what cannot be printed written as \\x1b."""
+    printable = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:300])
+    text = "".join(printable)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def mb(size: int) -> str:
+    return f"{size / MB:g} MB"

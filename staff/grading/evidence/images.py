@@ -1,0 +1,44 @@
+"""The images that figures are recomputed on."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from course import data
+
+
+class NoData(Exception):
+    """MNIST is not on this machine; the text is a sentence for the grader."""
+
+
+@cache
+def load_images() -> tuple[Tensor, Tensor]:
+    """The validation images (6,000) and the test images (10,000) of MNIST, uint8 in 0..255 [N, 1, 28, 28].
+
+    They are kept: a process that calls this before it forks has the forks have them.
+
+    Raises:
+        NoData: they are not in the data folder. Nothing is downloaded.
+    """
+    try:
+        _, val, test = data.loaders("mnist", lambda images: images, download=False)
+    except (data.DataError, OSError) as error:
+        raise NoData("MNIST is not on this machine (python -m course.data mnist fetches it).") from error
+    return val.dataset.images, test.dataset.images
+
+
+def draw(images: Tensor, count: int, secret: bytes) -> Tensor:
+    """So many of the images [N, ...], in a random order: the place of an image tells nothing about it."""
+    generator = torch.Generator().manual_seed(int.from_bytes(secret[:7], "big"))
+    return images[torch.randperm(len(images), generator=generator)[:count]]
+
+
+def four_bits(images: Tensor) -> Tensor:
+    """0..255 -> 16 equal bins, 0..15, int64."""
+    return (images.long() * 16 // 255).clamp(max=15)
+
+
+def to_tanh(images: Tensor) -> Tensor:
+    """0..255 -> -1..1, float32."""
+    return images.float() / 127.5 - 1
