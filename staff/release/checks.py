@@ -82,9 +82,10 @@ class Checks:
 
     def _imports(self, folder: Path) -> list[str]:
         """Each module of the template's packages can be imported."""
-        modules = [path for path in sorted(folder.rglob("*.py")) if (path.parent / "__init__.py").exists()]
-        names = [".".join(path.relative_to(folder).with_suffix("").parts) for path in modules]
-        code = "\n".join(f"import {name}" for name in names if not name.endswith(("__init__", "__main__")))
+        packages = [path.parent for path in sorted(folder.glob("*/__init__.py"))]
+        modules = [path.relative_to(folder) for package in packages for path in sorted(package.rglob("*.py"))]
+        names = [".".join(path.with_suffix("").parts) for path in modules if not path.stem.startswith("__")]
+        code = "\n".join(f"import {name}" for name in names)
         ended = subprocess.run(
             [sys.executable, "-B", "-c", code], cwd=folder, env=_environment(), capture_output=True, text=True
         )
