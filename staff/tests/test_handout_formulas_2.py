@@ -235,7 +235,7 @@ def test_mmd_is_that_of_the_text():
 
 
 def mean_distance_to_the_nearest(dimension, codes=54_000):
-    """E[distance of a sample to the nearest of many codes], all from N(0, I), by quadrature over length and distance."""
+    """E[distance of a sample to the nearest of many codes], all from N(0, I), by quadrature over both lengths."""
     share = (np.arange(200) + 0.5) / 200
     lengths = stats.chi2(dimension).ppf(share)  # |sample|²
     r = np.linspace(0, 1.5 if dimension == 2 else 12, 6001)[1:]
