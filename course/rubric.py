@@ -105,7 +105,7 @@ class Forbidden:
 
 @dataclass(frozen=True)
 class Rubric:
-    """All of it: the edition (a stamp), parts by their number and questions by their id, in their order."""
+    """The edition (a stamp), rules for handing in, parts by their number, questions by their id, ordered."""
 
     edition: str
     parts: dict[int, Part]
@@ -114,6 +114,9 @@ class Rubric:
     evidence: list[Evidence] = field(default_factory=list)
     shows: list[Show] = field(default_factory=list)
     numbers: list[Number] = field(default_factory=list)
+    deadline: str = ""
+    hand_in: str = ""
+    group_size: int = 1
 
 
 def read(path: Path = PATH) -> Rubric:
@@ -131,6 +134,7 @@ def read(path: Path = PATH) -> Rubric:
         shows = [Show(**fields) for fields in content.pop("show", [])]
         numbers = [Number(**fields) for fields in content.pop("number", [])]
         edition = content.pop("edition")
+        rules = {name: content.pop(name) for name in ("deadline", "hand_in", "group_size") if name in content}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise RubricError(f"{path}: {error}") from error
     except KeyError as error:
@@ -149,7 +153,8 @@ def read(path: Path = PATH) -> Rubric:
     if problems:
         raise RubricError(f"{path}: {'; '.join(problems)}")
     by_id = {question.id: question for question in questions}
-    return Rubric(str(edition), {part.number: part for part in parts}, by_id, forbidden, evidence, shows, numbers)
+    by_number = {part.number: part for part in parts}
+    return Rubric(str(edition), by_number, by_id, forbidden, evidence, shows, numbers, **rules)
 
 
 def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:

@@ -51,31 +51,31 @@ class Session:
 
     def new_child(self, **more):
         """A shut-in process with the submission in it."""
-        from staff.grading import children
+        from staff.grading import sandbox
 
-        return children.Child(self.zygote, self.rules.level, self.submission, self.rules.limits, **more)
+        return sandbox.Child(self.zygote, self.rules.level, self.submission, self.rules.limits, **more)
 
     def call(self, name: str, *args, **kwargs):
         """Ask an adapter beside the submission; seeded by the noise of the test, so that a run can be repeated."""
         import torch
 
-        from staff.grading import children
+        from staff.grading import sandbox
 
         seed = int(torch.randint(2**31, ()))
         if time.monotonic() > self.until:
-            raise children.Unfinished(f"no time is left: question {self.question} has {self._seconds()}")
+            raise sandbox.Unfinished(f"no time is left: question {self.question} has {self._seconds()}")
         try:
             if self.child is None:
                 self.child = self.new_child(watch=self.watch)
                 self.child.seen = self.seen
             return self.child.call(name, args, kwargs, seed, self.until)
-        except children.Raised as error:
+        except sandbox.Raised as error:
             error.called = name
             raise
-        except children.Unfinished:
+        except sandbox.Unfinished:
             self.child = None
             raise
-        except children.SandboxError as error:
+        except sandbox.SandboxError as error:
             self.child, self.trouble = None, str(error)
             raise
 
@@ -159,12 +159,12 @@ class Forks:
 
     def _hello(self) -> dict:
         """What the sandbox is, tried out."""
-        from staff.grading import children
+        from staff.grading import sandbox
 
         try:
-            level, weaker = children.choose(self.zygote, self.level)
+            level, weaker = sandbox.choose(self.zygote, self.level)
             return {"level": level, "weaker": weaker}
-        except children.SandboxError as error:
+        except sandbox.SandboxError as error:
             return {"refused": str(error)}
 
     def _begin(self, wanted: dict, answer: int, config) -> None:

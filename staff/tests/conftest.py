@@ -105,9 +105,9 @@ def pytest_sessionfinish(session):
 @pytest.fixture(scope="session")
 def level(zygote) -> str:
     """The strongest sandbox that holds here."""
-    from staff.grading import children
+    from staff.grading import sandbox
 
-    level, lines = children.strongest(zygote)
+    level, lines = sandbox.strongest(zygote)
     if level == "none":
         pytest.skip(f"no sandbox holds here: {lines}")
     return level

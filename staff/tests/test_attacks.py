@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from attacks import Places, harm, points, put, reading, texts
 from small_runs import REPOSITORY
-from staff.grading import children
+from staff.grading import sandbox
 from staff.release import build as release
 
 BANK = points.ATTACKS | reading.ATTACKS | harm.ATTACKS | texts.ATTACKS
@@ -221,7 +222,7 @@ def fight(tmp_path, trees, free):
 @pytest.fixture(scope="module")
 def free(zygote) -> list[str]:
     """The sandbox's levels that hold here."""
-    levels = [level for level in ("namespaces", "landlock") if children.probe(zygote, level) == []]
+    levels = [level for level in ("namespaces", "landlock") if sandbox.probe(zygote, level) == []]
     if not levels:
         pytest.skip("no sandbox holds on this machine: attacks are not let loose")
     return levels
@@ -231,6 +232,14 @@ def test_the_bank_is_large():
     assert len(BANK) >= 45
     assert set(WEAKER) <= set(BANK)
     assert [name for name, attack in BANK.items() if attack.most] == []
+
+
+def test_the_attacks_that_the_readme_names_exist():
+    """Its table says which attacks try each rule of the sandbox."""
+    text = (REPOSITORY / "staff" / "grading" / "README.md").read_text()
+    table = text.split("| rule | attacks |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`([^`]+)`", row.split("|")[2]) for row in table.splitlines() if row.startswith("| ")]
+    assert len(rows) >= 12 and all(set(names) <= set(BANK) and names for names in rows[1:]), rows
 
 
 @pytest.mark.slow

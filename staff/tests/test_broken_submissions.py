@@ -14,7 +14,7 @@ import pytest
 from course import rubric
 from mistakes import part1, part2, part3
 from small_runs import REPOSITORY
-from staff.grading import archives, children, grade, judge
+from staff.grading import archives, grade, judge, sandbox
 from staff.release import build as release
 
 SEED = 5
@@ -48,7 +48,7 @@ def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
             return class_.grade(archives.Submission(folder.name, written(folder, tree)), judges)
 
         yield run
-    except (judge.JudgeError, children.SandboxError) as error:
+    except (judge.JudgeError, sandbox.SandboxError) as error:
         pytest.skip(f"no judge here: {error}")
     finally:
         judges.close()

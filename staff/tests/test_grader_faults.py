@@ -18,8 +18,9 @@ import pytest
 from course import rubric
 from small_runs import REPOSITORY
 from staff import __main__ as command_line
-from staff.grading import archives, children, grade, judge, kit
-from staff.grading.inside import sandbox, wire
+from staff.grading import archives, grade, judge, kit, sandbox
+from staff.grading.inside import sandbox as inside_sandbox
+from staff.grading.inside import wire
 from staff.grading.inside.sandbox import Limits
 from staff.release import build as release
 
@@ -239,7 +240,7 @@ def endless(tmp_path) -> Path:
 class NewWarden:
     """The first process that the zygote forks from now on."""
 
-    def __init__(self, zygote: children.Zygote):
+    def __init__(self, zygote: kit.Zygote):
         self.zygote, self.before = zygote, set(children_of(zygote.process.pid))
 
     def wait(self) -> int:
@@ -249,19 +250,19 @@ class NewWarden:
 
 
 def ask(
-    zygote: children.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None, seconds=1
+    zygote: kit.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None, seconds=1
 ) -> str:
     """What a student reads whose code does not end."""
-    child = children.Child(zygote, level, submission, Limits())
+    child = sandbox.Child(zygote, level, submission, Limits())
     meanwhile()
-    with pytest.raises((children.Unfinished, children.SandboxError)) as caught:
+    with pytest.raises((sandbox.Unfinished, sandbox.SandboxError)) as caught:
         child.call("part1.run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
     return str(caught.value)
 
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
     """Its warden does nothing for a while: the grader does not wait, and later nothing is left."""
-    monkeypatch.setattr(children, "TO_END", 0.3)
+    monkeypatch.setattr(sandbox, "TO_END", 0.3)
     warden = NewWarden(zygote)
 
     def stop_the_warden():
@@ -294,7 +295,7 @@ def test_a_process_whose_warden_was_gone_before_it_could_know_runs_nothing(tmp_p
     child = os.fork()
     if child == 0:
         place = ("none", tmp_path, tmp_path, tmp_path, Limits())
-        sandbox._become(*place, theirs.fileno(), trouble_in, lambda answer: os.write(answer, b"served"))
+        inside_sandbox._become(*place, theirs.fileno(), trouble_in, lambda answer: os.write(answer, b"served"))
     theirs.close()
     os.close(trouble_in)
     _, status = os.waitpid(child, 0)
@@ -305,22 +306,22 @@ def test_a_process_whose_warden_was_gone_before_it_could_know_runs_nothing(tmp_p
 
 
 def test_a_zygote_that_is_gone_is_the_staffs_trouble(level, endless):
-    zygote = children.Zygote()
+    zygote = kit.Zygote()
     zygote.process.kill()
     zygote.process.wait()
-    with pytest.raises(children.SandboxError, match="did not start"):
-        children.Child(zygote, level, endless, Limits())
+    with pytest.raises(sandbox.SandboxError, match="did not start"):
+        sandbox.Child(zygote, level, endless, Limits())
     zygote.is_ready = True  # it was, before it died
-    with pytest.raises(children.SandboxError, match="has died"):
-        children.Child(zygote, level, endless, Limits())
+    with pytest.raises(sandbox.SandboxError, match="has died"):
+        sandbox.Child(zygote, level, endless, Limits())
     zygote.close()
 
 
 def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):
     (tmp_path / "part2_aae").mkdir()
     monkeypatch.setattr(kit.site, "getsitepackages", lambda: [str(tmp_path)])
-    with pytest.raises(children.SandboxError, match="the solution is installed"):
-        children.Zygote()
+    with pytest.raises(sandbox.SandboxError, match="the solution is installed"):
+        kit.Zygote()
 
 
 def test_the_other_side_sends_no_message():

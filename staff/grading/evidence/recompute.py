@@ -13,7 +13,6 @@ from torch import Tensor
 
 from course.rubric import Evidence, Rubric
 from staff.grading.archives import show
-from staff.grading.children import Child, Raised, Unfinished
 from staff.grading.evidence.answers import APART, curve, noise, numbers, to_send, unlike
 from staff.grading.evidence.images import NoData, draw, four_bits, load_images, to_tanh
 from staff.grading.evidence.runs import (
@@ -27,6 +26,7 @@ from staff.grading.evidence.runs import (
     need_file,
     pictures,
 )
+from staff.grading.sandbox import Child, Raised, Unfinished
 
 IMAGES = 2000  # that a figure is recomputed on
 BATCH = 250  # of them in a message
@@ -59,7 +59,7 @@ def judge(
         sentence or None. `points` is None where only a person can judge.
 
     Raises:
-        children.SandboxError: no process can be shut in.
+        sandbox.SandboxError: no process can be shut in.
     """
     until = time.monotonic() + seconds
     secret = hashlib.pbkdf2_hmac("sha256", str(seed).encode(), b"evidence", 50_000)  # slow: see `noise`

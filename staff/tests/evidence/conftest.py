@@ -11,7 +11,7 @@ from evidence_cases import judge_one
 from PIL import Image
 
 from small_runs import PARTS, REPOSITORY, Program
-from staff.grading import children
+from staff.grading import sandbox
 from staff.grading.inside.sandbox import Limits
 
 
@@ -53,7 +53,7 @@ def staged(tmp_path, logs) -> Path:
 
 @pytest.fixture
 def open_child(zygote, level, staged):
-    return lambda: children.Child(zygote, level, staged, Limits())
+    return lambda: sandbox.Child(zygote, level, staged, Limits())
 
 
 @pytest.fixture

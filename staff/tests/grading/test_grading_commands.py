@@ -192,7 +192,7 @@ class HelplessJudge:
 def test_a_sandbox_that_does_not_hold(tmp_path, monkeypatch, capsys):
     """What the judge process finds out arrives as a message."""
     a_template(tmp_path / "ada")
-    monkeypatch.setattr(sys, "executable", shim(tmp_path, "children.probe = lambda zygote, level: ['reach a port']"))
+    monkeypatch.setattr(sys, "executable", shim(tmp_path, "sandbox.probe = lambda zygote, level: ['reach a port']"))
     words = ["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades"), "--sandbox", "landlock"]
     assert command_line.main(words) == 1
     assert "error: --sandbox landlock: lets a submission reach a port" in capsys.readouterr().err

@@ -11,21 +11,21 @@ from grading_cases import KL, a_template, points, solution
 
 from course import rubric
 from small_runs import REPOSITORY
-from staff.grading import archives, children, grade, judge
+from staff.grading import archives, grade, judge, sandbox
 from staff.grading.inside.sandbox import Limits
 
 # --- the sandbox and the judge --------------------------------------------------------------------------------------
 
 
 def test_the_levels_hold_or_cannot_be_had(zygote):
-    found = {level: children.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
+    found = {level: sandbox.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
     for level in ("namespaces", "landlock"):
         assert found[level] in ([], None), f"{level} lets a submission {found[level]}"
     # where this repository is open to all users, as a clone is
     assert found["user"] in ([], None, ["read the tests or the solution"]), found["user"]
     for what in ("read a file outside", "read the tests or the solution", "start a process"):
         assert what in found["none"], "the probe sees what is open"
-    level, weaker = children.strongest(zygote)
+    level, weaker = sandbox.strongest(zygote)
     assert level == next((name for name, possible in found.items() if possible == []), "none")
 
 
