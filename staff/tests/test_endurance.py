@@ -1,5 +1,6 @@
 """Runs that are killed at any moment, and runs that belong to one process."""
 
+import errno
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from endurance_cases import ENVIRONMENT, wait_for
@@ -197,6 +199,19 @@ def test_a_folder_is_not_held_by_who_was_started(tmp_path):
         HeldFolder(tmp_path)
     finally:
         os.close(write)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, number):
+    """As some clusters have: a run is not refused, and is told that nothing protects it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with mock.patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
+        held, again = HeldFolder(folder), HeldFolder(folder)
+    assert not held.locked and not again.locked and held.is_there()
+    held.release()
+    folder.rename(tmp_path / "moved")
+    assert not held.is_there()
 
 
 def test_a_folder_that_was_replaced_is_another_one(tmp_path):
