@@ -4,11 +4,14 @@ All that comes from a submission passes through `clean`, and then through the es
 pages have no script and load nothing. A hidden test is a fixed sentence: neither its name nor its message is shown.
 """
 
-import html
 import math
 import re
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from markupsafe import Markup
 
 from course import pages
 from course.rubric import Rubric
@@ -19,6 +22,7 @@ HIDDEN_PASSED = "a test that you do not see passed"
 MESSAGE = 2000  # characters of a message at most
 LINE = 200  # of a name, a path, a sentence
 MOST = 50  # entries of a list
+TEMPLATES = Path(__file__).with_name("templates")
 SHORT = 24  # characters of a cell that is not broken into lines
 ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)")
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero width, surrogates, private, not assigned
@@ -76,12 +80,14 @@ Text = str | list[str]  # a list: ordinary text and Code, one behind the other
 
 @dataclass(frozen=True)
 class Heading:
+    kind: ClassVar = "heading"
     level: int
     text: Text
 
 
 @dataclass(frozen=True)
 class Paragraph:
+    kind: ClassVar = "paragraph"
     text: Text
 
 
@@ -89,6 +95,7 @@ class Paragraph:
 class Items:
     """A list; only its first entries are shown."""
 
+    kind: ClassVar = "items"
     items: list[Text]
 
     def shown(self) -> list[Text]:
@@ -100,11 +107,13 @@ class Items:
 class Message:
     """Several lines of a test or of the code."""
 
+    kind: ClassVar = "message"
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
+    kind: ClassVar = "table"
     header: list[str]
     rows: list[list[Text]]
 
@@ -155,61 +164,26 @@ def _escaped(text: str) -> str:
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
 
 
-def as_html(blocks: list[Block]) -> str:
-    """The blocks as HTML, to be put into `page`."""
-    return "\n".join(_block_html(block) for block in blocks)
+def as_html(blocks: list[Block]) -> Markup:
+    """The blocks as HTML, to be put into `page`; every text of theirs is escaped."""
+    functions = {"pieces": _pieces, "clean": clean, "is_short": _is_short}
+    return Markup(pages.render("blocks.html", TEMPLATES, blocks=blocks, **functions))
 
 
-def _block_html(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"<h{block.level}>{_text_html(block.text)}</h{block.level}>"
-    if isinstance(block, Paragraph):
-        return f"<p>{_text_html(block.text)}</p>"
-    if isinstance(block, Items):
-        return "<ul>\n" + "\n".join(f"<li>{_text_html(item)}</li>" for item in block.shown()) + "\n</ul>"
-    if isinstance(block, Message):
-        return f"<pre>{html.escape(clean(block.text))}</pre>"
-    header = "".join(f"<th>{_text_html(cell)}</th>" for cell in block.header)
-    rows = ["".join(map(_cell_html, row)) for row in block.rows]
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="table"><table>\n<tr>{header}</tr>\n{body}\n</table></div>'
-
-
-def _text_html(text: Text) -> str:
+def _pieces(text: Text) -> list[tuple[bool, str]]:
+    """Whether a piece of a text is code, and its words."""
     pieces = [text] if isinstance(text, str) else text
-    return "".join(
-        f"<code>{html.escape(line(each))}</code>" if isinstance(each, Code) else html.escape(clean(each))
-        for each in pieces
-    )
+    return [(True, line(each)) if isinstance(each, Code) else (False, clean(each)) for each in pieces]
 
 
-def _cell_html(text: Text) -> str:
+def _is_short(text: Text) -> bool:
     """Numbers and a few words of ours stay on one line."""
-    short = isinstance(text, str) and len(text) <= SHORT
-    return f"<td{' class=short' * short}>{_text_html(text)}</td>"
+    return isinstance(text, str) and len(text) <= SHORT
 
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem; margin: 0 auto;
-  padding: 1rem; overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.25; margin: 1.6em 0 .5em; }
-h1 { margin-top: .3em; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; overflow-wrap: normal; }
-th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #ddd; }
-.short { white-space: nowrap; }
-td.short ~ td:last-child:not(.short) { min-width: 22rem; }
-svg { max-width: 100%; height: auto; }
-td svg { max-width: none; }
-code, pre { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; border-radius: 3px; }
-code { padding: .1em .3em; unicode-bidi: isolate; }
-pre { padding: .7em; white-space: pre-wrap; border-left: 3px solid #c33; }
-"""
-
-
-def page(title: str, body: str) -> str:
+def page(title: str, body: Markup, template: str = "feedback.html", **more) -> str:
     """A whole HTML page around a body that is escaped already."""
-    return pages.page(line(title), STYLE, body)
+    return pages.render(template, TEMPLATES, title=line(title), body=body, **more)
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 One file that loads nothing and has no script; what comes from submissions is escaped as in `feedback`.
 """
 
-import html
 import math
 import re
 from collections import Counter
+
+from markupsafe import Markup
 
 from course.rubric import Rubric
 from staff.grading.feedback import (
@@ -36,15 +37,15 @@ NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)
 def html_page(results: list[dict], rubric: Rubric) -> str:
     """The page; `results` as `exports.read_results` gives them."""
     judged = [result for result in results if result["status"] == "graded"]
-    parts = [
-        as_html([Heading(1, f"The class, edition {rubric.edition}"), _counts(results, judged)]),
-        "<h2>Automatic points</h2>",
-        _histogram([_automatic(result) for result in judged], _most_automatic(rubric)),
-        "<h2>Questions</h2>",
-        _questions(judged, rubric),
-        as_html(_mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
-    ]
-    return page("The class at a glance", "\n".join(parts))
+    return page(
+        "The class at a glance",
+        Markup(),
+        "class.html",
+        counts=as_html([Heading(1, f"The class, edition {rubric.edition}"), _counts(results, judged)]),
+        chart=_chart([_automatic(result) for result in judged], _most_automatic(rubric)),
+        questions=[_question(name, question.title, judged) for name, question in rubric.questions.items()],
+        rest=as_html(_mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
+    )
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
@@ -78,30 +79,16 @@ def histogram(points: list[float], most: float) -> list[int]:
     return counts
 
 
-def _histogram(points: list[float], most: float) -> str:
-    """A picture of it (SVG). All in it are numbers of ours."""
+def _chart(points: list[float], most: float) -> dict:
+    """The bars of the histogram: where each begins, how high it is, and how many it stands for."""
     counts = histogram(points, most)
-    width, height, left, bottom = 52, 160, 10, 40
     high = max(*counts, 1)
-    shapes = []
-    for i, count in enumerate(counts):
-        x, tall = left + i * width, height * count / high
-        if count:
-            box = f'x="{x + 2}" y="{20 + height - tall:.1f}" width="{width - 4}" height="{tall:.1f}"'
-            shapes.append(f'<rect {box} fill="#4477aa"/>')
-            shapes.append(_label(x + width / 2, 14 + height - tall, str(count)))
-        shapes.append(_label(x, 36 + height, number(most * i / BARS)))
-    end = left + BARS * width
-    shapes.append(_label(end, 36 + height, number(most)))
-    shapes.append(f'<path d="M{left} {20 + height}H{end}" stroke="#222"/>')
-    shapes.append(_label((left + end) / 2, 56 + height, "automatic points"))
-    size = f'viewBox="0 0 {end + 20} {height + bottom + 24}" width="{end + 20}" height="{height + bottom + 24}"'
+    bars = [
+        {"x": 10 + 52 * i, "height": 160 * count / high, "count": count, "start": number(most * i / BARS)}
+        for i, count in enumerate(counts)
+    ]
     title = f"Submissions by automatic points, from 0 to {number(most)}: {', '.join(map(str, counts))}"
-    return f'<svg {size} role="img" font-size="13"><title>{html.escape(title)}</title>{"".join(shapes)}</svg>'
-
-
-def _label(x: float, y: float, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(text)}</text>'
+    return {"bars": bars, "end": 10 + 52 * BARS, "most": number(most), "title": title}
 
 
 def of_question(name: str, judged: list[dict]) -> dict | None:
@@ -123,24 +110,14 @@ def of_question(name: str, judged: list[dict]) -> dict | None:
     }
 
 
-def _questions(judged: list[dict], rubric: Rubric) -> str:
-    """A table with a bar for each; the bar is why it is no Table."""
-    titles = ["Question", "Judged", "Mean", "", "Full points", "None", "Title"]
-    rows = ["".join(f"<th>{title}</th>" for title in titles)]
-    for name, question in rubric.questions.items():
-        row = of_question(name, judged)
-        cells = [f"Q{html.escape(name)}", "0", "", "", "", ""]
-        if row:
-            mean = f"{number(row['mean'])} of {number(row['of'])}"
-            cells[1:] = [str(row["count"]), mean, _bar(row["share"]), f"{row['full']:.0%}", f"{row['none']:.0%}"]
-        short = "".join(f"<td class=short>{cell}</td>" for cell in cells)
-        rows.append(f"{short}<td>{html.escape(question.title)}</td>")
-    return '<div class="table"><table>\n' + "\n".join(f"<tr>{row}</tr>" for row in rows) + "\n</table></div>"
-
-
-def _bar(share: float) -> str:
-    full = f'<rect width="{100 * share:.0f}" height="12" fill="#4477aa"/>'
-    return f'<svg width="100" height="12"><rect width="100" height="12" fill="#e4e4e4"/>{full}</svg>'
+def _question(name: str, title: str, judged: list[dict]) -> dict:
+    """A row of the table of questions; its bar is the share of the points that were given."""
+    row = {"name": f"Q{name}", "count": 0, "mean": "", "bar": 0, "full": "", "none": "", "title": title}
+    if found := of_question(name, judged):
+        mean = f"{number(found['mean'])} of {number(found['of'])}"
+        shares = {"full": f"{found['full']:.0%}", "none": f"{found['none']:.0%}", "bar": round(100 * found["share"])}
+        row |= {"count": found["count"], "mean": mean, **shares}
+    return row
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""From the solution to the repository that students get, in memory: `contents`. The same tree gives the same bytes.
+"""The students' repository, made in memory from the solution and `template/`. The same tree gives the same bytes.
 
-`checks` tries it both ways in temporary folders; `write` puts it in its place.
+The folder says whether students get a file. `staff.release.checks` tries the result, `staff.release.write` writes it.
 """
 
 import hashlib
@@ -14,63 +14,54 @@ from pathlib import Path
 from course import rubric as rubrics
 from course.flags import REPOSITORY
 from course.rubric import Rubric
-from staff.release.markers import MarkerError, Region, regions, template, without_staff
+from staff.release.markers import MarkerError, Region, marks_left, regions, template, without_staff
 from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
 MANIFEST = ".release.json"
-STUDENTS = "template/"  # what only students have
-RELEASED = (  # beside the folders of the parts
-    "course/",
-    "handout/",
-    "theory/",
-    "tests/",
-    "conftest.py",
+TEMPLATE = "template/"  # files that only students have
+FOLDERS = ("course/", "tests/", "handout/", "theory/")  # released whole, like the folders of the parts
+ROOT_FILES = (
     ".gitignore",
     "LICENSE",
     "Makefile",
+    "conftest.py",
     "constraints.txt",
     "environment.yml",
     "pyproject.toml",
     "setup.cfg",
 )
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
-WITH_STAFF_BLOCKS = re.compile(r"(^|/)(Makefile|setup\.cfg|README\.md)$|^handout/")
 Files = dict[str, bytes]
 
 
 class ReleaseError(Exception):
-    """It cannot be released; the message says why, with a line for each reason."""
+    """There can be no release; the message says why, with a line for each reason."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """All that has to agree: the rubric, the blanks of the parts, the graded tests, and the files they are in."""
+    """What has to agree: the rubric, the blanks of the parts, the graded tests, and the sources with blanks."""
 
     rubric: Rubric
     blanks: list[Region]
     tests: list[GradedTest]
-    sources: dict[str, str]  # the files with blanks
+    sources: dict[str, str]  # file -> text
 
     def questions(self) -> list[str]:
-        """Those with blanks, in the rubric's order."""
+        """The questions with blanks, in the rubric's order."""
         return [question for question in self.rubric.questions if question in {blank.question for blank in self.blanks}]
 
 
 def read_course(root: Path = REPOSITORY) -> Course:
-    """Read and compare them.
+    """Read rubric, blanks and graded tests, and compare them.
 
     Raises:
-        ReleaseError: something is wrong or does not agree: a line for each, with file and line.
+        ReleaseError: they cannot be read or disagree: a line for each problem, with file and line.
     """
     try:
         rubric = rubrics.read(root / "course" / "rubric.toml")
-        blanks, sources = [], {}
-        for part in rubric.parts.values():
-            for path in sorted((root / part.folder).rglob("*.py")):
-                file, text = path.relative_to(root).as_posix(), path.read_text("utf-8")
-                if found := regions(text, file):
-                    blanks += found
-                    sources[file] = text
+        sources = _sources(rubric, root)
+        blanks = [region for file, text in sources.items() for region in regions(text, file)]
         tests = [
             test
             for path in suites(root)
@@ -84,38 +75,43 @@ def read_course(root: Path = REPOSITORY) -> Course:
     return Course(rubric, blanks, tests, sources)
 
 
-# --- what is in it ----------------------------------------------------------------------------------------------------
+def _sources(rubric: Rubric, root: Path) -> dict[str, str]:
+    """The parts' Python files that have blanks."""
+    paths = [path for part in rubric.parts.values() for path in sorted((root / part.folder).rglob("*.py"))]
+    texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in paths}
+    return {file: text for file, text in texts.items() if regions(text, file)}
 
 
 def contents(course: Course, edition: str, filled: Collection[str] = (), root: Path = REPOSITORY) -> Files:
     """The students' repository: path -> bytes.
 
     Args:
-        edition: stamped where the files of template/ say @EDITION@.
+        edition: replaces @EDITION@ in the files of template/.
         filled: questions whose blanks keep the solution.
 
     Raises:
-        ReleaseError: git does not know the files, or a mark is wrong.
+        ReleaseError: git does not know the files, or a marker is wrong or in a file that cannot have one.
     """
+    folders = (*(f"{part.folder}/" for part in course.rubric.parts.values()), *FOLDERS)
     files: Files = {}
-    released = (*(f"{part.folder}/" for part in course.rubric.parts.values()), *RELEASED)
     for file in tracked(root):
-        if file.startswith(STUDENTS):
-            text = (root / file).read_text("utf-8")
-            files[file.removeprefix(STUDENTS)] = text.replace("@EDITION@", edition).encode()
-        elif file.startswith(released):
+        if file.startswith(TEMPLATE):
+            files[file.removeprefix(TEMPLATE)] = (root / file).read_bytes().replace(b"@EDITION@", edition.encode())
+        elif file.startswith(folders) or file in ROOT_FILES:
             files[file] = _for_students(root / file, file, course, filled)
+    if left := [mark for file, content in files.items() for mark in marks_left(content, file)]:
+        raise ReleaseError("\n".join(left))
     for readme in [content for file, content in files.items() if file.endswith(".md")]:
         for picture in PICTURE.findall(readme.decode()):
             files[picture] = (root / picture).read_bytes()
     files["answers.md"] = _answers(course.rubric).encode()
-    manifest = {"edition": edition, "files": {file: sha256_of(files[file]) for file in sorted(files)}}
+    manifest = {"edition": edition, "files": {file: sha256(files[file]) for file in sorted(files)}}
     files[MANIFEST] = json.dumps(manifest, indent=1).encode() + b"\n"
     return dict(sorted(files.items()))
 
 
 def tracked(root: Path) -> list[str]:
-    """The files that git knows, so that nothing that happens to lie about is released."""
+    """The files that git knows, so that no stray file is released."""
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -124,23 +120,25 @@ def tracked(root: Path) -> list[str]:
 
 
 def _for_students(path: Path, file: str, course: Course, filled: Collection[str]) -> bytes:
+    """A file of the solution, without solutions and without what is for staff only."""
     try:
         if file in course.sources:
             return template(course.sources[file], file, filled).encode()
-        if file.endswith(".png"):
-            return path.read_bytes()
-        text = path.read_text("utf-8")
-        if WITH_STAFF_BLOCKS.search(file):
-            return without_staff(text, file).encode()
-        if "BEGIN STAFF" in text:
-            raise ReleaseError(f"{file}: a STAFF block may be in READMEs, the handout, Makefile and setup.cfg only")
-        return text.encode()
+        if _may_have_staff_blocks(file):
+            return without_staff(path.read_text("utf-8"), file).encode()
+        return path.read_bytes()
     except MarkerError as error:
         raise ReleaseError(str(error)) from error
 
 
+def _may_have_staff_blocks(file: str) -> bool:
+    """Everywhere else a block for staff is an error: what is in the students' folders is for students."""
+    handout = file.startswith("handout/") and file.endswith(".md")
+    return handout or file in ("Makefile", "setup.cfg") or file.endswith("README.md")
+
+
 def _answers(rubric: Rubric) -> str:
-    """A form for the written answers, a heading for each question that a person judges."""
+    """A form for the written answers, with a heading for each question that a person marks."""
     lines = ["# Answers", "", "Write below each heading. Figures of a run can be shown by their path in `logs/`."]
     for question in rubric.questions.values():
         if question.manual:
@@ -149,5 +147,5 @@ def _answers(rubric: Rubric) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sha256_of(content: bytes) -> str:
+def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

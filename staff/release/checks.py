@@ -1,4 +1,4 @@
-"""The release tried before it is written: what the solution earns, what the template does, and each question alone."""
+"""Checks of a release before it is written: the solution earns every point, each blank costs exactly its own."""
 
 import json
 import os
@@ -12,47 +12,46 @@ from pathlib import Path
 from course.files import write_whole
 from course.flags import REPOSITORY
 from staff.release.build import Course, ReleaseError, contents
-from staff.release.leaks import leaks
+from staff.release.leaks import find_leaks
 from staff.release.suites import GradedTest, suites
 
 
 class Checks:
-    """The release tried before it is written.
+    """The checks of a release.
 
     Args:
-        say: gets a line for each check that begins.
+        say: called with a line as each check begins.
     """
 
     def __init__(self, course: Course, edition: str, say: Callable[[str], None], root: Path = REPOSITORY):
         self.course, self.edition, self.say, self.root = course, edition, say, root
 
     def run(self) -> None:
-        """All of them.
+        """Run all checks.
 
         Raises:
-            ReleaseError: what is wrong, a line for each.
+            ReleaseError: a check failed; the message has a line for each problem.
         """
-        problems = leaks(contents(self.course, self.edition, root=self.root), self.course)
+        problems = find_leaks(contents(self.course, self.edition, root=self.root), self.course)
         fillings: list[tuple[str, ...]] = [(), *((question,) for question in self.course.questions())]
         fillings += sorted({(test.question, *test.needs) for test in self.course.tests if test.needs})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = [
-                pool.submit(self.solution_earns_everything),
-                *(pool.submit(self.filled, each) for each in fillings),
-            ]
-            for each in found:
-                problems += each.result()
+            checks = [pool.submit(self.solution_earns_everything)]
+            checks += [pool.submit(self.filled, questions) for questions in fillings]
+            for check in checks:
+                problems += check.result()
         if problems:
             raise ReleaseError("\n".join(problems))
 
     def solution_earns_everything(self) -> list[str]:
+        """The solution passes every graded test, the hidden ones too."""
         self.say("the solution, with the hidden tests: does it earn every automatic point?")
         outcomes = self._judge(self.root)
         lost = [test for test in self.course.tests if outcomes.get(test.name, {}).get("outcome") != "passed"]
         return [f"{test.file}:{test.first}: the solution does not pass {test.name}" for test in lost]
 
     def filled(self, questions: tuple[str, ...]) -> list[str]:
-        """With the blanks of these questions filled in exactly their tests pass; the others say which blank is met."""
+        """With the blanks of these questions filled in, exactly their tests pass; the others name a blank."""
         named = " and ".join(f"Q{question}" for question in questions) or "no question"
         self.say(f"the template with {named} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +70,7 @@ class Checks:
         return problems
 
     def _judge(self, folder: Path) -> dict[str, dict]:
-        """Run the graded suites that lie in a folder: name of the test -> its entry in --points-json."""
+        """Run the graded suites in a folder: name of the test -> its entry in --points-json."""
         with tempfile.TemporaryDirectory() as results:
             report = Path(results) / "points.json"
             files = [path.relative_to(folder).as_posix() for path in suites(folder)]
@@ -82,13 +81,11 @@ class Checks:
             return {test["name"]: test for test in json.loads(report.read_text())["tests"]}
 
     def _imports(self, folder: Path) -> list[str]:
-        """Each module of the template can be imported."""
-        modules = [
-            ".".join(path.relative_to(folder).with_suffix("").parts)
-            for path in sorted(folder.glob("*/*.py"))
-            if path.parent.name != "tests" and path.name != "__init__.py"
-        ]
-        code = "\n".join(f"import {module}" for module in modules)
+        """Each module of the template's packages can be imported."""
+        packages = [path.parent for path in sorted(folder.glob("*/__init__.py"))]
+        modules = [path.relative_to(folder) for package in packages for path in sorted(package.rglob("*.py"))]
+        names = [".".join(path.with_suffix("").parts) for path in modules if not path.stem.startswith("__")]
+        code = "\n".join(f"import {name}" for name in names)
         ended = subprocess.run(
             [sys.executable, "-B", "-c", code], cwd=folder, env=_environment(), capture_output=True, text=True
         )
@@ -96,8 +93,7 @@ class Checks:
 
 
 def _environment() -> dict[str, str]:
-    """Small tensors: more threads only wait for each other."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests' tensors are small: more threads are slower
 
 
 def _wrong(test: GradedTest, entry: dict | None, should_pass: bool) -> str | None:

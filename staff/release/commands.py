@@ -4,15 +4,15 @@ import argparse
 from pathlib import Path
 
 from course.rubric import Question
-from staff.release import build as release
-from staff.release import checks, write
+from staff.release import build, write
+from staff.release.checks import Checks
 
-PROBLEMS = (release.ReleaseError,)
+PROBLEMS = (build.ReleaseError,)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Say whether rubric, blanks and graded tests agree, and show them."""
-    course = release.read_course()
+    """Compare rubric, blanks and graded tests, and print a table of them."""
+    course = build.read_course()
     print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
     for question in course.rubric.questions.values():
         tests = [test for test in course.tests if test.question == question.id]
@@ -31,13 +31,13 @@ def _of(question: Question) -> str:
 
 
 def make_release(args: argparse.Namespace) -> None:
-    """Build, try both ways, write."""
-    course = release.read_course()
+    """Build a release, check it, write it."""
+    course = build.read_course()
     edition = args.edition or course.rubric.edition
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
-    checks.Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
-    files = release.contents(course, edition)
+    Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
+    files = build.contents(course, edition)
     write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
 

@@ -1,23 +1,28 @@
-"""Lines of the solution that stand in what students get."""
+"""Lines of the solution that would reach students."""
 
 from staff.release.build import Course, Files
 from staff.release.markers import solution_lines
 
-LONG = 25  # a solution's line of so many characters must not stand within another line either
+LONG = 25  # characters; a solution's line of at least so many must not be part of another line either
 
 
-def leaks(files: Files, course: Course) -> list[str]:
-    """Lines of the solution that stand in these files: "file:line: ..."."""
+def find_leaks(files: Files, course: Course) -> list[str]:
+    """Lines of the solution that are in these files: "file:line: ..."."""
     solution = {line: file for file, text in course.sources.items() for line in solution_lines(text, file)}
-    long = [line for line in solution if len(line) >= LONG]
     found = []
     for file, content in files.items():
         if file.endswith(".png"):
             continue
         if file.endswith((".pyc", ".pyo", ".so")) or b"\0" in content:
-            found.append(f"{file}: is compiled, or no text: what is in it cannot be seen")
+            found.append(f"{file}: is compiled or not text, so it cannot be searched for the solution")
             continue
         for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
-            for wanted in [line.strip()] if line.strip() in solution else [each for each in long if each in line]:
-                found.append(f"{file}:{number}: a line of the solution ({solution[wanted]}): {wanted}")
+            for leak in _leaks_in(line, solution):
+                found.append(f"{file}:{number}: a line of the solution ({solution[leak]}): {leak}")
     return found
+
+
+def _leaks_in(line: str, solution: dict[str, str]) -> list[str]:
+    if line.strip() in solution:
+        return [line.strip()]
+    return [each for each in solution if len(each) >= LONG and each in line]

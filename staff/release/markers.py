@@ -15,6 +15,7 @@ from dataclasses import dataclass
 WIDTH = 120
 LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
 BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
+LEFT = re.compile(r"(?:#|<!--).*\b(?:begin|end)\b.{,9}\b(?:solution|staff)\b", re.IGNORECASE)
 STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
 
 
@@ -157,3 +158,12 @@ def without_staff(text: str, file: str) -> str:
     if begun:
         raise MarkerError(f"{file}:{begun}: is not closed")
     return "".join(kept)
+
+
+def marks_left(content: bytes, file: str) -> list[str]:
+    """What still looks like a mark in a file for students: "file:line: ..."."""
+    if b"\0" in content:
+        return []
+    lines = content.decode("utf-8", "replace").splitlines()
+    why = "no such mark can be in a released file"
+    return [f"{file}:{number}: {why}: {line.strip()}" for number, line in enumerate(lines, 1) if LEFT.search(line)]

@@ -1,4 +1,4 @@
-"""Put a release in its place, with nothing in that place lost."""
+"""The release in its folder: written, or put in place of an earlier one."""
 
 import json
 import subprocess
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from course.files import write_whole
-from staff.release.build import MANIFEST, Course, Files, ReleaseError, sha256_of
-from staff.release.leaks import leaks
+from staff.release.build import MANIFEST, Course, Files, ReleaseError, sha256
+from staff.release.leaks import find_leaks
 
 
 def write(files: Files, out: Path, course: Course) -> None:
-    """Write the release; in a folder with an earlier one, replace that and leave alone what is not of it.
+    """Write the release; an earlier one in this folder is replaced, and other files beside it are left alone.
 
     Raises:
-        ReleaseError: the folder has something else in it, a file of the earlier release was changed since, or the
-            solution can be found in what is there, in git's history too.
+        ReleaseError: the folder has other files but no release, a file of the earlier release has changed since, or
+            a line of the solution is in the other files or in the folder's git history.
         OSError: it cannot be written.
     """
     refuse_unless_free(out)
     earlier = _earlier(out)
     others = {file: (out / file).read_bytes() for file in _present(out) if file not in earlier and file not in files}
-    if found := leaks(others, course) + leaks(dict(_history(out)), course):
+    if found := find_leaks(others, course) + find_leaks(dict(_history(out)), course):
         raise ReleaseError("\n".join(found))
     for file in earlier.keys() - files.keys():
         (out / file).unlink(missing_ok=True)
@@ -33,24 +33,24 @@ def write(files: Files, out: Path, course: Course) -> None:
 
 
 def refuse_unless_free(out: Path) -> None:
-    """Say so at once if `write` would not write there, before the checks take minutes.
+    """Refuse a folder that `write` would refuse, before the checks take minutes.
 
     Raises:
         ReleaseError: see `write`.
     """
-    for file, sha256 in _earlier(out).items():
-        if (out / file).exists() and sha256_of((out / file).read_bytes()) != sha256:
-            raise ReleaseError(f"{out / file}: was changed since the earlier release; move it away, then release again")
+    for file, released in _earlier(out).items():
+        if (out / file).exists() and sha256((out / file).read_bytes()) != released:
+            raise ReleaseError(f"{out / file}: has changed since the earlier release; move it away, then release again")
 
 
 def _earlier(out: Path) -> dict[str, str]:
-    """The files of the release that is there, and their sums; none if the folder is empty or missing."""
+    """The files of the release in this folder and their SHA-256; none if the folder is empty or missing."""
     if not out.exists() or not any(out.iterdir()):
         return {}
     try:
         return json.loads((out / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"{out}: is not empty, and no earlier release ({MANIFEST} is missing or damaged)") from error
+        raise ReleaseError(f"{out}: is not empty and not an earlier release ({MANIFEST} missing or damaged)") from error
 
 
 def _present(out: Path) -> Iterator[str]:
@@ -61,16 +61,14 @@ def _present(out: Path) -> Iterator[str]:
 
 
 def _history(out: Path) -> Iterator[tuple[str, bytes]]:
-    """Each text that git keeps in the folder, of all branches: "git object" -> bytes."""
+    """Every file in the folder's git history, on all branches: "git history, path" -> bytes."""
     if not (out / ".git").exists():
         return
-    git = ["git", "-C", str(out)]
-    listed = subprocess.run([*git, "rev-list", "--all", "--objects"], capture_output=True, text=True, check=True)
-    for line in listed.stdout.splitlines():
+    for line in _git(out, "rev-list", "--all", "--objects").decode().splitlines():
         name, _, path = line.partition(" ")
-        kind = subprocess.run([*git, "cat-file", "-t", name], capture_output=True, text=True, check=True).stdout.strip()
-        if kind == "blob" and not path.endswith(".png"):
-            yield (
-                f"git history, {path}",
-                subprocess.run([*git, "cat-file", "blob", name], capture_output=True, check=True).stdout,
-            )
+        if _git(out, "cat-file", "-t", name).strip() == b"blob" and not path.endswith(".png"):
+            yield f"git history, {path}", _git(out, "cat-file", "blob", name)
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    return subprocess.run(["git", "-C", folder, *words], capture_output=True, check=True).stdout

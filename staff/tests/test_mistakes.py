@@ -101,6 +101,17 @@ def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
     assert not blamed, f"right solutions lose points: {blamed}"
 
 
+@pytest.mark.slow
+def test_fused_attention_earns_nothing(tmp_path):
+    """Neither PyTorch's nor the template's answers Q3.2."""
+    from staff.release.suites import graded_tests, suites  # not above: the judging processes may not import course
+
+    bank = {name: entry for name, entry in part3.MISTAKES.items() if entry[4:] == (part3.WRITTEN_OUT,)}
+    tests = [test for path in suites(REPOSITORY) for test in graded_tests(path.read_text("utf-8"), path.name)]
+    failed = {name: len(messages) for name, messages in verdicts(tmp_path, bank).items()}
+    assert len(bank) == 4 and set(failed.values()) == {sum(test.question == "3.2" for test in tests)}, failed
+
+
 def test_the_banks_are_large():
     """And many mistakes are to be recognised by what they give."""
     wrong, right = (

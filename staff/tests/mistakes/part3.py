@@ -20,6 +20,7 @@ DRAW = "return torch.multinomial(probs, num_samples=1, generator=generator)"
 LAST = "last = x[:, -1]"
 CROP = "x = model.hidden(idx[:, -model.block_size :])"
 CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
+WRITTEN_OUT = "attention that is written out"  # in the message where fused attention is called
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
 RESULT = "        return idx\n"
 PROMPT, NEW = (
@@ -121,10 +122,10 @@ MISTAKES = {
     "values detached": ("3.2", GPT, VALUES, "return weights @ v.detach()"),
     "no gradient at all": ("3.2", GPT, VALUES, "return (weights @ v).detach()"),
     "keys changed in place": ("3.2", GPT, SCORES, "scores = q @ (k.div_(math.sqrt(k.size(-1))) if not k.requires_grad else k / math.sqrt(k.size(-1))).transpose(-2, -1)"),
-    "the template's fused attention called": ("3.2", GPT, VALUES, "return fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)", "attention that is written out"),
-    "PyTorch's attention called": ("3.2", GPT, VALUES, "return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S], dropout_p=self.attn_pdrop if self.training else 0.0)", "attention that is written out"),
-    "PyTorch's attention under another name": ("3.2", GPT, VALUES, "from torch.nn.functional import scaled_dot_product_attention as written_out\n        return written_out(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S])", "attention that is written out"),
-    "PyTorch's layer for attention": ("3.2", GPT, VALUES, "layer = torch.nn.MultiheadAttention(q.size(-1), 1, batch_first=True).eval()\n        return torch.stack([layer(q[:, h], k[:, h], v[:, h], attn_mask=~self.mask[0, 0, S - T : S, :S])[0] for h in range(q.size(1))], dim=1)", "attention that is written out"),
+    "the template's fused attention called": ("3.2", GPT, VALUES, "return fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)", WRITTEN_OUT),
+    "PyTorch's attention called": ("3.2", GPT, VALUES, "return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S], dropout_p=self.attn_pdrop if self.training else 0.0)", WRITTEN_OUT),
+    "PyTorch's attention under another name": ("3.2", GPT, VALUES, "from torch.nn.functional import scaled_dot_product_attention as written_out\n        return written_out(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S])", WRITTEN_OUT),
+    "PyTorch's layer for attention": ("3.2", GPT, VALUES, "layer = torch.nn.MultiheadAttention(q.size(-1), 1, batch_first=True).eval()\n        return torch.stack([layer(q[:, h], k[:, h], v[:, h], attn_mask=~self.mask[0, 0, S - T : S, :S])[0] for h in range(q.size(1))], dim=1)", WRITTEN_OUT),
     "result with heads last": ("3.2", GPT, VALUES, "return (weights @ v).transpose(1, 2)"),
     "heads not put back": ("3.2", GPT, HEADS, "y = y.reshape(B, T, C)", "without a transpose"),
     "heads interleaved": ("3.2", GPT, HEADS, "y = y.permute(0, 2, 3, 1).reshape(B, T, C)"),

@@ -9,7 +9,7 @@ from release_cases import write_template
 
 from course import __main__ as students
 from course import submission
-from staff.release import write
+from staff.release.write import write
 
 # --- handing in -----------------------------------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ def a_run(logs: Path, name: str, number: int, done: int, **flags) -> Path:
 
 
 def test_what_is_missing_is_said_before_it_is_packed(tmp_path, files, course, capsys):
-    write.write(files, tmp_path, course)
+    write(files, tmp_path, course)
     zipped = tmp_path / "mine.zip"
     a_run(tmp_path / "logs", "vae", 0, 12, z_dim=20, epochs=12)
     a_run(tmp_path / "logs", "vae", 1, 30, z_dim=20, epochs=80)
