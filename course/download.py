@@ -145,9 +145,7 @@ def download(url: str) -> bytes:
     """
     import pooch  # here: it takes a moment to import, and most runs download nothing
 
-    fetch_url = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade}
-    )
+    fetch_url = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "download"
         try:

@@ -247,7 +247,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
         for value in (str(run), "last"):
             assert vae("--resume", value) == 2
             message = capsys.readouterr().err
-            assert f"--resume {run}: the run is still going on: process {by.pid} on " in message
+            assert f"--resume {run}: the run is still going on in process {by.pid} on " in message
             assert "Traceback" not in message
         assert set(run.iterdir()) == before and by.poll() is None
 
@@ -272,5 +272,5 @@ def test_a_run_that_went_on_meanwhile(vae, capsys):
     assert vae("--resume", "last", "--epochs", "2") == 0
     before = event_values(vae.run())
     assert entry.main(lambda: vae.train.train(args)) == 2
-    assert "has gone on meanwhile" in capsys.readouterr().err
+    assert "has continued in the meantime" in capsys.readouterr().err
     assert event_values(vae.run()) == before
