@@ -32,7 +32,7 @@ SEED = 42  # of weights and order, as in train.py: how many subnormal numbers th
 
 
 def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | None = None) -> Path:
-    """An epoch of a part's train.py in a process of its own -> the run's folder. Images have their channels last.
+    """An epoch of a part's train.py in a process of its own -> the run's folder. Parts 1 and 2 have --channels_last.
 
     Raises:
         RuntimeError: it had not ended after `most` seconds.

@@ -123,7 +123,7 @@ def vae(scale: Scale, data: Path, attempt: Attempts) -> Table:
         rows.append(
             (f"seconds of {VAE_EPOCHS} epochs, start and report included: train.py{flags}{how}", total, "below 120")
         )
-    return table(f"VAE, batch {part1.BATCH}", rows)
+    return table(f"VAE, batch {part1.BATCH}, train.py with --channels_last", rows)
 
 
 def aae(scale: Scale, data: Path, attempt: Attempts) -> Table:
@@ -132,8 +132,9 @@ def aae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     rows = [
         ("seconds of an epoch: train.py", run, ""),
         ("the bare loop, without validation and checkpoints", floor, ""),
+        ("train.py / bare loop", ratio(run, floor), ""),
     ]
-    return table(f"AAE, batch {part2.BATCH}", [*rows, ("train.py / bare loop", ratio(run, floor), "")])
+    return table(f"AAE, batch {part2.BATCH}, train.py with --channels_last", rows)
 
 
 def epoch_of(run: Timed | str) -> float | str:

@@ -1,1 +1,1 @@
-"""What the staff provides around the assignment: data, trainer, figures. It knows nothing of any part."""
+"""What surrounds the parts of the assignment: data, training, figures, reports. It imports no part."""

@@ -104,7 +104,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
             try:
                 content = read(file)
             except (OSError, zlib.error, EOFError, tarfile.TarError, KeyError) as error:
-                tried.append(f"  {source}: {type(error).__name__}: {error}")
+                tried.append(f"  {source}: {error}")
                 break  # the next source; this one will not have the other files either
             if hashlib.md5(content).hexdigest() != files.md5[file]:
                 tried.append(f"  {source}: {file} has the wrong md5")
@@ -138,26 +138,36 @@ def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
 
 
 def download(url: str) -> bytes:
-    """Download what is at a URL, with a progress bar where the output is a terminal.
+    """Download what is at a URL, with a progress bar if the output is a terminal.
 
     Raises:
-        OSError: it cannot be had, breaks off, or leads from https to http.
+        OSError: it cannot be downloaded, is incomplete, or the server redirects from https to http.
     """
     import pooch  # here: it takes a moment to import, and most runs download nothing
 
+    fetch_url = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "download"
-        fetch_url = pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade}
-        )
-        fetch_url(url, str(file), None)
+        try:
+            fetch_url(url, str(file), None)
+        except (OSError, ValueError) as error:  # the latter for a Content-Length that is not a number
+            raise OSError(_root_cause(error)) from error
         return file.read_bytes()
 
 
 def _refuse_downgrade(response, **_) -> None:
-    """Raise an OSError where a server redirects from https to an address without."""
-    if response.url.startswith("https:") and response.headers.get("Location", "").startswith("http:"):
-        raise OSError(f"{response.url} redirects to {response.headers['Location']}, which is not encrypted")
+    """Raise an OSError if a server redirects from https to http."""
+    location = response.headers.get("Location", "")
+    if response.url.lower().startswith("https:") and location.lower().startswith("http:"):
+        raise OSError(f"{response.url} redirects to {location}, which is not encrypted")
+
+
+def _root_cause(error: BaseException) -> str:
+    """The first of a chain of errors in one line: "Connection refused", not the connection pool that met it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _is_whole(path: Path, md5: str) -> bool:

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import warnings
 import weakref
 from contextlib import suppress
 from functools import partial
@@ -44,10 +45,11 @@ class Held(Exception):
 
 
 class HeldFolder:
-    """A folder that this process holds until it is released or the process ends; who else asks for it is refused.
+    """A folder that this process holds until it is released or the process ends, however it ends.
 
-    The lock is on the file .lock in the folder; .lock.owner says whose it is. Processes that this one starts do not
-    have it. It reaches across machines where the file system has locks (NFS has); `locked` says whether there are any.
+    The lock is on the file .lock in the folder; .lock.owner names the owner. Processes that the owner starts do not
+    share the lock. It works across machines where the file system supports that, as NFS does; `locked` is False where
+    the file system has no locks at all.
 
     Raises:
         Held: another process holds it.
@@ -56,16 +58,15 @@ class HeldFolder:
 
     def __init__(self, folder: Path):
         self.path, owner = Path(folder) / ".lock", Path(folder) / ".lock.owner"
-        self.lock = filelock.FileLock(self.path)
-        self.locked = True
+        self.lock = filelock.FileLock(self.path, thread_local=False)
         try:
-            self.lock.acquire(blocking=False)
+            self.locked = _acquire(self.lock)
         except filelock.Timeout as error:
             raise Held(_read_owner(owner)) from error
-        except NotImplementedError:  # filelock's word for a file system without locks
-            self.locked = False
+        self.watched = self.path if self.locked else self.path.parent
+        self.opened = os.stat(self.watched)
+        if not self.locked:
             return
-        self.opened = os.stat(self.path)
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         if hasattr(os, "register_at_fork"):  # or a worker that outlives this process would keep the lock
             os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
@@ -77,9 +78,35 @@ class HeldFolder:
     def is_there(self) -> bool:
         """Whether the folder is still where it was, and not another one of its name."""
         try:
-            return not self.locked or os.path.samestat(self.opened, os.stat(self.path))
+            return os.path.samestat(self.opened, os.stat(self.watched))
         except OSError:
             return False
+
+
+def _acquire(lock: filelock.BaseFileLock) -> bool:
+    """Take the lock at once; False where the file system has no locks.
+
+    filelock's own fallback, a file that exists while it is held, is not used: it would outlive a process that is killed
+    on another machine.
+
+    Raises:
+        filelock.Timeout: another process has it.
+        OSError: the file cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the fallback
+            lock.acquire(blocking=False)
+    except OSError as error:
+        if isinstance(error, filelock.Timeout) and not isinstance(lock, filelock.SoftFileLock):
+            raise
+        if error.filename:  # open() names the file, flock() does not
+            raise
+        return False
+    if isinstance(lock, filelock.SoftFileLock):
+        lock.release(force=True)
+        return False
+    return True
 
 
 def _close_inherited(lock: "weakref.ref[filelock.BaseFileLock]") -> None:

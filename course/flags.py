@@ -42,7 +42,7 @@ def trainer_parser(
     lr_flags: tuple[str, ...] = ("--lr",),
     fast: dict[str, float] | None = None,
 ) -> argparse.ArgumentParser:
-    """A parser with the flags that all parts share.
+    """A parser with the main flags that all parts share; see `add_more_flags` for the others.
 
     Args:
         program: short name of the part ("vae"): the folder of its runs, and what its checkpoints are marked with.
@@ -65,14 +65,6 @@ def _add_training_flags(
     parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float, lr_flags: tuple[str, ...]
 ) -> None:
     training = parser.add_argument_group("training")
-    if parser.fast:
-        other = ", ".join(f"--{name} {value:g}" for name, value in parser.fast.items())
-        training.add_argument(
-            "--recipe",
-            choices=["assignment", "fast"],
-            default="assignment",
-            help=f"fast: Muon and a decaying learning rate, see `course.training.recipe`; its defaults are {other}",
-        )
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
     training.add_argument(*lr_flags, type=positive_number, default=lr, help="learning rate")
@@ -82,19 +74,7 @@ def _add_training_flags(
     training.add_argument(
         "--resume",
         metavar="PATH|last",
-        help="go on with a run: its folder, a checkpoint, or `last` for the newest run in --log_dir",
-    )
-    training.add_argument(
-        "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
-    )
-    training.add_argument(
-        "--sample_every", type=whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
-    )
-    training.add_argument(
-        "--fast_dev_run",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="one batch of each kind, to see that everything runs; writes nothing",
+        help="continue a run: its folder, a checkpoint, or `last` for the newest run in --log_dir",
     )
 
 
@@ -110,7 +90,6 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
 def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
-    machine.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
     machine.add_argument("--devices", type=device_list, default=1, help="a number of devices, or which: 0,3")
     machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
     machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
@@ -121,24 +100,51 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
         help="of the arithmetic",
     )
     machine.add_argument(
+        "--progress_bar",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="default: where the output is a terminal",
+    )
+
+
+def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the flags that few runs need; return their group, the last one in --help, for those of the part."""
+    more = parser.add_argument_group("more")
+    if parser.fast:
+        other = ", ".join(f"--{name} {value:g}" for name, value in parser.fast.items())
+        more.add_argument(
+            "--recipe",
+            choices=["assignment", "fast"],
+            default="assignment",
+            help=f"fast: Muon and a decaying learning rate, see `course.training.recipe`; its defaults are {other}",
+        )
+    more.add_argument(
+        "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
+    )
+    more.add_argument(
+        "--sample_every", type=whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+    )
+    more.add_argument(
+        "--fast_dev_run",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="one batch of each kind, to see that everything runs; writes nothing",
+    )
+    more.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
+    more.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="torch.compile (needs a C++ compiler), on GPUs with CUDA graphs (a C compiler and Python's headers)",
     )
     if parser.fast:  # the parts with convolutions
-        machine.add_argument(
+        more.add_argument(
             "--channels_last",
             action=argparse.BooleanOptionalAction,
             default=False,
             help="lay images out with their channels side by side: faster on CPUs; own code must not .view() them",
         )
-    machine.add_argument(
-        "--progress_bar",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="default: where the output is a terminal",
-    )
+    return more
 
 
 def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:

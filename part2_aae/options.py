@@ -30,12 +30,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=5e-3,
         help="learning rate of the discriminator (SGD; --recipe fast: Adam)",
     )
-    part.add_argument("--num_filters", type=whole_number(1, 1024), default=32, help="channels of the first convolution")
-    part.add_argument(
+    more = flags.add_more_flags(parser)
+    more.add_argument("--num_filters", type=whole_number(1, 1024), default=32, help="channels of the first convolution")
+    more.add_argument(
         "--reconstruction",
         choices=["mse", "msge"],
         default="mse",
         help="squared error of the grey values, or of the images' gradients",
     )
-    part.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    more.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
     return flags.parse(parser, argv)

@@ -33,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_model_flags(parser.add_argument_group("part 3: text and model"))
     _add_training_flags(parser.add_argument_group("part 3: training"))
+    _add_further_flags(flags.add_more_flags(parser))
     given = parser.parse_known_args(argv)[0]
     if given.pretrained is not None:
         parser.set_defaults(model_type=None, tokenizer="gpt2", lr=FINE_TUNING_LR)
@@ -43,20 +44,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_model_flags(part: argparse._ArgumentGroup) -> None:
     part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
-    part.add_argument(
-        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
-    )
     part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
-    for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
-        part.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"{what}, in place of --model_type")
     part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="tokens seen at once")
     part.add_argument(
         "--pretrained",
         metavar="NAME|FOLDER",
         help=f"fine-tune {', '.join(PRETRAINED)}, or what lies in a folder; --lr is {FINE_TUNING_LR:g} then",
-    )
-    part.add_argument(
-        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
     )
 
 
@@ -65,17 +58,28 @@ def _add_training_flags(part: argparse._ArgumentGroup) -> None:
     part.add_argument("--betas", type=number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW")
     part.add_argument("--clip_grad_norm", type=positive_number, default=1.0, help="largest norm of the gradient")
     part.add_argument(
-        "--warmup_steps", type=whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
-    )
-    part.add_argument("--dropout", type=number(0, below=1), default=0.0, help="embeddings, residuals, attention")
-    part.add_argument(
         "--generate_every_n_steps",
         type=whole_number(0),
         default=500,
         metavar="N",
         help="a text to TensorBoard; 0: none",
     )
-    part.add_argument(
+
+
+def _add_further_flags(more: argparse._ArgumentGroup) -> None:
+    more.add_argument(
+        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
+    )
+    for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
+        more.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"{what}, in place of --model_type")
+    more.add_argument(
+        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
+    )
+    more.add_argument(
+        "--warmup_steps", type=whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
+    )
+    more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="embeddings, residuals, attention")
+    more.add_argument(
         "--flash",
         action=argparse.BooleanOptionalAction,
         default=True,

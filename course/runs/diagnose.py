@@ -1,9 +1,9 @@
-"""What a good assistant would say at the sight of a run: `python -m course diagnose RUN ...`.
+"""What a good teaching assistant would say about a run: `python -m course diagnose RUN ...`.
 
 It reads the numbers of the run, names those that are not as they should be, and says what that may come from and where
 to look. It has seen neither the code nor the pictures, so it says no more than "may". A rule is a function that looks
-at a run and yields remarks; what the metrics of the three parts mean is known here, and nowhere else in course/ but in
-rubric.toml and in the grader.
+at a run and yields remarks; what the metrics of the three parts mean is written here and in
+rubric.toml, and nowhere else in course/.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def short(run: Run) -> Remarks:
     if limit:
         yield Remark(f"--limit_batches {limit}", "each epoch saw a part of the data only", minor=True)
     if is_number(epochs) and run.done < epochs:
-        yield Remark(f"{run.done} of {epochs} epochs are done", "--resume goes on with it", minor=True)
+        yield Remark(f"{run.done} of {epochs} epochs are done", "continue it with --resume", minor=True)
     _, values = run.curve(f"val/{LOSS[run.program]}")
     if len(values) > 1 and values[-1] < 0.98 * values[-2]:
         seen = f"val/{LOSS[run.program]} fell from {values[-2]:.4g} to {values[-1]:.4g} in the last epoch"

@@ -66,8 +66,8 @@ class Checkpoints(Checkpoint):
         processes = self.run.args.checkpoint["run"]["processes"] if self.run.args.checkpoint else trainer.world_size
         if self.batches_done and processes != trainer.world_size:
             raise Problem(
-                f"--devices: {self.run.args.resume} stands in the middle of an epoch that {processes} processes share;"
-                f" it cannot go on with {trainer.world_size}",
+                f"--devices: {self.run.args.resume} was written in mid-epoch by {processes} processes;"
+                f" it cannot be resumed with {trainer.world_size}",
                 status=2,
             )
         for optimizer in trainer.optimizers:
@@ -112,7 +112,7 @@ class Checkpoints(Checkpoint):
 
     def _stop(self, when: str) -> None:
         signum = self.signum or signal.SIGTERM
-        say(f"\nstopped by {signal.Signals(signum).name} {when}; go on with --resume {self.run.folder}")
+        say(f"\nstopped by {signal.Signals(signum).name} {when}; continue with --resume {self.run.folder}")
         raise Stopped(signum)
 
     def _remember(self, signum, frame) -> None:

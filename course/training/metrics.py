@@ -37,7 +37,7 @@ class Metrics(Callback):
         if trainer.is_global_zero:  # they are those of all processes
             self.sums, self.count = dict(checkpoint["run"]["sums"]), checkpoint["run"]["count"]
 
-    def on_train_start(self, trainer, pl_module):  # a run that goes on in the middle of an epoch has no epoch start
+    def on_train_start(self, trainer, pl_module):  # a run resumed in mid-epoch has no epoch start
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer, pl_module):

@@ -56,22 +56,22 @@ def _hold(folder: Path) -> HeldFolder:
         held = HeldFolder(folder)
     except Held as error:
         raise Problem(
-            f"--resume {folder}: the run is still going on: {error} has it. Stop that one, or wait for its end; if"
+            f"--resume {folder}: the run is still going on in {error}. Stop it, or wait for its end; if"
             f" its machine is gone, delete {folder / '.lock'}",
             status=2,
         ) from error
     except OSError as error:
         raise Problem(f"--resume {folder}: cannot be written: {error.strerror or error}", status=2) from error
     if not held.locked:
-        say(f"{folder}: this file system has no locks: see that no two processes resume the run at once")
+        say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at once")
     return held
 
 
 def _check_unchanged(args) -> None:
-    """See that the run has not gone on between the reading of the checkpoint and now, when its folder is held."""
+    """Check that the run has not continued since its checkpoint was read, now that its folder is locked."""
     now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
     if now["run"]["events"] != args.checkpoint["run"]["events"]:
-        raise Problem(f"--resume {args.resume}: the run has gone on meanwhile; give the command once more", status=2)
+        raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
 
 
 def new_folder(parent: Path) -> Path:

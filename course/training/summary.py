@@ -47,9 +47,9 @@ def write_summary(run: Run, model, trainer) -> None:
 
 
 def write_report(run: Run) -> None:
-    """The page of the run. The training is done and kept, so whatever is wrong with the page is only said."""
+    """Write the page of the run. A failure is only reported: the training is complete and saved."""
     try:
-        from course.runs import report  # where submissions are graded it is not there, nor is it needed
+        from course.runs import report  # here: Jinja2 and what reads runs are not needed before
 
         print(f"report: {report.write(run.folder)}")
     except Stopped:

@@ -1,5 +1,6 @@
 """course.data: sources in order, md5, repair, two processes at once, loaders. The network is a server on loopback."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -7,7 +8,10 @@ import http.server
 import io
 import multiprocessing
 import shutil
+import socket
+import ssl
 import struct
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -137,6 +141,63 @@ def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
         assert part in message
     assert caught.value.status == 1
     assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir()), "nothing half-written is left"
+
+
+def answer(content: bytes, tls: ssl.SSLContext | None = None) -> str:
+    """Start a server that says this to whoever connects; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            with contextlib.suppress(OSError):
+                connection = listener.accept()[0]
+                with tls.wrap_socket(connection, server_side=True) if tls else connection as client:
+                    client.recv(65536)
+                    client.sendall(content)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}/file"
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "3 bytes read, 97 more expected"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "3 bytes read, 2 more expected"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nabc", "many"),
+        (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", "file:///etc/passwd"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503"),
+        (b"", "closed connection"),
+    ],
+)
+def test_a_server_that_does_not_deliver(content, reason):
+    with pytest.raises(OSError, match=reason) as caught:
+        download.download(answer(content))
+    assert "\n" not in str(caught.value)
+
+
+def test_nobody_listens():
+    with pytest.raises(OSError, match="^Connection refused$"):
+        download.download("http://127.0.0.1:9/file")
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_no_redirect_from_https_to_http(tmp_path, monkeypatch, scheme):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    subprocess.run(command, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert download.download(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", tls)) == b"abc"
+    open_url = answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").replace("http", scheme)
+    redirect = f"HTTP/1.1 302 Found\r\nLocation: {open_url}\r\nContent-Length: 0\r\n\r\n".encode()
+    assert download.download(answer(redirect)) == b"abc"
+    with pytest.raises(OSError, match=f"redirects to {scheme}://.*not encrypted"):
+        download.download(answer(redirect, tls))
 
 
 def test_no_download_unless_wanted(internet, tmp_path):

@@ -172,7 +172,7 @@ def test_notes_and_several_runs(tmp_path, capsys):
     assert command_line.main(["diagnose", *paths]) == 0
     first, second = re.split(r"\n(?=\S)", capsys.readouterr().out.strip())
     assert first.startswith(f"{paths[0]}: vae, 2 of 80 epochs, val/bpd 0.676")
-    assert "2 of 80 epochs are done; --resume goes on" in first and "fell from 0.834 to 0.676" in first
+    assert "2 of 80 epochs are done; continue it with --resume" in first and "fell from 0.834 to 0.676" in first
     assert "--limit_batches 30" in second and "--limit_batches" not in first
 
 

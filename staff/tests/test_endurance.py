@@ -1,5 +1,6 @@
 """Runs that are killed at any moment, and runs that belong to one process."""
 
+import errno
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from endurance_cases import ENVIRONMENT, wait_for
@@ -199,6 +201,19 @@ def test_a_folder_is_not_held_by_who_was_started(tmp_path):
         os.close(write)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, number):
+    """As some clusters have: a run is not refused, and is told that nothing protects it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with mock.patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
+        held, again = HeldFolder(folder), HeldFolder(folder)
+    assert not held.locked and not again.locked and held.is_there()
+    held.release()
+    folder.rename(tmp_path / "moved")
+    assert not held.is_there()
+
+
 def test_a_folder_that_was_replaced_is_another_one(tmp_path):
     held = HeldFolder(tmp_path / ".")
     assert held.is_there()
@@ -232,7 +247,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
         for value in (str(run), "last"):
             assert vae("--resume", value) == 2
             message = capsys.readouterr().err
-            assert f"--resume {run}: the run is still going on: process {by.pid} on " in message
+            assert f"--resume {run}: the run is still going on in process {by.pid} on " in message
             assert "Traceback" not in message
         assert set(run.iterdir()) == before and by.poll() is None
 
@@ -257,5 +272,5 @@ def test_a_run_that_went_on_meanwhile(vae, capsys):
     assert vae("--resume", "last", "--epochs", "2") == 0
     before = event_values(vae.run())
     assert entry.main(lambda: vae.train.train(args)) == 2
-    assert "has gone on meanwhile" in capsys.readouterr().err
+    assert "has continued in the meantime" in capsys.readouterr().err
     assert event_values(vae.run()) == before
