@@ -255,10 +255,11 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_bytes((REPOSITORY / file).read_bytes())
     utils = root / "part1_vae" / "utils.py"
+    assert "- log_std\n    # END" in utils.read_text()
     utils.write_text(utils.read_text().replace("- log_std\n    # END", "+ log_std\n    # END"))
-    suite = root / "tests" / "test_part2_aae.py"
-    free = "def test_aae_forward(rng):\n    return\n"
-    suite.write_text(suite.read_text().replace("def test_aae_forward(rng):\n", free))
+    suite, head = root / "tests" / "test_part2_networks.py", "def test_aae_forward(rng):\n"
+    assert head in suite.read_text()
+    suite.write_text(suite.read_text().replace(head, head + "    return\n"))
     subprocess.run(["git", "-C", root, "add", "-A"], check=True)
     course = release.read_course(root)
     with pytest.raises(release.ReleaseError) as found:
