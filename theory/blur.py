@@ -114,7 +114,7 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "blur.png", dpi=120)
 
 # %% [markdown]
-# Squares and edges average images. The corner error averages corners, but many images have the same corners: alone it
-# leaves most of the noise as it was. A discriminator (part 2) would call every one of these answers wrong.
+# Squares and edges average images. The corner error averages corners, and many images have the same corners: alone it
+# does not say what the image looks like. A discriminator (part 2) would call every one of these answers wrong.
 #
 # **What to try**: a shift of one pixel; the first stroke twice as likely; the sum of the corner and the squared error.
