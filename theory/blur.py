@@ -63,13 +63,13 @@ LOSSES = {  # answer [1, 1, H, W], targets [2, 1, H, W] -> the mean over both ta
 # %%
 def best_answer(loss):
     answer = (0.5 + 0.05 * torch.randn(1, 1, 16, 16)).requires_grad_()
-    optimizer = torch.optim.Adam([answer], lr=0.05)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
+    adam = torch.optim.Adam([answer], lr=0.05)
+    scheduler = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=STEPS)
     for _ in range(STEPS):
         value = loss(answer, strokes)
-        optimizer.zero_grad()
+        adam.zero_grad()
         value.backward()
-        optimizer.step()
+        adam.step()
         scheduler.step()
     return answer.detach()
 

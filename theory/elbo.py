@@ -75,15 +75,15 @@ theta = torch.tensor([0.0, 1.0, 0.1], requires_grad=True)
 mean, log_std = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)  # phi
 history, snapshots = [], []
 for phase in ([mean, log_std], [mean, log_std, theta]):
-    optimizer = torch.optim.Adam(phase, lr=0.02)
+    adam = torch.optim.Adam(phase, lr=0.02)
     snapshots.append([t.detach().clone() for t in (theta, mean, log_std)])
     for _ in range(steps):
         log_p, elbo, gap = three_terms(theta, mean, log_std)
         history.append(torch.stack([log_p.mean(), elbo.mean(), gap.mean()]).detach())
         assert (log_p - elbo - gap).abs().max() < 1e-6 and (gap > 0).all()  # Eq. 10, and so ELBO < log p(x)
-        optimizer.zero_grad()
+        adam.zero_grad()
         (-elbo.mean()).backward()  # Eq. 11
-        optimizer.step()
+        adam.step()
 snapshots.append([t.detach().clone() for t in (theta, mean, log_std)])
 log_p, elbo, gap = torch.stack(history).T  # [2 steps] each
 

@@ -71,12 +71,12 @@ two_modes = MixtureSameFamily(Categorical(torch.tensor([0.6, 0.4])), Normal(torc
 
 def fit(divergence, start):
     mean, log_std = torch.tensor(start, requires_grad=True), torch.tensor(0.0, requires_grad=True)
-    optimizer = torch.optim.Adam([mean, log_std], lr=0.05)
+    adam = torch.optim.Adam([mean, log_std], lr=0.05)
     for _ in range(300 if quick else 1000):
         loss = divergence(Normal(mean, log_std.exp()))
-        optimizer.zero_grad()
+        adam.zero_grad()
         loss.backward()
-        optimizer.step()
+        adam.step()
     return mean.item(), log_std.exp().item()
 
 

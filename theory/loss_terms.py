@@ -55,13 +55,13 @@ class SmallVAE(nn.Module):
 def train(a, b):
     torch.manual_seed(0)
     vae = SmallVAE()
-    optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
+    adam = torch.optim.Adam(vae.parameters(), lr=2e-3)
     for _ in range(500 if quick else 1500):
         z = vae.q(images).rsample()  # one sample for each image: L = 1
         loss = a * vae.reconstruction(images, z) + b * vae.regularization(images)
-        optimizer.zero_grad()
+        adam.zero_grad()
         loss.mean().backward()
-        optimizer.step()
+        adam.step()
     return vae
 
 

@@ -66,15 +66,15 @@ def train(kind, D):
     """An encoder whose q(z) is like the prior, and whose z lets a decoder find x again."""
     torch.manual_seed(1)
     encoder, decoder = Encoder(kind, D), network(D, 2)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     for _ in range(250 if quick else 1200):
         x = data(128)
         z = encoder(x)
         reconstruction = (decoder(z) - x).square().sum(dim=1).mean()
         loss = energy_distance(z, torch.randn(128, D)) + 0.1 * reconstruction
-        optimizer.zero_grad()
+        adam.zero_grad()
         loss.backward()
-        optimizer.step()
+        adam.step()
     return encoder
 
 
