@@ -10,11 +10,12 @@ TESTS := $(BIN)/python -m pytest
 TESTS += -n 2 --dist loadscope
 # END STAFF
 
-.PHONY: help setup demo test submission tensorboard clean
+.PHONY: help setup demo theory test submission tensorboard clean
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make demo         fetch MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, let it write"
+	@echo "make theory       run the demos of the written questions; their figures are in theory/figures/"
 	@echo "make test         the tests, with the points that they give"
 	@echo "make submission   say what is missing, and build the zip to hand in"
 	@echo "make tensorboard  look at the runs in logs/"
@@ -43,6 +44,9 @@ demo: setup
 	$(BIN)/python part2_aae/train.py --epochs 2 --accelerator cpu
 	$(BIN)/python part3_gpt/train.py --epochs 1 --accelerator cpu
 	$(BIN)/python part3_gpt/generate.py --checkpoint last --prompt 'The "assert" statement' --do_sample --temperature 0.8
+
+theory: setup
+	@failed=0; for script in theory/*.py; do echo "--- $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
 
 test: setup
 # BEGIN STAFF

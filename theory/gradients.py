@@ -1,0 +1,120 @@
+# %% [markdown]
+# # Two ways to a gradient through a sample
+#
+# For Q1.6, parts 2(c) and 2(d) of the discussion sheet, and the lecture. x ~ N(θ, 1), and we want the gradient of
+# E[x²] with respect to θ. It can be computed exactly: E[x²] = θ² + 1, so the gradient is 2θ.
+#
+# **Predict before you run it**
+#
+# 1. `Normal(theta, 1).sample()` and then `backward()`: what is the gradient of θ?
+# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized one d/dθ x². Which of them is unbiased?
+# 3. How many times as large is the variance of the score function at θ = 2: twice, ten times, thirty times?
+
+# %%
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch.distributions import Normal
+
+parser = argparse.ArgumentParser(description="The gradient of E[x²]: score function against reparameterization.")
+parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
+quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
+torch.manual_seed(0)
+torch.set_default_dtype(torch.double)
+BLUE, ORANGE = "#0072B2", "#E69F00"
+
+# %% [markdown]
+# ## Two estimates
+# `sample` returns numbers that no longer know θ. `rsample` reparameterizes: Q1.6 asks how, in Q1.7 you write it.
+# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In part 2(d) of the sheet
+# there is a network in place of θ, and `backward` applies the same chain rule.
+
+
+# %%
+def f(x):
+    return (x**2).sum(dim=-1)  # [N, D] -> [N]
+
+
+def score_function(theta, n):
+    theta = theta.expand(n, -1).clone().requires_grad_()  # [N, D]
+    p = Normal(theta, 1.0)
+    x = p.sample()
+    log_prob = p.log_prob(x).sum(dim=-1)  # [N]
+    (f(x) * log_prob).sum().backward()  # f(x) is a mere weight: no gradient goes through it
+    return theta.grad
+
+
+def reparameterized(theta, n):
+    theta = theta.expand(n, -1).clone().requires_grad_()
+    f(Normal(theta, 1.0).rsample()).sum().backward()  # the gradient goes through f and through the sample
+    return theta.grad
+
+
+assert not Normal(torch.tensor(2.0, requires_grad=True), 1.0).sample().requires_grad  # nothing to differentiate
+estimators = {"score function": score_function, "reparameterized": reparameterized}
+
+# %% [markdown]
+# ## Unbiased both, but how noisy?
+# The variances in closed form: θ⁴ + 14θ² + 15 and 4. (Use the moments of u = x - θ: E[u²] = 1, E[u⁴] = 3, E[u⁶] = 15.)
+
+# %%
+n = 20_000 if quick else 1_000_000
+thetas = torch.linspace(-3, 3, 7)[:, None]  # [7, 1]: D = 1
+closed_form = {"score function": lambda t: t**4 + 14 * t**2 + 15, "reparameterized": lambda t: 0 * t + 4}
+variances = {name: [] for name in estimators}
+for name, estimate in estimators.items():
+    for t in thetas:
+        gradients = estimate(t, n)[:, 0]  # [N]
+        assert abs(gradients.mean() - 2 * t) < 5 * gradients.std() / n**0.5  # 5 standard errors
+        assert abs(gradients.var() / closed_form[name](t) - 1) < (0.2 if quick else 0.03)
+        variances[name].append(gradients.var().item())
+    print(f"{name}: variance {variances[name][5]:.1f} at theta = 2")
+
+# %% [markdown]
+# ## More dimensions
+# f(x) = x₁² + ... + x_D² at θ = (1, ..., 1). The weight f(x) grows with D, and takes every coordinate's noise along:
+# the variance of the first coordinate's gradient is 30 for D = 1 (as above), and grows with D².
+
+# %%
+dimensions = [1, 3, 10, 30, 100]
+grown = {name: [g(torch.ones(D), 20_000)[:, 0].var().item() for D in dimensions] for name, g in estimators.items()}
+assert all(abs(v / 4 - 1) < 0.1 for v in grown["reparameterized"])
+exact = [30 + 22 * (D - 1) + 4 * (D - 1) ** 2 for D in dimensions]  # from E[(x₁² + rest)² u₁²] - 2²
+assert all(abs(v / e - 1) < 0.2 for v, e in zip(grown["score function"], exact, strict=True))
+
+# %% [markdown]
+# ## Does it matter? Gradient descent on E[x²], one sample a step
+
+# %%
+paths = {}
+for name, estimate in estimators.items():
+    path = [torch.tensor([3.0])]
+    for _ in range(150):
+        path.append(path[-1] - 0.02 * estimate(path[-1], 1)[0])
+    paths[name] = torch.stack(path)
+assert all(path[-1].abs() < 1.0 for path in paths.values())  # both come near the minimum at 0
+assert paths["score function"].diff(dim=0).std() > 2 * paths["reparameterized"].diff(dim=0).std()
+
+# %%
+fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+fine = torch.linspace(-3, 3, 100)
+for name, colour, marker, line in [("score function", BLUE, "o", "-"), ("reparameterized", ORANGE, "x", "--")]:
+    left.plot(fine, closed_form[name](fine), line, color=colour, label=f"{name}, exact")
+    left.plot(thetas, variances[name], marker, color=colour, label="measured")
+    middle.plot(dimensions, grown[name], marker + line, color=colour, label=name)
+    right.plot(paths[name], line, color=colour, label=name)
+left.set(title="One dimension", xlabel="θ", ylabel="variance of one sample's gradient", yscale="log", ylim=(2, 2000))
+middle.loglog()
+middle.set(title="θ = (1, ..., 1)", xlabel="dimensions D", ylabel="variance of one sample's gradient of θ₁")
+right.set(title="Gradient descent", xlabel="step", ylabel="θ")
+left.legend(fontsize="x-small", ncols=2, loc="upper center")
+right.legend()
+if "ipykernel" not in sys.modules and not quick:
+    fig.savefig(Path(__file__).parent / "figures" / "gradients.png", dpi=120)
+
+# %% [markdown]
+# **What to try**: subtract a constant (a baseline) from f(x) in `score_function`; is it still unbiased?
+# Then set f(x) = sign(x): which of the two estimates is wrong, and why?

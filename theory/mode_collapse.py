@@ -1,0 +1,118 @@
+# %% [markdown]
+# # Mode collapse: a GAN and an adversarial autoencoder on eight Gaussians
+#
+# For Q2.2. The data are eight clusters on a circle. Both models play the same game with a discriminator: in the GAN it
+# compares the generator's output with the data, in the adversarial autoencoder the encoder's codes with the prior.
+#
+# **Predict before you run it**
+#
+# 1. The GAN's generator makes perfect points of one cluster only. Does its loss complain?
+# 2. The autoencoder gives two clusters the same code. Does its loss (Eq. 15) complain?
+# 3. Draws from the prior, decoded: how many of the eight clusters do they reach? And does every draw reach one?
+
+# %%
+import argparse
+import sys
+from math import exp
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.distributions import Bernoulli
+
+parser = argparse.ArgumentParser(description="How many of eight clusters a GAN and an adversarial autoencoder cover.")
+parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
+quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
+ANGLES = 2 * torch.pi * torch.arange(8) / 8
+CENTRES, SPREAD = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1), 0.2  # [8, 2], and a standard deviation
+
+
+# %%
+def data(n):
+    return CENTRES[torch.randint(8, (n,))] + SPREAD * torch.randn(n, 2)  # [n, 2]
+
+
+def noise(n):
+    return torch.randn(n, 2)  # the prior
+
+
+def network(outputs):
+    return nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs))
+
+
+def log_probability(logits, answer):
+    """The mean for the answer 1 ("real") or 0 ("fake"), in nats. In Q2.5 you write such losses yourself."""
+    return Bernoulli(logits=logits).log_prob(torch.full_like(logits, answer)).mean()
+
+
+def step(adam, loss):
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+
+
+def play(generate, players, real, extra_loss, steps):
+    """The game: `generate` gives a batch and fakes made of it, `real` gives what these should look like."""
+    D = network(1)
+    adam, opponent = torch.optim.Adam(players, lr=1e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
+    for _ in range(steps):
+        batch, fake = generate()
+        step(adam, extra_loss(batch, fake) - log_probability(D(fake), 1.0))
+        step(opponent, -log_probability(D(fake.detach()), 0.0) - log_probability(D(real(128)), 1.0))
+
+
+def gan(seed, steps):
+    torch.manual_seed(seed)
+    generator = network(2)
+    play(lambda: (None, generator(noise(128))), generator.parameters(), data, lambda _, fake: 0.0, steps)
+    return generator(noise(2000)).detach()
+
+
+def adversarial_autoencoder(seed, steps):
+    torch.manual_seed(seed)
+    encoder, decoder = network(2), network(2)
+
+    def generate():
+        x = data(128)
+        return x, encoder(x)
+
+    players = [*encoder.parameters(), *decoder.parameters()]
+    play(generate, players, noise, lambda x, z: 5 * (decoder(z) - x).square().mean(), steps)
+    return decoder(noise(2000)).detach()
+
+
+# %% [markdown]
+# ## Count the clusters
+# A cluster counts as covered if at least 1 % of the draws are within three standard deviations of its centre.
+
+
+# %%
+def coverage(samples):
+    near = torch.cdist(samples, CENTRES) < 3 * SPREAD  # [N, 8]
+    return int((near.float().mean(dim=0) > 0.01).sum()), near.any(dim=1).float().mean().item()
+
+
+assert coverage(data(2000))[0] == 8 and abs(coverage(data(20_000))[1] - (1 - exp(-4.5))) < 0.01  # Rayleigh: 98.9 %
+seeds, steps = (range(1), 500) if quick else (range(5), 2000)
+models = {"GAN": gan, "adversarial autoencoder": adversarial_autoencoder}
+drawn = {name: [model(seed, steps) for seed in seeds] for name, model in models.items()}
+covered = {name: [coverage(samples)[0] for samples in each] for name, each in drawn.items()}
+print("covered, for each seed:", covered)
+assert min(covered["GAN"]) <= 4 and sum(covered["GAN"]) < sum(covered["adversarial autoencoder"])
+
+# %%
+fig, axes = plt.subplots(2, 5, figsize=(12, 5.2), layout="constrained", sharex=True, sharey=True)
+for row, (name, each) in zip(axes, drawn.items(), strict=True):
+    for ax, samples, count in zip(row, each, covered[name], strict=False):
+        ax.scatter(*data(1000).T, s=1, color="#999999")
+        ax.scatter(*samples.T, s=1, color="#0072B2" if name == "GAN" else "#E69F00")
+        ax.set(xlabel="x₁", ylabel="x₂", xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal")
+        ax.set_title(f"{name}: {count} of 8", fontsize="small")
+if "ipykernel" not in sys.modules and not quick:
+    fig.savefig(Path(__file__).parent / "figures" / "mode_collapse.png", dpi=120)
+
+# %% [markdown]
+# Grey: data. In colour: draws, one seed a picture. Many lie between the clusters, because the prior has no gaps.
+#
+# **What to try**: more seeds; a weight of 0.5 in place of 5 for the reconstruction; `betas=(0.5, 0.999)` for the GAN.

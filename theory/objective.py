@@ -1,0 +1,120 @@
+# %% [markdown]
+# # The three terms of the adversarial autoencoder, for four values of lambda
+#
+# For Q2.3. Eq. 15 has three terms: Eq. 16 (the discriminator on codes of images), Eq. 17 (the discriminator on draws
+# from the prior) and Eq. 18 (the reconstruction). We train on 2,000 MNIST images with lambda 0, 0.5, 0.995 and 1. The
+# losses are yours, from `part2_aae/models.py`: **fill in Q2.4 and Q2.5 first**.
+#
+# **Predict before you run it**
+#
+# 1. Who wants each of the terms large, who wants it small: encoder, decoder, discriminator?
+# 2. If the discriminator can only guess, D = 1/2: what are Eq. 16 and Eq. 17 then, in nats?
+# 3. What do the codes and the reconstructions look like for lambda = 1? And for lambda = 0?
+
+# %%
+import argparse
+import sys
+from math import log
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if "__file__" in globals():  # run as a script: take the part that lies here, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from course import blanks, data
+from part2_aae.mnist import normalize
+from part2_aae.models import AdversarialAE
+
+parser = argparse.ArgumentParser(description="The three terms of Eq. 15 over training, for lambda 0, 0.5, 0.995 and 1.")
+parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
+quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
+STYLES = {0.0: ("#E69F00", ":"), 0.5: ("#009E73", "-."), 0.995: ("#0072B2", "-"), 1.0: ("#CC79A7", "--")}
+
+# %%
+try:
+    images, _ = data.load("mnist", "t10k")
+except data.DataError as error:
+    sys.exit(f"objective.py: {error}")
+images = F.avg_pool2d(normalize(images[:2000]), 2).flatten(1)  # [2000, 196] in -1..1: 14 x 14 pixels are enough here
+
+
+def train(lambda_):
+    """Eq. 16, 17 and 18 at each step, [steps, 3]; the codes and the reconstructions at the end."""
+    torch.manual_seed(0)
+    model = AdversarialAE(z_dim=2)  # with smaller networks, so that this takes seconds
+    model.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2))
+    model.decoder = nn.Sequential(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, 196), nn.Tanh())
+    model.discriminator = nn.Sequential(nn.Linear(2, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
+    autoencoder = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], 1e-3, (0.5, 0.999))
+    critic = torch.optim.SGD(model.discriminator.parameters(), lr=0.02)
+    history = []
+    for _ in range(400 if quick else 2000):
+        x = images[torch.randint(len(images), (64,))]
+        recon_x, z = model(x)
+        loss, logs = model.get_loss_autoencoder(x, recon_x, z, lambda_)
+        autoencoder.zero_grad()
+        loss.backward()
+        autoencoder.step()
+        loss, more = model.get_loss_discriminator(z)
+        critic.zero_grad()
+        loss.backward()
+        critic.step()
+        history.append([-more["loss_fake"], -more["loss_real"], logs["recon_loss"]])  # Eq. 16, 17, 18
+    with torch.no_grad():
+        recon_x, z = model(images)
+    return torch.tensor(history), z, recon_x
+
+
+try:
+    runs = {lambda_: train(lambda_) for lambda_ in STYLES}
+except NotImplementedError as error:
+    sys.exit(blanks.describe(error))
+
+# %% [markdown]
+# ## The end of training
+# A discriminator that guesses has Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. An autoencoder that knows nothing of its
+# image can at best answer with the mean image.
+
+# %%
+mean_image = (images - images.mean(dim=0)).square().mean().item()
+last = {lambda_: history[-100:].mean(dim=0).tolist() for lambda_, (history, _, _) in runs.items()}
+for lambda_, (eq16, eq17, eq18) in last.items():
+    print(f"lambda = {lambda_:5}: Eq. 16 {eq16:6.3f} nats, Eq. 17 {eq17:6.3f} nats, Eq. 18 {eq18:.3f}")
+print(f"to guess: {log(0.5):.3f} nats; the mean image: {mean_image:.3f}")
+for lambda_ in (0.0, 0.5, 0.995):  # the discriminator is left guessing
+    assert abs(last[lambda_][0] - log(0.5)) < 0.15 and abs(last[lambda_][1] - log(0.5)) < 0.15
+assert last[0.0][2] > 2 * mean_image  # lambda = 0: the decoder learns nothing
+assert max(last[0.5][2], last[0.995][2], last[1.0][2]) < 0.9 * mean_image  # otherwise it learns something
+assert last[1.0][0] + last[1.0][1] > 2 * log(0.5) + 0.4  # lambda = 1: the discriminator tells codes and prior apart
+
+# %%
+fig, axes = plt.subplots(2, 4, figsize=(14, 6.6), layout="constrained")
+titles = ["Eq. 16: D on codes", "Eq. 17: D on the prior", "Eq. 18: reconstruction"]
+for i, (ax, title) in enumerate(zip(axes[0], titles, strict=False)):
+    for lambda_, (colour, line) in STYLES.items():
+        smooth = runs[lambda_][0][:, i].unfold(0, 50, 50).mean(dim=1)  # means of 50 steps
+        ax.plot(range(25, 50 * len(smooth), 50), smooth, line, color=colour, label=f"lambda = {lambda_}")
+    ax.axhline(mean_image if i == 2 else log(0.5), color="black", linewidth=0.8)
+    ax.set(title=title, xlabel="step", ylabel="squared error per pixel" if i == 2 else "mean log-probability (nats)")
+axes[0, 0].legend(fontsize="small")
+for row, (_, _, recon_x) in enumerate(runs.values()):
+    for column in range(6):
+        extent = (column, column + 1, -row - 1, -row)
+        axes[0, 3].imshow(recon_x[column].view(14, 14), cmap="gray", extent=extent)
+axes[0, 3].set(xlim=(0, 6), ylim=(-4, 0), title="reconstructions", xlabel="image", ylabel="lambda", xticks=[])
+axes[0, 3].set_yticks([-0.5, -1.5, -2.5, -3.5], list(runs))
+for ax, (lambda_, (_, z, _)) in zip(axes[1], runs.items(), strict=True):
+    ax.scatter(*z.T, s=3, color=STYLES[lambda_][0])
+    ax.add_patch(plt.Circle((0, 0), 2, fill=False, linestyle="--"))
+    ax.set(title=f"codes, lambda = {lambda_}", xlabel="z₁", ylabel="z₂", aspect="equal", adjustable="datalim")
+if "ipykernel" not in sys.modules and not quick:
+    fig.savefig(Path(__file__).parent / "figures" / "objective.png", dpi=120)
+
+# %% [markdown]
+# At lambda = 0 the codes are one heap that the discriminator chases: nothing keeps them apart, and a discriminator that
+# guesses does not prove that q(z) is the prior. (The dashed circle has radius 2.)
+#
+# **What to try**: lambda = 0.9; a discriminator with a tenth of the learning rate; `z_dim=8`.
