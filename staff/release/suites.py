@@ -73,6 +73,8 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         place = f"{blank.file}:{blank.begin}"
         if blank.question not in rubric.questions:
             problems.append(f"{place}: the rubric has no question {blank.question}")
+        elif not blank.file.startswith(rubric.parts[rubric.questions[blank.question].part].folder):
+            problems.append(f"{place}: a blank of question {blank.question} is in another part")
         elif blank.question not in {test.question for test in tests}:
             problems.append(f"{place}: no graded test for this blank of question {blank.question}")
     for test in tests:

@@ -159,6 +159,10 @@ def test_disagreements_are_named(course):
     first = course.blanks[0]
     unknown = dataclasses.replace(first, question="1.10")
     assert f"{first.file}:{first.begin}: the rubric has no question 1.10" in problems(blanks=[*course.blanks, unknown])
+    elsewhere = dataclasses.replace(first, file="part2_aae/utils.py")
+    assert f"{elsewhere.file}:{first.begin}: a blank of question {first.question} is in another part" in problems(
+        blanks=[*course.blanks, elsewhere]
+    )
     untested = [test for test in course.tests if test.question != "1.8"]
     place = next(blank for blank in course.blanks if blank.question == "1.8")
     assert f"{place.file}:{place.begin}: no graded test for this blank of question 1.8" in problems(tests=untested)
