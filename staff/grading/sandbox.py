@@ -1,8 +1,8 @@
 """The sandbox as the grader uses it: choose a level, start a submission's process, call it, end it.
 
 `choose` tries out what holds on this machine, `Child` is a process that is shut in with a submission. How a process is
-shut in, and what runs beside the submission, is in inside/; the rest of the grader uses of it only limits, messages and what makes
-forking cheap.
+shut in, and what runs beside the submission, is in inside/; of that, the rest of the grader uses only limits, messages
+and what makes forking cheap.
 """
 
 import json
