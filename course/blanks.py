@@ -35,7 +35,7 @@ def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
     """The blanks that a file of Python still has, in their order.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not valid Python.
     """
     blanks = []
     for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):

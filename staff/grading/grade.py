@@ -78,7 +78,7 @@ class Class:
             return False
 
     def forget(self, submissions: list[archives.Submission]) -> None:
-        """Have them judged once more."""
+        """Judge these again."""
         for submission in submissions:
             self.result_file(submission.student).unlink(missing_ok=True)
 

@@ -80,7 +80,7 @@ def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError) as error:
-        raise MarkerError(f"{file}: is no Python: {error}") from error
+        raise MarkerError(f"{file}: is not valid Python: {error}") from error
     return [(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 

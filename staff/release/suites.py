@@ -123,7 +123,7 @@ def _parsed(path: Path, root: Path) -> ast.AST:
     try:
         return ast.parse(path.read_text("utf-8"))
     except SyntaxError as error:
-        raise MarkerError(f"{path.relative_to(root).as_posix()}: is no Python: {error}") from error
+        raise MarkerError(f"{path.relative_to(root).as_posix()}: is not valid Python: {error}") from error
 
 
 def suites(root: Path) -> list[Path]:

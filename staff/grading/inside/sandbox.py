@@ -6,7 +6,7 @@ the one it answers on, and, where the kernel has seccomp, no new process, no soc
 - landlock: the machine's processes can be seen, but files, ports and signals outside are refused;
 - user: the rights of a user that there is none of, another one for each process (the grader has to be root), so the
   grader's own files are safe, and what any user of this machine may read can be read;
-- none: limits only. Never chosen by itself.
+- none: limits only. Never chosen automatically.
 """
 
 import json
