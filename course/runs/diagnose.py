@@ -53,7 +53,7 @@ def remarks(run: Run) -> list[Remark]:
 
 
 def _first_epoch(run: Run) -> Remarks:
-    stopped = "if it stopped on its own, its last line says why; a loss that is no longer finite asks for a smaller rate"
+    stopped = "if it stopped, its last line says why; a loss that is no longer finite asks for a smaller rate"
     yield Remark(f"no epoch is done yet{_rates(run)}", stopped, minor=not _rate_is(run, lambda rate: rate > LARGE_RATE))
 
 

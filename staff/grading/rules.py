@@ -60,7 +60,7 @@ def forbidden(root: Path, rules: dict[str, list[str]], allowed: Collection[str] 
         allowed: files in which nothing is forbidden, because they came with the template: ["part3_gpt/fused.py"].
 
     Returns:
-        each name once for each line, in the order of files and lines. A file that is not valid Python, or is too large, has
+        each name once for each line, by file and line. A file that is not valid Python, or is too large, has
         none: the tests say what is wrong with it.
     """
     found, total = [], 0
