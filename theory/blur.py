@@ -74,7 +74,7 @@ def best_answer(loss):
     return answer.detach()
 
 
-STEPS = 1000 if quick else 3000
+STEPS = 600 if quick else 3000
 answers = {name: best_answer(loss) for name, loss in LOSSES.items()}
 for name, loss in LOSSES.items():
     one_stroke, best = loss(strokes[:1], strokes), loss(answers[name], strokes)
