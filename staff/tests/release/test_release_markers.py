@@ -72,7 +72,7 @@ WRONG_MARKS = {
     ),
     "2: there is nothing in this region": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n\n# END SOLUTION\n",
     "2: above it should stand a comment '# Q1.7: '": "# Q1.8: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# END SOLUTION\n",
-    " is no Python": "x = (\n",
+    " is not valid Python": "x = (\n",
 }
 
 
