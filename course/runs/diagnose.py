@@ -297,13 +297,12 @@ def gpt_single_characters(run: Run) -> Remarks:
     bits, start = run.last("val/bits_per_char"), run.first_step.get("train/bits_per_char_step", 0)
     if bits is None or run.flags.get("tokenizer") != "char" or not 4.2 < bits < 0.9 * start:
         return
-    if _stuck(run, "val/bits_per_char"):
-        seen = (
-            f"val/bits_per_char stays at {bits:.3g}, about what the frequency of single characters gives{_rates(run)}"
-        )
-        large = "the learning rate may be far too large"
+    of_characters = f"{bits:.3g}, about what the frequency of single characters gives{_rates(run)}"
+    if _rate_is(run, lambda rate: rate > LARGE_RATE):
+        yield Remark(f"val/bits_per_char is {of_characters}", "the learning rate may be far too large")
+    elif _stuck(run, "val/bits_per_char"):
         other = "the model may not look at what stands before: look at attention and positions"
-        yield Remark(seen, large if _rate_is(run, lambda rate: rate > LARGE_RATE) else other)
+        yield Remark(f"val/bits_per_char stays at {of_characters}", other)
 
 
 RULES: dict[str, tuple[Callable[[Run], Remarks], ...]] = {
