@@ -132,7 +132,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            topic = Path(nodeid.split("::")[0]).stem.removeprefix("test_")
+            file = Path(nodeid.split("::")[0])
+            topic = file.parent.name if file.parent.name in TOGETHER else file.stem.removeprefix("test_")
             return next((place for start, place in TOGETHER.items() if topic.startswith(start)), nodeid)
 
     return Scheduling(config, log)

@@ -17,6 +17,7 @@ MAY_IMPORT = {  # top folder -> the top folders that it may import; beside itsel
     "bench": {"course", "part", "tests", "staff", "theory"},
 }
 STAFF_BLOCKS = re.compile(r"(^|/)(Makefile|setup\.cfg|README\.md)$|^handout/|^staff/")
+RELATIVE = "."
 Files = dict[str, str]
 
 
@@ -35,7 +36,9 @@ def imports(source: str) -> Iterator[tuple[int, str, bool]]:
         at_once = id(node) not in inside
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, at_once) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield node.lineno, RELATIVE, at_once
+        elif isinstance(node, ast.ImportFrom):
             yield from ((node.lineno, f"{node.module}.{alias.name}", at_once) for alias in node.names)
 
 
@@ -68,6 +71,8 @@ def forbidden_imports(files: Files) -> list[str]:
     known, found = modules(files), []
     for path, source in files.items():
         for line, name, _ in imports(source):
+            if name == RELATIVE:
+                found.append(f"{path}:{line} has a relative import, which these rules cannot follow")
             target = resolve(name, known)
             if target is None or target == path:
                 continue
@@ -121,4 +126,6 @@ def staff_markers(files: Files) -> list[str]:
         for line, content in enumerate(text.splitlines(), 1):
             if "BEGIN STAFF" in content and not STAFF_BLOCKS.search(path):
                 found.append(f"{path}:{line}: a STAFF block")
+            if "mark.question(" in content and "hidden=" in content and path.startswith(("tests/", "staff/hidden/")):
+                found.append(f"{path}:{line}: a marker that hides a test; the folder does that")
     return found

@@ -1,8 +1,8 @@
 """The layout: who imports whom, how long files and functions are, and where a STAFF block may be."""
 
-import layout
 import pytest
 
+import layout
 from small_runs import REPOSITORY
 from staff.release.build import tracked
 
@@ -47,6 +47,7 @@ PLANTED = {
     "tests/adapters/part1.py": "from part1_vae import utils\nimport torch\n",
     "staff/grading/grade.py": "from part1_vae import utils\nfrom bench import part3\nfrom adapters import part1\n",
     "bench/part3.py": "from staff.grading import grade\n",
+    "bench/part2.py": "from . import part3\n",
     "conftest.py": "from staff.grading import grade\n",
 }
 
@@ -55,7 +56,7 @@ def test_an_import_across_a_wall_is_found():
     found = layout.forbidden_imports(PLANTED)
     assert [line.split(" ")[0] for line in found] == [
         "course/a.py:1", "course/b.py:2", "part2_aae/models.py:1", "part3_gpt/gpt.py:1", "tests/test_part1.py:2",
-        "conftest.py:1",
+        "bench/part2.py:1", "conftest.py:1",
     ], found  # fmt: skip
 
 
@@ -84,3 +85,5 @@ def test_a_staff_block_in_course_is_found():
     assert layout.staff_markers({"course/a.py": block, "Makefile": block, "part1_vae/README.md": block}) == [
         "course/a.py:1: a STAFF block"
     ]
+    hidden = '@pytest.mark.question("1.7", points=1, hidden=True)\n'
+    assert len(layout.staff_markers({"tests/test_part1.py": hidden, "staff/tests/test_x.py": hidden})) == 1
