@@ -142,7 +142,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
             "--channels_last",
             action=argparse.BooleanOptionalAction,
             default=False,
-            help="lay images out with their channels side by side: faster on CPUs; own code must not .view() them",
+            help="lay images out with their channels side by side: faster on some CPUs; own code must not .view() them",
         )
     return more
 
