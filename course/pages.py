@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -29,8 +28,3 @@ def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
 def render(template: str, folder: Path = TEMPLATES, **values) -> str:
     """Fill in the template of that file name."""
     return environment(folder).get_template(template).render(values)
-
-
-def page(title: str, style: str, body: str) -> str:
-    """A whole page around a body that is escaped already."""
-    return render("page.html", title=title, style=Markup(style), body=Markup(body))
