@@ -49,7 +49,7 @@ def write_summary(run: Run, model, trainer) -> None:
 def write_report(run: Run) -> None:
     """Write the page of the run. A failure is only reported: the training is complete and saved."""
     try:
-        from course.runs import report  # here: Jinja2 and what reads runs are not needed before
+        from course.runs import report  # here: a run that starts does not wait for Jinja2
 
         print(f"report: {report.write(run.folder)}")
     except Stopped:
