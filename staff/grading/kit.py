@@ -16,12 +16,6 @@ from pathlib import Path
 from course.flags import REPOSITORY
 from course.rubric import read as read_rubric
 
-IN_THE_KIT = (
-    "staff/__init__.py",
-    "staff/grading/__init__.py",
-    *(f"staff/grading/inside/{name}.py" for name in ("__init__", "kernel", "sandbox", "stored_runs", "watch", "wire")),
-    "staff/grading/inside/zygote.py",
-)
 TO_IMPORT = 120  # seconds
 
 
@@ -30,13 +24,13 @@ class SandboxError(Exception):
 
 
 def make_kit(folder: Path) -> Path:
-    """What stands around a submission while it runs: the adapters and course/. Nothing is secret."""
-    for file in IN_THE_KIT:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / file, folder / file)
+    """What stands around a submission while it runs: inside/, course/ and the adapters. Nothing is secret."""
     compiled = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "course", folder / "course", ignore=compiled)
+    for source in ("staff/grading/inside", "course"):
+        shutil.copytree(REPOSITORY / source, folder / source, ignore=compiled)
     shutil.copytree(REPOSITORY / "tests" / "adapters", folder / "adapters", ignore=compiled)
+    for package in ("staff", "staff/grading"):
+        shutil.copy(REPOSITORY / package / "__init__.py", folder / package / "__init__.py")
     return folder
 
 
