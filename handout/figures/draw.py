@@ -1,6 +1,7 @@
 """Draw figures 1, 2, 3 and 7 of the handout: `python handout/figures/draw.py`.
 
-Figures 4 to 6 come from `draw_part2_3.py`. The same versions of Python, NumPy and matplotlib give the same bytes.
+Figures 4 to 6 and B.1 come from `draw_part2_3.py`. The same versions of Python, NumPy and matplotlib give the same
+bytes.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, FancyBboxPatch, Polygon
+
+Figures = dict[str, Callable[[], Figure]]  # by number
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#999999", "#222222"
@@ -210,29 +213,28 @@ def figure_7() -> Figure:
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
-FIGURES: dict[int, Callable[[], Figure]] = {1: figure_1, 2: figure_2, 3: figure_3, 7: figure_7}
+FIGURES: Figures = {"1": figure_1, "2": figure_2, "3": figure_3, "7": figure_7}
 
 
-def save(number: int, folder: Path, file_format: str) -> Path:
-    """Draw one figure into `folder`, without the date and the version that would change the bytes."""
-    path = folder / f"figure_{number}.{file_format}"
-    metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+def save(draw_figure: Callable[[], Figure], path: Path) -> Path:
+    """Draw a figure and write it, without the date and the version that would change the bytes."""
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     with matplotlib.rc_context(STYLE):
-        figure = FIGURES[number]()
+        figure = draw_figure()
         figure.savefig(path, dpi=150, metadata=metadata, facecolor="white")
         plt.close(figure)
     return path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(figures: Figures, description: str) -> None:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder to write to")
     parser.add_argument("--format", choices=["svg", "png"], default="svg")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for number in FIGURES:
-        print(save(number, args.out, args.format))
+    for number, draw_figure in figures.items():
+        print(save(draw_figure, args.out / f"figure_{number}.{args.format}"))
 
 
 if __name__ == "__main__":
-    main()
+    main(FIGURES, __doc__.splitlines()[0])

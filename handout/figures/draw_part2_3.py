@@ -3,14 +3,9 @@
 The same versions of Python, NumPy and matplotlib give the same bytes. Shapes, colours and style are those of `draw.py`.
 """
 
-import argparse
-from collections.abc import Callable
-from pathlib import Path
-
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from draw import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, arrow, canvas, digit, network, picture
+from draw import BLACK, BLUE, GREEN, GREY, ORANGE, Figures, arrow, canvas, digit, main, network, picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
@@ -210,29 +205,8 @@ def figure_b1() -> Figure:
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
-FIGURES: dict[str, Callable[[], Figure]] = {"4": figure_4, "5": figure_5, "6": figure_6, "B1": figure_b1}
-
-
-def save(number: str, folder: Path, file_format: str) -> Path:
-    """Draw one figure into `folder`, without the date and the version that would change the bytes."""
-    path = folder / f"figure_{number}.{file_format}"
-    metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE):
-        figure = FIGURES[number]()
-        figure.savefig(path, dpi=150, metadata=metadata, facecolor="white")
-        plt.close(figure)
-    return path
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder to write to")
-    parser.add_argument("--format", choices=["svg", "png"], default="svg")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for number in FIGURES:
-        print(save(number, args.out, args.format))
+FIGURES: Figures = {"4": figure_4, "5": figure_5, "6": figure_6, "B1": figure_b1}
 
 
 if __name__ == "__main__":
-    main()
+    main(FIGURES, __doc__.splitlines()[0])
