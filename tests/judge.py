@@ -32,6 +32,12 @@ def assert_shape(what: str, obtained: Tensor, shape: tuple[int, ...], hint: str 
         raise AssertionError(f"{message}\nexpected {tuple(shape)}\nobtained {tuple(obtained.shape)}")
 
 
+def assert_numbers(what: str, output: Tensor, shape: tuple[int, ...]) -> None:
+    assert_shape(what, output, shape)
+    assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
+    assert torch.isfinite(output).all(), f"{what} should be finite numbers"
+
+
 def assert_value(
     what: str,
     obtained: Tensor | float,

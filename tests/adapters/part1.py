@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from adapters.stand_ins import FixedEncoder, LinearDecoder, gradient_of, gradient_sizes, perturbed, without_layers
+from adapters.stand_ins import (
+    FixedEncoder,
+    LinearDecoder,
+    gradient_of,
+    gradient_sizes,
+    perturbed,
+    sample_several_times,
+    without_layers,
+)
 
 # --- part 1: utils.py -------------------------------------------------------------------------------------------------
 
@@ -140,9 +148,4 @@ def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
     """VAE.sample with a linear decoder, called several times -> the samples, and the z's that the decoder was given."""
     vae = _vae(weight.size(-1)).eval()
     vae.decoder = LinearDecoder(weight, bias)
-    samples, latents = [], []
-    for _ in range(calls):
-        vae.decoder.seen.clear()
-        samples.append(vae.sample(batch_size).detach())
-        latents.append(torch.cat(vae.decoder.seen))
-    return samples, latents
+    return sample_several_times(vae, batch_size, calls)

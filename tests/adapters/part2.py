@@ -11,6 +11,7 @@ from adapters.stand_ins import (
     gradient_of,
     gradient_sizes,
     perturbed,
+    sample_several_times,
     without_layers,
 )  # fmt: skip
 
@@ -95,9 +96,4 @@ def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) ->
     """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
     aae = _aae(weight.size(-1)).eval()
     aae.decoder = LinearDecoder(weight, bias)
-    samples, latents = [], []
-    for _ in range(calls):
-        aae.decoder.seen.clear()
-        samples.append(aae.sample(batch_size).detach())
-        latents.append(torch.cat(aae.decoder.seen))
-    return samples, latents
+    return sample_several_times(aae, batch_size, calls)

@@ -93,3 +93,13 @@ def as_numbers(logs: dict) -> dict[str, float]:
     return {
         key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
     }
+
+
+def sample_several_times(model: nn.Module, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Call the sample() of a model whose decoder is a LinearDecoder -> the samples, and the z's that it was given."""
+    samples, latents = [], []
+    for _ in range(calls):
+        model.decoder.seen.clear()
+        samples.append(model.sample(batch_size).detach())
+        latents.append(torch.cat(model.decoder.seen))
+    return samples, latents
