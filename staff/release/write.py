@@ -1,4 +1,4 @@
-"""The release in its folder: written, or put in place of an earlier one."""
+"""The release in its folder: written, or replacing an earlier one."""
 
 import json
 import subprocess

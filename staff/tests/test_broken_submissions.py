@@ -153,7 +153,7 @@ def not_as_agreed() -> Tree:
 
 
 def a_notebook() -> Tree:
-    """A notebook in place of a module; `from utils import *`, which works in the folder only; Python 2."""
+    """A notebook instead of a module; `from utils import *`, which works in the folder only; Python 2."""
     tree = solution()
     cells = [{"cell_type": "code", "source": tree.pop(UTILS).splitlines(True), "metadata": {}, "outputs": []}]
     tree["part1_vae/utils.ipynb"] = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}})

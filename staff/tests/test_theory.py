@@ -90,7 +90,7 @@ def test_form(script):
         if kind == "markdown":
             assert all(line.startswith("#") for line in cell.split("\n") if line), "text that is not commented out"
         else:
-            compile(cell, script.name, "exec")  # each cell is whole Python by itself
+            compile(cell, script.name, "exec")  # each cell is valid Python on its own
     assert "assert " in text
     assert set(re.findall(r"#[0-9A-Fa-f]{6}\b", text)) <= COLOURS
 

@@ -65,7 +65,7 @@ class Staged:
         root: the folder.
         left_out: "name: reason" of what is not in it; the last may say how many more there are.
         parts: number of a part -> its folder in the submission, as the student named it.
-        problems: sentences for the student: a missing part, a notebook in place of a module.
+        problems: sentences for the student: a missing part, a notebook instead of a module.
     """
 
     root: Path
