@@ -112,6 +112,14 @@ def test_fused_attention_earns_nothing(tmp_path):
     assert len(bank) == 4 and set(failed.values()) == {sum(test.question == "3.2" for test in tests)}, failed
 
 
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
+def test_each_entry_finds_its_line(part):
+    """In the fast tests too: the slow ones judge a sample, and miss the entry that a change left behind."""
+    for name, (_, file, right, *_) in (part.MISTAKES | part.RIGHT).items():
+        found = (REPOSITORY / file).read_text("utf-8").count(right)
+        assert found == 1, f"{name}: {right!r} stands {found} times in {file}"
+
+
 def test_the_banks_are_large():
     """And many mistakes are to be recognised by what they give."""
     wrong, right = (

@@ -26,7 +26,7 @@ STEP = """        optimizer.zero_grad()
         optimizer.step()
 """
 BOTH = "real, fake = self.discriminator(z_real), self.discriminator(z_fake.detach())"
-FIRST = "nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14"
+FIRST = "nn.Conv2d(1, c, kernel_size=3, stride=2, padding=1),  # 28 -> 14"
 LAST = "nn.ConvTranspose2d(c, 1, kernel_size=3, stride=2, padding=1, output_padding=1),  # 14 -> 28"
 
 MISTAKES = {
@@ -179,7 +179,7 @@ RIGHT = {
     "mse_loss": ("2.4", MODELS, RECON, "recon_loss = F.mse_loss(recon_x, x)"),
     "mean of squares": ("2.4", MODELS, RECON, "recon_loss = ((x - recon_x) ** 2).mean()"),
     "sum over everything, divided": ("2.4", MODELS, RECON, "recon_loss = (recon_x - x).square().sum() / x.numel()"),
-    "max pooling": ("2.4", MODELS, FIRST, "nn.Conv2d(num_input_channels, c, kernel_size=3, padding=1),\n            nn.MaxPool2d(2),"),
+    "max pooling": ("2.4", MODELS, FIRST, "nn.Conv2d(1, c, kernel_size=3, padding=1),\n            nn.MaxPool2d(2),"),
     "leaky ReLU": ("2.4", MODELS, FIRST, FIRST.replace("  #", " nn.LeakyReLU(0.2),  #")),
     "upsampling": ("2.4", MODELS, LAST, "nn.Upsample(scale_factor=2),\n            nn.Conv2d(c, 1, kernel_size=3, padding=1),"),
     "tanh of clipped numbers": ("2.4", MODELS, "            nn.Tanh(),\n", "            nn.Hardtanh(-20, 20), nn.Tanh(),\n"),
