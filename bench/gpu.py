@@ -26,11 +26,13 @@ from bench.gpu_scale import VAE_EPOCHS, Attempts, Scale, Timed, is_number, quick
 from bench.part3 import our_loss, their_loss, their_model, twins
 from bench.record import Record, Table
 from course.flags import REPOSITORY
-from course.training.speed import channels_last, fuse
+from course.training.network import channels_last
+from course.training.speed import fuse
 from part1_vae.mnist import mnist as four_bit_mnist
 from part1_vae.train import VAE
 from part2_aae.mnist import mnist
 from part2_aae.train import LitAAE
+from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 
 LIMIT = 480  # seconds, after which nothing new is begun
@@ -160,7 +162,7 @@ def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: 
     """Tokens per second of a bare loop in bf16, on random tokens that lie on the device."""
     torch.manual_seed(0)
     model = make_model(scale.config).to(scale.device).train()
-    optimizer = GPT.configure_optimizers(model)
+    optimizer = adamw(model, lr=3e-4)
     if compiled:
         model.compile()
     shape = (scale.batch, scale.config.block_size + 1)

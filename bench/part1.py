@@ -17,7 +17,8 @@ from torch import Tensor
 from bench.epochs import SEED, alone, bare_loop, bare_seconds, own_loop, run_train, speed_table, usual_batches
 from bench.record import Record, Row
 from course.training import recipe
-from course.training.speed import channels_last, fuse
+from course.training.network import channels_last
+from course.training.speed import fuse
 from part1_vae import train
 from part1_vae.mnist import discretize, mnist
 
@@ -28,7 +29,7 @@ def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tenso
     """A step of training on the images of a batch, with nothing around it; returns the loss."""
 
     def step(imgs: Tensor) -> Tensor:
-        loss = vae.training_step((imgs, None), 0)["loss"]
+        _, _, loss = vae(imgs)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

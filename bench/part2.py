@@ -14,7 +14,8 @@ from torchvision import transforms
 from bench.epochs import SEED, alone, bare_loop, bare_seconds, own_loop, speed_table, usual_batches
 from bench.record import Record
 from course.training import recipe
-from course.training.speed import channels_last, fuse
+from course.training.network import channels_last
+from course.training.speed import fuse
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE

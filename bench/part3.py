@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.epochs import rate_table, run_train
 from bench.record import Record
+from part3_gpt.build import adamw
 from part3_gpt.dataset import CharTokenizer, TextDataset, loaders, read_text
 from part3_gpt.gpt import GPT, GPTConfig
 
@@ -118,7 +119,7 @@ def bare_rate(make_model: Callable, loss_of: Callable, dataset: TextDataset, bat
     """Train a new model on windows of a tensor in memory, with nothing around it: tokens per second."""
     torch.manual_seed(0)
     model = make_model().train()
-    optimizer = GPT.configure_optimizers(model)
+    optimizer = adamw(model, lr=3e-4)
     start = time.perf_counter()
     for index in torch.randperm(len(dataset)).split(batch_size)[:batches]:
         x, y = dataset.__getitems__(index)

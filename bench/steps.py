@@ -27,7 +27,8 @@ from bench.epochs import (
     value_table,
 )
 from bench.record import Record, Table
-from course.training.speed import channels_last, flush_subnormals, keep_memory
+from course.training.network import channels_last
+from course.training.speed import flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
 CPU = torch.device("cpu")

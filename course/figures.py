@@ -57,7 +57,7 @@ def curves_png(
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure = _new_figure(7, 4.2, layout=None)  # a layout that looks for its margins takes as long as the drawing
+    figure = new_figure(7, 4.2, layout=None)  # a layout that looks for its margins takes as long as the drawing
     axes = figure.add_axes((0.16, 0.12, 0.79, 0.81))
     for name, (places, values) in curves.items():
         axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
@@ -75,74 +75,7 @@ def curves_png(
     return _png(Image.fromarray(_pixels(figure)))
 
 
-def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
-    """Points [N, 2], coloured by their labels [N], over the contours of N(0, I), as an image [3, H, W] in 0..1."""
-    from matplotlib.patches import Circle
-
-    figure = _new_figure(6.4, 5.8)
-    axes = figure.subplots()
-    colours = [f"C{label}" for label in labels.tolist()]
-    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
-    for label in labels.unique().tolist():
-        axes.scatter([], [], s=3, linewidths=0, c=f"C{label}", label=str(label))
-    for radius in (1, 2, 3):
-        axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
-        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
-        axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
-    reach = max(3.6, 1.05 * points.abs().max().item())
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
-    axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, markerscale=4, bbox_to_anchor=(1, 1), loc="upper left", title="label")
-    return _as_image(figure)
-
-
-def spread(points: Tensor, title: str) -> Tensor:
-    """The standard deviations of points [N, D], against those of N(0, I), as an image [3, H, W] in 0..1.
-
-    Bars are those of the dimensions, the line is along the principal directions, which does not depend on how the space
-    is turned; both begin with the largest.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    figure = _new_figure(6.4, 3.6)
-    axes = figure.subplots()
-    dims = range(1, points.size(1) + 1)
-    centred = points - points.mean(dim=0)
-    principal = torch.linalg.svdvals(centred) / (len(points) - 1) ** 0.5  # at most N of them
-    axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color="C0", label="dimensions of z")
-    axes.plot(dims[: len(principal)], principal.numpy(), ".-", color="C1", label="principal directions")
-    axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
-    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
-    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, ncols=3, loc="upper center", fontsize=9)
-    return _as_image(figure)
-
-
-def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]) -> Tensor:
-    """Columns of pictures under their titles, each row with its name at the left, as one image [3, H, W] in 0..1.
-
-    Args:
-        columns: of images [3, H, W], one list for each title, in each one image for each row.
-    """
-    width = 4.4  # inches; a grid of eight 28x28 images, doubled, has about 470 pixels
-    heights = [max(column[row].size(1) / column[row].size(2) for column in columns) * width for row in range(len(rows))]
-    figure = _new_figure(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.6)
-    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
-    for column, images in enumerate(columns):
-        for row, image in enumerate(images):
-            axes = grid[row][column]
-            axes.imshow(image.permute(1, 2, 0).numpy())
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        grid[0][column].set_title(titles[column], fontsize=12)
-    for row, name in enumerate(rows):
-        grid[row][0].set_ylabel(name, fontsize=8)
-    return _as_image(figure)
-
-
-def _new_figure(width: float, height: float, layout: str | None = "constrained"):
+def new_figure(width: float, height: float, layout: str | None = "constrained"):
     """A matplotlib figure of that many inches that needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -152,7 +85,7 @@ def _new_figure(width: float, height: float, layout: str | None = "constrained")
     return figure
 
 
-def _as_image(figure) -> Tensor:
+def as_image(figure) -> Tensor:
     """A drawn matplotlib figure as an image [3, H, W] in 0..1."""
     return torch.from_numpy(_pixels(figure)).permute(2, 0, 1).float() / 255
 

@@ -12,20 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from course.flag_types import device_list, folder, positive_number, whole_number
-from course.resume import find_checkpoint, read_checkpoint
+from course.stored_flags import parse_words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-# What may differ when a run is resumed. The flags of the first group keep their old value unless they are given again,
-# those of the second belong to the machine. Every other flag defines the run and cannot change.
-KEPT_UNLESS_GIVEN = {
-    "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
-    "channels_last",
-}  # fmt: skip
-OF_THE_MACHINE = {
-    "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
-    "resume", "strategy",
-}  # fmt: skip
 
 
 def data_dir(flag: str | Path | None = None) -> Path:
@@ -147,15 +136,6 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return more
 
 
-def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """`parser.parse_args`, without the empty list that some versions of Python make of --flag=--."""
-    args = parser.parse_args(argv)
-    for name, value in vars(args).items():
-        if value == []:
-            parser.error(f"--{name}: '--' is no value for it")
-    return args
-
-
 def parse(
     parser: argparse.ArgumentParser,
     argv: list[str] | None = None,
@@ -179,9 +159,11 @@ def parse(
     if args.resume is not None:
         if args.fast_dev_run:
             parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
+        from course.resume import find_checkpoint, merge, read_checkpoint  # here: most runs resume none
+
         path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
         checkpoint = read_checkpoint(parser, "--resume", path, args.program)
-        args = _merge(parser, argv, checkpoint["run"]["flags"])
+        args = merge(parser, argv, checkpoint["run"]["flags"])
         if args.epochs < checkpoint["run"]["epochs_done"]:
             done = checkpoint["run"]["epochs_done"]
             parser.error(f"--epochs {args.epochs}: the run being resumed has done {done} epochs already")
@@ -191,28 +173,6 @@ def parse(
     check(parser, args)
     _check_folders(parser, args)
     _check_machine(parser, args)
-    return args
-
-
-def defining_flags(args: argparse.Namespace) -> dict:
-    """The flags that are stored in a checkpoint: numbers and strings only."""
-    return {
-        name: value
-        for name, value in vars(args).items()
-        if name not in OF_THE_MACHINE and name not in {"checkpoint", "program"}
-    }
-
-
-def _merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict) -> argparse.Namespace:
-    """Parse again with the stored flags as defaults; refuse what contradicts them."""
-    known = set(defining_flags(parser.parse_args(argv)))
-    stored = {name: value for name, value in {"recipe": "assignment", **stored}.items() if name in known}
-    parser.set_defaults(**stored)
-    args = parse_words(parser, argv)
-    for name, value in stored.items():
-        if name not in KEPT_UNLESS_GIVEN and getattr(args, name) != value:
-            given = getattr(args, name)
-            parser.error(f"--{name} {given}: the run being resumed has {value}; leave it out, or start a new run")
     return args
 
 

@@ -4,7 +4,14 @@ import argparse
 import os
 from pathlib import Path
 
-CHECKPOINT_FORMAT = 1
+from course.stored_flags import CHECKPOINT_FORMAT, defining_flags, parse_words
+
+# Flags that keep their old value unless they are given again, when a run is resumed. What belongs to the machine may
+# change too (`course.stored_flags.OF_THE_MACHINE`); every other flag defines the run and cannot.
+KEPT_UNLESS_GIVEN = {
+    "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
+    "channels_last",
+}  # fmt: skip
 
 
 def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
@@ -47,7 +54,7 @@ def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, prog
         parser.error(f"{flag} {path}: not a checkpoint that can be read safely (damaged, or foreign): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
     kinds = {"format": int, "program": str, "flags": dict, "epochs_done": int, "events": dict, "processes": int}
-    kinds |= {"sums": dict, "count": float}
+    kinds["sums"] = dict
     if (
         not isinstance(run, dict)
         or not all(isinstance(run.get(key), kind) for key, kind in kinds.items())
@@ -57,3 +64,16 @@ def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, prog
     if run["program"] != program:
         parser.error(f"{flag} {path}: belongs to a run of {run['program']!r}, this is {program!r}")
     return checkpoint
+
+
+def merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict) -> argparse.Namespace:
+    """Parse again with the stored flags as defaults; refuse what contradicts them."""
+    known = set(defining_flags(parser.parse_args(argv)))
+    stored = {name: value for name, value in {"recipe": "assignment", **stored}.items() if name in known}
+    parser.set_defaults(**stored)
+    args = parse_words(parser, argv)
+    for name, value in stored.items():
+        if name not in KEPT_UNLESS_GIVEN and getattr(args, name) != value:
+            given = getattr(args, name)
+            parser.error(f"--{name} {given}: the run being resumed has {value}; leave it out, or start a new run")
+    return args

@@ -1,20 +1,17 @@
 """Train a VAE on MNIST (Q1.7 to Q1.9): `python part1_vae/train.py --help`."""
 
-import gc
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-if not __package__:  # run as a file: take the part that lies here, whatever is installed
+if not __package__:  # run as a file: import from this repository, not from a copy that is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part1_vae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
-
-import argparse
-from collections.abc import Callable
+    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
 
 import pytorch_lightning as pl
 import torch
@@ -23,23 +20,17 @@ from torch import Tensor
 
 from course import figures
 from course.training import entry
-from course.training.fit import fit
+from course.training.checkpoints import BestCheckpoint, LastCheckpoint
+from course.training.exact import ExactResume, Reproducible
+from course.training.extras import extras, limits, plugins
+from course.training.finite import StopOnNaN
+from course.training.history import History
 from course.training.pictures import Pictures
-from course.training.start import start
+from course.training.run import open_run, summarize
 from part1_vae.cnn_encoder_decoder import GREY_LEVELS, CNNDecoder, CNNEncoder
+from part1_vae.evaluation import ImportanceWeightedBound, LatentUse
 from part1_vae.mnist import mnist
-from part1_vae.utils import (
-    KLD,
-    KLD_per_dim,
-    elbo_to_bpd,
-    expected_image,
-    importance_weighted_bound,
-    log_normal,
-    sample_reparameterize,
-    visualize_manifold,
-)
-
-ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
+from part1_vae.utils import KLD, elbo_to_bpd, expected_image, sample_reparameterize, visualize_manifold
 
 
 class VAE(pl.LightningModule):
@@ -49,12 +40,9 @@ class VAE(pl.LightningModule):
         num_filters: channels of the first convolution.
         z_dim: size D of the latent space.
         lr: learning rate of Adam.
-        iwae_samples: with K above 0, testing also gives the importance-weighted bound with K samples.
     """
 
-    printed_metrics = ("bpd",)
-
-    def __init__(self, num_filters: int = 32, z_dim: int = 20, lr: float = 1e-3, iwae_samples: int = 0):
+    def __init__(self, num_filters: int = 32, z_dim: int = 20, lr: float = 1e-3):
         super().__init__()
         self.save_hyperparameters()
         self.encoder = CNNEncoder(num_filters=num_filters, z_dim=z_dim)
@@ -67,14 +55,9 @@ class VAE(pl.LightningModule):
             imgs: integers 0..15 [B, 1, 28, 28].
 
         Returns:
-            L_rec: reconstruction in nats per image, L_reg: regularization in nats per image, and bpd: their sum in
-            bits per dimension; each a scalar, the mean over the batch.
+            L_rec and L_reg in nats per image, and their sum in bits per dimension: scalars, means over the batch.
         """
         mean, log_std = self.encoder(imgs)
-        return self._losses(imgs, mean, log_std)
-
-    def _losses(self, imgs: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` returns, for images of which mean and log_std [B, D] are known."""
         # Q1.7: draw z from the posterior, decode it, and take both terms of the loss (Eq. 13) from that.
         # Hint: sample_reparameterize wants a standard deviation; the loss is the mean over the batch (Eq. 14), and the
         # bpd that of the sum of the terms.
@@ -112,55 +95,27 @@ class VAE(pl.LightningModule):
         return pixels.view(batch_size, 1, *probabilities.shape[1:3])
         # END SOLUTION
 
-    @torch.no_grad()
-    def log_likelihood(self, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
-        """The importance-weighted lower bound on log p(x).
-
-        Args:
-            imgs: integers 0..15 [B, 1, 28, 28].
-            num_samples: K, samples from q(z|x) for each image.
-            decode_at_once: how many images the decoder makes at a time; bounds the memory.
-
-        Returns:
-            nats [B].
-        """
-        mean, log_std = self.encoder(imgs)
-        log_weights = []
-        for _ in range(num_samples):
-            z = sample_reparameterize(mean, log_std.exp())
-            log_weights.append(log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) - log_normal(z, mean, log_std))
-            parts = zip(z.split(decode_at_once), imgs.split(decode_at_once), strict=True)
-            log_weights[-1] -= torch.cat([self._reconstruction(self.decoder(part), x) for part, x in parts])
-        return importance_weighted_bound(torch.stack(log_weights))
-
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """The loss is the bpd. What is returned here and below is averaged and logged by `course.training.metrics`."""
-        rec, reg, bpd = self(batch[0])
-        return {"loss": bpd, "bpd": bpd, "reconstruction": rec, "regularization": reg}
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        imgs = batch[0]
-        mean, log_std = self.encoder(imgs)
-        rec, reg, bpd = self._losses(imgs, mean, log_std)
-        per_dim = KLD_per_dim(mean, log_std).mean(dim=0)  # [D]
-        return {"bpd": bpd, "reconstruction": rec, "regularization": reg, "kl_per_dim": per_dim}
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        metrics = self.validation_step(batch, batch_idx)
-        if self.hparams.iwae_samples:
-            bound = self.log_likelihood(batch[0], self.hparams.iwae_samples)
-            metrics["bpd_iwae"] = elbo_to_bpd(-bound, batch[0].shape).mean()
-        return metrics
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "test")
 
-    @staticmethod
-    def derived_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The number of latent dimensions that are used: those with more than 0.01 nats on average."""
-        if "kl_per_dim" not in means:
-            return {}
-        return {"active_dims": (means["kl_per_dim"] > ACTIVE_NATS).sum().float()}
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+        """Log the means of an epoch, and in training single steps too; return the loss, which is the bpd."""
+        imgs, _ = batch
+        rec, reg, bpd = self(imgs)
+        values = {f"{stage}/bpd": bpd, f"{stage}/reconstruction": rec, f"{stage}/regularization": reg}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(imgs), sync_dist=True)
+        if stage == "train":
+            self.log_dict({f"{tag}_step": value for tag, value in values.items()}, on_step=True, on_epoch=False)
+        return bpd
 
 
 class Figures(Pictures):
@@ -181,40 +136,64 @@ class Figures(Pictures):
         imgs = dataset.transform(dataset.images[:16]).to(model.device)
         decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
         originals = imgs.float() / (GREY_LEVELS - 1)
-        rows = [originals[:8], decoded[:8], originals[8:], decoded[8:]]
-        return figures.grid(torch.cat(rows), nrow=8)
+        return figures.grid(torch.cat([originals[:8], decoded[:8], originals[8:], decoded[8:]]), nrow=8)
 
-    def curves(self) -> None:
+    def curves(self, results: dict[str, float]) -> None:
         """The bpd of training and validation over epochs (Q1.7), with the test score where there is one."""
-        history, best = self.run.history, self.run.best
+        history = self.run.history
         epochs = [row["epoch"] for row in history]
         training_bpd = [self.run.first_step["train/bpd_step"], *(row["train/bpd"] for row in history)]
         curves = {
             "training (first step, then the mean of each epoch)": ([0, *epochs], training_bpd),
             "validation": (epochs, [row["val/bpd"] for row in history]),
         }
-        title = f"VAE, z_dim {self.run.args.z_dim}"
-        if best:
-            title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
-        if self.run.results:
-            title += f", test {self.run.results['test/bpd']:.4f} bits per dimension"
-        path = self.run.figure("bpd_curve.png")
-        figures.save_curves(curves, path, "bits per dimension (an upper bound)", title, log=True)
+        title = f"VAE, z_dim {self.run.args.z_dim}{self.run.describe_scores(results.get('test/bpd'))}"
+        label = "bits per dimension (an upper bound)"
+        figures.save_curves(curves, self.run.figure("bpd_curve.png"), label, title, log=True)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Fetch the data, train, test, draw."""
+    """Fetch the data, train, test the best epoch, draw."""
     pl.seed_everything(args.seed, verbose=False)
-    model = VAE(args.num_filters, args.z_dim, args.lr, args.iwae_samples)
+    model = VAE(args.num_filters, args.z_dim, args.lr)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
-    run = start(args, model, loaders)
-    fit(run, model, loaders, monitor="bpd", callbacks=[Figures(run, loaders)])
+    train_loader, val_loader, test_loader = loaders
+    with open_run(args, model) as run:
+        trainer = pl.Trainer(
+            max_epochs=args.epochs,
+            accelerator=args.accelerator,
+            devices=args.devices,
+            num_nodes=args.num_nodes,
+            strategy=args.strategy,
+            precision=args.precision,
+            num_sanity_val_steps=0,
+            enable_progress_bar=args.progress_bar,
+            enable_model_summary=False,
+            logger=run.logger(),
+            plugins=plugins(),
+            **limits(args),
+            callbacks=[
+                Reproducible(args.seed),
+                StopOnNaN(run),
+                LatentUse(run),
+                ImportanceWeightedBound(args.iwae_samples),
+                History(run, shown=["bpd"]),
+                Figures(run, loaders),
+                BestCheckpoint(run, monitor="val/bpd"),
+                LastCheckpoint(run),
+                ExactResume(run),
+                *extras(args, loaders, shown=["bpd"]),
+            ],
+        )
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)
+        run.load_best(model)
+        results = trainer.test(model, test_loader, verbose=False)
+        summarize(run, trainer, results)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    return entry.main(lambda: train(args))
+    return entry.main(train, parse_args(argv))
 
 
 if __name__ == "__main__":
-    sys.exit(entry.main(lambda: train(args)))
+    sys.exit(entry.main(train, args))

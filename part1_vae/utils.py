@@ -1,4 +1,4 @@
-"""The mathematics of the VAE. Shapes: B batch, D latent, K samples."""
+"""The mathematics of the VAE. Shapes: B batch, D latent."""
 
 import math
 
@@ -106,20 +106,3 @@ def expected_image(logits: Tensor) -> Tensor:
     """The expectation of each pixel under the softmax, scaled to 0..1: logits [B, L, H, W] -> [B, 1, H, W]."""
     levels = torch.linspace(0, 1, logits.size(1), device=logits.device).view(1, -1, 1, 1)
     return (F.softmax(logits, dim=1) * levels).sum(dim=1, keepdim=True)
-
-
-def log_normal(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log N(z; mean, exp(log_std)²) in nats, summed over the last dimension: [..., D] -> [...]."""
-    return (-0.5 * ((z - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-
-
-def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """A lower bound on log p(x) that grows with K towards it (Burda et al. 2016; Eq. 8 with samples from q).
-
-    Args:
-        log_weights: log p(x|z_k) + log p(z_k) - log q(z_k|x) for z_k ~ q(z|x), in nats, [K, B].
-
-    Returns:
-        log of the mean weight, in nats, [B]; K = 1 is the ELBO's Monte-Carlo estimate.
-    """
-    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))

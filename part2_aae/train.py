@@ -1,34 +1,34 @@
 """Train an autoencoder or an adversarial autoencoder on MNIST (Q2.4 to Q2.7): `python part2_aae/train.py --help`."""
 
-import gc
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-if not __package__:  # run as a file: take the part that lies here, whatever is installed
+if not __package__:  # run as a file: import from this repository, not from a copy that is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part2_aae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
-
-import argparse
-from collections.abc import Callable
+    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
 from course.training import entry
-from course.training.fit import fit
-from course.training.pictures import Pictures
-from course.training.start import start
+from course.training.checkpoints import BestCheckpoint, LastCheckpoint
+from course.training.exact import ExactResume, Reproducible
+from course.training.extras import extras, limits, manual_strategy, plugins
+from course.training.finite import StopOnNaN
+from course.training.history import History
+from course.training.pictures import Pictures, save_curves
+from course.training.run import open_run, summarize
+from part2_aae.codes import CodeStatistics, pictures_of_codes, save_curves_of_codes
 from part2_aae.mnist import mnist
 from part2_aae.models import AdversarialAE
-from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
 
 
 class LitAAE(pl.LightningModule):
@@ -37,8 +37,7 @@ class LitAAE(pl.LightningModule):
     Args:
         z_dim, num_filters, reconstruction: see `AdversarialAE`.
         lambda_: weight of the reconstruction, 0..1 (Eq. 15); at 1 this is a plain autoencoder.
-        ae_lr: learning rate of Adam for encoder and decoder.
-        d_lr: learning rate of SGD for the discriminator.
+        ae_lr, d_lr: learning rates, of Adam for encoder and decoder, and of SGD for the discriminator.
     """
 
     def __init__(
@@ -55,8 +54,6 @@ class LitAAE(pl.LightningModule):
         self.automatic_optimization = False
         self.adversarial = lambda_ != 1
         self.model = AdversarialAE(z_dim, num_filters, reconstruction, self.adversarial)
-        self.printed_metrics = ("recon_loss", "accuracy", "mmd") if self.adversarial else ("recon_loss", "mmd")
-        self.codes: list[Tensor] = []  # of the validation or test set, batch by batch
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 1, 28, 28] -> reconstructions [B, 1, 28, 28], codes [B, D]."""
@@ -78,7 +75,7 @@ class LitAAE(pl.LightningModule):
         # END SOLUTION
         return [ae_optimizer, d_optimizer]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """First a step of the autoencoder, then one of the discriminator on the same codes (Q2.4, Q2.5)."""
         x = batch[0]
         ae_optimizer, d_optimizer = self.optimizers() if self.adversarial else (self.optimizers(), None)
@@ -98,7 +95,7 @@ class LitAAE(pl.LightningModule):
                 self._step(d_optimizer, loss)
                 logs |= d_logs
                 # END SOLUTION
-        return self._of_interest(logs)
+        self._log(logs, "train", len(x))
 
     def _step(self, optimizer, loss: Tensor) -> None:
         """Change the optimizer's parameters so that the loss gets smaller."""
@@ -110,65 +107,35 @@ class LitAAE(pl.LightningModule):
         optimizer.step()
         # END SOLUTION
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str = "val") -> None:
         x = batch[0]
         recon_x, z = self.model(x)
-        self.codes.append(z.clone())  # with CUDA graphs the next batch is written over this one
         _, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
         if self.adversarial:
             logs |= self.model.get_loss_discriminator(z)[1]
-        if self.hparams.reconstruction != "mse":
-            logs["mse"] = F.mse_loss(recon_x, x)  # to compare with runs that minimize it
-        return self._of_interest(logs)
+        self._log(logs, stage, len(x))
 
-    test_step = validation_step
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx, "test")
 
-    def _of_interest(self, logs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without the generator's loss where no discriminator was asked."""
-        return logs if self.adversarial else {name: value for name, value in logs.items() if name != "gen_loss"}
-
-    def derived_metrics(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """How far the codes of all validation (or test) images are from the prior N(0, I).
-
-        Returns:
-            code_mean: length of the mean code; code_cov: Frobenius norm of covariance - I; mmd: the squared kernel
-            MMD; each 0 for a match. code_std: the standard deviation of each latent dimension [D].
-        """
-        if not self.codes:  # training
-            return {}
-        codes = self.all_gather(torch.cat(self.codes)).view(-1, self.hparams.z_dim)  # of all processes
-        self.codes.clear()
-        if len(codes) < 2:
-            return {}
-        cov = torch.cov(codes.T).view(codes.size(1), -1)  # [D, D], for D = 1 too
-        off = torch.linalg.matrix_norm(cov - torch.eye(len(cov), device=cov.device))
-        spread = cov.diagonal().sqrt()
-        return {"code_mean": codes.mean(dim=0).norm(), "code_cov": off, "mmd": mmd_to_normal(codes), "code_std": spread}
+    def _log(self, logs: dict[str, Tensor], stage: str, batch_size: int) -> None:
+        """Log the means of an epoch, and in training single steps too."""
+        logs = {name: value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
+        values = {f"{stage}/{name}": value for name, value in logs.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+        if stage == "train":
+            self.log_dict({f"{tag}_step": value for tag, value in values.items()}, on_step=True, on_epoch=False)
 
 
 class Figures(Pictures):
-    """The pictures of Q2.4 to Q2.7.
-
-    Reconstructions, samples, interpolations, and the codes: with two latent dimensions each code and the decoded grid,
-    otherwise the spread of each dimension.
-    """
+    """The pictures of Q2.4 to Q2.7: samples and reconstructions; and those of the codes, see `part2_aae.codes`."""
 
     epochs = (20, 50, 100)
 
     def pictures(self, lit: LitAAE) -> dict[str, Callable[[], Tensor]]:
-        model, z_dim = lit.model, lit.hparams.z_dim
-        pictures = {
-            "samples": lambda: figures.grid((model.sample(64) + 1) / 2, nrow=8),
-            "reconstructions": lambda: self._reconstructions(model),
-            "interpolation": lambda: self._interpolation(model),
-        }
-        title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}"
-        if z_dim == 2:
-            pictures["codes"] = lambda: figures.scatter_over_normal(*self._codes(model), title)
-            pictures["manifold"] = lambda: decode_grid(model.decoder)
-        else:
-            pictures["spread"] = lambda: figures.spread(self._codes(model)[0], title)
-        return pictures
+        pictures = {"samples": lambda: figures.grid((lit.model.sample(64) + 1) / 2, nrow=8)}
+        pictures["reconstructions"] = lambda: self._reconstructions(lit.model)
+        return pictures | pictures_of_codes(lit, self.loaders)
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
         """A validation image of each label over its reconstruction (Q2.4)."""
@@ -178,62 +145,56 @@ class Figures(Pictures):
         recon_x = model.decoder(model.encoder(x))  # not model(x): compiled, it would be made for batches of ten first
         return figures.grid((torch.cat([x, recon_x]) + 1) / 2, nrow=10)
 
-    def _interpolation(self, model: AdversarialAE, pairs: int = 8, steps: int = 8) -> Tensor:
-        """Rows that lead from one test image to another; the first and the last picture of a row are the images."""
-        dataset = self.loaders[2].dataset
-        x = dataset.transform(dataset.images[: 2 * pairs]).to(model.device)
-        start, end = x[0::2], x[1::2]
-        decoded = model.decoder(interpolate(model.encoder(start), model.encoder(end), steps).flatten(0, 1))
-        rows = torch.cat([start[:, None], decoded.unflatten(0, (pairs, steps)), end[:, None]], dim=1)
-        return figures.grid((rows.flatten(0, 1) + 1) / 2, nrow=steps + 2)
-
-    def _codes(self, model: AdversarialAE) -> tuple[Tensor, Tensor]:
-        """The codes of the validation images [N, D] and their labels [N]."""
-        dataset = self.loaders[1].dataset
-        parts = dataset.images.split(500)
-        return torch.cat([model.encoder(dataset.transform(x).to(model.device)).cpu() for x in parts]), dataset.labels
-
-    def curves(self) -> None:
-        """Over epochs: the reconstruction loss (Q2.4, Q2.5), how far the codes are from the prior, the accuracy."""
-        args, history, best = self.run.args, self.run.history, self.run.best
-        epochs = [row["epoch"] for row in history]
-
-        def curve(tag: str) -> tuple[list[int], list[float]]:
-            return epochs, [row[tag] for row in history]
-
-        of_run = f"z_dim {args.z_dim}, lambda {args.lambda_:g}"
-        title = f"reconstruction, {of_run}"
-        if best:
-            title += f": best validation {best['value']:.4f} (epoch {best['epoch']})"
-        if self.run.results:
-            title += f", test {self.run.results['test/recon_loss']:.4f}"
-        curves = {"training (mean of each epoch)": curve("train/recon_loss"), "validation": curve("val/recon_loss")}
-        figures.save_curves(
-            curves, self.run.figure("recon_curve.png"), f"{args.reconstruction} per pixel", title, log=True
-        )
-        if all("val/mmd" in row for row in history):
-            title = f"distance of the codes from N(0, I), {of_run}"
-            curves = {"squared MMD, validation codes": curve("val/mmd")}
-            figures.save_curves(curves, self.run.figure("mmd_curve.png"), "squared MMD", title, log=True)
-        if args.lambda_ != 1:
-            title = f"codes that the discriminator tells right, {of_run} (chance: 0.5)"
-            curves = {"training": curve("train/accuracy"), "validation": curve("val/accuracy")}
-            figures.save_curves(curves, self.run.figure("accuracy_curve.png"), "accuracy", title)
+    def curves(self, results: dict[str, float]) -> None:
+        """The reconstruction loss over epochs (Q2.4, Q2.5), with the test loss where there is one."""
+        args, scores = self.run.args, self.run.describe_scores(results.get("test/recon_loss"))
+        title = f"reconstruction, z_dim {args.z_dim}, lambda {args.lambda_:g}{scores}"
+        tags = {"training (mean of each epoch)": "train/recon_loss", "validation": "val/recon_loss"}
+        save_curves(self.run, "recon_curve.png", f"{args.reconstruction} per pixel", title, tags, log=True)
+        save_curves_of_codes(self.run)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Fetch the data, train, test, draw."""
     pl.seed_everything(args.seed, verbose=False)
     model = LitAAE(args.z_dim, args.lambda_, args.ae_lr, args.d_lr, args.num_filters, args.reconstruction)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)
-    run = start(args, model, loaders)
-    fit(run, model, loaders, monitor="recon_loss", callbacks=[Figures(run, loaders)])
+    train_loader, val_loader, test_loader = loaders
+    shown = ["recon_loss", "accuracy", "mmd"]
+    with open_run(args, model) as run:
+        trainer = pl.Trainer(
+            max_epochs=args.epochs,
+            accelerator=args.accelerator,
+            devices=args.devices,
+            num_nodes=args.num_nodes,
+            strategy=manual_strategy(args),
+            precision=args.precision,
+            num_sanity_val_steps=0,
+            enable_progress_bar=args.progress_bar,
+            enable_model_summary=False,
+            logger=run.logger(),
+            plugins=plugins(),
+            **limits(args),
+            callbacks=[
+                Reproducible(args.seed),
+                StopOnNaN(run),
+                CodeStatistics(run),
+                History(run, shown),
+                Figures(run, loaders),
+                BestCheckpoint(run, monitor="val/recon_loss"),
+                LastCheckpoint(run),
+                ExactResume(run),
+                *extras(args, loaders, shown),
+            ],
+        )
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)
+        run.load_best(model)
+        results = trainer.test(model, test_loader, verbose=False)
+        summarize(run, trainer, results)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    return entry.main(lambda: train(args))
+    return entry.main(train, parse_args(argv))
 
 
 if __name__ == "__main__":
-    sys.exit(entry.main(lambda: train(args)))
+    sys.exit(entry.main(train, args))

@@ -187,7 +187,11 @@ def stored_model(checkpoint: dict) -> tuple[GPTConfig, CharTokenizer | BPETokeni
     """
     stored = checkpoint.get("gpt")
     stored = stored if isinstance(stored, dict) else {}
-    return GPTConfig.from_dict(stored.get("config")), tokenizer_from(stored.get("tokenizer")), stored.get("text")
+    try:
+        config = GPTConfig(**stored.get("config"))
+    except TypeError as error:
+        raise ValueError("there is no GPT's configuration in it") from error
+    return config, tokenizer_from(stored.get("tokenizer")), stored.get("text")
 
 
 def check_vocabulary(tokenizer: CharTokenizer | BPETokenizer, config: GPTConfig) -> None:
@@ -301,8 +305,8 @@ def loaders(
     batch_size: int,
     num_workers: int = 0,
     seed: int = 42,
-) -> tuple[DataLoader, DataLoader, None]:
-    """DataLoaders of the training windows and of those of the last tenth, for validation; there is no test set.
+) -> tuple[DataLoader, DataLoader]:
+    """DataLoaders of the training windows, and of those of the last tenth of the text, for validation.
 
     Training windows begin at each quarter of a block, so that an epoch predicts each character four times, from more
     and less context; validation windows do not overlap.
@@ -323,5 +327,4 @@ def loaders(
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
         EpochLoader(val, **options),
-        None,
     )

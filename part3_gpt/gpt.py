@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from part3_gpt import pretrained
 from part3_gpt.cache import KVCache
+from part3_gpt.checks import check_arguments, check_config, find_sizes
 from part3_gpt.fused import fused_attention
-from part3_gpt.generation import check_arguments, new_cache, next_logits
-from part3_gpt.options import MODEL_SIZES
+from part3_gpt.generation import new_cache, next_logits
 from part3_gpt.utils import keep_top_k, keep_top_p
 
 
@@ -44,40 +45,13 @@ class GPTConfig:
     flash: bool = True
     tie_weights: bool = False
 
-    @classmethod
-    def from_dict(cls, fields: dict) -> "GPTConfig":
-        """The configuration that `dataclasses.asdict` made these of.
-
-        Raises:
-            ValueError: they are none.
-        """
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise ValueError("there is no GPT's configuration in it") from error
-
     def with_sizes(self) -> "GPTConfig":
         """A copy in which the three sizes stand in place of `model_type`.
 
         Raises:
             ValueError: something is missing, given twice or unknown, or the heads do not divide the channels.
         """
-        sizes = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd}
-        given = [name for name, size in sizes.items() if size is not None]
-        if self.model_type is not None:
-            if given:
-                raise ValueError(f"model_type {self.model_type!r} and {', '.join(given)}: give one or the other")
-            if self.model_type not in MODEL_SIZES:
-                raise ValueError(f"model_type {self.model_type!r}: there are {', '.join(MODEL_SIZES)}")
-            sizes = dict(zip(sizes, MODEL_SIZES[self.model_type], strict=True))
-        config = replace(self, model_type=None, **sizes)
-        for name in (*sizes, "vocab_size", "block_size"):
-            value = getattr(config, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: a GPT needs it, and it is a number from 1 on")
-        if config.n_embd % config.n_head:
-            raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
-        return config
+        return check_config(replace(self, model_type=None, **find_sizes(self)))
 
 
 class CausalSelfAttention(nn.Module):
@@ -197,16 +171,12 @@ class GPT(nn.Module):
         """GPT-2 with its published weights, or what `save_pretrained` or transformers wrote into a folder.
 
         Args:
-            name_or_folder: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (fetched once, into huggingface_hub's cache),
-                or a folder with config.json and model.safetensors.
+            name_or_folder: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", or a folder with model.safetensors.
             changes: fields of the configuration to set otherwise, e.g. attn_pdrop=0.0.
 
         Raises:
-            course.download.DataError: the files cannot be had.
-            ValueError: they are damaged, do not describe a GPT-2, or a tensor is missing, extra or misshapen.
+            course.download.DataError, ValueError: the files cannot be had, or do not describe a GPT-2.
         """
-        from part3_gpt import pretrained
-
         settings, state = pretrained.read(pretrained.locate(name_or_folder))
         model = cls(GPTConfig(**settings | changes))
         pretrained.load(model, state)
@@ -214,8 +184,6 @@ class GPT(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors as `transformers.GPT2LMHeadModel.from_pretrained` reads them."""
-        from part3_gpt import pretrained
-
         pretrained.write(self, Path(folder))
 
     def initialize(self) -> None:
@@ -228,22 +196,6 @@ class GPT(nn.Module):
             else:
                 depth = 2 * self.config.n_layer if name.endswith("c_proj.weight") else 1
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
-
-    def configure_optimizers(
-        self, lr: float = 3e-4, weight_decay: float = 0.1, betas: tuple[float, float] = (0.9, 0.95), fused: bool = True
-    ) -> torch.optim.AdamW:
-        """AdamW that decays matrices only: neither biases nor what LayerNorm scales with.
-
-        Args:
-            fused: whether to update all parameters in one kernel, where PyTorch has one for their device.
-        """
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [parameter for parameter in parameters if parameter.dim() >= 2], "weight_decay": weight_decay},
-            {"params": [parameter for parameter in parameters if parameter.dim() < 2], "weight_decay": 0.0},
-        ]
-        fused = fused and all(parameter.device.type in ("cuda", "cpu", "mps") for parameter in parameters)
-        return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), fused=fused)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits of the token after each one, and with `targets` the mean cross-entropy.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from course import flags
 from course.flag_types import folder, fraction, number, positive_number, whole_number
-from course.resume import find_checkpoint, read_checkpoint
+from course.stored_flags import parse_words
 
 if TYPE_CHECKING:
     import torch
@@ -130,9 +130,11 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="of the draws")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
     parser.add_argument("--log_dir", type=folder, default="logs", help="where `--checkpoint last` looks")
-    args = flags.parse_words(parser, argv)
+    args = parse_words(parser, argv)
     _check_sampling(parser, args)
     if args.checkpoint is not None:
+        from course.resume import find_checkpoint, read_checkpoint  # here: train.py needs none of it
+
         runs = Path(args.log_dir) / "gpt"
         path = find_checkpoint(parser, "--checkpoint", args.checkpoint, runs, ["best.ckpt", "last.ckpt"])
         args.checkpoint = read_checkpoint(parser, "--checkpoint", path, "gpt")

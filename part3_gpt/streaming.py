@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from part3_gpt.generation import check_arguments, new_cache, next_logits
+from part3_gpt.checks import check_arguments
+from part3_gpt.generation import new_cache, next_logits
 from part3_gpt.gpt import GPT, choose
 
 

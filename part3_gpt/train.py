@@ -1,23 +1,19 @@
 """Train a GPT on a text, or fine-tune GPT-2 (Q3.2, Q3.3): `python part3_gpt/train.py --help`."""
 
-import gc
+import argparse
+import math
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-if not __package__:  # run as a file: take the part that lies here, whatever is installed
+if not __package__:  # run as a file: import from this repository, not from a copy that is installed
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part3_gpt.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
-
-import argparse
-import hashlib
-import math
-from collections.abc import Callable
-from dataclasses import asdict
+    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
 
 import pytorch_lightning as pl
 import torch
@@ -26,22 +22,20 @@ from torch import Tensor
 from course import figures
 from course.files import write_whole
 from course.training import entry
-from course.training.fit import fit
+from course.training.checkpoints import BestCheckpoint, LastCheckpoint
+from course.training.exact import ExactResume, Reproducible
+from course.training.extras import extras, limits, plugins
+from course.training.finite import StopOnNaN
+from course.training.history import History
 from course.training.pictures import Pictures
-from course.training.problems import Problem
-from course.training.start import start
-from part3_gpt.dataset import (
-    BPETokenizer,
-    CharTokenizer,
-    check_vocabulary,
-    gpt2_tokenizer,
-    loaders,
-    read_text,
-    stored_model,
-)
+from course.training.run import open_run, summarize
+from part3_gpt.attention_figure import attention_figure
+from part3_gpt.build import adamw, build
+from part3_gpt.dataset import BPETokenizer, CharTokenizer, read_text
 from part3_gpt.gpt import GPT, GPTConfig
 
 SAMPLE_LENGTH = 300  # tokens
+SHOWN = ("cross_entropy", "bits_per_char")  # in the terminal
 
 
 class LitGPT(pl.LightningModule):
@@ -55,8 +49,6 @@ class LitGPT(pl.LightningModule):
         lr: the largest learning rate; it is reached after `warmup_steps` (or a tenth of all steps, if that is less) and
             goes down to a tenth of it along a cosine.
     """
-
-    printed_metrics = ("cross_entropy", "bits_per_char")
 
     def __init__(
         self,
@@ -78,35 +70,32 @@ class LitGPT(pl.LightningModule):
         self.tokens_per_char = dict(zip(("train", "val"), tokens_per_char, strict=True))
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.clip_grad_norm, self.warmup_steps = clip_grad_norm, warmup_steps
-        self.throughput = ("tokens", self.block_size)
 
     def forward(self, idx: Tensor) -> Tensor:
         """Tokens [B, T] -> logits [B, T, V]."""
         return self.model(idx)[0]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        metrics = self._metrics(batch, "train")
-        return {"loss": metrics["cross_entropy"], **metrics}
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return self._metrics(batch, "val")
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "val")
 
-    def _metrics(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
-        """Nats per token, bits per character, and how often the likeliest token is the right one."""
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+        """Log the means of an epoch, and in training single steps too; return the loss in nats per token."""
         x, y = batch  # [B, T]
         logits, nats = self.model(x, y)
         bits = nats.detach() / math.log(2) * self.tokens_per_char[stage]
-        accuracy = (logits.argmax(dim=-1) == y).float().mean()
-        return {"cross_entropy": nats, "bits_per_char": bits, "accuracy": accuracy}
-
-    @staticmethod
-    def derived_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Perplexity, exp(cross-entropy), from the means of an epoch."""
-        return {"perplexity": means["cross_entropy"].exp()}
+        accuracy = (logits.argmax(dim=-1) == y).float().mean()  # how often the likeliest token is the right one
+        values = {f"{stage}/cross_entropy": nats, f"{stage}/bits_per_char": bits, f"{stage}/accuracy": accuracy}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
+        if stage == "train":
+            self.log_dict({f"{tag}_step": value for tag, value in values.items()}, on_step=True, on_epoch=False)
+        return nats
 
     def configure_optimizers(self) -> dict:
         fused = self.trainer.precision != "16-mixed"  # a fused optimizer unscales the gradients after clipping
-        optimizer = self.model.configure_optimizers(self.lr, self.weight_decay, self.betas, fused)
+        optimizer = adamw(self.model, self.lr, self.weight_decay, self.betas, fused)
         steps = self.trainer.estimated_stepping_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.lr_factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -142,8 +131,8 @@ class Figures(Pictures):
             shown = "\n".join("    " + line for line in (text or "").splitlines())
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
-    def finish(self, lit: LitGPT) -> None:
-        super().finish(lit)
+    def write_samples(self, lit: LitGPT) -> None:
+        """figures/samples.txt: what the model makes of a prompt, and texts that it begins itself."""
         content = self.skip_if_blank("samples", lambda: self._samples(lit))
         if content is not None:
             write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
@@ -177,36 +166,10 @@ class Figures(Pictures):
         return self.loaders[1].dataset.tokens[:count].long()
 
     def pictures(self, lit: LitGPT) -> dict[str, Callable[[], Tensor]]:
-        return {"attention": lambda: self._attention(lit)}
+        prompt = self._validation_tokens(min(64, lit.block_size))[None].to(lit.device)
+        return {"attention": lambda: attention_figure(lit.model, prompt)}
 
-    def _attention(self, lit: LitGPT) -> Tensor | None:
-        """What each head attends to in the beginning of the validation text: a row for each layer.
-
-        In each square, a row is a token and what it attends to is dark, as a share of the row's darkest. None if the
-        attention, written otherwise, does not let its weights pass through `attn_dropout`.
-        """
-        idx = self._validation_tokens(min(64, lit.block_size))[None].to(lit.device)
-        seen: list[Tensor] = []  # the attention weights [1, nh, T, T] of each layer
-        layers = [block.attn for block in lit.model.transformer.h]
-        hooks = [
-            layer.attn_dropout.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs)) for layer in layers
-        ]
-        fused = [layer.flash for layer in layers]
-        for layer in layers:
-            layer.flash = False
-        try:
-            lit.model.forward(idx)
-        finally:
-            for layer, flash, hook in zip(layers, fused, hooks, strict=True):
-                layer.flash = flash
-                hook.remove()
-        if not seen:
-            return None
-        weights = torch.cat(seen).flatten(0, 1)[:, None]  # [layers * nh, 1, T, T]
-        shares = weights / weights.amax(dim=-1, keepdim=True)
-        return figures.grid(1 - shares, nrow=lit.model.config.n_head)
-
-    def curves(self) -> None:
+    def curves(self, results: dict[str, float]) -> None:
         """Bits per character over the steps."""
         args, history, best = self.run.args, self.run.history, self.run.best
         batches = len(self.loaders[0])
@@ -225,71 +188,61 @@ class Figures(Pictures):
         figures.save_curves(curves, path, "cross-entropy, bits per character", title, log=True, xlabel="step")
 
 
-def make_model(args: argparse.Namespace, text: str, seen: str) -> tuple[LitGPT, tuple]:
-    """The module and its data: from the flags, from a pretrained model, or from the checkpoint that is resumed.
+class Perplexity(pl.Callback):
+    """Log exp(cross-entropy) of an epoch: the mean of the perplexities of its batches would be larger."""
 
-    Args:
-        seen: the hash of the text.
+    def on_validation_epoch_end(self, trainer, lit):
+        lit.log("val/perplexity", trainer.callback_metrics["val/cross_entropy"].exp(), rank_zero_only=True)
 
-    Raises:
-        ValueError: they do not go together.
-    """
-    config, tokenizer, weights = _choose_model(args, text, seen)
-    config.flash = args.flash
-    if args.block_size > config.block_size:
-        raise ValueError(f"--block_size {args.block_size}: the model sees {config.block_size} tokens at most")
-    check_vocabulary(tokenizer, config)
-    try:
-        data = loaders(text, tokenizer, args.block_size, args.batch_size, args.num_workers, args.seed)
-    except ValueError as error:
-        place = f"--txt_file {args.txt_file or '(built in)'} --block_size {args.block_size}"
-        raise ValueError(f"{place}: {error}") from error
-    tokens_per_char = (data[0].dataset.tokens_per_char, data[1].dataset.tokens_per_char)
-    training = (args.lr, args.weight_decay, args.betas, args.clip_grad_norm, args.warmup_steps)
-    lit = LitGPT(config, tokenizer, seen, args.block_size, tokens_per_char, *training)
-    if weights is not None:
-        lit.model.load_state_dict(weights.state_dict())
-    return lit, data
-
-
-def _choose_model(
-    args: argparse.Namespace, text: str, seen: str
-) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, GPT | None]:
-    """The configuration, the tokenizer, and the model with the weights to begin with, if there is one."""
-    dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
-    if args.checkpoint:
-        try:
-            config, tokenizer, trained_on = stored_model(args.checkpoint)
-        except ValueError as error:
-            raise ValueError(f"--resume {args.resume}: {error}") from error
-        if trained_on != seen:
-            raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
-        return config, tokenizer, None
-    if args.pretrained is not None:
-        model = GPT.from_pretrained(args.pretrained, **dropouts)
-        return model.config, gpt2_tokenizer(args.pretrained), model
-    tokenizer = gpt2_tokenizer() if args.tokenizer == "gpt2" else CharTokenizer.of(text)
-    sizes = {name: getattr(args, name) for name in ("model_type", "n_layer", "n_head", "n_embd", "block_size")}
-    config = GPTConfig(**sizes, **dropouts, vocab_size=tokenizer.vocab_size, tie_weights=args.tie_weights)
-    return config, tokenizer, None
+    def on_train_epoch_end(self, trainer, lit):
+        lit.log("train/perplexity", trainer.callback_metrics["train/cross_entropy"].exp(), rank_zero_only=True)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Read the text, train, draw, write samples."""
+    """Read the text, train, and let the best weights write. The last tenth of the text is for validation."""
     pl.seed_everything(args.seed, verbose=False)
-    text = read_text(args.txt_file, args.data_dir)
-    try:
-        lit, data = make_model(args, text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-    except (ValueError, TypeError) as error:
-        raise Problem(str(error), status=2) from error
-    run = start(args, lit, data)
-    fit(run, lit, data, monitor="cross_entropy", callbacks=[Figures(run, data)])
+    made = build(args, read_text(args.txt_file, args.data_dir))
+    training = (args.lr, args.weight_decay, args.betas, args.clip_grad_norm, args.warmup_steps)
+    lit = LitGPT(made.config, made.tokenizer, made.text_hash, args.block_size, made.tokens_per_char, *training)
+    if made.weights:
+        lit.model.load_state_dict(made.weights)
+    with open_run(args, lit) as run:
+        drawing = Figures(run, made.loaders)
+        trainer = pl.Trainer(
+            max_epochs=args.epochs,
+            accelerator=args.accelerator,
+            devices=args.devices,
+            num_nodes=args.num_nodes,
+            strategy=args.strategy,
+            precision=args.precision,
+            num_sanity_val_steps=0,
+            enable_progress_bar=args.progress_bar,
+            enable_model_summary=False,
+            logger=run.logger(),
+            plugins=plugins(),
+            **limits(args),
+            callbacks=[
+                Reproducible(args.seed),
+                StopOnNaN(run),
+                Perplexity(),
+                History(run, SHOWN, unit="tokens", per_example=args.block_size),
+                drawing,
+                BestCheckpoint(run, monitor="val/cross_entropy"),
+                LastCheckpoint(run),
+                ExactResume(run),
+                *extras(args, made.loaders, SHOWN),
+            ],
+        )
+        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)
+        run.load_best(lit)
+        if trainer.is_global_zero and run.folder:
+            drawing.write_samples(lit)
+        summarize(run, trainer)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    return entry.main(lambda: train(args))
+    return entry.main(train, parse_args(argv))
 
 
 if __name__ == "__main__":
-    sys.exit(entry.main(lambda: train(args)))
+    sys.exit(entry.main(train, args))

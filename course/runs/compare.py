@@ -77,14 +77,13 @@ def read_image(path: Path) -> "Tensor":
 
 def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> "Tensor":
     """One picture [3, H, W] with a column for each run; see `choose`."""
-    from course import figures
 
     wanted = choose(runs, names, epochs)
     columns = []
     for run in runs:
         files = figures_of(run)
         columns.append([read_image(files[row]) for row in wanted])
-    return figures.side_by_side(columns, titles(runs), [f"{name}\nepoch {epoch}" for name, epoch in wanted])
+    return side_by_side(columns, titles(runs), [f"{name}\nepoch {epoch}" for name, epoch in wanted])
 
 
 def command(args: argparse.Namespace) -> None:
@@ -113,3 +112,27 @@ def add(commands) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the picture to write")
     parser.set_defaults(run=command)
+
+
+def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]) -> Tensor:
+    """Columns of pictures under their titles, each row with its name at the left, as one image [3, H, W] in 0..1.
+
+    Args:
+        columns: of images [3, H, W], one list for each title, in each one image for each row.
+    """
+    from course.figures import as_image, new_figure
+
+    width = 4.4  # inches; a grid of eight 28x28 images, doubled, has about 470 pixels
+    heights = [max(column[row].size(1) / column[row].size(2) for column in columns) * width for row in range(len(rows))]
+    figure = new_figure(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.6)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
+    for column, images in enumerate(columns):
+        for row, image in enumerate(images):
+            axes = grid[row][column]
+            axes.imshow(image.permute(1, 2, 0).numpy())
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        grid[0][column].set_title(titles[column], fontsize=12)
+    for row, name in enumerate(rows):
+        grid[row][0].set_ylabel(name, fontsize=8)
+    return as_image(figure)

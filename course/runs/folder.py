@@ -129,7 +129,9 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # runs no code from it
-        state = content.get("callbacks", {}).get("Checkpoints", {})
+        states = content.get("callbacks", {}).items()
+        # of History, BestCheckpoint{...} and ExactResume: each name is in the state of one of them
+        state = {name: value for _, values in states for name, value in values.items()}
         return _run(folder, path, content["run"], state, state.get("seconds"), {})
     except RunError:
         raise

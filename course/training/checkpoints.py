@@ -1,130 +1,82 @@
-"""Checkpoints at the end of each epoch and when a signal arrives."""
+"""best.ckpt and last.ckpt, by Lightning's ModelCheckpoint; each file is complete or not there."""
 
-import math
-import signal
-import time
+import io
+from pathlib import Path
 
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from course.flags import defining_flags
-from course.resume import CHECKPOINT_FORMAT
-from course.training.events import event_files
-from course.training.finite import stop_unless_finite
-from course.training.problems import Problem, Stopped, say
+from course.files import write_whole
 from course.training.run import Run
-from course.training.signals import on_signals, raise_stopped
 
 
-class Checkpoints(Checkpoint):
-    """Keep `last.ckpt` and `best.ckpt`; write one and stop when SIGINT or SIGTERM arrives.
+class LastCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, writing last.ckpt after each epoch."""
 
-    A checkpoint is written at the end of each epoch, after everything else of that epoch, or at the end of the batch in
-    which a signal arrived. It holds numbers, strings and tensors only, so that it can be loaded with `weights_only`.
+    def __init__(self, run: Run):
+        super().__init__(run.folder and run.folder / "checkpoints", filename="last", enable_version_counter=False)
+        self.run = run
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.run.check_folder()
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Its state is the paths of files, and the folder may have been moved."""
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, writing best.ckpt after an epoch in which the monitored metric is lower than ever.
+
+    Lightning's own forgets the best value when the run's folder has been moved, and takes the file of another run for
+    its own when a copied checkpoint is resumed.
+
+    Args:
+        monitor: a metric that the module logs, such as "val/bpd".
     """
 
     def __init__(self, run: Run, monitor: str):
-        self.run, self.monitor = run, monitor
-        self.batches_done = 0  # in the epoch under way
-        self.signum = 0
-        self.since = time.monotonic()
+        folder = run.folder and run.folder / "checkpoints"
+        super().__init__(folder, filename="best", monitor=monitor, enable_version_counter=False)
+        self.run = run
 
     def setup(self, trainer, pl_module, stage):
-        # the first process alone knows the number of a new folder
-        self.run.folder = trainer.strategy.broadcast(self.run.folder)
-
-    def state_dict(self) -> dict:
-        run = self.run
-        return {
-            "batches_done": self.batches_done,
-            "history": run.history,
-            "best": run.best,
-            "first_step": run.first_step,
-            "seconds": run.seconds + time.monotonic() - self.since,
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        self.batches_done = state["batches_done"]
-        self.run.history[:] = state["history"]
-        if self.run.folder and self.run.checkpoint("best.ckpt").exists():  # not where a copied checkpoint is resumed
-            self.run.best.update(state["best"])
-        self.run.first_step.update(state["first_step"])
-        self.run.seconds = state["seconds"]
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-        checkpoint.setdefault("run", {}).update(
-            format=CHECKPOINT_FORMAT,
-            program=self.run.args.program,
-            flags=defining_flags(self.run.args),
-            epochs_done=len(self.run.history),
-            processes=trainer.world_size,
-            events=event_files(trainer, self.run.folder),
-        )
-
-    def on_train_start(self, trainer, pl_module):
-        self.since = time.monotonic()
-        processes = self.run.args.checkpoint["run"]["processes"] if self.run.args.checkpoint else trainer.world_size
-        if self.batches_done and processes != trainer.world_size:
-            raise Problem(
-                f"--devices: {self.run.args.resume} was written in mid-epoch by {processes} processes;"
-                f" it cannot be resumed with {trainer.world_size}",
-                status=2,
-            )
-        for optimizer in trainer.optimizers:
-            lay_out_state(optimizer)
-        trainer.train_dataloader.first_batch = self.batches_done
-        on_signals(self._remember)  # from here on, stop at the end of a batch
-
-    def on_train_end(self, trainer, pl_module):
-        self.run.seconds += time.monotonic() - self.since
-        on_signals(raise_stopped)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.batches_done = batch_idx + 1
-        # in the last batch the end of the epoch, with validation and a checkpoint, is near
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
-            for name, parameter in pl_module.named_parameters():
-                stop_unless_finite(self.run, trainer, name, parameter)
-            self._save(trainer, "last.ckpt")
-            self._stop(f"{batch_idx + 1} batches into epoch {trainer.current_epoch + 1}")
+        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # which the first process alone knows
+        super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.batches_done = 0
-        latest = self.run.history[-1]
-        value = latest[f"val/{self.monitor}"]
-        if value < self.run.best.get("value", math.inf) and not trainer.fast_dev_run:
-            self.run.best.update(epoch=latest["epoch"], value=value)
-            self._save(trainer, "best.ckpt")
-        self._save(trainer, "last.ckpt")
-        if self._must_stop(trainer):
-            self._stop(f"after epoch {latest['epoch']}")
-
-    def _save(self, trainer, name: str) -> None:
-        if trainer.fast_dev_run:
-            return
         self.run.check_folder()
-        trainer.save_checkpoint(self.run.checkpoint(name))
+        super().on_train_epoch_end(trainer, pl_module)
 
-    def _must_stop(self, trainer) -> bool:
-        if trainer.world_size == 1:
-            return bool(self.signum)
-        return trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False)
+    def check_monitor_top_k(self, trainer, current=None):
+        better = super().check_monitor_top_k(trainer, current)
+        if better:
+            self.run.best.update(epoch=trainer.current_epoch + 1, metric=self.monitor, value=float(current))
+        return better
 
-    def _stop(self, when: str) -> None:
-        signum = self.signum or signal.SIGTERM
-        say(f"\nstopped by {signal.Signals(signum).name} {when}; continue with --resume {self.run.folder}")
-        raise Stopped(signum)
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "best": self.run.best}
 
-    def _remember(self, signum, frame) -> None:
-        if self.signum:
-            say(f"\nstopped at once by a second signal; {self.run.folder} has the checkpoint of the epoch before")
-            raise Stopped(signum)
-        self.signum = signum
+    def load_state_dict(self, state: dict) -> None:
+        best = Path(self.dirpath) / f"{self.filename}.ckpt"
+        if not best.exists():  # a copied checkpoint is resumed, in a new folder
+            return
+        moved = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
+        super().load_state_dict({**state, **moved, "best_k_models": {str(best): state["best_model_score"]}})
+        self.run.best.update(state["best"])
 
 
-def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Lay a resumed optimizer's state out in memory as its parameters are: the fused ones rely on it, unchecked."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+class WholeCheckpoints(TorchCheckpointIO):
+    """Write checkpoints so that they are complete or not there.
+
+    Lightning's own way goes through the folder for temporary files, and where that is another disk, as /tmp is on most
+    clusters, moving the file means copying it: whoever kills the program then finds half a checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not made anew where it was deleted
+        with buffer.getbuffer() as content:  # released even if writing fails, and the traceback keeps the buffer
+            write_whole(path, content)

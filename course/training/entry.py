@@ -1,54 +1,57 @@
 """The entry point of a training program: errors and signals become one line and an exit status."""
 
-import atexit
-import gc
+import argparse
 import logging
 import threading
 import warnings
 from collections.abc import Callable
 
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from course import blanks
-from course.download import DataError
+from course.datasets import DataError
 from course.training.problems import Problem, Stopped, is_first_process, say
 from course.training.signals import on_signals, raise_stopped
 from course.training.speed import flush_subnormals, keep_memory
 
 
-def main(train: Callable[[], None]) -> int:
-    """Call `train` and turn what can go wrong into a message and an exit status.
+def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    """Call `train(args)` and turn what can go wrong into a message and an exit status.
 
     Returns:
         0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail. Always 0 in the
         processes that the first one started: it would be killed if one of them failed before it has left.
     """
-    if not gc.isenabled():  # train.py has imported what it needs
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
-        gc.enable()
-    status = _status_of(train)
+    status = _status_of(train, args)
     return status if is_first_process() else 0
 
 
-def _status_of(train: Callable[[], None]) -> int:
+def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     on_signals(raise_stopped)
     _quiet()
     keep_memory()
     flush_subnormals(True)
     try:
-        train()
+        train(args)
         return 0
     except Stopped as stop:
         return 128 + stop.signum
     except (Problem, DataError) as error:
         say(f"error: {error}")
         return error.status
+    except MisconfigurationException as error:
+        say(f"error: Lightning's Trainer refuses these flags: {error}")
+        return 2
     except NotImplementedError as error:
+        from course import blanks
+
         say(f"error: {blanks.describe(error)}")
         return 1
     except torch.OutOfMemoryError as error:
-        say(f"error: out of memory ({str(error).splitlines()[0]}); try a smaller --batch_size")
+        say(f"error: out of memory ({_first_line(error)}); try a smaller --batch_size")
+        return 1
+    except torch._dynamo.exc.TorchDynamoException as error:
+        say(f"error: --compile: not possible on this machine: {_first_line(error)}; leave the flag out")
         return 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
@@ -56,6 +59,10 @@ def _status_of(train: Callable[[], None]) -> int:
         return 1
     finally:
         flush_subnormals(False)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _quiet() -> None:
@@ -68,10 +75,10 @@ def _quiet() -> None:
         ".*your dataloader is not resumable.*",
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
-        ".*it is recommended to use `self.log.*sync_dist=True.*",
         ".*it is recommended to use .Trainer.devices=1.*",
         ".*all_gather is deprecated.*",
         ".*LeafSpec.*is deprecated.*",
+        ".*`srun` command is available.*but is not used.*",
     ):
         warnings.filterwarnings("ignore", text)
 

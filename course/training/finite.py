@@ -7,13 +7,17 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from course.training.intervals import is_logged
 from course.training.problems import Problem
 from course.training.run import Run
 
+EVERY_N_STEPS = 50  # on a GPU, where to look at a number is to wait for it
+
 
 class StopOnNaN(Callback):
-    """Stop the run when the loss is no longer finite, before it gets into a checkpoint."""
+    """End the run with an error when the loss is no longer finite, before that gets into a checkpoint.
+
+    Lightning's EarlyStopping(check_finite=True) ends it as if it were complete, and looks at the end of an epoch only.
+    """
 
     def __init__(self, run: Run):
         self.run, self.total = run, torch.zeros(())
@@ -21,12 +25,17 @@ class StopOnNaN(Callback):
     def on_before_backward(self, trainer, pl_module, loss):
         # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
         self.total = self.total.to(loss.device) + loss.detach()
-        if loss.device.type == "cpu" or is_logged(trainer.global_step):
+        if loss.device.type == "cpu" or trainer.global_step % EVERY_N_STEPS == 0:
             stop_unless_finite(self.run, trainer, "loss", self.total)
 
     def on_validation_start(self, trainer, pl_module):
         stop_unless_finite(self.run, trainer, "loss", self.total)
         self.total = torch.zeros(())
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        for tag, value in trainer.callback_metrics.items():
+            if tag.startswith("val/"):
+                stop_unless_finite(self.run, trainer, tag, value)
 
 
 def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:

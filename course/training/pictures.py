@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from course import blanks, figures
+from course import figures
 from course.training.problems import say
 from course.training.run import Run
 
@@ -17,8 +17,8 @@ class Pictures(Callback):
     """Draw before training, at the epochs that the assignment asks for, at each `--sample_every` and after the last.
 
     A part's own class gives `epochs`, `pictures(model)`: name -> function that draws an image [3, H, W] in 0..1, to be
-    written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves()`, which draws what is in `run.history` and,
-    when the run is done, `run.results`. What needs a blank that is not filled in yet is left out.
+    written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves(results)`, which draws what is in
+    `run.history` and, after testing, the results. What needs a blank that is not filled in yet is left out.
 
     Args:
         loaders: of training, validation and test, for images to show.
@@ -34,13 +34,15 @@ class Pictures(Callback):
     def pictures(self, model: pl.LightningModule) -> dict[str, Callable[[], Tensor]]: ...
 
     @abstractmethod
-    def curves(self) -> None: ...
+    def curves(self, results: dict[str, float]) -> None: ...
 
     def skip_if_blank(self, what: str, make: Callable):
         """What `make` returns; None, and a line that says so the first time, where it meets a blank."""
         try:
             return make()
         except NotImplementedError as blank:
+            from course import blanks
+
             if what not in self.left_out:
                 self.left_out.add(what)
                 say(f"without {what}: {blanks.describe(blank)}")
@@ -54,9 +56,10 @@ class Pictures(Callback):
         if epoch in (*self.epochs, args.epochs) or (args.sample_every and epoch % args.sample_every == 0):
             self._draw(trainer, pl_module, epoch)
 
-    def finish(self, model: pl.LightningModule) -> None:
-        """Called by `fit` in the first process when all is done, with the best weights."""
-        self.curves()
+    def on_test_end(self, trainer, pl_module):
+        if trainer.is_global_zero and self.run.folder and self.run.history:
+            self.run.check_folder()
+            self.curves({tag: float(value) for tag, value in trainer.callback_metrics.items()})
 
     @torch.no_grad()
     def _draw(self, trainer, model: pl.LightningModule, epoch: int) -> None:
@@ -72,7 +75,22 @@ class Pictures(Callback):
                 continue
             scale = 2 if picture.size(2) < 400 else 1
             figures.save_image(picture, self.run.figure(f"{name}_epoch_{epoch:03d}.png"), scale)
-            trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
+            if trainer.logger:
+                trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
         model.train(was_training)
         if self.run.history:
-            self.curves()
+            self.curves({})
+
+
+def save_curves(run: Run, name: str, label: str, title: str, tags: dict[str, str], log: bool = False) -> None:
+    """Draw metrics of the history over epochs; nothing if one was not measured.
+
+    Args:
+        name: of the file in the run's figures.
+        label: of the vertical axis, with the unit.
+        tags: legend -> metric, such as "val/bpd".
+    """
+    if all(tag in row for tag in tags.values() for row in run.history):
+        epochs = [row["epoch"] for row in run.history]
+        curves = {legend: (epochs, [row[tag] for row in run.history]) for legend, tag in tags.items()}
+        figures.save_curves(curves, run.figure(name), label, title, log=log)

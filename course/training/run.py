@@ -6,8 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course.files import HeldFolder
-from course.training.problems import Problem
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from course.files import UNFINISHED, Held, HeldFolder
+from course.stored_flags import defining_flags
+from course.training.events import cut_event_files
+from course.training.problems import Problem, Stopped, is_first_process, say
 
 
 @dataclass
@@ -20,6 +25,7 @@ class Run:
     args: object
     folder: Path | None
     history: list[dict] = field(default_factory=list)
+    vectors: dict[str, list[float]] = field(default_factory=dict)  # of this epoch, such as the KL of each dimension
     seconds: float = 0.0  # of training, from all its pieces
     best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
@@ -32,6 +38,30 @@ class Run:
 
     def figure(self, name: str) -> Path:
         return self.folder / "figures" / name
+
+    def load_best(self, model: torch.nn.Module) -> None:
+        """Give the model the weights of best.ckpt, if there is one.
+
+        `trainer.test(ckpt_path="best")` would restore the callbacks too, and take the history back to that epoch.
+        """
+        if self.best:
+            best = torch.load(self.checkpoint("best.ckpt"), map_location="cpu", weights_only=True)
+            model.load_state_dict(best["state_dict"])
+
+    def logger(self) -> TensorBoardLogger | bool:
+        """TensorBoard's, with the run's folder as its own; in the first process alone."""
+        if not self.folder or not is_first_process():
+            return False
+        print(f"run folder: {self.folder}", flush=True)
+        logs, program, version = self.folder.parent.parent, self.folder.parent.name, self.folder.name
+        logger = RunLogger(logs, program, version, default_hp_metric=False)
+        logger.log_hyperparams(defining_flags(self.args))
+        return logger
+
+    def describe_scores(self, test: float | None = None, digits: int = 4) -> str:
+        """For the title of a figure: the best value of the monitored metric, and the test score, as far as known."""
+        best = f": best validation {self.best['value']:.{digits}f} (epoch {self.best['epoch']})" if self.best else ""
+        return best + ("" if test is None else f", test {test:.{digits}f}")
 
     def describe_last_checkpoint(self) -> str:
         """A sentence about the last checkpoint."""
@@ -48,14 +78,139 @@ class Run:
         if self.held and not self.held.is_there():
             raise Problem(f"the run's folder {self.folder} was moved or deleted while it ran; start a new run")
 
-    @contextmanager
-    def explain_disk_errors(self) -> Iterator[None]:
-        """Turn a failing disk into a `Problem` that names the file or the folder."""
+
+class RunLogger(TensorBoardLogger):
+    """Lightning's, without the tag `epoch` that Lightning adds to all that it logs."""
+
+    def log_metrics(self, metrics, step=None):
+        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
+
+
+@contextmanager
+def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
+    """Make the run's folder, or take the one that is resumed, and hold it while the block runs.
+
+    Args:
+        model: the checkpoint that is resumed is compared with it.
+
+    Raises:
+        Problem: the checkpoint does not fit the model, another process has the folder, or a disk fails.
+    """
+    run = _start(args, model)
+    try:
+        yield run
+    except Stopped:
+        if run.held and len(run.history) == args.epochs:
+            say(f"the training is complete; to test it: --resume {run.folder}")
+        raise
+    except OSError as error:
+        raise _explain(error, run) from error
+    finally:
+        if run.held:
+            run.held.release()
+            _remove_if_empty(run.folder)
+
+
+def _start(args, model: torch.nn.Module) -> Run:
+    folder = None
+    if args.checkpoint:
         try:
-            yield
-        except OSError as error:
-            self.check_folder()
-            where = os.fsdecode(error.filename) if error.filename else self.folder or "a file"
-            then = f"continue with --resume {self.folder}" if self.folder else "start again"
-            reason = f"{where}: could not be written or read: {error.strerror or error}"
-            raise Problem(f"{reason}. {self.describe_last_checkpoint()} Fix this, then {then}.") from error
+            model.load_state_dict(args.checkpoint["state_dict"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
+        if args.resume.parent.name == "checkpoints":
+            folder = args.resume.parent.parent
+    if args.fast_dev_run or not is_first_process():
+        return Run(args, folder)  # BestCheckpoint tells other processes the folder
+    if folder is None:
+        folder = new_folder(Path(args.log_dir) / args.program)
+        return Run(args, folder, held=_hold(folder))
+    held = _hold(folder)
+    _check_unchanged(args)
+    cut_event_files(folder, args.checkpoint["run"]["events"])
+    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # the first, as some flags may have changed
+        path.unlink(missing_ok=True)
+    return Run(args, folder, is_new=False, held=held)
+
+
+def _hold(folder: Path) -> HeldFolder:
+    """Take the folder for this process alone.
+
+    Raises:
+        Problem: another process has it.
+    """
+    try:
+        held = HeldFolder(folder)
+    except Held as error:
+        raise Problem(
+            f"--resume {folder}: the run is still going on in {error}. Stop it, or wait for its end; if"
+            f" its machine is gone, delete {folder / '.lock'}",
+            status=2,
+        ) from error
+    except OSError as error:
+        raise Problem(f"--resume {folder}: cannot be written: {error.strerror or error}", status=2) from error
+    if not held.locked:
+        say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at once")
+    return held
+
+
+def _check_unchanged(args) -> None:
+    """Check that the run has not continued since its checkpoint was read, now that its folder is locked."""
+    now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
+    if now["run"]["events"] != args.checkpoint["run"]["events"]:
+        raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
+
+
+def new_folder(parent: Path) -> Path:
+    """Make version_N with the smallest free number; two runs that start at once get two."""
+    taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
+    number = max(taken, default=-1) + 1
+    while True:
+        try:
+            (parent / f"version_{number}").mkdir(parents=True)
+            return parent / f"version_{number}"
+        except FileExistsError:
+            number += 1
+
+
+def _explain(error: OSError, run: Run) -> Problem:
+    """A failing disk, with the name of the file or the folder."""
+    try:
+        run.check_folder()
+    except Problem as problem:
+        return problem
+    where = os.fsdecode(error.filename) if error.filename else run.folder or "a file"
+    then = f"continue with --resume {run.folder}" if run.folder else "start again"
+    reason = f"{where}: could not be written or read: {error.strerror or error}"
+    return Problem(f"{reason}. {run.describe_last_checkpoint()} Fix this, then {then}.")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take a folder away again if nothing but its lock was written, such as when the Trainer refuses the flags."""
+    if folder.is_dir() and all(path.name in (".lock", ".lock.owner") for path in folder.iterdir()):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def summarize(run: Run, trainer, results: list[dict] | None = None) -> None:
+    """Print the results of a run that is complete; write summary.json, the report, and TensorBoard's table of runs.
+
+    Args:
+        results: what `trainer.test` returned. Without a test set the results are those of the best epoch's validation.
+    """
+    if not trainer.is_global_zero:
+        return
+    if results is not None:
+        vectors = {tag: values for tag, values in run.vectors.items() if tag.startswith("test/")}
+        run.results.update(results[0] | vectors)
+    else:
+        best = next((row for row in run.history if row["epoch"] == run.best.get("epoch")), {})
+        run.results.update({tag: value for tag, value in best.items() if tag.startswith("val/")})
+    for tag, value in run.results.items():
+        if isinstance(value, float):
+            print(f"{tag}: {value:.4f}")
+    if run.folder:
+        from course.training import record  # here: a run that starts does not need it
+
+        record.write(run, trainer)

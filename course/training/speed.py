@@ -1,15 +1,10 @@
-"""What makes training faster: memory that is kept, fused optimizers, data on the GPU, compilation."""
+"""What makes training faster: memory that is kept, fused optimizers, data on the GPU."""
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
-
-from course.training.problems import Problem
+from torch.utils.data import DataLoader
 
 
 def keep_memory() -> None:
@@ -29,50 +24,26 @@ def flush_subnormals(flush: bool) -> None:
     torch.set_flush_denormal(flush)  # where a processor cannot, it stays as it is
 
 
-def channels_last(model: torch.nn.Module) -> torch.nn.Module:
-    """Lay it out so that the channels of a pixel lie side by side: convolutions are faster so.
+class DataOnDevice(Callback):
+    """Move the data to a GPU that one process has for itself, else let them go there in the background.
 
-    On CPUs GELU is not, unless it sees such a tensor as what it is in memory, [B, H, W, C].
+    Args:
+        loaders: those of `course.data.EpochLoader` are moved.
     """
-    for module in model.to(memory_format=torch.channels_last).modules():
-        if isinstance(module, torch.nn.GELU):
-            module.register_forward_pre_hook(lambda _, inputs: (_moved(inputs[0], 1, -1),))
-            module.register_forward_hook(lambda _, inputs, output: _moved(output, -1, 1))
-    return model
 
+    def __init__(self, loaders: tuple[DataLoader, ...]):
+        self.loaders = loaders
 
-def _moved(x: Tensor, source: int, destination: int) -> Tensor:
-    return x.movedim(source, destination) if x.dim() == 4 and x.is_cpu else x
-
-
-def settle_on_device(args, model: pl.LightningModule, loaders: tuple, trainer: pl.Trainer) -> None:
-    """Move the data to a GPU that one process has for itself, else let them go there in the background; --compile."""
-    device = trainer.strategy.root_device
-    for loader in loaders:
-        if loader is None or device.type == "cpu":
-            continue
-        movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not one that a student put there
-        if trainer.world_size == 1 and args.num_workers == 0 and movable:
-            loader.move_to(device)
-        else:
-            loader.pin_memory = device.type == "cuda"
-    if args.compile:
-        # on a GPU as CUDA graphs, so that a step is a few launches and not hundreds
-        mode = "reduce-overhead" if device.type == "cuda" else None
-        getattr(model, "model", model).compile(mode=mode)
-
-
-@contextmanager
-def explain_compile_errors(args) -> Iterator[None]:
-    """Turn what torch.compile cannot do into a `Problem`."""
-    if not args.compile:
-        yield
-        return
-    try:
-        yield
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise Problem(f"--compile: cannot be done here: {reason}; leave the flag out") from error
+    def setup(self, trainer, pl_module, stage):
+        device = trainer.strategy.root_device
+        if stage != "fit" or device.type == "cpu":
+            return
+        for loader in self.loaders:
+            movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not one that a student put there
+            if trainer.world_size == 1 and loader.num_workers == 0 and movable:
+                loader.move_to(device)
+            else:
+                loader.pin_memory = device.type == "cuda"
 
 
 class FusedOptimizers(Callback):

@@ -99,6 +99,7 @@ def not_written(rubric: Rubric, root: Path) -> list[str]:
     for part in rubric.parts.values():
         nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
         words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        words |= {word.rpartition("/")[2] for word in words}  # metrics are logged as train/bpd, or f"{stage}/bpd"
         drawn = {0, "last"} | {epoch for node in nodes for epoch in _epochs(node)}
         names = {number.name: f"number {number.name}" for number in rubric.numbers if number.part == part.number}
         for show in rubric.shows:

@@ -30,9 +30,9 @@ SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 @contextmanager
 def mnist_once():
     """The images are checked and read once for all runs of this process; nobody writes into them."""
-    from course import data, download  # not above: a test that trains nothing need not wait for it
+    from course import data, datasets  # not above: a test that trains nothing need not wait for it
 
-    split, is_whole = _remember(data._split), _remember(download._is_whole)
+    split, is_whole = _remember(data._split), _remember(datasets.is_whole)
 
     def known(path: Path, md5: str) -> bool:
         """Whether it is whole, found out again when the file is another one."""
@@ -42,7 +42,7 @@ def mnist_once():
             return False
         return is_whole(Version(path, about.st_ino, about.st_size, about.st_mtime_ns), md5)
 
-    with mock.patch.object(data, "_split", split), mock.patch.object(download, "_is_whole", known):
+    with mock.patch.object(data, "_split", split), mock.patch.object(datasets, "is_whole", known):
         yield
 
 
@@ -131,16 +131,23 @@ def no_pictures():
         return prompt
 
     from course import figures
-    from course.training import fit, pictures
+    from course.training import pictures, record
 
     gpt = importlib.import_module("part3_gpt.train")
     with (
         mock.patch.object(pictures.Pictures, "_draw", lambda self, trainer, model, epoch: None),
-        mock.patch.object(fit, "write_report", lambda run: None),
+        mock.patch.object(record, "write_report", lambda run: None),
         mock.patch.object(figures, "save_curves", save_curves),
         mock.patch.object(gpt.Figures, "sample", cut),
     ):
         yield
+
+
+def with_callback(callback):
+    """A Trainer with one more callback, to be put in the place of `pytorch_lightning.Trainer`."""
+    from pytorch_lightning.trainer.trainer import Trainer
+
+    return lambda **flags: Trainer(**{**flags, "callbacks": [*flags["callbacks"], callback]})
 
 
 TEMPORARY = tempfile.TemporaryDirectory(prefix="runs-")
@@ -153,9 +160,10 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
     program.pictures = epochs == 3
     printed_there = program.run() / "printed.txt"
-    from course.training import intervals
+    import pytorch_lightning as pl
+    from pytorch_lightning.trainer.trainer import Trainer
 
-    usual = mock.patch.object(intervals, "LOG_EVERY_N_STEPS", 50)  # whatever the test that asks first has put there
+    usual = mock.patch.object(pl, "Trainer", Trainer)  # whatever the test that asks first has put there
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed_there.exists():

@@ -28,9 +28,10 @@ SMALL_GPT = "--n_layer 2 --n_head 2 --n_embd 48 --block_size 32 --batch_size 32 
 
 
 def vae_losses(std: str, kl: str):
-    """`VAE._losses` with another standard deviation to sample with ("log_std", "std" or "none"), or for the KL."""
+    """`VAE.forward` with another standard deviation to sample with ("log_std", "std" or "none"), or for the KL."""
 
-    def losses(self, imgs, mean, log_std):
+    def losses(self, imgs):
+        mean, log_std = self.encoder(imgs)
         scale = {"log_std": log_std, "std": log_std.exp(), "none": 0 * log_std}[std]
         logits = self.decoder(mean + scale * torch.randn_like(mean))
         rec = self._reconstruction(logits, imgs)
@@ -40,8 +41,9 @@ def vae_losses(std: str, kl: str):
     return losses
 
 
-def weighted(self, imgs, mean, log_std):
+def weighted(self, imgs):
     """The KL divergence weighs a tenth in the loss."""
+    mean, log_std = self.encoder(imgs)
     rec, reg = (
         self._reconstruction(self.decoder(mean + log_std.exp() * torch.randn_like(mean)), imgs),
         KLD(mean, log_std),
@@ -86,7 +88,7 @@ def no_mask(self, q, k, v):
 KLD, BCE, STEP = vae_program.KLD, F.binary_cross_entropy_with_logits, aae_program.LitAAE._step
 
 
-METRICS = gpt_program.LitGPT._metrics
+GPT_STEP = gpt_program.LitGPT._step
 
 
 VAE_CLASS, AAE_MODEL = vae_program.VAE, aae_models.AdversarialAE
@@ -108,7 +110,7 @@ BANK = {
     "vae, rate 1e-7": ("vae", [*SMALL_VAE, *SHORT, "--lr", "1e-7"], None, {"small rate"}, set()),
     "vae, averaged": ("vae", [*SMALL_VAE, *SHORT], (VAE_CLASS, "_reconstruction", staticmethod(averaged)),
                       {"averaged"}, {"collapse"}),
-    "vae, KL weighted less": ("vae", [*SMALL_VAE, *SHORT], (VAE_CLASS, "_losses", weighted), {"sum"}, set()),
+    "vae, KL weighted less": ("vae", [*SMALL_VAE, *SHORT], (VAE_CLASS, "forward", weighted), {"sum"}, set()),
     "vae, KL weighted more": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "KLD", lambda *z: 784 * KLD(*z)),
                               {"collapse"}, set()),
     "vae, KL subtracted": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "KLD", lambda *z: -KLD(*z)), {"sign"},
@@ -121,9 +123,9 @@ BANK = {
     "vae, z from the prior": ("vae", [*SMALL_VAE, *SHORT],
                               (vae_program, "sample_reparameterize", lambda m, s: torch.randn_like(s)),
                               {"collapse"}, set()),
-    "vae, no sampling": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "_losses", vae_losses("none", "log_std")),
+    "vae, no sampling": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "forward", vae_losses("none", "log_std")),
                          {"cheap"}, set()),
-    "vae, KL of std": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "_losses", vae_losses("std", "std")), {"cheap"}, set()),
+    "vae, KL of std": ("vae", [*SMALL_VAE, *LONG], (VAE_CLASS, "forward", vae_losses("std", "std")), {"cheap"}, set()),
     "aae, healthy": ("aae", ADVERSARIAL, None, set(), set()),
     "aae, rate 1e-7": ("aae", [*ADVERSARIAL, "--lr", "1e-7"], None, {"small rate"}, {"not trained", "chance"}),
     "aae, no step": ("aae", ADVERSARIAL, (aae_program.LitAAE, "_step", no_discriminator_step), {"not trained"}, set()),
@@ -141,7 +143,7 @@ BANK = {
     "gpt, no mask": ("gpt", [*SMALL_GPT, "--limit_batches", "400", "--epochs", "1", "--lr", "6e-3", "--no-flash"],
                      (gpt_models.CausalSelfAttention, "attention", no_mask), {"mask"}, set()),
     "gpt, not shifted": ("gpt", LEARNS,
-                         (gpt_program.LitGPT, "_metrics", lambda lit, b, stage: METRICS(lit, (b[0], b[0]), stage)),
+                         (gpt_program.LitGPT, "_step", lambda lit, b, stage: GPT_STEP(lit, (b[0], b[0]), stage)),
                          {"shift"}, set()),
 }  # fmt: skip
 

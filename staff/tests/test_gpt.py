@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from gpt_cases import BLOCK, VOCABULARY, small
 
 from part3_gpt import streaming
+from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.options import MODEL_SIZES
 
@@ -76,13 +77,13 @@ def test_tied_weights():
 
 def test_only_matrices_decay():
     model = GPT(small())
-    optimizer = model.configure_optimizers(lr=0.01, weight_decay=0.3, betas=(0.8, 0.9))
+    optimizer = adamw(model, lr=0.01, weight_decay=0.3, betas=(0.8, 0.9))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert decay[id(parameter)] == (0.3 if parameter.dim() == 2 else 0), name
     assert {(group["lr"], group["betas"]) for group in optimizer.param_groups} == {(0.01, (0.8, 0.9))}
     assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
-    assert not model.configure_optimizers(fused=False).defaults["fused"]
+    assert not adamw(model, lr=0.01, fused=False).defaults["fused"]
 
 
 def test_the_loss_leaves_out_what_is_not_to_be_predicted(model, rng):

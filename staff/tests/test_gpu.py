@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from gpu_cases import CPU
 
-from course.training import fit
-from course.training.checkpoints import Checkpoints
+from course.training.exact import ExactResume
+from course.training.speed import DataOnDevice
+from small_runs import with_callback
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -27,20 +28,16 @@ class Losses(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx + 1 == self.stop_after:
-            checkpoints = next(each for each in trainer.callbacks if isinstance(each, Checkpoints))
-            checkpoints.signum = signal.SIGTERM
+            [stopping] = [each for each in trainer.callbacks if isinstance(each, ExactResume)]
+            stopping.signum = signal.SIGTERM
 
 
 @pytest.fixture
 def run(program, monkeypatch, tmp_path):
     """run(folder, callback, *flags): the program with one more callback; returns the exit status."""
-    make = fit.make_trainer
 
     def start(folder: str, callback: pl.Callback, *flags: str) -> int:
-        def trainer(args, model, callbacks, logger):
-            return make(args, model, [*callbacks, callback], logger)
-
-        monkeypatch.setattr(fit, "make_trainer", trainer)
+        monkeypatch.setattr(pl, "Trainer", with_callback(callback))
         return program("--epochs", "1", *flags, log_dir=tmp_path / folder)
 
     return start
@@ -63,7 +60,7 @@ def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float
 def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch, one_thread):
     usual = Losses()
     assert run("usual", usual) == 0
-    monkeypatch.setattr(fit, "settle_on_device", lambda *given: [each.move_to(CPU) for each in given[2] if each])
+    monkeypatch.setattr(DataOnDevice, "setup", lambda self, *_, **__: [each.move_to(CPU) for each in self.loaders])
     whole, parts = whole_and_interrupted(run, program, tmp_path)
     assert len(usual.seen) == (12 if program.name == "aae" else 6)
     assert whole == parts == usual.seen

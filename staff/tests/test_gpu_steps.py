@@ -8,14 +8,15 @@ import torch
 from gpu_cases import CPU, META
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from course import data
-from course.training import finite, intervals, metrics, speed
-from course.training import trainer as lightning
+from course.training import finite, network, speed
+from course.training.exact import Reproducible
+from course.training.history import History
 from course.training.pictures import Pictures
-from course.training.reproducible import Reproducible
 from part1_vae import utils
 from part1_vae.train import VAE
 from part3_gpt.dataset import TextDataset
@@ -85,8 +86,7 @@ def a_trainer(device: str, processes: int = 1) -> SimpleNamespace:
 )
 def test_where_the_data_go(device, processes, workers, moved, pinned):
     loader = images_loader(num_workers=workers)
-    args = SimpleNamespace(num_workers=workers, compile=False)
-    speed.settle_on_device(args, None, (loader, loader, None), a_trainer(device, processes))
+    speed.DataOnDevice((loader, loader)).setup(a_trainer(device, processes), None, "fit")
     assert (loader.resident is not None, loader.pin_memory) == (moved, pinned)
 
 
@@ -145,7 +145,8 @@ def on_meta(monkeypatch):
         return Trainer(strategy=MetaStrategy(), callbacks=[*callbacks, Watch()], **options)
 
     Trainer = pl.Trainer
-    monkeypatch.setattr(lightning.pl, "Trainer", trainer)
+    monkeypatch.setattr(pl, "Trainer", trainer)
+    monkeypatch.setattr(_ResultCollection, "cpu", lambda self: self)  # there are no values to bring back
     monkeypatch.setattr(Pictures, "on_train_start", lambda *args: None)
 
 
@@ -159,25 +160,20 @@ def on_meta(monkeypatch):
     indirect=["program"],
 )
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
-    """A progress bar gets its numbers, here with each step, as copies, and nothing looks at the device beside that."""
-    for module in (finite, metrics):
-        monkeypatch.setattr(module, "is_logged", lambda step: False)
-    if "--progress_bar" in flags:
-        monkeypatch.setattr(metrics, "BAR_EVERY_N_STEPS", 1)
-        monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape))
+    """But for the first step, those whose numbers are written, and every tenth where there is a progress bar."""
+    looks = []
+    monkeypatch.setattr(finite, "stop_unless_finite", lambda run, trainer, *_: looks.append(trainer.global_step))
+    monkeypatch.setattr(History, "on_train_batch_end", lambda *_: None)
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     with pytest.raises(Enough):
         program("--epochs", "1", *flags)
+    assert looks == [0], "the loss of each fiftieth step is looked at"
 
 
 def test_the_device_without_values_shows_who_looks(vae, on_meta):
     """The first step is one whose numbers are written."""
     with pytest.raises(RuntimeError, match="meta tensors"):
         vae("--epochs", "1")
-
-
-def test_steps_that_are_looked_at():
-    assert [step for step in range(120) if intervals.is_logged(step)] == [0, 50, 100]
 
 
 def test_a_negative_std_is_found_in_validation_at_the_latest():
@@ -242,7 +238,7 @@ def test_what_is_compiled(monkeypatch):
     gpt = SimpleNamespace(model=GPT(GPTConfig("gpt-nano", vocab_size=5, block_size=4)))
     for model, kind in ((VAE(num_filters=2), VAE), (gpt, GPT)):
         for device, mode in {"cpu": None, "cuda": "reduce-overhead"}.items():
-            speed.settle_on_device(SimpleNamespace(num_workers=0, compile=True), model, (), a_trainer(device))
+            network.Compile().setup(a_trainer(device), model, "fit")
             assert compiled.pop() == (kind, {"mode": mode})
-        speed.settle_on_device(SimpleNamespace(num_workers=0, compile=False), model, (), a_trainer("cuda"))
-        assert not compiled
+            network.Compile().setup(a_trainer(device), model, "test")
+            assert not compiled, "it is compiled already"

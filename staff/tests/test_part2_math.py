@@ -1,13 +1,15 @@
 """Part 2: the mathematics beside the losses."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from scipy import ndimage
 from torch import nn
 from torch.testing import assert_close
 
-from course import figures
-from part2_aae import utils
+from part2_aae import code_figures, utils
+from part2_aae.codes import CodeStatistics, compare_with_prior
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
 
@@ -86,32 +88,45 @@ def test_interpolate():
     assert_close(got[1, :, 1], torch.tensor([5.0, 6, 7, 8, 9]))
 
 
-def test_derived_metrics_of_known_codes():
-    lit = LitAAE(z_dim=2, num_filters=2)
+def test_codes_compared_with_the_prior():
     codes = torch.randn(600, 2) @ torch.tensor([[2.0, 0.0], [0.5, 1.0]]) + torch.tensor([3.0, 4.0])
+    numbers, spread = compare_with_prior(codes)
+    distance = (torch.cov(codes.T) - torch.eye(2)).square().sum().sqrt().item()
+    assert numbers["code_mean"] == pytest.approx(codes.mean(0).norm().item())
+    assert numbers["code_cov"] == pytest.approx(distance, rel=1e-5)
+    assert numbers["mmd"] == utils.mmd_to_normal(codes)
+    assert_close(spread, codes.std(0))
+    line, _ = compare_with_prior(codes[:, :1])
+    assert line["code_cov"] == pytest.approx(abs(codes[:, 0].var().item() - 1), rel=1e-5)
+
+
+def test_the_codes_of_all_processes_are_compared():
+    codes, logged = torch.randn(600, 2), {}
+    lit = SimpleNamespace(
+        hparams=SimpleNamespace(z_dim=2, reconstruction="mse"), log_dict=lambda v, **_: logged.update(v)
+    )
+    lit.model = SimpleNamespace(encoder=lambda x: x)
     lit.all_gather = lambda mine: torch.stack([mine, codes[300:]])  # as if another process had the other half
-    assert lit.derived_metrics({}) == {}, "in training no codes are kept"
-    lit.codes += [codes[:200], codes[200:300]]
-    got = lit.derived_metrics({})
-    assert got["code_mean"] == pytest.approx(codes.mean(0).norm().item())
-    assert got["code_cov"] == pytest.approx((torch.cov(codes.T) - torch.eye(2)).square().sum().sqrt().item(), rel=1e-5)
-    assert_close(got["code_std"], codes.std(0))
-    assert got["mmd"] == utils.mmd_to_normal(codes)
-    assert lit.codes == [], "the next epoch begins anew"
+    run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None)
+    callback = CodeStatistics(run)
+    for half in (codes[:200], codes[200:300]):
+        callback.on_validation_batch_end(trainer, lit, None, (half, None), 0)
+    callback.on_validation_epoch_end(trainer, lit)
+    assert logged["val/mmd"] == utils.mmd_to_normal(codes)
+    assert_close(torch.tensor(run.vectors["val/code_std"]), codes.std(0))
+    assert callback.codes == [], "the next epoch begins anew"
+    logged.clear()
     lit.all_gather = lambda mine: mine
-    line = LitAAE(z_dim=1, num_filters=2)
-    line.all_gather = lit.all_gather
-    line.codes.append(codes[:, :1])
-    assert line.derived_metrics({})["code_cov"] == pytest.approx(abs(codes[:, 0].var().item() - 1), rel=1e-5)
-    lit.codes.append(codes[:1])
-    assert lit.derived_metrics({}) == {}, "one code has no covariance"
+    callback.on_test_batch_end(trainer, lit, None, (codes[:1], None), 0)
+    callback.on_test_epoch_end(trainer, lit)
+    assert not logged, "one code has no covariance"
 
 
 def test_scatter_draws_what_it_is_given(monkeypatch):
     drawn = {}
-    monkeypatch.setattr(figures, "_as_image", lambda figure: drawn.update(axes=figure.axes[0]))
+    monkeypatch.setattr(code_figures, "as_image", lambda figure: drawn.update(axes=figure.axes[0]))
     points, labels = torch.randn(30, 2), torch.arange(30) % 10
-    figures.scatter_over_normal(points, labels, "")
+    code_figures.scatter_over_normal(points, labels, "")
     dots, *legend = drawn["axes"].collections
     assert_close(torch.tensor(dots.get_offsets().data), points, check_dtype=False)
     colours = {handle.get_label(): handle.get_facecolor()[0].tolist() for handle in legend}
@@ -123,9 +138,9 @@ def test_scatter_draws_what_it_is_given(monkeypatch):
 
 def test_spread_draws_what_it_is_given(monkeypatch):
     drawn = {}
-    monkeypatch.setattr(figures, "_as_image", lambda figure: drawn.update(axes=figure.axes[0]))
+    monkeypatch.setattr(code_figures, "as_image", lambda figure: drawn.update(axes=figure.axes[0]))
     codes = torch.randn(400, 3) * torch.tensor([0.5, 2.0, 1.0])
-    figures.spread(codes, "")
+    code_figures.spread(codes, "")
     assert_close(torch.tensor([bar.get_height() for bar in drawn["axes"].patches]).float(), codes.std(0)[[1, 2, 0]])
     principal = torch.linalg.eigvalsh(torch.cov(codes.T)).flip(0).sqrt()
     assert_close(torch.tensor(drawn["axes"].lines[0].get_ydata()), principal, rtol=1e-3, atol=1e-3)
@@ -133,9 +148,11 @@ def test_spread_draws_what_it_is_given(monkeypatch):
 
 @torch.no_grad()
 def test_mse_is_logged_beside_the_gradient_error():
-    lit = LitAAE(z_dim=2, num_filters=2, reconstruction="msge")
-    x = torch.rand(4, 1, 28, 28)
-    got = lit.validation_step((x, None), 0)
+    lit, logged, x = LitAAE(z_dim=2, num_filters=2, reconstruction="msge"), {}, torch.rand(4, 1, 28, 28)
+    lit.log = lambda name, value, **_: logged.update({name: value})
+    lit.log_dict = lambda values, **_: logged.update(values)
+    lit.validation_step((x, None), 0)
+    CodeStatistics(None).on_validation_batch_end(None, lit, None, (x, None), 0)
     recon_x, _ = lit(x)
-    assert got["mse"] == pytest.approx((recon_x - x).square().mean().item())
-    assert got["recon_loss"] == pytest.approx(utils.mean_squared_gradient_error(recon_x, x).item())
+    assert logged["val/mse"] == pytest.approx((recon_x - x).square().mean().item())
+    assert logged["val/recon_loss"] == pytest.approx(utils.mean_squared_gradient_error(recon_x, x).item())

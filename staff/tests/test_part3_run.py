@@ -68,7 +68,7 @@ def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
     epochs = [{"epoch": 1, "train/bits_per_char": 3.0, "val/bits_per_char": 2.0}]
     first = {"train/bits_per_char_step": 6.0}
     run = SimpleNamespace(args=args, history=epochs, best={}, first_step=first, figure=Path)
-    Figures.curves(SimpleNamespace(run=run, loaders=[range(5)]))
+    Figures.curves(SimpleNamespace(run=run, loaders=[range(5)]), {})
     assert list(drawn.values()) == [([0, 5], [6.0, 3.0]), ([5], [2.0])]
 
 

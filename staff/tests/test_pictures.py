@@ -43,8 +43,8 @@ def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
 @pytest.mark.parametrize("log", [False, True])
 def test_curves_have_room_for_their_numbers(log, monkeypatch):
     """The margins are fixed."""
-    made, new_figure = [], figures._new_figure
-    monkeypatch.setattr(figures, "_new_figure", lambda *size, **how: made.append(new_figure(*size, **how)) or made[-1])
+    made, new_figure = [], figures.new_figure
+    monkeypatch.setattr(figures, "new_figure", lambda *size, **how: made.append(new_figure(*size, **how)) or made[-1])
     for values in ([0.00051, 0.000535], [0.00012, 0.00018], [-0.00051, -0.000535], [123456.0, 654321.0], [3e-6, 4.0]):
         figures.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
         canvas, (axes,) = made[-1].canvas, made[-1].axes

@@ -6,15 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from resuming_cases import RunsCode, assert_same_end, checkpoint, events, history, strike_at
 
 from course.files import write_whole
-from course.training import intervals
 from course.training.finite import StopOnNaN
 from course.training.problems import Problem
 from course.training.run import Run
@@ -72,7 +73,7 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
 @pytest.fixture(autouse=True)
 def steps_are_logged(monkeypatch):
     """Often enough that events come between two checkpoints of a short run."""
-    monkeypatch.setattr(intervals, "LOG_EVERY_N_STEPS", 2)
+    monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, log_every_n_steps=2))
 
 
 WHOLE: dict[tuple[str, bool], Path] = {}
@@ -129,10 +130,11 @@ def test_a_signal_saves_and_says_how_to_go_on(
 KILLED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
-from course.training import intervals
+import pytorch_lightning as pl
+from functools import partial
 from {part} import train
 from resuming_cases import strike_at
-intervals.LOG_EVERY_N_STEPS = 2
+pl.Trainer = partial(pl.Trainer, log_every_n_steps=2)
 train.Figures = strike_at(train, signal.SIGKILL, {epoch}, {batch})
 sys.exit(train.main(sys.argv[1:]))
 """

@@ -25,7 +25,7 @@ def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weigh
 
     -> for each batch: steps of optimizers in their order (class, lr, betas or None; weights and gradients, of the
     parameters it trains, just before it; weights after it), seen: the codes that the discriminator was given, and
-    logged: what the training step returned, but for the loss.
+    logged: what the training step logged of this batch.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback
@@ -94,6 +94,7 @@ class _Recorder:
         self.batches.append({"start": self.values(), "steps": []})
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        logged = {name: value for name, value in (outputs or {}).items() if name != "loss"}
+        metrics = trainer.callback_metrics.items()
+        logged = {tag[len("train/") : -len("_step")]: value for tag, value in metrics if tag.endswith("_step")}
         seen = torch.cat(self.seen) if self.seen else self.no_codes
         self.batches[-1].update(logged=as_numbers(logged), seen=seen)

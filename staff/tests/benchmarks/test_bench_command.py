@@ -15,8 +15,9 @@ from torch.testing import assert_close
 from bench import __main__ as bench
 from bench import epochs, grading, growth, part1, part2, recipe, startup, steps
 from bench.record import Record, read
-from course.training.reproducible import Reproducible
+from course.training.exact import Reproducible
 from part3_gpt.gpt import GPT, GPTConfig
+from small_runs import with_callback
 
 
 def quick(size: int, rounds: int = 1) -> argparse.Namespace:
@@ -115,24 +116,20 @@ SMALL = {"num_filters": 8, "z_dim": 2}
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
 def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
     """What makes a step faster (layout, fused optimizers, rows of pixels) leaves the losses what they were."""
-    part, module, plain, loss = {
-        "vae": (part1, part1.train.VAE, part1.Plain, "loss"),
-        "aae": (part2, part2.LitAAE, part2.LitAAE, "ae_loss"),
-    }[program.name]
-    losses, layouts, training_step = [], set(), module.training_step
+    part, plain, loss = {"vae": (part1, part1.Plain, "bpd"), "aae": (part2, part2.LitAAE, "ae_loss")}[program.name]
+    losses, layouts = [], set()
 
-    def watched(self, batch, batch_idx):
-        metrics = training_step(self, batch, batch_idx)
-        losses.append(metrics[loss].item())
-        kernels = [weight for weight in self.parameters() if weight.dim() == 4]
-        layouts.add(all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels))
-        return metrics
+    class Watch(pytorch_lightning.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            losses.append(trainer.callback_metrics[f"train/{loss}_step"].item())
+            kernels = [weight for weight in pl_module.parameters() if weight.dim() == 4]
+            layouts.add(all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels))
 
     model = plain(**size)
     batch = 16 if size else part.BATCH
     sizes = {"batch_size": batch, "limit_batches": count} | {name: model.hparams[name] for name in SMALL}
     with monkeypatch.context() as patch:
-        patch.setattr(module, "training_step", watched)
+        patch.setattr(pytorch_lightning, "Trainer", with_callback(Watch()))
         flags = [f"--{name}={value}" for name, value in sizes.items()]
         assert program("--epochs", "1", "--channels_last", *flags) == 0
     assert layouts == {True} and len(losses) == count

@@ -28,9 +28,9 @@ def test_event_files_of_garbage(judge, staged):
 def test_an_event_file_that_is_cut_off(judge, staged):
     path = event_file(staged)
     content = path.read_bytes()
-    path.write_bytes(content[: content.rindex(b"val/bpd") + 3])
+    path.write_bytes(content[: content.rindex(b"train/bpd") + 3])
     row = judge("curves", VAE_RUN | {"epochs": 3})
-    assert row["points"] == 0 and "The curve val/bpd in the event file has 2 epochs of 3" in row["warning"]
+    assert row["points"] == 0 and "The curve train/bpd in the event file has 2 epochs of 3" in row["warning"]
 
 
 def test_a_curve_with_odd_numbers(judge, staged):

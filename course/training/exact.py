@@ -1,0 +1,172 @@
+"""Stopping a run at any moment, and resuming it as if it had never stopped."""
+
+import hashlib
+import signal
+import time
+
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from course.stored_flags import CHECKPOINT_FORMAT, defining_flags
+from course.training.events import event_files
+from course.training.finite import stop_unless_finite
+from course.training.problems import Problem, Stopped, say
+from course.training.run import Run
+from course.training.signals import on_signals, raise_stopped
+
+
+class Reproducible(Callback):
+    """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
+
+    So a step draws the same numbers in a resumed run, and validation the same ones each time.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def _seed(self, trainer, *what) -> None:
+        text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+        # torch.manual_seed seeds devices of all kinds; for those that are not there it keeps a stack trace at each call
+        torch.default_generator.manual_seed(seed)
+        device = trainer.strategy.root_device
+        if device.type in ("cuda", "mps"):
+            torch.get_device_module(device).manual_seed(seed)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self._seed(trainer, "train", trainer.current_epoch, batch_idx)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._seed(trainer, "validation", batch_idx)
+
+    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self._seed(trainer, "test", batch_idx)
+
+
+class ExactResume(Checkpoint):
+    """Write last.ckpt and stop when Ctrl-C or SIGTERM arrives; save what Lightning's checkpoints lack.
+
+    Lightning does not save the metrics' sums of an unfinished epoch, nor where the epoch's data stopped. For the sums
+    this reads and changes `trainer._results`, Lightning's private collection of what was logged: each entry has a
+    `value` and a `cumulated_batch_size`. `staff/tests/test_lightning.py` fails when a new version changes them.
+
+    As a `Checkpoint` it is called after other callbacks; give it last, so that an epoch is saved before the run stops.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.batches_done = 0  # in the epoch under way
+        self.sums: dict[str, tuple[float, float]] = {}  # of a resumed epoch, until they are added
+        self.signum = 0
+        self.since = time.monotonic()
+
+    def setup(self, trainer, pl_module, stage):
+        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # which the first process alone knows
+
+    def state_dict(self) -> dict:
+        return {"batches_done": self.batches_done, "seconds": self.run.seconds + time.monotonic() - self.since}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches_done, self.run.seconds = state["batches_done"], state["seconds"]
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["run"] = {
+            "format": CHECKPOINT_FORMAT,
+            "program": self.run.args.program,
+            "flags": defining_flags(self.run.args),
+            "epochs_done": trainer.current_epoch + (self.batches_done == 0),
+            "processes": trainer.world_size,
+            "events": event_files(trainer, self.run.folder),
+            "sums": self._sum_up(trainer) if self.batches_done else {},
+        }
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint):
+        if trainer.is_global_zero:  # they are those of all processes
+            self.sums = dict(checkpoint["run"]["sums"])
+
+    def on_train_start(self, trainer, pl_module):
+        self.since = time.monotonic()
+        processes = self.run.args.checkpoint["run"]["processes"] if self.run.args.checkpoint else trainer.world_size
+        if self.batches_done and processes != trainer.world_size:
+            raise Problem(
+                f"--devices: {self.run.args.resume} was written in mid-epoch by {processes} processes;"
+                f" it cannot be resumed with {trainer.world_size}",
+                status=2,
+            )
+        for optimizer in trainer.optimizers:
+            lay_out_state(optimizer)
+        trainer.train_dataloader.first_batch = self.batches_done
+        on_signals(self._remember)  # from here on, stop at the end of a batch
+
+    def on_train_end(self, trainer, pl_module):
+        self.run.seconds += time.monotonic() - self.since
+        on_signals(raise_stopped)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches_done = batch_idx + 1
+        if self.sums:
+            self._add_sums(trainer)
+        # in the last batch the end of the epoch, with validation and a checkpoint, is near
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
+            for name, parameter in pl_module.named_parameters():
+                stop_unless_finite(self.run, trainer, name, parameter)
+            self._log_step(trainer)
+            if self.run.folder:
+                self.run.check_folder()
+                trainer.save_checkpoint(self.run.checkpoint("last.ckpt"))
+            self._stop(f"{batch_idx + 1} batches into epoch {trainer.current_epoch + 1}")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self._must_stop(trainer):
+            self._stop(f"after epoch {trainer.current_epoch + 1}")
+
+    def on_validation_start(self, trainer, pl_module):
+        self.batches_done = 0  # in training; the checkpoints of this epoch are written after validation
+
+    def _sum_up(self, trainer) -> dict[str, tuple[float, float]]:
+        """The sums of the epoch so far, over all processes: key -> sum, number of examples."""
+
+        def total(value: Tensor) -> float:
+            return trainer.strategy.reduce(value.double(), reduce_op="sum").item()
+
+        averaged = {key: metric for key, metric in trainer._results.valid_items() if metric.meta.on_epoch}
+        return {key: (total(metric.value), total(metric.cumulated_batch_size)) for key, metric in averaged.items()}
+
+    def _add_sums(self, trainer) -> None:
+        for key, (value, count) in self.sums.items():
+            metric = trainer._results[key]
+            metric.value, metric.cumulated_batch_size = metric.value + value, metric.cumulated_batch_size + int(count)
+        self.sums = {}
+
+    @staticmethod
+    def _log_step(trainer) -> None:
+        """Write the step's values if they are due: Lightning writes them after this hook."""
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        if trainer.logger and (step + 1) % trainer.log_every_n_steps == 0:
+            values = trainer.callback_metrics.items()
+            trainer.logger.log_metrics({tag: float(value) for tag, value in values if tag.endswith("_step")}, step)
+
+    def _must_stop(self, trainer) -> bool:
+        if trainer.world_size == 1:
+            return bool(self.signum)
+        return trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False)
+
+    def _stop(self, when: str) -> None:
+        signum = self.signum or signal.SIGTERM
+        say(f"\nstopped by {signal.Signals(signum).name} {when}; continue with --resume {self.run.folder}")
+        raise Stopped(signum)
+
+    def _remember(self, signum, frame) -> None:
+        if self.signum:
+            say(f"\nstopped at once by a second signal; {self.run.folder} has the checkpoint of the epoch before")
+            raise Stopped(signum)
+        self.signum = signum
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Lay a resumed optimizer's state out in memory as its parameters are: the fused ones rely on it, unchecked."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

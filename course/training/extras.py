@@ -1,0 +1,55 @@
+"""What the Trainer is given because of flags, the machine or the cluster, and not because of the model."""
+
+from collections.abc import Sequence
+
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from torch.utils.data import DataLoader
+
+from course.training.checkpoints import WholeCheckpoints
+from course.training.speed import DataOnDevice, FusedOptimizers
+
+
+def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[Callback]:
+    """Fused optimizers, data on the GPU, and what --progress_bar, --channels_last, --compile and --recipe ask for.
+
+    Args:
+        shown: names of the metrics beside the progress bar.
+    """
+    callbacks: list[Callback] = [FusedOptimizers(), DataOnDevice(loaders)]
+    # imported where they are asked for: whoever reads what a run does need not read these
+    if args.progress_bar:
+        from course.training.progress import ProgressBar
+
+        callbacks.append(ProgressBar(shown))
+    if args.compile:
+        from course.training.network import Compile
+
+        callbacks.append(Compile())
+    if getattr(args, "channels_last", False):  # part 3 has no convolutions
+        from course.training.network import ChannelsLast
+
+        callbacks.append(ChannelsLast())
+    if getattr(args, "recipe", None) == "fast":  # nor a recipe
+        from course.training.recipe import Fast
+
+        callbacks.append(Fast())
+    return callbacks
+
+
+def plugins() -> list:
+    """For the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it)."""
+    return [WholeCheckpoints(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])]
+
+
+def manual_strategy(args) -> str:
+    """For the Trainer's `strategy` under manual optimization: a backward pass reaches one optimizer's parameters."""
+    count = len(args.devices) if isinstance(args.devices, list) else args.devices
+    several = args.strategy == "ddp" or count * args.num_nodes > 1
+    return "ddp_find_unused_parameters_true" if several else args.strategy
+
+
+def limits(args) -> dict:
+    """For the Trainer: what --fast_dev_run and --limit_batches ask for."""
+    batches = {f"limit_{stage}_batches": args.limit_batches for stage in ("train", "val", "test")}
+    return {"fast_dev_run": args.fast_dev_run, **batches}

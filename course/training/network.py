@@ -1,0 +1,38 @@
+"""Options that change how a network is laid out in memory, and how it is run."""
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+
+def channels_last(model: torch.nn.Module) -> torch.nn.Module:
+    """Lay it out so that the channels of a pixel lie side by side: convolutions are faster so.
+
+    On CPUs GELU is not, unless it sees such a tensor as what it is in memory, [B, H, W, C].
+    """
+    for module in model.to(memory_format=torch.channels_last).modules():
+        if isinstance(module, torch.nn.GELU):
+            module.register_forward_pre_hook(lambda _, inputs: (_moved(inputs[0], 1, -1),))
+            module.register_forward_hook(lambda _, inputs, output: _moved(output, -1, 1))
+    return model
+
+
+def _moved(x: Tensor, source: int, destination: int) -> Tensor:
+    return x.movedim(source, destination) if x.dim() == 4 and x.is_cpu else x
+
+
+class ChannelsLast(Callback):
+    """--channels_last."""
+
+    def setup(self, trainer, pl_module, stage):
+        if stage == "fit":
+            channels_last(pl_module)
+
+
+class Compile(Callback):
+    """--compile: torch.compile, on a GPU as CUDA graphs, so that a step is a few launches and not hundreds."""
+
+    def setup(self, trainer, pl_module, stage):
+        if stage == "fit":
+            mode = "reduce-overhead" if trainer.strategy.root_device.type == "cuda" else None
+            getattr(pl_module, "model", pl_module).compile(mode=mode)

@@ -1,0 +1,107 @@
+"""Measurements that no question asks for: how much each latent dimension is used, and a tighter bound on log p(x).
+
+Shapes: B batch, D latent, K samples.
+"""
+
+import math
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from course.training.history import record_vector
+from course.training.run import Run
+from part1_vae.utils import KLD_per_dim, elbo_to_bpd
+
+ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
+
+
+class LatentUse(pl.Callback):
+    """Record the KL divergence of each latent dimension, and how many dimensions have more than 0.01 nats."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.batches: list[Tensor] = []  # summed over the images of each, [D]
+        self.count = 0
+
+    @torch.no_grad()
+    def on_validation_batch_end(self, trainer, vae, outputs, batch, batch_idx, dataloader_idx=0):
+        imgs, _ = batch
+        self.batches.append(KLD_per_dim(*vae.encoder(imgs)).sum(dim=0))
+        self.count += len(imgs)
+
+    def on_validation_epoch_end(self, trainer, vae):
+        self._record(trainer, vae, "val")
+
+    def on_test_batch_end(self, trainer, vae, outputs, batch, batch_idx, dataloader_idx=0):
+        self.on_validation_batch_end(trainer, vae, outputs, batch, batch_idx)
+
+    def on_test_epoch_end(self, trainer, vae):
+        self._record(trainer, vae, "test")
+
+    def _record(self, trainer, vae, stage: str) -> None:
+        total = trainer.strategy.reduce(torch.stack(self.batches).sum(dim=0), reduce_op="sum")
+        count = trainer.strategy.reduce(total.new_tensor(self.count), reduce_op="sum")
+        self.batches, self.count = [], 0
+        per_dim = total / count  # nats, [D]
+        record_vector(self.run, trainer, f"{stage}/kl_per_dim", per_dim)
+        vae.log(f"{stage}/active_dims", active_dims(per_dim), rank_zero_only=True)
+
+
+def active_dims(per_dim: Tensor) -> Tensor:
+    """How many latent dimensions have more than 0.01 nats: [D] -> a scalar."""
+    return (per_dim > ACTIVE_NATS).sum().float()
+
+
+class ImportanceWeightedBound(pl.Callback):
+    """With `num_samples` K above 0, test the importance-weighted bound too: test/bpd_iwae, in bits per dimension."""
+
+    def __init__(self, num_samples: int):
+        self.num_samples = num_samples
+
+    def on_test_batch_end(self, trainer, vae, outputs, batch, batch_idx, dataloader_idx=0):
+        if self.num_samples:
+            imgs, _ = batch
+            bound = log_likelihood(vae, imgs, self.num_samples)
+            bpd = elbo_to_bpd(-bound, imgs.shape).mean()
+            vae.log("test/bpd_iwae", bpd, on_epoch=True, batch_size=len(imgs), sync_dist=True)
+
+
+@torch.no_grad()
+def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
+    """The importance-weighted lower bound on log p(x) of a `VAE`.
+
+    Args:
+        imgs: integers 0..15 [B, 1, 28, 28].
+        num_samples: K, samples from q(z|x) for each image.
+        decode_at_once: how many images the decoder makes at a time; bounds the memory.
+
+    Returns:
+        nats [B].
+    """
+    mean, log_std = vae.encoder(imgs)
+    log_weights = []
+    for _ in range(num_samples):
+        noise = torch.randn_like(mean)
+        z = mean + log_std.exp() * noise
+        log_weights.append(log_normal(z) - (log_normal(noise) - log_std.sum(dim=-1)))  # log p(z) - log q(z|x)
+        parts = zip(z.split(decode_at_once), imgs.split(decode_at_once), strict=True)
+        log_weights[-1] -= torch.cat([vae._reconstruction(vae.decoder(part), x) for part, x in parts])
+    return importance_weighted_bound(torch.stack(log_weights))
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) in nats, summed over the last dimension: [..., D] -> [...]."""
+    return (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """A lower bound on log p(x) that grows with K towards it (Burda et al. 2016; Eq. 8 with samples from q).
+
+    Args:
+        log_weights: log p(x|z_k) + log p(z_k) - log q(z_k|x) for z_k ~ q(z|x), in nats, [K, B].
+
+    Returns:
+        log of the mean weight, in nats, [B]; K = 1 is the ELBO's Monte-Carlo estimate.
+    """
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))

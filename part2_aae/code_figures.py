@@ -1,0 +1,51 @@
+"""Drawings of codes: where they lie, and how far they spread."""
+
+import torch
+from torch import Tensor
+
+from course.figures import as_image, new_figure
+
+
+def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
+    """Points [N, 2], coloured by their labels [N], over the contours of N(0, I), as an image [3, H, W] in 0..1."""
+    from matplotlib.patches import Circle
+
+    figure = new_figure(6.4, 5.8)
+    axes = figure.subplots()
+    colours = [f"C{label}" for label in labels.tolist()]
+    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
+    for label in labels.unique().tolist():
+        axes.scatter([], [], s=3, linewidths=0, c=f"C{label}", label=str(label))
+    for radius in (1, 2, 3):
+        axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+        axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
+    reach = max(3.6, 1.05 * points.abs().max().item())
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, markerscale=4, bbox_to_anchor=(1, 1), loc="upper left", title="label")
+    return as_image(figure)
+
+
+def spread(points: Tensor, title: str) -> Tensor:
+    """The standard deviations of points [N, D], against those of N(0, I), as an image [3, H, W] in 0..1.
+
+    Bars are those of the dimensions, the line is along the principal directions, which does not depend on how the space
+    is turned; both begin with the largest.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(6.4, 3.6)
+    axes = figure.subplots()
+    dims = range(1, points.size(1) + 1)
+    centred = points - points.mean(dim=0)
+    principal = torch.linalg.svdvals(centred) / (len(points) - 1) ** 0.5  # at most N of them
+    axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color="C0", label="dimensions of z")
+    axes.plot(dims[: len(principal)], principal.numpy(), ".-", color="C1", label="principal directions")
+    axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
+    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
+    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, ncols=3, loc="upper center", fontsize=9)
+    return as_image(figure)

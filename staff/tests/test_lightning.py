@@ -1,0 +1,118 @@
+"""What `course.training` takes from Lightning: its private parts, and why its own callbacks are not enough.
+
+A new version of Lightning that changes what is private, or that does the job by itself, fails here.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from course.training.checkpoints import BestCheckpoint
+from course.training.exact import ExactResume
+from course.training.run import Run
+
+
+class Line(pl.LightningModule):
+    """A weight that is the batch's mean of x; logs as the parts do."""
+
+    def __init__(self, values=(4.0, 3.0, 2.0, 1.0)):
+        super().__init__()
+        self.weight, self.values = torch.nn.Parameter(torch.zeros(())), list(values)
+
+    def training_step(self, batch, batch_idx):
+        x = batch[0]
+        self.log_dict({"train/x": x.mean()}, on_step=False, on_epoch=True, batch_size=len(x))
+        self.log_dict({"train/x_step": x.mean()}, on_step=True, on_epoch=False)
+        return (self.weight - x.mean()) ** 2
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/x", torch.tensor(self.values[self.current_epoch]), batch_size=1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+BATCHES = [(torch.tensor([1.0]),), (torch.tensor([2.0, 3.0, 4.0]),), (torch.tensor([6.0, 8.0]),)]
+
+
+def fit(callbacks, model=None, folder=None, **flags) -> pl.Trainer:
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    flags = {"max_epochs": 1, "enable_checkpointing": folder is not None, "default_root_dir": folder, **flags}
+    trainer = pl.Trainer(num_sanity_val_steps=0, callbacks=callbacks, **quiet, **flags)
+    loader = DataLoader(BATCHES, batch_size=None)
+    trainer.fit(model or Line(), loader, DataLoader(BATCHES[:1], batch_size=None))
+    return trainer
+
+
+def test_the_sums_of_an_epoch_are_where_exact_resume_looks_for_them():
+    """`trainer._results`: key -> value, the sum over examples, and cumulated_batch_size, their number."""
+    seen = []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            seen.append(ExactResume._sum_up(None, trainer))
+
+    fit([Look()])
+    assert seen == [{"training_step.train/x": sums} for sums in [(1.0, 1.0), (10.0, 4.0), (24.0, 6.0)]]
+
+
+def test_sums_that_are_added_count_in_the_mean():
+    """As if a first batch of four examples, with the sum 40, had been seen before the run was stopped."""
+
+    class Add(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 0:
+                resume = SimpleNamespace(sums={"training_step.train/x": (40.0, 4.0)})
+                ExactResume._add_sums(resume, trainer)
+                assert resume.sums == {}
+
+    assert fit([Add()]).callback_metrics["train/x"] == pytest.approx((40 + 24) / (4 + 6))
+
+
+def test_lightning_saves_no_sums_itself(tmp_path):
+    trainer = fit([], folder=tmp_path)
+    saved = trainer.strategy.load_checkpoint(next(tmp_path.rglob("*.ckpt")), weights_only=True)
+    assert "_results" not in saved["loops"]["fit_loop"]["epoch_loop.state_dict"]
+
+
+def test_lightnings_early_stopping_ends_a_run_with_nan_as_if_it_were_complete():
+    trainer = fit([EarlyStopping("val/x", check_finite=True)], Line([float("nan")] * 3), max_epochs=3)
+    assert trainer.current_epoch == 1 and trainer.state.status == "finished"
+
+
+def best(folder, monitor="val/x") -> BestCheckpoint:
+    return BestCheckpoint(Run(SimpleNamespace(), folder), monitor)
+
+
+def test_the_best_value_is_kept_where_the_folder_was_moved(tmp_path):
+    """Lightning's own callback forgets it, and would write a worse epoch over best.ckpt."""
+    (old, new) = (tmp_path / name for name in ("old", "new"))
+    saved = {}
+    for name, callback in {
+        "ours": best(old),
+        "lightning's": ModelCheckpoint(old / "checkpoints", "best", monitor="val/x", enable_version_counter=False),
+    }.items():
+        fit([callback], folder=tmp_path, max_epochs=2)
+        saved[name] = callback.state_dict()
+        assert callback.best_model_score == 3
+    old.rename(new)
+    ours = best(new)
+    ours.load_state_dict(saved["ours"])
+    assert ours.best_model_score == 3 and ours.best_model_path == str(new / "checkpoints" / "best.ckpt")
+    assert ours.run.best == {"epoch": 2, "metric": "val/x", "value": 3}
+    theirs = ModelCheckpoint(new / "checkpoints", "best", monitor="val/x", enable_version_counter=False)
+    with pytest.warns(UserWarning, match="The dirpath has changed"):
+        theirs.load_state_dict(saved["lightning's"])
+    assert theirs.best_model_score is None, "Lightning does it itself now: BestCheckpoint can go"
+
+
+def test_a_copied_checkpoint_brings_no_best_file(tmp_path):
+    callback = best(tmp_path / "old")
+    fit([callback], folder=tmp_path, max_epochs=2)
+    copied = best(tmp_path / "elsewhere")
+    copied.load_state_dict(callback.state_dict())
+    assert copied.best_model_score is None and copied.best_model_path == "" and not copied.run.best
