@@ -14,7 +14,7 @@ import filelock
 UNFINISHED = ".*.part"  # what `write_whole` calls a file until it is whole; one stays behind where it is killed
 
 
-def write_whole(path: str | Path, content: bytes | memoryview) -> Path:
+def write_whole(path: str | Path, content: bytes) -> Path:
     """Write under a temporary name beside `path`, then move into place; make the folder where it is missing.
 
     Raises:

@@ -117,7 +117,7 @@ def pack(files: dict[str, Path], out: Path) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
             archive.write(path, name)
-    write_whole(out, buffer.getbuffer())
+    write_whole(out, buffer.getvalue())
 
 
 def build(output: Path, logs: Path, root: Path = REPOSITORY) -> None:

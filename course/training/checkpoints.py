@@ -78,5 +78,4 @@ class WholeCheckpoints(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not made anew where it was deleted
-        with buffer.getbuffer() as content:  # released even if writing fails, and the traceback keeps the buffer
-            write_whole(path, content)
+        write_whole(path, buffer.getvalue())  # not getbuffer(): in an error's traceback it crashes Python 3.12.1

@@ -13,8 +13,8 @@ class Problem(Exception):
         self.status = status
 
 
-class Stopped(Exception):
-    """SIGINT or SIGTERM arrived."""
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. Like KeyboardInterrupt, it passes by the `except Exception` of whatever it meets."""
 
     def __init__(self, signum: int):
         self.signum = signum

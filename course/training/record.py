@@ -16,7 +16,7 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from course.stored_flags import defining_flags
 from course.training import board
-from course.training.problems import Stopped, say
+from course.training.problems import say
 from course.training.run import Run
 
 
@@ -67,8 +67,6 @@ def write_report(run: Run) -> None:
         from course.runs import report  # here: a run that starts does not wait for Jinja2
 
         print(f"report: {report.write(run.folder)}")
-    except Stopped:
-        raise
     except Exception as error:
         say(f"without a report: {error}; python -m course report {run.folder} makes one")
 

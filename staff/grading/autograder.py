@@ -65,7 +65,7 @@ def build_autograder(out: Path, root: Path = REPOSITORY) -> Path:
             entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED  # 3: Unix, or there are no modes
             entry.external_attr = (0o100755 if name in ("setup.sh", "run_autograder") else 0o100644) << 16
             archive.writestr(entry, content)
-    return write_whole(out, buffer.getbuffer())
+    return write_whole(out, buffer.getvalue())
 
 
 def requirements(setup: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Disks that fail while a run writes."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -7,12 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from endurance_cases import ENVIRONMENT, wait_for
 from resuming_cases import checkpoint, events
 
+from course.training import checkpoints
 from small_runs import PARTS, REPOSITORY, Program
 
 # --- disks that fail -------------------------------------------------------------------------------------------------
@@ -125,3 +128,20 @@ def test_a_folder_that_is_deleted(program):
     assert process.returncode == 1 and "Traceback" not in message, message
     assert f"the run's folder {run} was moved or deleted while it ran" in message
     assert not run.exists(), "it was made anew"
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_path, monkeypatch):
+    """The error's traceback may live on in a cycle; a BytesIO with a view of it then crashes Python 3.12.1."""
+    buffers = []
+
+    class Buffer(io.BytesIO):
+        def __init__(self):
+            super().__init__()
+            buffers.append(self)
+
+    monkeypatch.setattr(checkpoints, "io", SimpleNamespace(BytesIO=Buffer))
+    (tmp_path / "last.ckpt").mkdir()
+    with pytest.raises(OSError) as caught:  # it keeps the traceback, and with it the frames
+        checkpoints.WholeCheckpoints().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    assert caught.value.filename == str(tmp_path / "last.ckpt")
+    buffers[0].close()  # a BufferError while there is a view

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM inside code that catches exceptions."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from course.resume import read_checkpoint
+from course.runs import folder, report
+from course.training import signals, summary
+from course.training.problems import Stopped
+
+
+@pytest.fixture(autouse=True)
+def the_signal_arrives_in_a_reader(monkeypatch):
+    """While a PNG or a checkpoint is read, or a report is written."""
+
+    def interrupted(*args, **kwargs):
+        signals.raise_stopped(signal.SIGINT, None)
+
+    monkeypatch.setattr(Image, "open", interrupted)
+    monkeypatch.setattr("torch.load", interrupted)
+    monkeypatch.setattr(report, "write", interrupted)
+
+
+def test_a_signal_is_not_taken_for_a_damaged_file(tmp_path):
+    (tmp_path / "samples.png").write_bytes(b"")
+    for read in (
+        lambda: folder.read_png(tmp_path / "samples.png"),
+        lambda: read_checkpoint(None, "--resume", tmp_path / "last.ckpt", "vae"),
+        lambda: summary.write_report(SimpleNamespace(folder=tmp_path)),
+    ):
+        with pytest.raises(Stopped) as caught:
+            read()
+        assert caught.value.signum == signal.SIGINT
