@@ -34,6 +34,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    _check_points_json(config.getoption("--points-json"))
     gc.disable()  # what is imported stays: to look through it for garbage would take a second
     if config.getoption("--seed") is None:
         config.option.seed = SystemRandom().randrange(2**31)
@@ -58,9 +59,9 @@ def pytest_collection_modifyitems(config, items):
     graded = {item: row for item in items if (row := _graded(item))}
     for item, row in graded.items():
         item.add_marker(f"part{row['question'][0]}")
-    wanted = config.getoption("--question")
-    if wanted is None:
+    if config.getoption("--question") is None:
         return
+    wanted = config.getoption("--question").lstrip("Qq")
     chosen = [item for item, row in graded.items() if row["question"] == wanted]
     if not chosen:
         known = sorted({row["question"] for row in graded.values()})
@@ -167,15 +168,42 @@ def _places(error: BaseException, root: Path) -> list[str]:
 # --- points -----------------------------------------------------------------------------------------------------------
 
 
-def pytest_terminal_summary(terminalreporter):
-    tests = _tests(terminalreporter.stats)
-    points = _points(tests)
-    file = terminalreporter.config.getoption("--points-json")
-    if file:
-        content = {"seed": terminalreporter.config.getoption("--seed"), "questions": points, "tests": tests}
-        temporary = Path(f"{file}.part")
+def _check_points_json(file: str | None) -> None:
+    """See that FILE can be written before the tests run.
+
+    Raises:
+        pytest.UsageError: it cannot; the message says why.
+    """
+    if file is None:
+        return
+    if Path(file).is_dir():
+        raise pytest.UsageError(f"--points-json {file}: is a folder; name a file in it")
+    if not Path(file).parent.is_dir():
+        raise pytest.UsageError(f"--points-json {file}: there is no folder {Path(file).parent}; make it first")
+
+
+def pytest_sessionfinish(session):
+    """Write the points of a run to --points-json; the terminal's summary follows in any case."""
+    reporter, file = (
+        session.config.pluginmanager.get_plugin("terminalreporter"),
+        session.config.getoption("points_json"),
+    )
+    if not file or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    tests = _tests(reporter.stats)
+    content = {"seed": session.config.getoption("--seed"), "questions": _points(tests), "tests": tests}
+    temporary = Path(f"{file}.part")
+    try:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         temporary.replace(file)  # whole, or not there
+    except OSError as error:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        reporter.ensure_newline()
+        reporter.line(f"ERROR: --points-json {file}: cannot be written: {error.strerror}", red=True)
+
+
+def pytest_terminal_summary(terminalreporter):
+    points = _points(_tests(terminalreporter.stats))
     if not points:
         return
     terminalreporter.section("points for the automatic part")

@@ -296,8 +296,9 @@ def test_an_unknown_question_is_refused(conftest):
     assert [test.add_marker.call_args.args for test in tests] == [("part1",), ("part3",)]
 
 
-def test_a_question_is_selected(conftest):
-    config = Mock(getoption={"--question": "3.2"}.get)
+@pytest.mark.parametrize("name", ["3.2", "Q3.2", "q3.2"])
+def test_a_question_is_selected(conftest, name):
+    config = Mock(getoption={"--question": name}.get)
     tests = [item("1.7", points=1), item("3.2", points=1), item("3.2", points=2)]
     first, *chosen = tests
     conftest.pytest_collection_modifyitems(config, tests)

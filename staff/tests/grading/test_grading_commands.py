@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -218,7 +219,8 @@ def shim(folder: Path, line: str) -> str:
     """An interpreter that does this line before it runs the judge."""
     folder.joinpath("sitecustomize.py").write_text(f"from staff.grading import {line.partition('.')[0]}\n{line}\n")
     program = folder / "python"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={folder}:{REPOSITORY} exec {sys.executable} "$@"\n')
+    path, python = shlex.quote(f"{folder}:{REPOSITORY}"), shlex.quote(sys.executable)
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {python} "$@"\n')
     program.chmod(0o755)
     return str(program)
 

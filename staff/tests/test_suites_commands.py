@@ -1,0 +1,57 @@
+"""The graded suites on the command line: what conftest.py's flags refuse, and runners that are not pytest."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from small_runs import REPOSITORY
+
+SUITE = """
+import pytest
+import judge
+
+@pytest.mark.question("1.7", points=2)
+def test_sum(pytestconfig):
+    if "gone" in (breaks := pytestconfig.getoption("--points-json") or ""):
+        import pathlib
+        pathlib.Path(breaks).parent.rmdir()
+"""
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    """A folder with one suite, the real conftest.py, judge.py and settings."""
+    folder = tmp_path / "practical"
+    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "course/__init__.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text((REPOSITORY / name).read_text())
+    (folder / "tests" / "test_part1_small.py").write_text(SUITE)
+    return folder
+
+
+def test_a_points_file_in_a_folder_that_is_missing_is_refused_before_the_tests(suite):
+    ended = run(suite, "-m", "pytest", "tests", "--points-json", "nowhere/points.json")
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert ended.stderr.strip() == "ERROR: --points-json nowhere/points.json: there is no folder nowhere; make it first"
+
+
+def test_the_table_is_printed_where_the_points_cannot_be_written(suite):
+    (suite / "gone").mkdir()
+    ended = run(suite, "-m", "pytest", "tests", "--points-json", "gone/points.json")
+    assert "sum        2 of 2" in ended.stdout and "Traceback" not in ended.stdout + ended.stderr
+    assert "--points-json gone/points.json: cannot be written: No such file" in ended.stdout
+    assert ended.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+@pytest.mark.parametrize("words", ["tests/test_part1_small.py", "-m unittest", "-m unittest discover -s tests"])
+def test_other_runners_say_what_to_run(suite, words):
+    ended = run(suite, *words.split())
+    assert ended.returncode == 1 and "python -m pytest" in ended.stderr and "OK" not in ended.stderr
