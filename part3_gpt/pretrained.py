@@ -45,7 +45,7 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
             raise DataError(f"{folder}: neither a folder nor one of {', '.join(PRETRAINED)}", status=2)
         missing = [file for file in files if not (folder / file).is_file()]
         if missing:
-            raise DataError(f"{folder}: has no {' and no '.join(missing)}", status=2)
+            raise DataError(f"{folder}: has no {' and no '.join(missing)}{_other_weights(folder)}", status=2)
         return folder
     from huggingface_hub import hf_hub_download
 
@@ -61,12 +61,29 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
         ) from error
 
 
+def _other_weights(folder: Path) -> str:
+    """What to do about weights in files that are not read: in several ones (shards), or pickled."""
+    others = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    found = next((name for name in others if (folder / name).is_file()), None)
+    if found is None:
+        return ""
+    return (
+        f", but {found}; weights can be read from one safetensors file only. transformers, installed, converts them:\n"
+        '  python -c "from transformers import GPT2LMHeadModel as Model;'
+        f" Model.from_pretrained({str(folder)!r}).save_pretrained('converted', max_shard_size='100GB')\"\n"
+        "Then give the folder converted; copy tokenizer.json, or vocab.json and merges.txt, into it if there are any."
+    )
+
+
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """The fields of a GPTConfig, and the tensors by their names in the file, in float32.
 
     Raises:
+        course.download.DataError: a file cannot be read.
         ValueError: a file is damaged, or describes another model.
     """
+    for name in FILES:
+        _check_readable(folder / name)
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -82,6 +99,15 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     if strange:
         raise ValueError(f"{path}: {strange[0]} is {state[strange[0]].dtype}, not a weight")
     return settings, {name: value.float() for name, value in state.items()}
+
+
+def _check_readable(path: Path) -> None:
+    """Open a file: safetensors says "No such file" of one that is there and may not be read."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", status=2) from error
 
 
 def _settings(described: object, path: Path) -> dict:

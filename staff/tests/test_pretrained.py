@@ -183,6 +183,24 @@ def test_damaged_and_missing_files(folder):
         GPT.from_pretrained(folder / "gpt3")
 
 
+@pytest.mark.parametrize("folder", ["with prefix"], indirect=True)
+@pytest.mark.parametrize("theirs", ["tied"], indirect=True)
+@pytest.mark.parametrize("kind", ["shards", "bin"])
+def test_weights_in_other_files_are_converted_as_the_message_says(theirs, folder, kind, tmp_path, monkeypatch, rng):
+    (folder / "model.safetensors").unlink()
+    if kind == "shards":
+        theirs.save_pretrained(folder, max_shard_size="20KB")
+    else:
+        torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(DataError, match="has no model.safetensors, but ") as caught:
+        GPT.from_pretrained(folder)
+    command = str(caught.value).partition('python -c "')[2].partition('"\n')[0]
+    monkeypatch.chdir(tmp_path)
+    exec(command, {})
+    idx = tokens(rng, 1, 24)
+    torch.testing.assert_close(GPT.from_pretrained("converted").eval()(idx)[0], theirs(idx).logits, atol=1e-4, rtol=0)
+
+
 def test_without_a_network_it_says_how_to_get_the_files(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
