@@ -24,9 +24,10 @@ from bench.record import Record, Row, Table, significant
 from course import rubric
 from course.runs import folder as runs
 from course.runs import report
-from part3_gpt.dataset import CharTokenizer, TextDataset, read_text
+from part3_gpt.dataset import CharTokenizer, TextDataset
 from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.streaming import stream
+from part3_gpt.texts import read_text
 
 EACH = {"s": "ms", "MB": "kB"}  # the unit of what one of many costs: a thousandth of that of them all
 WORDS = {"s": "seconds", "MB": "megabytes"}

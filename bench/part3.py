@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from bench.epochs import rate_table, run_train
 from bench.record import Record
 from part3_gpt.build import adamw
-from part3_gpt.dataset import CharTokenizer, TextDataset, loaders, read_text
+from part3_gpt.dataset import CharTokenizer, TextDataset, loaders
 from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.texts import read_text
 
 PROMPT, NEW_TOKENS = 64, 128
 TRAIN_BATCHES = 120  # about 20 s: what a new process does slower at first must not count

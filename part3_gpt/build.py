@@ -72,7 +72,8 @@ def _choose_model(
         except ValueError as error:
             raise ValueError(f"--resume {args.resume}: {error}") from error
         if trained_on != text_hash:
-            raise ValueError(f"--txt_file {args.txt_file}: is not the text that the run being resumed was trained on")
+            where = f"--txt_file {args.txt_file} (or text.txt in the run's folder)"
+            raise ValueError(f"{where}: is not the text that the run being resumed was trained on")
         return config, tokenizer, None
     if args.pretrained is not None:
         model = GPT.from_pretrained(args.pretrained, **dropouts)

@@ -1,6 +1,5 @@
-"""Text as tokens: where it comes from, characters or GPT-2's byte pairs, and the windows that a GPT is trained on."""
+"""Text as tokens, characters or GPT-2's byte pairs, and the windows that a GPT is trained on."""
 
-import hashlib
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
@@ -14,62 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from course.data import EpochLoader, Shuffle, whole_batch
-from course.download import DataError, download
-from course.files import write_whole
-from course.flags import data_dir
+from course.download import DataError
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPTConfig
 from part3_gpt.options import PRETRAINED
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
-
-
-def read_text(source: str | None = None, root: str | Path | None = None) -> str:
-    """The text to train on.
-
-    Args:
-        source: a file, or an address (http://, https://), which is kept in the data folder; None: the built-in corpus,
-            the language reference that comes with Python (about 465,000 characters).
-        root: the data folder.
-
-    Raises:
-        course.download.DataError: there is none, or it is empty or not UTF-8.
-    """
-    if source is None:
-        try:
-            from pydoc_data.topics import topics
-        except ImportError as error:
-            raise DataError("this Python has no built-in text (pydoc_data.topics): name one with --txt_file") from error
-        return "\n\n".join(topics.values())
-    try:
-        content = _at_address(source, root) if _is_address(source) else Path(source).expanduser().read_bytes()
-    except (OSError, ValueError) as error:
-        raise DataError(f"--txt_file {source}: {getattr(error, 'strerror', None) or error}", status=2) from error
-    try:
-        text = content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        at = error.start + len(content) - len(error.object)  # a byte order mark is not counted by the codec
-        raise DataError(
-            f"--txt_file {source}: is not UTF-8: byte {at} (counted from 0) is 0x{content[at]:02x}; convert it,"
-            " e.g. with `iconv -f WINDOWS-1252 -t UTF-8`",
-            status=2,
-        ) from error
-    if not text:
-        raise DataError(f"--txt_file {source}: is empty", status=2)
-    return text
-
-
-def _is_address(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
-
-
-def _at_address(url: str, root: str | Path | None) -> bytes:
-    name = url.rstrip("/").rsplit("/", 1)[-1][-60:]
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    kept = data_dir(root) / "text" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}_{name}"
-    if not kept.exists():
-        write_whole(kept, download(url))
-    return kept.read_bytes()
 
 
 class CharTokenizer:
@@ -133,6 +82,9 @@ class BPETokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
+        # transformers stores both in tokenizer.json: a text would be cut, or filled up, without a word
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
 
     @property
     def vocab_size(self) -> int:

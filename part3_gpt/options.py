@@ -24,6 +24,8 @@ MODEL_SIZES = {  # n_layer, n_head, n_embd
 }
 PRETRAINED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 FINE_TUNING_LR = 3e-5
+LOWEST_TEMPERATURE = 1e-6  # divided by less, logits overflow
+BUILT_IN = "python-3.11-reference"  # the text in part3_gpt/text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +45,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_model_flags(part: argparse._ArgumentGroup) -> None:
-    part.add_argument("--txt_file", metavar="PATH|URL", help="UTF-8; without it, the language reference inside Python")
+    part.add_argument(
+        "--txt_file", metavar="PATH|URL", default=BUILT_IN, help="UTF-8; the default is the text in part3_gpt/text"
+    )
     part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
     part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="tokens seen at once")
     part.add_argument(
@@ -122,7 +126,7 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="draw; else the likeliest token"
     )
-    parser.add_argument("--temperature", type=positive_number, default=1.0, help="below 1: less daring")
+    parser.add_argument("--temperature", type=number(LOWEST_TEMPERATURE), default=1.0, help="below 1: less daring")
     parser.add_argument("--top_k", type=whole_number(1), help="draw among the K likeliest tokens only")
     parser.add_argument(
         "--top_p", type=fraction, help="draw among the likeliest tokens that together have this probability"
@@ -152,8 +156,17 @@ def _check_sampling(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             parser.error(f"--num_samples {args.num_samples}: without --do_sample all of them are the same")
     if args.top_p == 0:
         parser.error("--top_p 0.0: leaves no token; it is above 0 and at most 1")
-    if args.prompt == "":
+    _check_prompt(parser, args.prompt)
+
+
+def _check_prompt(parser: argparse.ArgumentParser, prompt: str | None) -> None:
+    if prompt == "":
         parser.error("--prompt '': is empty; leave the flag out for a text from its beginning")
+    try:
+        (prompt or "").encode()
+    except UnicodeEncodeError as error:  # of a byte that is no UTF-8, Python makes a surrogate
+        readable = prompt.encode("utf-8", "backslashreplace").decode()
+        parser.error(f"--prompt {readable!r}: character {error.start + 1} is not valid UTF-8")
 
 
 def _device(parser: argparse.ArgumentParser, accelerator: str) -> "torch.device":

@@ -31,8 +31,9 @@ from course.training.pictures import Pictures
 from course.training.run import open_run, summarize
 from part3_gpt.attention_figure import attention_figure
 from part3_gpt.build import adamw, build
-from part3_gpt.dataset import BPETokenizer, CharTokenizer, read_text
+from part3_gpt.dataset import BPETokenizer, CharTokenizer
 from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.texts import keep_text, read_text
 
 SAMPLE_LENGTH = 300  # tokens
 SHOWN = ("cross_entropy", "bits_per_char")  # in the terminal
@@ -201,12 +202,14 @@ class Perplexity(pl.Callback):
 def train(args: argparse.Namespace) -> None:
     """Read the text, train, and let the best weights write. The last tenth of the text is for validation."""
     pl.seed_everything(args.seed, verbose=False)
-    made = build(args, read_text(args.txt_file, args.data_dir))
+    text = read_text(args.txt_file, args.data_dir, args.resume)
+    made = build(args, text)
     training = (args.lr, args.weight_decay, args.betas, args.clip_grad_norm, args.warmup_steps)
     lit = LitGPT(made.config, made.tokenizer, made.text_hash, args.block_size, made.tokens_per_char, *training)
     if made.weights:
         lit.model.load_state_dict(made.weights)
     with open_run(args, lit) as run:
+        keep_text(text, args.txt_file, run)
         drawing = Figures(run, made.loaders)
         trainer = pl.Trainer(
             max_epochs=args.epochs,

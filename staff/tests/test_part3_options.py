@@ -10,8 +10,10 @@ from test_command_line import refused
 from torch.testing import assert_close
 
 from part3_gpt import generate
-from part3_gpt.dataset import TextDataset, read_text
+from part3_gpt.dataset import TextDataset
 from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.options import BUILT_IN
+from part3_gpt.texts import read_text
 from part3_gpt.train import parse_args
 
 
@@ -90,7 +92,7 @@ def test_wrong_flags(capsys, tmp_path, argv, message):
 
 def test_defaults():
     args = parse_args([])
-    assert (args.model_type, args.tokenizer, args.txt_file, args.pretrained) == ("gpt-micro", "char", None, None)
+    assert (args.model_type, args.tokenizer, args.txt_file, args.pretrained) == ("gpt-micro", "char", BUILT_IN, None)
     assert (args.weight_decay, args.betas, args.clip_grad_norm) == (0.1, [0.9, 0.95], 1.0)
     args = parse_args(["--pretrained", "gpt2"])
     assert (args.model_type, args.tokenizer, args.lr) == (None, "gpt2", 3e-5)

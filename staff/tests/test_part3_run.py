@@ -16,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.testing import assert_close
 
 from course import figures
-from part3_gpt.dataset import CharTokenizer, loaders, read_text
+from part3_gpt.dataset import CharTokenizer, loaders
 from part3_gpt.gpt import GPT, GPTConfig
+from part3_gpt.texts import read_text
 from part3_gpt.train import Figures, LitGPT
 
 
@@ -186,16 +187,37 @@ def test_a_longer_run_stretches_the_cosine(gpt):
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_a_text_of_ones_own(gpt, tmp_path, capsys):
+def test_a_run_keeps_its_text(gpt, tmp_path, capsys):
     path = tmp_path / "own.txt"
     path.write_text(RHYME * 20)
     assert gpt("--txt_file", str(path), "--epochs", "1") == 0
+    assert f"text: {path}, {20 * len(RHYME):,} characters\n" in capsys.readouterr().out
+    kept = gpt.run() / "text.txt"
+    assert kept.read_text() == RHYME * 20
+    path.unlink()
+    assert gpt("--resume", "last", "--epochs", "2") == 0
+    kept.unlink()
     path.write_text(RHYME.upper() * 20)
     capsys.readouterr()
-    assert gpt("--resume", "last", "--epochs", "2") == 2
-    assert f"--txt_file {path}: is not the text that the run being resumed" in capsys.readouterr().err
+    assert gpt("--resume", "last", "--epochs", "3") == 2
+    message = capsys.readouterr().err
+    assert f"--txt_file {path} (or text.txt in the run's folder): is not the text that the run being" in message
     path.write_text(RHYME * 20)
+    assert gpt("--resume", "last", "--epochs", "3") == 0
+    assert kept.read_text() == RHYME * 20
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_run_names_the_built_in_text(gpt, capsys):
+    assert gpt("--epochs", "1") == 0
+    assert "text: python-3.11-reference, 465,126 characters\n" in capsys.readouterr().out
+    summary = json.loads((gpt.run() / "summary.json").read_text())
+    assert summary["flags"]["txt_file"] == "python-3.11-reference"
+    (gpt.run() / "text.txt").unlink()
     assert gpt("--resume", "last", "--epochs", "2") == 0
+
+
+def test_a_text_that_is_too_short(gpt, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("too short")
     assert gpt("--txt_file", str(tmp_path / "short.txt"), log_dir=tmp_path / "other") == 2
     message = capsys.readouterr().err

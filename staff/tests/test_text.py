@@ -1,22 +1,27 @@
 """Part 3's data: where a text comes from, its tokens, and the windows of a batch."""
 
+import hashlib
 import http.server
 import json
+import subprocess
 import threading
 
 import pytest
+import tokenizers
 import torch
 
 from course.download import DataError
+from part3_gpt import texts
 from part3_gpt.dataset import (
     BPETokenizer,
     CharTokenizer,
     TextDataset,
     gpt2_tokenizer,
     loaders,
-    read_text,
     tokenizer_from,
 )
+from part3_gpt.options import BUILT_IN
+from part3_gpt.texts import read_text
 
 LINE = "the quick brown fox jumps over the lazy dog.\n"
 
@@ -25,8 +30,26 @@ LINE = "the quick brown fox jumps over the lazy dog.\n"
 
 
 def test_the_built_in_text():
+    """One text for all versions of Python: the README's numbers and a run that is resumed depend on it."""
     text = read_text()
-    assert len(text) > 300_000 and 'The "assert" statement' in text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert (len(text), digest[:16]) == (465_126, "71f2ff5d99bdc1f9") and 'The "assert" statement' in text
+    licence = (texts.BUILT_IN_FILE.parent / "LICENSE.txt").read_text()
+    assert "PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2" in licence and "Copyright (c) 2001" in licence
+    assert read_text(BUILT_IN) == text
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32"])
+def test_what_is_utf16_is_named(tmp_path, encoding):
+    """Without a byte order mark it is valid UTF-8: every second character would be U+0000."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(LINE.encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read_text(str(path))
+    message = f"iconv -f {encoding} -t UTF-8 {path}"
+    assert f"--txt_file {path}: is " in str(caught.value) and message in str(caught.value)
+    converted = subprocess.run(["iconv", *message.split()[1:]], capture_output=True, check=True).stdout
+    assert converted.decode("utf-8-sig") == LINE, "the advice is right"
 
 
 def test_a_file(tmp_path):
@@ -261,3 +284,14 @@ def test_the_package_with_gpt2s_vocabulary_is_whole(bpe):
     """What the other tests lean on: every byte is a token."""
     alphabet = [token for token in bpe.tokenizer.get_vocab() if len(token) == 1]
     assert len(alphabet) == 256
+
+
+def test_a_tokenizer_neither_cuts_nor_fills_up(bpe, tmp_path):
+    """tokenizer.json holds truncation and padding where transformers has used them."""
+    whole = bpe.encode(LINE * 100)
+    tokenizer = tokenizers.Tokenizer.from_str(bpe.state()["content"])
+    tokenizer.enable_truncation(max_length=256)
+    tokenizer.enable_padding(length=5000)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    for again in (gpt2_tokenizer(tmp_path), tokenizer_from({"name": "gpt2", "content": tokenizer.to_str()})):
+        assert torch.equal(again.encode(LINE * 100), whole)
