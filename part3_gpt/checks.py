@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from part3_gpt.options import MODEL_SIZES
+from part3_gpt.options import LOWEST_TEMPERATURE, MODEL_SIZES
 
 if TYPE_CHECKING:
     from part3_gpt.gpt import GPTConfig
@@ -60,8 +60,8 @@ def check_arguments(
         raise ValueError(f"token {wrong} is outside the vocabulary of {vocab_size} tokens")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}: it cannot be negative")
-    if do_sample and not temperature > 0:
-        raise ValueError(f"temperature is {temperature}: for sampling it must be above 0")
+    if do_sample and not temperature >= LOWEST_TEMPERATURE:
+        raise ValueError(f"temperature is {temperature}: for sampling it must be at least {LOWEST_TEMPERATURE:g}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}: at least 1 token must be left")
     if top_p is not None and not 0 < top_p <= 1:

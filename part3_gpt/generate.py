@@ -32,6 +32,8 @@ from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt
 from part3_gpt.gpt import GPT
 from part3_gpt.streaming import stream
 
+TURN_DIRECTION = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 
 def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
     """The model and the tokenizer that the flags name.
@@ -88,11 +90,19 @@ def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETo
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: control and direction characters become U+FFFD."""
-    return "".join(
-        letter if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs") else "\ufffd"
-        for letter in text
-    )
+    """The text as it is; for a terminal without what that would obey.
+
+    Control characters, and those that turn the direction of what follows, become U+FFFD. Others that are not seen, such
+    as the joiners U+200C and U+200D of Persian and of emoji, belong to the text.
+    """
+    if not sys.stdout.isatty():
+        return text
+    return "".join("\ufffd" if _is_obeyed(letter) else letter for letter in text)
+
+
+def _is_obeyed(letter: str) -> bool:
+    control = unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"
+    return control or letter in TURN_DIRECTION
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from gpt_cases import small
 from resuming_cases import RunsCode
 
-from part3_gpt import generate
+from part3_gpt import generate, pretrained
+from part3_gpt.dataset import gpt2_tokenizer
 from part3_gpt.gpt import GPT
 from small_runs import REPOSITORY, Program
 
@@ -83,6 +86,36 @@ def test_a_pretrained_folder(tmp_path, capsys):
     assert f"--pretrained {tmp_path}" in message and "50257 tokens, the model 29" in message
 
 
+def test_a_tokenizer_that_would_cut_or_fill_up_the_prompt(tmp_path, capsys):
+    GPT(small(vocab_size=50257, block_size=64)).save_pretrained(tmp_path)
+    tokenizer = gpt2_tokenizer().tokenizer
+    flags = ["--pretrained", str(tmp_path), "--prompt", "Hello there", "--max_new_tokens", "5"]
+    expected = written(capsys, *flags)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert written(capsys, *flags) == expected
+
+
+def test_the_lowest_temperature_draws(run, capsys):
+    draw = ["--checkpoint", str(run), "--do_sample", "--temperature", "1e-6", "--max_new_tokens", "30"]
+    assert len(written(capsys, *draw)) == 31
+
+
+def test_weights_that_may_not_be_read(tmp_path, capsys, monkeypatch):
+    """Permissions do not bind root, so that `open` refuses."""
+    GPT(small(vocab_size=50257)).save_pretrained(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+
+        def refuse(path, *args, name=name, **kwargs):
+            if Path(path).name == name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return open(path, *args, **kwargs)
+
+        monkeypatch.setattr(pretrained, "open", refuse, raising=False)
+        message = written(capsys, "--pretrained", str(tmp_path), status=2)
+        assert message == f"error: --pretrained {tmp_path / name}: cannot be read: Permission denied\n"
+
+
 def test_what_generate_refuses(run, tmp_path, capsys):
     here = ["--checkpoint", str(run)]
     missing = str(tmp_path / "nothing")
@@ -97,6 +130,8 @@ def test_what_generate_refuses(run, tmp_path, capsys):
         "--top_k: has no effect": [*here, "--top_k", "5"],
         "--top_p: has no effect": [*here, "--top_p", "0.5"],
         "--num_samples 2: without --do_sample": [*here, "--num_samples", "2"],
+        r"--prompt 'caf\\udce9': character 4 is not valid UTF-8": [*here, "--prompt", "caf\udce9"],
+        "--temperature: '1e-40' is not a finite number from 1e-06 on": [*here, "--do_sample", "--temperature", "1e-40"],
         "--temperature: '0' is not": [*here, "--do_sample", "--temperature", "0"],
         "--top_k: '0' is not": [*here, "--do_sample", "--top_k", "0"],
         "--top_p: '1.5' is not": [*here, "--do_sample", "--top_p", "1.5"],
@@ -129,9 +164,16 @@ def test_checkpoints_that_generate_refuses(run, tmp_path, capsys):
     assert not (tmp_path / "touched").exists(), "loading ran code"
 
 
-def test_nothing_that_a_terminal_obeys_is_printed():
+def test_nothing_that_a_terminal_obeys_is_printed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
     assert generate.printable("a\x1b[2Jb\r\x9b\u202ec\x7f\ud800") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\ufffd\ufffd"
-    assert generate.printable("naïve\n\t日本 😀") == "naïve\n\t日本 😀"
+    joined = "naïve\n\t日本 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 👩\u200d🔬 \u200f!"
+    assert generate.printable(joined) == joined, "joiners and marks belong to the text"
+
+
+def test_a_pipe_gets_the_text_as_it_is(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: False))
+    assert generate.printable("a\x1b\u202e\u200c") == "a\x1b\u202e\u200c"
 
 
 @pytest.fixture
