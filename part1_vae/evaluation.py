@@ -11,7 +11,7 @@ from torch import Tensor
 
 from course.training.history import record_vector
 from course.training.run import Run
-from part1_vae.utils import KLD_per_dim, elbo_to_bpd
+from part1_vae.utils import KLD_per_dim, elbo_to_bpd, sample_reparameterize
 
 ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
 
@@ -79,20 +79,21 @@ def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, deco
     Returns:
         nats [B].
     """
-    mean, log_std = vae.encoder(imgs)
+    # float64, which MPS lacks: of a narrow posterior, z - mean in float32 is rounded to a few digits
+    mean, log_std = (each.cpu().double() for each in vae.encoder(imgs))
     log_weights = []
     for _ in range(num_samples):
-        noise = torch.randn_like(mean)
-        z = mean + log_std.exp() * noise
-        log_weights.append(log_normal(z) - (log_normal(noise) - log_std.sum(dim=-1)))  # log p(z) - log q(z|x)
-        parts = zip(z.split(decode_at_once), imgs.split(decode_at_once), strict=True)
-        log_weights[-1] -= torch.cat([vae._reconstruction(vae.decoder(part), x) for part, x in parts])
+        z = sample_reparameterize(mean, log_std.exp())
+        log_ratio = log_normal(z, torch.zeros_like(z), torch.zeros_like(z)) - log_normal(z, mean, log_std)
+        parts = zip(z.to(imgs.device, torch.float32).split(decode_at_once), imgs.split(decode_at_once), strict=True)
+        rec = torch.cat([vae._reconstruction(vae.decoder(part), x) for part, x in parts])
+        log_weights.append(log_ratio.to(rec) - rec)
     return importance_weighted_bound(torch.stack(log_weights))
 
 
-def log_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) in nats, summed over the last dimension: [..., D] -> [...]."""
-    return (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+def log_normal(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log N(z; mean, exp(log_std)²) in nats, summed over the last dimension: [..., D] -> [...]."""
+    return (-0.5 * ((z - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ from part2_aae.utils import mean_squared_gradient_error
 
 
 def initialize(module: nn.Module) -> None:
-    """He's initialization, which keeps the spread of a signal from layer to layer; for `Module.apply`.
+    """He's initialization: N(0, 2/n), with PyTorch's n for each layer, and biases of 0; for `Module.apply`.
+
+    In linear layers and convolutions n is the number of inputs of an output, so the variance of what comes out is twice
+    the mean square of what goes in (less at the padded border), which a ReLU halves again. In a transposed convolution
+    PyTorch counts kernel elements times *output* channels, but with stride 2 and a 3x3 kernel an output has 9/4 of its
+    input channels as inputs: there the variance is half the mean square, times input over output channels.
 
     With PyTorch's own, a two-dimensional code changes the image so little at first that the decoder learns the mean
     image alone, saturates its tanh, and then nothing comes back to learn from.

@@ -14,11 +14,13 @@ def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
 def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
     """Logits [B, V] with all tokens at -inf but the likeliest of each row that together reach probability `top_p`.
 
-    The token with which the sum reaches `top_p` is kept, so there is always one (Holtzman et al., 2020: nucleus).
+    The token with which the sum reaches `top_p` is kept, so there is always one (Holtzman et al., 2020: nucleus). At 1
+    all are kept.
     """
+    if top_p >= 1:  # float32's sum of many small probabilities may reach 1 before the last of them
+        return logits
     ordered, index = logits.sort(dim=-1, descending=True)
     probs = F.softmax(ordered, dim=-1)
     before = probs.cumsum(dim=-1) - probs  # of all tokens that are likelier, [B, V]
-    before[:, 0] = 0  # exactly: the likeliest token is kept, however small top_p is
     dropped = torch.empty_like(before, dtype=torch.bool).scatter_(-1, index, before >= top_p)
     return logits.masked_fill(dropped, -torch.inf)

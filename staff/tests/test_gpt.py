@@ -11,6 +11,7 @@ from part3_gpt import streaming
 from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.options import MODEL_SIZES
+from part3_gpt.utils import keep_top_p
 
 
 @pytest.fixture
@@ -192,3 +193,15 @@ def test_wrong_arguments(model, arguments, message):
 def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
     idx = torch.tensor([[1, 2]])
     assert torch.equal(model.generate(idx, 3, temperature=0), model.generate(idx, 3))
+
+
+def test_top_p_of_1_drops_nothing(rng):
+    """The likeliest of GPT-2's 50,257 tokens have all the probability that float32's sum can tell from 1."""
+    logits = 10 * torch.randn(2, 50257, generator=rng)
+    assert torch.equal(keep_top_p(logits, 1.0), logits)
+
+
+def test_the_smallest_top_p_keeps_the_likeliest(rng):
+    logits = torch.randn(4, 97, generator=rng)
+    kept = keep_top_p(logits, 1e-30) > -torch.inf
+    assert kept.sum(dim=1).tolist() == [1] * 4 and torch.equal(kept.int().argmax(dim=1), logits.argmax(dim=1))

@@ -171,8 +171,8 @@ def test_the_manifold_grows_downwards_and_to_the_right():
 
 
 def test_log_normal():
-    z = torch.randn(3, 5, 4)
-    assert_close(evaluation.log_normal(z), D.Normal(0, 1).log_prob(z).sum(-1))
+    z, mean, log_std = torch.randn(3, 5, 4), torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    assert_close(evaluation.log_normal(z, mean, log_std), D.Normal(mean, log_std.exp()).log_prob(z).sum(-1))
 
 
 def test_importance_weighted_bound_tightens_to_the_closed_form():
@@ -230,6 +230,26 @@ def test_log_likelihood_of_the_vae_against_quadrature():
     one = evaluation.log_likelihood(vae, imgs, num_samples=5, decode_at_once=2)
     torch.manual_seed(1)
     assert_close(one, evaluation.log_likelihood(vae, imgs, num_samples=5, decode_at_once=1000))
+
+
+def test_log_likelihood_of_a_narrow_posterior(monkeypatch):
+    """With K = 1 the bound is log p(x|z) + log p(z) - log q(z|x); log q of the noise itself is the oracle."""
+    vae, noise = VAE(num_filters=2, z_dim=20), []
+    imgs = torch.randint(0, 16, (8, 1, 28, 28))
+    mean, log_std = 1 + torch.rand(8, 20), torch.full((8, 20), -15.0)
+    vae.encoder.forward, vae.decoder.forward = lambda x: (mean, log_std), lambda z: torch.zeros(len(z), 16, 28, 28)
+
+    def remember(*args, drawn=torch.randn_like, **kwargs):
+        noise.append(drawn(*args, **kwargs))
+        return noise[-1]
+
+    monkeypatch.setattr(torch, "randn_like", remember)
+    got = vae.log_likelihood(imgs, num_samples=1)
+    ((eps,), mean, log_std) = noise, mean.double(), log_std.double()
+    log_q = (D.Normal(0.0, 1.0).log_prob(eps.double()) - log_std).sum(1)
+    log_p = D.Normal(0.0, 1.0).log_prob(mean + log_std.exp() * eps).sum(1) - 784 * math.log(16)
+    # float32 holds numbers of about 2,000 to 1.2e-4
+    assert_close(got.double(), log_p - log_q, atol=1e-3, rtol=0)
 
 
 @pytest.mark.usefixtures("without_pictures")

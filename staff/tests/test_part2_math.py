@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import nn
 from torch.testing import assert_close
 
-from part2_aae import code_figures, utils
+from part2_aae import code_figures, models, utils
 from part2_aae.codes import CodeStatistics, compare_with_prior
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
@@ -156,3 +156,18 @@ def test_mse_is_logged_beside_the_gradient_error():
     recon_x, _ = lit(x)
     assert logged["val/mse"] == pytest.approx((recon_x - x).square().mean().item())
     assert logged["val/recon_loss"] == pytest.approx(utils.mean_squared_gradient_error(recon_x, x).item())
+
+
+@torch.no_grad()
+def test_the_initialization_does_what_its_docstring_says():
+    """Variance of what comes out over the mean square of what goes in; the means of many weights and pixels."""
+    for layer, x, expected in [
+        (torch.nn.Linear(400, 300), torch.randn(200, 400), 2),
+        (torch.nn.Conv2d(64, 64, 3), torch.randn(8, 64, 16, 16), 2),
+        (torch.nn.ConvTranspose2d(64, 64, 3, stride=2), torch.randn(8, 64, 16, 16), 0.5),
+        (torch.nn.ConvTranspose2d(64, 16, 3, stride=2), torch.randn(8, 64, 16, 16), 0.5 * 64 / 16),
+    ]:
+        models.initialize(layer)
+        y = layer(x)
+        inside = y[..., 2:-2, 2:-2] if y.dim() == 4 else y
+        assert inside.var().item() / x.square().mean().item() == pytest.approx(expected, rel=0.1), layer
