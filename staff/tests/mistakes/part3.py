@@ -201,7 +201,7 @@ MISTAKES = {
     "top_p least likely": ("3.3", UTILS, "descending=True", "descending=False"),
     "1 - top_p": ("3.3", GPT, TOP_P, "logits = keep_top_p(logits, max(1e-6, 1 - top_p))"),
     "top_p as a threshold": ("3.3", GPT, TOP_P, "logits = logits.masked_fill(F.softmax(logits, -1) < 1 - top_p, -torch.inf)"),
-    "top_p without the token that reaches it": ("3.3", UTILS, "before = probs.cumsum(dim=-1) - probs", "before = probs.cumsum(dim=-1)", "with which the sum reaches top_p is left out"),
+    "top_p without the token that reaches it": ("3.3", UTILS, "before = probs.cumsum(dim=-1) - probs", "before = probs.cumsum(dim=-1).index_fill(-1, torch.tensor([0]), 0)", "with which the sum reaches top_p is left out"),
     "top_p with one token more": ("3.3", UTILS, "before = probs.cumsum(dim=-1) - probs", "before = probs.cumsum(dim=-1) - probs - probs.roll(1, -1)", "one token too many is kept"),
     "top_p not put back in order": ("3.3", UTILS, ".scatter_(-1, index, before >= top_p)", ".copy_(before >= top_p)"),
     "top_p gathered for scattered": ("3.3", UTILS, "torch.empty_like(before, dtype=torch.bool).scatter_(-1, index, before >= top_p)", "(before >= top_p).gather(-1, index)"),
