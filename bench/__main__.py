@@ -1,6 +1,5 @@
 """`python -m bench [part1_speed ...]`: print tables, write them to bench/results/, and the page bench/README.md."""
 
-import argparse
 import os
 import platform
 import sys
@@ -14,6 +13,7 @@ from bench import gpu, grading, growth, part1, part2, part3, recipe, startup, st
 from bench.epochs import RESULTS
 from bench.overview import overview
 from bench.record import RecordError
+from course.command_line import Parser
 from course.flag_types import whole_number
 from course.flags import data_dir
 
@@ -60,7 +60,7 @@ def header(command: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = Parser(prog="python -m bench", description=__doc__)
     names = ", ".join([*MEASUREMENTS, "overview"])
     default = "all but recipe and recipe_80; gpu where there is one"
     parser.add_argument("what", nargs="*", help=f"{names} (default: {default})")

@@ -1,6 +1,7 @@
-"""The frame of a command line with several commands: `python -m course` and `python -m staff`."""
+"""A parser that answers wrong flags in one line, and the frame of a command line with several commands."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Iterable
 from types import ModuleType
@@ -10,14 +11,51 @@ class WrongFlag(Exception):
     """The value of a flag cannot be used; the message names the flag and the value."""
 
 
-def make_parser(program: str, about: str | None, commands: Iterable[ModuleType]) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, which names the nearest flag where one is unknown."""
+
+    used = False
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.used = True  # argparse calls it for the command that was chosen too
+        return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args=None, namespace=None):
+        args, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            near = (self._nearest(word.partition("=")[0]) for word in unknown if word.startswith("--"))
+            hint = next((f"; did you mean {flag}?" for flag in near if flag), "; --help lists the flags")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return args
+
+    def _nearest(self, word: str) -> str | None:
+        """The flag that is most like a word, if one is like it."""
+        names = [flag[2:] for flag in self._known_flags() if flag.startswith("--")]
+        longer = [name for name in names if name.startswith(word[2:])]
+        found = longer + difflib.get_close_matches(word[2:], names, n=1, cutoff=0.7)
+        return f"--{found[0]}" if found else None
+
+    def _known_flags(self) -> list[str]:
+        """This parser's flags, and those of the command that was chosen."""
+        flags = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                chosen = [parser for parser in action.choices.values() if parser.used]
+                flags += [flag for parser in chosen for flag in parser._known_flags()]
+        return flags
+
+
+def make_parser(program: str, about: str | None, commands: Iterable[ModuleType]) -> Parser:
     """A parser with these commands.
 
     Args:
         program: its name in the help text, such as "python -m course".
         commands: modules whose `add(subparsers)` adds commands; each command sets `run`, a function of its flags.
     """
-    parser = argparse.ArgumentParser(prog=program, description=about)
+    parser = Parser(prog=program, description=about)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in commands:
         module.add(subparsers)

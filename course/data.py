@@ -1,6 +1,5 @@
 """MNIST and Fashion-MNIST in memory: a batch is one index operation. `python -m course.data mnist` downloads."""
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from course.command_line import Parser
 from course.datasets import SOURCES, DataError, find
 
 
@@ -178,7 +178,7 @@ def _split(raw: Path, prepare: Callable[[Tensor], Tensor]) -> tuple[tuple[Tensor
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = Parser(description=main.__doc__)
     parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
     parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
     args = parser.parse_args(argv)

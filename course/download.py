@@ -49,6 +49,8 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
     tried: list[str] = []
     for source, read in _sources(files):
         missing = [file for file in wanted if not is_whole(raw / file, files.md5[file])]
+        verb = "copying" if source == str(files.installed) else "downloading"
+        print(f"{files.folder}: {verb} {len(missing)} files from {source} to {raw}", file=sys.stderr, flush=True)
         for file in missing:
             try:
                 content = read(file)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from course.command_line import Parser
 from course.flag_types import device_list, folder, positive_number, whole_number
 from course.stored_flags import parse_words
 
@@ -39,9 +40,7 @@ def trainer_parser(
         lr_flags: the names of the learning rate's flag, where it has others too.
         fast: the defaults that --recipe fast has instead; None: the part has no such recipe.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     parser.set_defaults(program=program)
     parser.fast = fast or {}
     _add_training_flags(parser, epochs, batch_size, lr, lr_flags)

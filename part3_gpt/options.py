@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course import flags
+from course.command_line import Parser
 from course.flag_types import folder, fraction, number, positive_number, whole_number
 from course.stored_flags import parse_words
 
@@ -108,7 +109,7 @@ def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of `generate.py`, checked. `checkpoint` is the content of a run's checkpoint, or None."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Let a GPT continue a text (part 3).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,

@@ -4,7 +4,6 @@ On Gradescope `run_autograder` of that zip calls `python -m staff.grading.grades
 there from the first moment on, whole and valid, because a run that is stopped for its time has no other.
 """
 
-import argparse
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from course.command_line import Parser
 from course.files import write_whole
 from course.rubric import Rubric
 from course.rubric import read as read_rubric
@@ -196,7 +196,7 @@ def _progress(path: Path, result_so_far: dict, rubric: Rubric) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m staff.grading.gradescope", description=__doc__)
+    parser = Parser(prog="python -m staff.grading.gradescope", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--root", type=Path, help="grade the submission in this folder, on Gradescope /autograder")
     what.add_argument("--build", type=Path, metavar="OUT", help="write the zip to upload")

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from course import __main__ as course_command
 from part1_vae.options import parse_args
 from part2_aae.options import parse_args as parse_args_of_part2
+from part3_gpt.options import parse_generate_args
 from small_runs import PARTS, REPOSITORY
 
 
@@ -23,9 +25,8 @@ def refused(capsys, *argv: str, parse_args=parse_args) -> str:
     with pytest.raises(SystemExit) as caught:
         parse_args(list(argv))
     assert caught.value.code == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,22 @@ def test_a_wrong_value_of_part_2(capsys, tmp_path, flag, value, allowed):
 
 
 def test_unknown_and_shortened_flags(capsys):
-    assert "--leraning_rate" in refused(capsys, "--leraning_rate", "1")
-    assert "--epoch" in refused(capsys, "--epoch", "3")
+    assert "--epoch 3; did you mean --epochs?" in refused(capsys, "--epoch", "3")
+    assert "--batch-size=3; did you mean --batch_size?" in refused(capsys, "--batch-size=3")
+    assert "--lamda 1; did you mean --lambda_?" in refused(capsys, "--lamda", "1", parse_args=parse_args_of_part2)
+    assert "did you mean" not in refused(capsys, "--teapot", "1")
+    assert "--top-k 3; did you mean --top_k?" in refused(
+        capsys, "--checkpoint", "last", "--top-k", "3", parse_args=parse_generate_args
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"), [("submission --log-dir x", "--log_dir"), ("submission --ouput x", "--output")]
+)
+def test_unknown_flags_of_a_command(capsys, words, flag):
+    with pytest.raises(SystemExit):
+        course_command.main(words.split())
+    assert f"did you mean {flag}?" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests what a machine without a GPU says")

