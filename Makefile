@@ -30,13 +30,20 @@ help:
 
 setup: $(INSTALLED)
 
+# The mark holds the folder that it was made in: the environment's scripts have that path in them, so that a folder which
+# was moved or copied gets a new environment. (A mark that is empty is an older one.)
+ifneq ($(shell test ! -s $(INSTALLED) || test "$$(cat $(INSTALLED))" = "$(CURDIR)" || echo moved),)
+.PHONY: $(INSTALLED)
+CLEAR := --clear
+endif
+
 # The last step makes the mark, so that an interrupted installation is taken up again.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "Python 3.10 or newer is needed, $(PYTHON) is `$(PYTHON) --version`; name another: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is `$(PYTHON) --version`; name another: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 demo: setup
 	$(BIN)/python -m course.data mnist

@@ -1,13 +1,8 @@
 """The points of the assignment: `rubric.toml`, read and added up."""
 
-import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PATH = Path(__file__).with_name("rubric.toml")
 CURVES = ("linear", "log")
