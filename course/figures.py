@@ -12,6 +12,9 @@ from torchvision.utils import make_grid
 
 from course.files import write_whole
 
+# apart for people with protanopia, deuteranopia and tritanopia too (simulated as Machado and others, 2009, do)
+LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"]  # Okabe and Ito, 2008
+
 
 def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
     """Save an image [1 or 3, H, W] with values in 0..1 as PNG, each pixel drawn `scale` times as large."""
@@ -59,6 +62,7 @@ def curves_png(
 
     figure = new_figure(7, 4.2, layout=None)  # a layout that looks for its margins takes as long as the drawing
     axes = figure.add_axes((0.16, 0.12, 0.79, 0.81))
+    axes.set_prop_cycle(color=LINES)
     for name, (places, values) in curves.items():
         axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
     every = [value for _, values in curves.values() for value in values if value > 0]
@@ -103,8 +107,16 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Readable ticks around low..high: 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times powers of ten, thinned to at most ten."""
+    """Readable ticks around low..high: 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times powers of ten, thinned to at most ten.
+
+    Where fewer than three of them lie between low and high, ticks at equal distances.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     steps = [1, 1.2, 1.5, 2, 3, 4, 5, 6, 8]
     ticks = [step * 10.0**power for power in range(-6, 7) for step in steps]
     inside = [tick for tick in ticks if low / 1.15 <= tick <= high * 1.15]
+    if sum(low <= tick <= high for tick in inside) < 3:
+        even = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
+        return [tick for tick in even if tick > 0]
     return inside[:: len(inside) // 10 + 1]

@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from course.figures import as_image, new_figure
+from course.figures import LINES, as_image, new_figure
+
+# apart for people with protanopia, deuteranopia and tritanopia too (simulated as Machado and others, 2009, do)
+LABELS = [
+    "#008060", "#ff9f00", "#600000", "#600080", "#bf4000", "#00dfdf", "#4000ff", "#bfbf80", "#bf60ff", "#000020",
+]  # fmt: skip
 
 
 def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
@@ -12,13 +17,15 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
 
     figure = new_figure(6.4, 5.8)
     axes = figure.subplots()
-    colours = [f"C{label}" for label in labels.tolist()]
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+    colours = [LABELS[label % len(LABELS)] for label in labels.tolist()]
     axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
     for label in labels.unique().tolist():
-        axes.scatter([], [], s=3, linewidths=0, c=f"C{label}", label=str(label))
+        axes.scatter([], [], s=3, linewidths=0, c=LABELS[label % len(LABELS)], label=str(label))
+        middle = points[labels == label].median(dim=0).values.tolist()
+        axes.annotate(str(label), middle, ha="center", va="center", weight="bold", bbox=paper, zorder=3)
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
-        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
         axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
     reach = max(3.6, 1.05 * points.abs().max().item())
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
@@ -40,8 +47,8 @@ def spread(points: Tensor, title: str) -> Tensor:
     dims = range(1, points.size(1) + 1)
     centred = points - points.mean(dim=0)
     principal = torch.linalg.svdvals(centred) / (len(points) - 1) ** 0.5  # at most N of them
-    axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color="C0", label="dimensions of z")
-    axes.plot(dims[: len(principal)], principal.numpy(), ".-", color="C1", label="principal directions")
+    axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color=LINES[0], label="dimensions of z")
+    axes.plot(dims[: len(principal)], principal.numpy(), ".-", color=LINES[1], label="principal directions")
     axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
     axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend

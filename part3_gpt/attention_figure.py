@@ -1,24 +1,30 @@
-"""A picture of what the attention heads look at. Shapes: nh heads, T tokens."""
+"""A picture of what the attention heads look at. Shapes: L layers, nh heads, T tokens."""
+
+import textwrap
+import warnings
 
 import torch
 from torch import Tensor
 
-from course import figures
+from course.figures import as_image, new_figure
+from part3_gpt.dataset import BPETokenizer, CharTokenizer
 from part3_gpt.gpt import GPT
 
 
-def attention_figure(model: GPT, idx: Tensor) -> Tensor | None:
-    """What each head attends to in a text: a row of squares for each layer.
+def draw_attention(model: GPT, tokens: Tensor, tokenizer: CharTokenizer | BPETokenizer) -> Tensor | None:
+    """What each head attends to in a text of tokens [T], as an image; None if `attention_weights` is."""
+    weights = attention_weights(model, tokens[None].to(model.lm_head.weight.device))
+    return (
+        None if weights is None else attention_figure(weights, [tokenizer.decode(token) for token in tokens.split(1)])
+    )
 
-    In each square, a row is a token and what it attends to is dark, as a share of the row's darkest.
 
-    Args:
-        idx: tokens [1, T].
+def attention_weights(model: GPT, idx: Tensor) -> Tensor | None:
+    """The attention weights in a text: tokens [1, T] -> [L, nh, T, T].
 
-    Returns:
-        an image [3, H, W] in 0..1; None if the attention does not let its weights pass through `attn_dropout`.
+    None if the attention, written otherwise, does not let its weights pass through `attn_dropout`.
     """
-    seen: list[Tensor] = []  # the attention weights [1, nh, T, T] of each layer
+    seen: list[Tensor] = []  # [1, nh, T, T] of each layer
     layers = [block.attn for block in model.transformer.h]
     hooks = [layer.attn_dropout.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs)) for layer in layers]
     fused = [layer.flash for layer in layers]
@@ -30,8 +36,40 @@ def attention_figure(model: GPT, idx: Tensor) -> Tensor | None:
         for layer, flash, hook in zip(layers, fused, hooks, strict=True):
             layer.flash = flash
             hook.remove()
-    if not seen:
-        return None
-    weights = torch.cat(seen).flatten(0, 1)[:, None]  # [layers * nh, 1, T, T]
-    shares = weights / weights.amax(dim=-1, keepdim=True)
-    return figures.grid(1 - shares, nrow=model.config.n_head)
+    return torch.cat(seen) if seen else None
+
+
+def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
+    """What each head attends to, as an image [3, H, W] in 0..1: a row of squares for each layer.
+
+    In each square, a row is a token and what it attends to is dark, as a share of the row's darkest.
+
+    Args:
+        weights: attention weights [L, nh, T, T].
+        tokens: the texts of the T tokens.
+    """
+    layers, heads = weights.shape[:2]
+    size = min(2.1, 26 / max(layers, heads))  # inches, of a square
+    width = size * heads + 1
+    text = textwrap.fill(f"tokens 0 to {len(tokens) - 1} of the text: {''.join(tokens)!r}", int(14 * width))
+    figure = new_figure(width, size * layers + 0.7 + 0.15 * len(text.splitlines()))
+    grid = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+    shares = (weights / weights.amax(dim=-1, keepdim=True)).float().cpu().numpy()
+    for layer, row in enumerate(grid):
+        for head, axes in enumerate(row):
+            axes.imshow(shares[layer, head], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=max(4, 4 * size), pad=3)
+            axes.tick_params(labelsize=7)
+    if len(tokens) <= 24:  # else there is no room for them
+        grid[0][0].set_xticks(range(len(tokens)), [_visible(token) for token in tokens], parse_math=False)
+        grid[0][0].set_yticks(range(len(tokens)), [_visible(token) for token in tokens], parse_math=False)
+    figure.supxlabel("token that is attended to", fontsize=9)
+    figure.supylabel("token that attends", fontsize=9)
+    figure.suptitle(text, fontsize=8, family="monospace", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # not in the font, of texts in other scripts
+        return as_image(figure)
+
+
+def _visible(token: str) -> str:
+    return repr(token)[1:-1].replace(" ", "\u2423")

@@ -29,7 +29,7 @@ from course.training.finite import StopOnNaN
 from course.training.history import History
 from course.training.pictures import Pictures
 from course.training.run import open_run, summarize
-from part3_gpt.attention_figure import attention_figure
+from part3_gpt.attention_figure import draw_attention
 from part3_gpt.build import adamw, build
 from part3_gpt.dataset import BPETokenizer, CharTokenizer
 from part3_gpt.gpt import GPT, GPTConfig
@@ -167,8 +167,8 @@ class Figures(Pictures):
         return self.loaders[1].dataset.tokens[:count].long()
 
     def pictures(self, lit: LitGPT) -> dict[str, Callable[[], Tensor]]:
-        prompt = self._validation_tokens(min(64, lit.block_size))[None].to(lit.device)
-        return {"attention": lambda: attention_figure(lit.model, prompt)}
+        tokens = self._validation_tokens(min(64, lit.block_size))
+        return {"attention": lambda: draw_attention(lit.model, tokens, lit.tokenizer)}
 
     def curves(self, results: dict[str, float]) -> None:
         """Bits per character over the steps."""

@@ -3,13 +3,17 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from course import figures
 from course.figures import save_curves
 from course.training import pictures
 from part1_vae import train as part1
+from part2_aae import code_figures
 from part2_aae import train as part2
+from part3_gpt import attention_figure
 
 
 @pytest.mark.parametrize(
@@ -40,13 +44,78 @@ def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
     assert not [warning for warning in recwarn if "positive" in str(warning.message)]
 
 
-@pytest.mark.parametrize("log", [False, True])
-def test_curves_have_room_for_their_numbers(log, monkeypatch):
-    """The margins are fixed."""
+@pytest.fixture
+def kept_figures(monkeypatch) -> list:
+    """The matplotlib figures that are drawn."""
     made, new_figure = [], figures.new_figure
-    monkeypatch.setattr(figures, "new_figure", lambda *size, **how: made.append(new_figure(*size, **how)) or made[-1])
+
+    def kept(*size, **how):
+        made.append(new_figure(*size, **how))
+        return made[-1]
+
+    for module in (figures, attention_figure):
+        monkeypatch.setattr(module, "new_figure", kept)
+    return made
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_curves_have_room_for_their_numbers(log, kept_figures):
+    """The margins are fixed."""
     for values in ([0.00051, 0.000535], [0.00012, 0.00018], [-0.00051, -0.000535], [123456.0, 654321.0], [3e-6, 4.0]):
         figures.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
-        canvas, (axes,) = made[-1].canvas, made[-1].axes
+        canvas, (axes,) = kept_figures[-1].canvas, kept_figures[-1].axes
         drawn, (width, height) = axes.get_tightbbox(canvas.get_renderer()), canvas.get_width_height()
         assert 0 <= drawn.x0 and drawn.x1 <= width and 0 <= drawn.y0 and drawn.y1 <= height, values
+
+
+RANGES = [(0.5105, 0.552), (0.51, 0.53), (1.01, 1.19), (7.1, 7.9), (0.3, 4.0), (2e-4, 3.0)]
+
+
+@pytest.mark.parametrize("low, high", RANGES)
+def test_a_logarithmic_axis_has_numbers_to_read(low, high, kept_figures):
+    figures.curves_png({"bpd": ([1, 80], [high, low])}, "bits per dimension", "title", log=True)
+    (axes,) = kept_figures[-1].axes
+    bottom, top = axes.get_ylim()
+    shown = [tick.get_text() for tick in axes.get_yticklabels() if bottom <= tick.get_position()[1] <= top]
+    assert 3 <= len(shown) <= 11 and len(set(shown)) == len(shown) and "" not in shown, shown
+
+
+def test_the_attention_figure_names_layers_heads_axes_and_text(kept_figures):
+    weights = torch.rand(3, 2, 5, 5).tril()
+    image = attention_figure.attention_figure(weights, ["a", " b", "\n", "$x$", "日"])
+    assert image.size(0) == 3 and 0 <= image.min() < image.max() <= 1
+    figure = kept_figures[-1]
+    titles = [f"layer {layer}, head {head}" for layer in (1, 2, 3) for head in (1, 2)]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    for axes, expected in zip(figure.axes, weights.flatten(0, 1), strict=True):
+        shares = torch.from_numpy(axes.images[0].get_array().data)
+        torch.testing.assert_close(shares, expected / expected.max(dim=1, keepdim=True).values)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "␣b", "\\n", "$x$", "日"]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("token that is attended to", "token that attends")
+    assert figure.get_suptitle() == r"tokens 0 to 4 of the text: 'a b\n$x$日'"
+
+
+def test_a_large_model_has_an_attention_figure_of_bounded_size():
+    image = attention_figure.attention_figure(torch.rand(48, 3, 2, 2), ["a", "b"])
+    assert max(image.shape) < 3300
+
+
+VISION = {  # linear RGB as people without one kind of cone see it (Machado and others, 2009, severity 1)
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("matrix", VISION.values(), ids=VISION)
+@pytest.mark.parametrize("colours, least", [(code_figures.LABELS, 30), (figures.LINES, 15)], ids=["labels", "lines"])
+def test_colours_can_be_told_apart(colours, least, matrix):
+    """In CIELAB a difference of 10 is plain to see at a glance; of matplotlib's own ten, two are 4.6 apart."""
+    rgb = torch.tensor([to_rgb(colour) for colour in colours])
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ torch.tensor(matrix).float().T).clamp(0, 1)
+    xyz = seen @ torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    xyz /= torch.tensor([0.9505, 1.0, 1.089])
+    x, y, z = torch.where(xyz > 216 / 24389, xyz ** (1 / 3), (24389 / 27 * xyz + 16) / 116).unbind(1)
+    assert torch.pdist(torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)).min() > least
