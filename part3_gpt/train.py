@@ -200,7 +200,6 @@ class Perplexity(pl.Callback):
 
 
 def train(args: argparse.Namespace) -> None:
-    """Read the text, train, and let the best weights write. The last tenth of the text is for validation."""
     pl.seed_everything(args.seed, verbose=False)
     text = read_text(args.txt_file, args.data_dir, args.resume)
     made = build(args, text)
