@@ -1,0 +1,111 @@
+"""Model answers to the written questions: `answers.toml`, read and compared with rubric and handout."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from course.rubric import Rubric
+from staff.release.handout import Handout
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PATH = Path(__file__).with_name("answers.toml")
+CITED = re.compile(r"\s*\[([^\]]+)\](?=\.)")
+WORDS = {"3.1": 200}  # question -> the most words that its answer may have
+
+
+class AnswersError(Exception):
+    """The model answers cannot be read; the message has the file and what to change."""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What earns some of a question's points."""
+
+    points: float
+    earned: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A common answer that is wrong or incomplete: what it is worth if it is all there is, and why."""
+
+    says: str
+    worth: float
+    because: str
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """The model answer to a question, a sentence a line; the fields are explained in answers.toml."""
+
+    id: str
+    answer: str
+    credit: list[Credit]
+    mistakes: list[Mistake]
+
+    def sentences(self) -> list[str]:
+        return self.answer.strip().splitlines()
+
+    def citations(self) -> list[str]:
+        """The sections, equations, figures and exercises of the handout that it rests on."""
+        return [each for group in CITED.findall(self.answer) for each in group.split("; ")]
+
+    def plain(self) -> list[str]:
+        """The sentences as a student could have written them, without the citations."""
+        return [CITED.sub("", sentence) for sentence in self.sentences()]
+
+
+def read(path: Path = PATH) -> dict[str, ModelAnswer]:
+    """The model answers, by question.
+
+    Raises:
+        AnswersError: the file cannot be read, a field is missing or unknown, or a question is there twice.
+    """
+    try:
+        answers = [_answer(fields) for fields in tomllib.loads(path.read_text("utf-8"))["question"]]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
+        raise AnswersError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise AnswersError(f"{path}: {error} is missing") from error
+    by_id = {answer.id: answer for answer in answers}
+    if len(by_id) < len(answers):
+        ids = [answer.id for answer in answers]
+        raise AnswersError(f"{path}: twice: {', '.join(sorted({name for name in ids if ids.count(name) > 1}))}")
+    return by_id
+
+
+def _answer(fields: dict) -> ModelAnswer:
+    credit = [Credit(**each) for each in fields.pop("credit")]
+    return ModelAnswer(credit=credit, mistakes=[Mistake(**each) for each in fields.pop("mistake")], **fields)
+
+
+def disagreements(answers: dict[str, ModelAnswer], rubric: Rubric, handout: Handout) -> list[str]:
+    """What the model answers lack, compared with the rubric's manual points and the handout's sections."""
+    manual = {question.id: question.manual for question in rubric.questions.values() if question.manual}
+    problems = [f"question {name} has manual points, but no model answer" for name in manual.keys() - answers.keys()]
+    for name, answer in answers.items():
+        problems += [f"question {name}: {problem}" for problem in _problems(answer, manual.get(name), handout)]
+    return [f"staff/marking/{PATH.name}: {problem}" for problem in sorted(problems)]
+
+
+def _problems(answer: ModelAnswer, points: float | None, handout: Handout) -> list[str]:
+    if points is None:
+        return ["the rubric has no manual points for it"]
+    problems = []
+    if (total := sum(credit.points for credit in answer.credit)) != points:
+        problems.append(f"its credit adds up to {total:g} points, the rubric has {points:g} manual ones")
+    problems += [
+        f"{mistake.says!r} is worth {mistake.worth:g}, which is not from 0 to less than {points:g}"
+        for mistake in answer.mistakes
+        if not 0 <= mistake.worth < points
+    ]
+    problems += [f"cites nothing: {each}" for each in answer.sentences() if not re.search(r"\[[^\]]+\]\.$", each)]
+    problems += [f"there is no {each} in the handout" for each in answer.citations() if not handout.has(each)]
+    if (words := len(" ".join(answer.plain()).split())) > WORDS.get(answer.id, words):
+        problems.append(f"its answer has {words} words, {WORDS[answer.id]} are the limit")
+    return problems
