@@ -22,7 +22,7 @@ help:
 # BEGIN STAFF
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
-	@echo "make check        do rubric, blanks and graded tests agree?"
+	@echo "make check        do rubric, blanks, graded tests and handout agree?"
 	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
 	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it"
 # END STAFF

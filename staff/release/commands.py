@@ -4,15 +4,15 @@ import argparse
 from pathlib import Path
 
 from course.rubric import Question
-from staff.release import build, write
+from staff.release import build, tree, write
 from staff.release.checks import Checks
 
 PROBLEMS = (build.ReleaseError,)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Compare rubric, blanks and graded tests, and print a table of them."""
-    course = build.read_course()
+    """Compare rubric, blanks, graded tests and handout, and print a table of them."""
+    course = _agreed_course()
     print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
     for question in course.rubric.questions.values():
         tests = [test for test in course.tests if test.question == question.id]
@@ -22,7 +22,16 @@ def check(args: argparse.Namespace) -> None:
         print(f"Q{question.id:5}{question.points:7g}{_of(question)}{counts}  {question.title}")
     for part in course.rubric.parts.values():
         print(f"part {part.number} {part.points:6g}  {part.title}")
-    print(f"all   {sum(part.points for part in course.rubric.parts.values()):7g}  rubric, blanks and tests agree")
+    print(
+        f"all   {sum(part.points for part in course.rubric.parts.values()):7g}  rubric, blanks, tests and handout agree"
+    )
+
+
+def _agreed_course() -> build.Course:
+    course = build.read_course()
+    if problems := tree.problems(course):
+        raise build.ReleaseError("\n".join(problems))
+    return course
 
 
 def _of(question: Question) -> str:
@@ -32,7 +41,7 @@ def _of(question: Question) -> str:
 
 def make_release(args: argparse.Namespace) -> None:
     """Build a release, check it, write it."""
-    course = build.read_course()
+    course = _agreed_course()
     edition = args.edition or course.rubric.edition
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
@@ -50,7 +59,7 @@ def edition(text: str) -> str:
 
 def add(commands) -> None:
     """Add `check` and `release` to the commands."""
-    command = commands.add_parser("check", help="do rubric, blanks and graded tests agree?")
+    command = commands.add_parser("check", help="do rubric, blanks, graded tests and handout agree?")
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")

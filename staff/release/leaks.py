@@ -1,7 +1,9 @@
-"""Lines of the solution that would reach students."""
+"""Lines of the solution, and of what is for staff, that would reach students."""
+
+from collections.abc import Iterator
 
 from staff.release.build import Course, Files
-from staff.release.markers import solution_lines
+from staff.release.markers import solution_lines, staff_lines
 
 LONG = 25  # characters; a solution's line of at least so many must not be part of another line either
 
@@ -26,3 +28,39 @@ def _leaks_in(line: str, solution: dict[str, str]) -> list[str]:
     if line.strip() in solution:
         return [line.strip()]
     return [each for each in solution if len(each) >= LONG and each in line]
+
+
+def find_staff_lines(files: Files, texts: dict[str, str]) -> list[str]:
+    """Lines between BEGIN STAFF and END STAFF that are in these files: "file:line: ...".
+
+    Args:
+        texts: path -> text, of the whole tree.
+    """
+    hidden = {line: file for file, text in texts.items() for line in staff_lines(text) if len(line) >= LONG}
+    return [
+        f"{file}:{number}: a line that is for staff ({hidden[line.strip()]}): {line.strip()}"
+        for file, text in _texts(files)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() in hidden
+    ]
+
+
+def find_answers(files: Files, sentences: dict[str, str]) -> list[str]:
+    """Sentences of the model answers that are in these files, however they are wrapped: "file: ...".
+
+    Args:
+        sentences: sentence -> question.
+    """
+    return [
+        f"{file}: a sentence of the model answer to question {question}: {sentence}"
+        for file, text in _texts(files)
+        for words in [" ".join(text.split())]
+        for sentence, question in sentences.items()
+        if sentence in words
+    ]
+
+
+def _texts(files: Files) -> Iterator[tuple[str, str]]:
+    for file, content in files.items():
+        if b"\0" not in content and not file.endswith((".png", ".pdf")):
+            yield file, content.decode("utf-8", "replace")

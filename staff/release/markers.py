@@ -160,6 +160,18 @@ def without_staff(text: str, file: str) -> str:
     return "".join(kept)
 
 
+def staff_lines(text: str) -> set[str]:
+    """The lines between BEGIN STAFF and END STAFF, stripped; not those that are outside as well."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    inside = False
+    for line in map(str.strip, text.splitlines()):
+        if mark := STAFF.fullmatch(line):
+            inside = mark[1] == "BEGIN"
+        else:
+            found[inside].add(line)
+    return found[True] - found[False]
+
+
 def marks_left(content: bytes, file: str) -> list[str]:
     """What still looks like a mark in a file for students: "file:line: ..."."""
     if b"\0" in content:

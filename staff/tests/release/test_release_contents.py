@@ -199,7 +199,7 @@ def test_wrong_words_on_the_command_line(argv, status, message, capsys, monkeypa
 def test_check_shows_the_points(capsys):
     assert command_line.main(["check"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"^Q1.7 +12 +8 +2 +2 ", shown, re.MULTILINE) and "rubric, blanks and tests agree" in shown
+    assert re.search(r"^Q1.7 +12 +8 +2 +2 ", shown, re.MULTILINE) and "rubric, blanks, tests and handout agree" in shown
 
 
 def entry(**fields) -> dict:

@@ -1,0 +1,162 @@
+"""`make check` on a tree with one fault each: rubric, handout, citations, links, and what is for staff."""
+
+import dataclasses
+
+import pytest
+
+from small_runs import REPOSITORY
+from staff.marking import answers
+from staff.release import build, handout, links, references, tree
+from staff.release.leaks import find_answers, find_staff_lines
+
+CHAPTER = "handout/01_variational_autoencoders.md"
+# made of pieces, so that `make check` does not take them for citations in this file
+EQUATION, FIGURE, QUESTION, SECTION = "Eq" + ". {}", "Fig" + "ure {}", "Q" + "{}", "Sect" + "ion {}"
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    files = [file for file in build.tracked(REPOSITORY) if file.endswith(references.TEXT)]
+    return {file: (REPOSITORY / file).read_text("utf-8") for file in files}
+
+
+def found(course, texts, **changes) -> list[str]:
+    """The problems of the tree with some files changed."""
+    changed = {**texts, **changes}
+    return tree.of_texts(course, changed, set(build.tracked(REPOSITORY)) | set(changed), answers.read())
+
+
+def replaced(texts: dict[str, str], file: str, old: str, new: str) -> dict[str, str]:
+    assert old in texts[file]
+    return {file: texts[file].replace(old, new, 1)}
+
+
+def test_the_tree_agrees_with_itself(course):
+    assert tree.problems(course) == []
+
+
+@pytest.mark.parametrize(
+    "file, old, new, message",
+    [
+        (CHAPTER, "### Question 1.2 (3 points)", "### Question 1.2 (4 points)",
+         "handout/: question 1.2 has 4 points, 3 in the rubric"),
+        (CHAPTER, "### Question 1.2 (3 points)", "### Sampling",
+         "handout/: question 1.2 is there 0 times; once is right"),
+        (CHAPTER, "### Question 1.2 (3 points)", "### Question 1.2 (3 points)\n\n### Question 1.2 (3 points)\n",
+         "handout/: question 1.2 is there 2 times; once is right"),
+        (CHAPTER, "### Question 1.3 (2 points)", "### Question 1.3 (2 points)\n\n### Question 1.17 (2 points)\n",
+         "handout/: the rubric has no question 1.17"),
+        (CHAPTER, "\\tag{13}", "\\tag{12}", "handout/: Equation 12 is there 2 times"),
+        (CHAPTER, "**Figure 2.**", "**Figure 1.**", "handout/: Figure 1 is there 2 times"),
+        ("handout/README.md", "#q1-7) | 12 | 8 | 2 | 2 |", "#q1-7) | 12 | 9 | 1 | 2 |",
+         "handout/README.md: the table has (12.0, 9.0, 1.0, 2.0) for question 1.7, the rubric (12, 8, 2, 2)"),
+        ("handout/00_introduction.md", "| together | 66 |", "| together | 65 |",
+         "handout/00_introduction.md: the table of points has no row of 'together' with 66 points"),
+    ],
+)  # fmt: skip
+def test_rubric_and_handout_disagree(course, texts, file, old, new, message):
+    problems = found(course, texts, **replaced(texts, file, old, new))
+    assert [problem for problem in problems if problem.startswith(message)], problems
+
+
+def test_a_question_of_the_rubric_is_looked_for(course, texts):
+    questions = {**course.rubric.questions, "1.1": dataclasses.replace(course.rubric.questions["1.1"], points=5)}
+    changed = dataclasses.replace(course, rubric=dataclasses.replace(course.rubric, questions=questions))
+    assert "handout/: question 1.1 has 2 points, 5 in the rubric" in found(changed, texts)
+
+
+@pytest.mark.parametrize(
+    "citation, kind, label",
+    [
+        (EQUATION.format("26"), "Eq.", "26"),
+        (EQUATION.format("14z"), "Eq.", "14z"),
+        (EQUATION.format("B.99"), "Eq.", "B.99"),
+        ("Eq" + "uations 3, 4 and 77", "Eq.", "77"),
+        ("Eq" + "s. 30 to 31", "Eq.", "30"),
+        (QUESTION.format("1.10"), "question", "1.10"),
+        ("Quest" + "ion 4.1", "question", "4.1"),
+        (FIGURE.format("8"), "Figure", "8"),
+    ],
+)
+@pytest.mark.parametrize("file", ["part1_vae/utils.py", "docs/errata.md", "Makefile"])
+def test_a_citation_of_nothing_is_found(course, texts, file, citation, kind, label):
+    line = texts[file].count("\n") + 2
+    problems = found(course, texts, **{file: texts[file] + f"\n# As in {citation}."})
+    assert problems[0] == f"{file}:{line}: there is no {kind} {label} in the handout"
+
+
+@pytest.mark.parametrize(
+    "citation", ["Eq. 13", "Eqs. 3a and 3d.", "Equation A.2", "Q1.7", "Questions 3.2 and 3.3", "Figure B.1"]
+)
+def test_a_citation_of_something_is_none_of_them(course, texts, citation):
+    assert (
+        found(course, texts, **{"part1_vae/new.py": f"# {citation}, equation (99) of the paper, Eq. 13, 2023\n"}) == []
+    )
+
+
+def test_a_section_that_is_not_there_is_found_in_the_handout(course, texts):
+    (problem,) = found(course, texts, **{CHAPTER: texts[CHAPTER] + f"\n{SECTION.format('1.9')}\n"})
+    assert problem.endswith(f"there is no {SECTION.format('1.9')} in the handout")
+
+
+PAGES = {
+    "a/one.md": "# One: `two`, three\n\n<a id='here'></a>\n\n## Same\n## Same\n",
+    "a/two.md": "",
+    "b/three.md": "",
+}
+
+
+@pytest.mark.parametrize(
+    "link, dead",
+    [
+        ("[x](one.md#one-two-three)", None),
+        ("[x](one.md#here)", None),
+        ("[x](one.md#same-1)", None),
+        ("[x](../b/three.md)", None),
+        ("[x](../b/)", None),
+        ("[x](https://example.org/nothing#here)", None),
+        ("`[x](nothing.md)` and ``` [x](nothing.md) ```", None),
+        ("```\n[x](nothing.md)\n```", None),
+        ("[x](nothing.md)", "there is no a/nothing.md"),
+        ("![x](nothing.png)", "there is no a/nothing.png"),
+        ('<img src="nothing.png">', "there is no a/nothing.png"),
+        ("[x\ny](nothing.md)", "there is no a/nothing.md"),
+        ("[x](one.md#same-2)", "a/one.md has no anchor #same-2"),
+        ("[x](#here)", "a/two.md has no anchor #here"),
+    ],
+)
+def test_dead_links(link, dead):
+    pages = {**PAGES, "a/two.md": link}
+    found = links.dead(pages, set(pages))
+    assert [problem.partition("dead link: ")[2] for problem in found] == ([dead] if dead else []), found
+
+
+def test_a_link_that_is_dead_for_students_only_is_found(course, files):
+    page = {"part1_vae/README.md": b"[errata](../docs/errata.md)\n"}
+    problems = tree.of_release({**files, **page}, {}, {})
+    assert "in the students' repository, part1_vae/README.md:1: dead link: there is no docs/errata.md" in problems
+
+
+def test_what_is_for_staff_is_found_in_a_release(course, files, texts):
+    line = "make check        do rubric, blanks, graded tests and handout agree?"
+    assert find_staff_lines(files, texts) == []
+    (problem,) = find_staff_lines({**files, "theory/kl.py": f'x = 1\n\t@echo "{line}"\n'.encode()}, texts)
+    assert problem == f'theory/kl.py:2: a line that is for staff (Makefile): @echo "{line}"'
+
+
+def test_a_model_answer_is_found_in_a_release_however_it_is_wrapped(files):
+    sentences = {sentence: answer.id for answer in answers.read().values() for sentence in answer.plain()}
+    assert find_answers(files, sentences) == []
+    sentence = next(sentence for sentence, question in sentences.items() if question == "2.7")
+    wrapped = sentence.replace(" ", "\n    ", 7).encode()
+    (problem,) = find_answers({**files, "handout/C_exercises.md": b"- " + wrapped}, sentences)
+    assert problem == f"handout/C_exercises.md: a sentence of the model answer to question 2.7: {sentence}"
+
+
+def test_the_model_answers_themselves_are_not_released(files):
+    assert not [file for file in files if "answers.toml" in file or "marking" in file]
+
+
+def test_a_question_in_a_staff_block_is_not_in_the_handout():
+    text = "# 1 A\n<!-- BEGIN STAFF -->\n### Question 1.1 (2 points)\n<!-- END STAFF -->\n"
+    assert handout.read({"handout/a.md": text}).questions == {}
