@@ -23,6 +23,7 @@ help:
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
 	@echo "make check        do rubric, blanks, graded tests and handout agree?"
+	@echo "make handout      build the handout as a site and a PDF: build/handout"
 	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
 	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it"
 # END STAFF
@@ -72,7 +73,7 @@ tensorboard: setup
 	$(BIN)/tensorboard --logdir logs $(SHOW)
 
 # BEGIN STAFF
-.PHONY: test-slow test-all bench check release autograder
+.PHONY: test-slow test-all bench check release handout autograder
 
 test-slow: setup
 	$(BIN)/python -m course.data mnist
@@ -91,6 +92,10 @@ check: setup
 
 release: setup
 	$(BIN)/python -m staff release $(OUT) $(if $(EDITION),--edition $(EDITION))
+
+handout: setup
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev,handout]' -c constraints.txt
+	$(BIN)/python -m staff handout build/handout
 
 autograder: setup
 	$(BIN)/python -m staff.grading.gradescope --build build/autograder.zip

@@ -1,4 +1,4 @@
-"""`python -m staff COMMAND ...`: what staff run: check, release, grade, merge; --help lists the commands."""
+"""`python -m staff COMMAND ...`: what staff run: check, release, handout, grade, merge; --help lists the commands."""
 
 import argparse
 import sys
@@ -7,9 +7,10 @@ from course import command_line
 from course.rubric import RubricError
 from staff.grading import commands as grading
 from staff.release import commands as release
+from staff.site import commands as site
 
-COMMANDS = (release, grading)
-PROBLEMS = (RubricError, *release.PROBLEMS, *grading.PROBLEMS)
+COMMANDS = (release, site, grading)
+PROBLEMS = (RubricError, *release.PROBLEMS, *site.PROBLEMS, *grading.PROBLEMS)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -82,12 +82,15 @@ def _sources(rubric: Rubric, root: Path) -> dict[str, str]:
     return {file: text for file, text in texts.items() if regions(text, file)}
 
 
-def contents(course: Course, edition: str, filled: Collection[str] = (), root: Path = REPOSITORY) -> Files:
+def contents(
+    course: Course, edition: str, filled: Collection[str] = (), root: Path = REPOSITORY, extra: Files | None = None
+) -> Files:
     """The students' repository: path -> bytes.
 
     Args:
         edition: replaces @EDITION@ in the files of template/.
         filled: questions whose blanks keep the solution.
+        extra: files that were built, such as the handout's PDF.
 
     Raises:
         ReleaseError: git does not know the files, or a marker is wrong or in a file that cannot have one.
@@ -104,6 +107,7 @@ def contents(course: Course, edition: str, filled: Collection[str] = (), root: P
     for readme in [content for file, content in files.items() if file.endswith(".md")]:
         for picture in PICTURE.findall(readme.decode()):
             files[picture] = (root / picture).read_bytes()
+    files.update(extra or {})
     files["answers.md"] = _answers(course.rubric).encode()
     manifest = {"edition": edition, "files": {file: sha256(files[file]) for file in sorted(files)}}
     files[MANIFEST] = json.dumps(manifest, indent=1).encode() + b"\n"

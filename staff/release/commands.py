@@ -3,11 +3,14 @@
 import argparse
 from pathlib import Path
 
+from course.flags import REPOSITORY
 from course.rubric import Question
 from staff.release import build, tree, write
 from staff.release.checks import Checks
+from staff.site import build as site
 
 PROBLEMS = (build.ReleaseError,)
+HANDOUT = REPOSITORY / "build" / "handout"  # where `make handout` writes
 
 
 def check(args: argparse.Namespace) -> None:
@@ -45,10 +48,20 @@ def make_release(args: argparse.Namespace) -> None:
     edition = args.edition or course.rubric.edition
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
+    _pdf()
     Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
-    files = build.contents(course, edition)
+    files = build.contents(course, edition, extra=_pdf())
     write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
+
+
+def _pdf() -> build.Files:
+    """The handout's PDF, if `make handout` has built it; refuses one that is older than the chapters."""
+    try:
+        pdf = site.built_pdf(HANDOUT)
+    except site.SiteError as error:
+        raise build.ReleaseError(str(error)) from error
+    return {f"handout/{site.PDF}": pdf} if pdf else {}
 
 
 def edition(text: str) -> str:

@@ -13,7 +13,7 @@ def find_leaks(files: Files, course: Course) -> list[str]:
     solution = {line: file for file, text in course.sources.items() for line in solution_lines(text, file)}
     found = []
     for file, content in files.items():
-        if file.endswith(".png"):
+        if file.endswith((".png", ".pdf")):
             continue
         if file.endswith((".pyc", ".pyo", ".so")) or b"\0" in content:
             found.append(f"{file}: is compiled or not text, so it cannot be searched for the solution")

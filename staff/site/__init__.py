@@ -1,0 +1,1 @@
+"""The handout as a site and as a PDF."""

@@ -1,0 +1,130 @@
+"""Sphinx builds the site, Chromium prints the PDF. The same chapters give the same bytes."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from course.flags import REPOSITORY
+from staff.site import conf, printing, sources
+
+HERE = Path(__file__).parent
+PDF, RECORD = "handout.pdf", "sources.json"
+NEEDED = ("sphinx", "myst-parser", "furo", "sphinx-mathjax-offline")
+PRINTED = ("-D", "html_theme=basic", "-D", "html_css_files=print.css")
+INSTALL = "pip install -e '.[handout]' -c constraints.txt"
+
+
+class SiteError(Exception):
+    """The handout cannot be built; the message says why and what to do."""
+
+
+def build(out: Path, browser: str | None, root: Path = REPOSITORY) -> None:
+    """Build site/ and, with a browser, handout.pdf in `out`; an earlier build there is replaced.
+
+    Raises:
+        SiteError: a package or the browser is missing, or Sphinx warns.
+    """
+    if missing := missing_packages():
+        raise SiteError(f"{', '.join(missing)} missing: {INSTALL} (Python 3.11 or newer)")
+    epoch = source_date(root)
+    if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
+        raise SiteError(f"{out}: is neither empty nor an earlier build of the handout; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        read = _sources(root, work / "sources")
+        _sphinx(work / "sources", work / "site", epoch)
+        if browser:
+            _sphinx(work / "sources", work / "print", epoch, *PRINTED)
+            _print(work / "print", work / PDF, browser, epoch)
+        _replace(work / "site", out / "site")
+        (out / PDF).unlink(missing_ok=True)
+        if browser:
+            shutil.copyfile(work / PDF, out / PDF)
+    (out / RECORD).write_text(json.dumps(digests(read), indent=1) + "\n")
+
+
+def missing_packages() -> list[str]:
+    """The packages of the extra `handout` that are not installed."""
+    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
+    return [name for name in NEEDED if name not in installed]
+
+
+def source_date(root: Path) -> int:
+    """SOURCE_DATE_EPOCH, or when the chapters were committed last."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not given.isdecimal():
+            raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}: it is a number of seconds, as `date +%s` prints it")
+        return int(given)
+    log = ["git", "-C", str(root), "log", "-1", "--format=%ct", "--", "handout"]
+    return int(subprocess.run(log, capture_output=True, text=True).stdout.strip() or 0)
+
+
+def digests(read: dict[str, bytes]) -> dict[str, str]:
+    return {file: hashlib.sha256(content).hexdigest() for file, content in sorted(read.items())}
+
+
+def built_pdf(out: Path, root: Path = REPOSITORY) -> bytes | None:
+    """The PDF in `out`, if one was built.
+
+    Raises:
+        SiteError: the chapters have changed since.
+    """
+    if not (out / PDF).exists():
+        return None
+    try:
+        recorded = json.loads((out / RECORD).read_text())
+        now = digests({file: (root / file).read_bytes() for file in recorded})
+    except (OSError, ValueError):
+        recorded, now = {}, None
+    if not recorded or recorded != now:
+        raise SiteError(f"{out / PDF} is older than the chapters: run `make handout` again, or remove it")
+    return (out / PDF).read_bytes()
+
+
+def _sources(root: Path, folder: Path) -> dict[str, bytes]:
+    """The sources with all that Sphinx needs beside them; returns the chapters and figures."""
+    static = folder / "_static"
+    static.mkdir(parents=True)
+    read = sources.write(root, folder)
+    for name in ("site.css", "print.css"):
+        shutil.copyfile(HERE / name, static / name)
+    shutil.copyfile(HERE / "conf.py", folder / "conf.py")
+    for path, file in conf.mathjax_files().items():
+        (static / "mathjax" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, static / "mathjax" / path)
+    return read
+
+
+def _sphinx(folder: Path, out: Path, epoch: int, *flags: str) -> None:
+    """Build HTML; a warning is an error."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", *flags]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    command += ["-d", str(out.with_suffix(".doctrees")), str(folder), str(out)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if ended.returncode:
+        raise SiteError(f"Sphinx:\n{ended.stderr[-5000:]}")
+    (out / ".buildinfo").unlink(missing_ok=True)
+
+
+def _print(folder: Path, pdf: Path, browser: str, epoch: int) -> None:
+    """Print the pages in a folder."""
+    names = ["index", *sorted(path.stem for path in folder.glob("[0-9A-Z]*_*.html"))]
+    page = folder / "print.html"
+    page.write_text(printing.assemble({name: (folder / f"{name}.html").read_text("utf-8") for name in names}), "utf-8")
+    try:
+        printing.print_pdf(page, pdf, browser, epoch)
+    except printing.PrintError as error:
+        raise SiteError(str(error)) from error
+
+
+def _replace(new: Path, old: Path) -> None:
+    if old.exists():
+        shutil.rmtree(old)
+    shutil.copytree(new, old)

@@ -1,0 +1,77 @@
+"""The PDF: the pages of the site one after another, printed by Chromium."""
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BODY = re.compile(r'<div class="body" role="main">(.*?)<div class="clearer">', re.DOTALL)
+HEADERLINK = re.compile(r'<a class="headerlink".*?</a>')
+DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}\+00'00'\)")
+MINUTES = 10
+
+
+class PrintError(Exception):
+    """The PDF cannot be printed; the message says why."""
+
+
+def find_browser() -> str | None:
+    """Chromium or Chrome, if it is installed."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def assemble(pages: dict[str, str]) -> str:
+    """One page of several.
+
+    Args:
+        pages: name -> HTML of Sphinx's theme "basic", in the order of the PDF. The first one's head is used.
+    """
+    first = next(iter(pages.values()))
+    head, _, _ = first.partition("</head>")
+    bodies = (_body(name, text, set(pages)) for name, text in pages.items())
+    return f"{head}</head><body>{''.join(bodies)}</body></html>\n"
+
+
+def _body(name: str, text: str, names: set[str]) -> str:
+    """The content of a page: its anchors begin with its name, and what is folded is open."""
+    content = HEADERLINK.sub("", BODY.search(text)[1])
+    content = content[: content.rindex("</section>") + len("</section>")]
+    content = re.sub(r'(<[^>]* id=")', rf"\g<1>{name}.", content)
+
+    def link(match: re.Match) -> str:
+        page, anchor = match[1].removesuffix(".html") or name, match[2]
+        return f'href="#{page}.{anchor}"' if anchor else f'href="#{page}"'
+
+    targets = "|".join(map(re.escape, sorted(names)))
+    content = re.sub(rf'href="((?:{targets})\.html|)(?:#([^"]*))?"', link, content)
+    return f'<section class="chapter" id="{name}">{re.sub("<details>", "<details open>", content)}</section>'
+
+
+def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
+    """Print a page of HTML, with the date `epoch` in the PDF.
+
+    Raises:
+        PrintError: the browser does not run, or takes more than some minutes.
+    """
+    command = [browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--virtual-time-budget={600_000}"]
+    command += ["--generate-pdf-document-outline", f"--user-data-dir={pdf.parent / 'profile'}"]
+    command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # root's has none
+    try:
+        command += [f"--print-to-pdf={pdf}", page.as_uri()]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES)
+    except OSError as error:
+        raise PrintError(f"{browser}: {error.strerror}; --browser names another") from error
+    except subprocess.TimeoutExpired as error:
+        raise PrintError(f"{browser} has printed nothing after {MINUTES} minutes") from error
+    if not pdf.exists():
+        raise PrintError(f"{browser} wrote no PDF:\n{ended.stderr[-2000:]}")
+    pdf.write_bytes(dated(pdf.read_bytes(), epoch))
+
+
+def dated(pdf: bytes, epoch: int) -> bytes:
+    """A PDF of Chromium's with another date; nothing else in it depends on when it was printed."""
+    date = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d%H%M%S").encode()
+    return DATE.sub(rb"/\1 (D:" + date + rb"+00'00')", pdf)
