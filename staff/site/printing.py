@@ -10,6 +10,8 @@ from pathlib import Path
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BODY = re.compile(r'<div class="body" role="main">(.*?)<div class="clearer">', re.DOTALL)
 HEADERLINK = re.compile(r'<a class="headerlink".*?</a>')
+FOLDED = re.compile(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", re.DOTALL)
+HEADING = re.compile(r"<h[1-6]>(.*?)</h[1-6]>", re.DOTALL)
 DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}\+00'00'\)")
 MINUTES = 10
 
@@ -47,7 +49,26 @@ def _body(name: str, text: str, names: set[str]) -> str:
 
     targets = "|".join(map(re.escape, sorted(names)))
     content = re.sub(rf'href="((?:{targets})\.html|)(?:#([^"]*))?"', link, content)
-    return f'<section class="chapter" id="{name}">{re.sub("<details>", "<details open>", content)}</section>'
+    return f'<section class="chapter" id="{name}">{_with_answers_at_the_end(content, name)}</section>'
+
+
+def _with_answers_at_the_end(content: str, name: str) -> str:
+    """A chapter whose folded answers stand at its end, since paper cannot fold."""
+    answers: list[str] = []
+
+    def moved(match: re.Match) -> str:
+        heading = HEADING.findall(content, 0, match.start())[-1]
+        title = heading if heading.startswith("Exercise") else "Food for thought"
+        number = len(answers) + 1
+        back = f'<h3 id="{name}.answer-{number}">{number}. <a href="#{name}.try-{number}">{title}</a></h3>'
+        answers.append(f"{back}{match[2]}")
+        words = f"answer {number}, at the end of the chapter"
+        return (
+            f'<p class="answer" id="{name}.try-{number}">{match[1]}: <a href="#{name}.answer-{number}">{words}</a></p>'
+        )
+
+    content = FOLDED.sub(moved, content)
+    return f"{content}<h2>Answers</h2>{''.join(answers)}" if answers else content
 
 
 def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:

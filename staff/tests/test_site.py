@@ -66,12 +66,26 @@ PAGE = (
 
 def test_pages_become_one_page():
     one = '<section id="a"><h1>A<a class="headerlink" href="#a">¶</a></h1><a href="2_b.html#x">x</a></section>'
-    two = '<section id="a"><a href="#x">x</a><a href="1_a.html">1</a><p id="x"><details><a href="http://e.org/#y">'
-    page = printing.assemble({"1_a": PAGE.format(one), "2_b": PAGE.format(two + "</a></details></p></section>")})
+    two = '<section id="a"><a href="#x">x</a><a href="1_a.html">1</a><p id="x"><a href="http://e.org/#y">y</a></p></section>'
+    page = printing.assemble({"1_a": PAGE.format(one), "2_b": PAGE.format(two)})
     assert "no" not in page and "headerlink" not in page and page.count("<title>") == 1
     assert '<section class="chapter" id="1_a"><section id="1_a.a"><h1>A</h1><a href="#2_b.x">' in page
-    assert '<section id="2_b.a"><a href="#2_b.x">x</a><a href="#1_a">1</a><p id="2_b.x"><details open>' in page
+    assert '<section id="2_b.a"><a href="#2_b.x">x</a><a href="#1_a">1</a><p id="2_b.x">' in page
     assert 'href="http://e.org/#y"' in page
+
+
+def test_folded_answers_stand_at_the_end_of_the_chapter_on_paper():
+    folded = "<h2>Exercise 7</h2><p>Q</p><details>\n<summary>Answer</summary>\n<p>42</p>\n</details><p>on</p>"
+    page = printing.assemble({"c": PAGE.format(f'<section id="a"><h1>C</h1>{folded}</section>')})
+    assert "details" not in page
+    assert (
+        '<p class="answer" id="c.try-1">Answer: <a href="#c.answer-1">answer 1, at the end of the chapter</a></p>'
+        in page
+    )
+    end = '<h2>Answers</h2><h3 id="c.answer-1">1. <a href="#c.try-1">Exercise 7</a></h3>\n<p>42</p>\n</section>'
+    assert page.index("<p>Q</p>") < page.index("<p>on</p>") < page.index(end)
+    other = printing.assemble({"c": PAGE.format(f"<section>{folded.replace('Exercise 7', 'Question 1.4')}</section>")})
+    assert "Question 1.4" not in other.partition("<h2>Answers</h2>")[2] and "Food for thought</a></h3>" in other
 
 
 def test_a_pdf_gets_the_date_of_its_sources():
