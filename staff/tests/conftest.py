@@ -19,6 +19,12 @@ def runs_are_shared(request, tmp_path_factory):
         small_runs.RUNS.mkdir(exist_ok=True)
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """Not 0, as hypothesis wants them: a program or a library that ran before in this process may have changed that."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
     """The shared data folder with MNIST in it."""
