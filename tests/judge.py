@@ -5,12 +5,14 @@ pytest adds nothing to these messages: the modules of graded tests say PYTEST_DO
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from scipy import stats
 from torch import Tensor
+
+from answers import Value
 
 
 def _refuse_other_runners() -> None:
@@ -28,17 +30,10 @@ _refuse_other_runners()
 SIGMAS = 5
 P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
 
-Mistakes = Iterable[tuple[str, Tensor | float]]  # a known mistake, and the value that comes of it
 
-
-def rounded(numbers: Tensor) -> str:
-    """The first few numbers, to four digits."""
-    first = [f"{number:.4g}" for number in numbers.flatten()[:4].tolist()]
-    return ", ".join(first) + (", ..." if numbers.numel() > 4 else "")
-
-
-def same(one: Tensor, other: Tensor, rtol: float, atol: float) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol, atol, equal_nan=True)
+def standardized(x: Tensor) -> Tensor:
+    """With mean 0 and standard deviation 1."""
+    return (x - x.mean()) / x.std()
 
 
 def assert_shape(what: str, obtained: Tensor, shape: tuple[int, ...], hint: str = "") -> None:
@@ -56,35 +51,49 @@ def assert_numbers(what: str, output: Tensor, shape: tuple[int, ...]) -> None:
 def assert_value(
     what: str,
     obtained: Tensor | float,
-    expected: Tensor | float,
+    expected: Value | Tensor | float,
     rtol: float = 0.0,
     atol: float = 0.0,
-    mistakes: Mistakes = (),
     hint: str = "",
 ) -> None:
     """A number, or each number of a tensor, is what it should be.
 
     Args:
         what: its name.
+        expected: of an oracle's answer, with the mistakes that it knows; or a plain tensor or number.
         rtol, atol: how far off it may be, as in `torch.testing.assert_close`.
-        mistakes: looked through only where it is wrong; the first one with the obtained value is named.
         hint: what to look at where the mistake is not known.
     """
-    obtained, expected = (torch.as_tensor(value).detach().double() for value in (obtained, expected))
-    if same(obtained, expected, rtol, atol):
+    assert_any(what, obtained, [expected], rtol, atol, hint)
+
+
+def assert_any(
+    what: str,
+    obtained: Tensor | float,
+    allowed: Sequence[Value | Tensor | float],
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    hint: str = "",
+) -> None:
+    """The same where several values are right."""
+    obtained = torch.as_tensor(obtained).detach().double()
+    allowed = [each if isinstance(each, Value) else Value(each) for each in allowed]
+    if any(value.right.error(obtained, rtol, atol) <= 1 for value in allowed):
         return
-    for sentence, wrong in mistakes:
-        if same(obtained, torch.as_tensor(wrong).detach().double(), rtol, atol):
-            hint = sentence
-            break
-    if obtained.shape != expected.shape:
-        assert_shape(what, obtained, expected.shape, hint)
-    message = f"{what} is wrong{hint and ': ' + hint}"
-    off = ~torch.isclose(obtained, expected, rtol, atol)
-    message += f"\nexpected {rounded(expected[off])}\nobtained {rounded(obtained[off])}"
-    if off.numel() > 1:
-        message += f"\n({off.sum()} of {off.numel()} numbers are wrong, the first at {off.nonzero()[0].tolist()})"
-    raise AssertionError(message)
+    known = [sentence for value in allowed if (sentence := value.mistake(obtained, rtol, atol))]
+    hint = known[0] if known else hint
+    if obtained.shape not in [value.shape for value in allowed]:
+        assert_shape(what, obtained, allowed[0].shape, hint)
+    wanted = next(value for value in allowed if value.shape == obtained.shape)
+    numbers = wanted.right.compare(obtained, rtol, atol)
+    raise AssertionError(f"{what} is wrong{hint and ': ' + hint}\n{numbers}")
+
+
+def assert_logs(logs, names):
+    """The log has these names, and numbers that do not hang on to the graph."""
+    assert set(names) <= set(logs), f"the log should have {sorted(names)}, it has {sorted(logs)}"
+    attached = [name for name in sorted(names) if math.isnan(logs[name])]
+    assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
 def assert_reached(what: str, gradients: dict[str, float]) -> None:
@@ -92,6 +101,17 @@ def assert_reached(what: str, gradients: dict[str, float]) -> None:
     unreached = [name for name, size in gradients.items() if not size > 0]
     assert not unreached, f"no gradient reaches the {what}'s parameters {unreached}: are they used, or detached?"
     assert gradients, f"the {what} has no parameters"
+
+
+def assert_causal(changes, t, what):
+    """Changes of the output [B, T, ...] where token t of the first sequence is another one."""
+    size = changes.abs().flatten(2).amax(-1)  # [B, T]
+    # float32: the same sums, the tokens after t with weight 0
+    before = size[0, :t].max().item() if t else 0
+    assert before < 1e-5, f"{what}: token {t} has influence on tokens before it, up to {before:.2g}"
+    without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
+    assert not without, f"{what}: token {t} should have influence on itself and those after it, not on {without}"
+    assert (size[1:] < 1e-5).all(), f"{what}: a sequence has influence on another one of the batch"
 
 
 def is_drawn_from(values: Tensor, distribution) -> bool:

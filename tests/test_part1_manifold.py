@@ -3,15 +3,12 @@
 PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
 
-import math
-
 import pytest
 import torch
-from scipy import stats
 
 from adapters import part1
-from expected_vae import linear_decoder
-from judge import assert_shape, assert_value
+from inputs import integers, normal
+from judge import assert_any, assert_shape, assert_value, standardized
 
 # --- manifold --------------------------------------------------------------------------------------------------------
 
@@ -26,22 +23,8 @@ def tiles(image, grid_size):
     return torch.stack([torch.stack([image[0, r : r + 28, c : c + 28] for c in starts]) for r in starts])
 
 
-def axis_mistakes(n):
-    """What goes wrong with the percentiles, for n of them."""
-    i = torch.arange(n).double()
-
-    def ppf(p):
-        return torch.from_numpy(stats.norm.ppf(p.numpy()))
-
-    yield "it is at i/n, and so at infinity; (i + 0.5)/n is in the middle of each share", ppf(i / n)
-    yield "it is at (i + 1)/n, and so at infinity; (i + 0.5)/n is in the middle of each share", ppf((i + 1) / n)
-    yield "it is at i/(n - 1), and so at infinity; (i + 0.5)/n is in the middle of each share", ppf(i / (n - 1))
-    yield "it is at (i + 1)/(n + 1); (i + 0.5)/n is in the middle of each share", ppf((i + 1) / (n + 1))
-    yield "it has the percentages; their percent point function is wanted", (i + 0.5) / n
-    yield (
-        "the cumulative distribution function is taken of the percentages; it is its inverse that is wanted",
-        (torch.from_numpy(stats.norm.cdf((i + 0.5) / n))),
-    )
+def linear_decoder(rng):
+    return normal(rng, 16, 28, 28, 2), normal(rng, 16, 28, 28)
 
 
 def even(values):
@@ -50,88 +33,38 @@ def even(values):
     return bool(torch.allclose(gaps, gaps.mean().expand_as(gaps), rtol=1e-3, atol=1e-5))
 
 
-def assert_axis(values, grid_size):
-    """Coordinates [grid_size²] of the grid along one latent dimension, each of them grid_size times."""
-    axis = torch.from_numpy(stats.norm.ppf([(i + 0.5) / grid_size for i in range(grid_size)]))
-    values = values.double().sort().values
-    found = values[::grid_size]
-    hint = "it should stand at the percentiles 0.5/n, 1.5/n, ... of N(0, 1)"
-    if even(found):
-        hint = f"its codes are evenly spaced (linspace?); {hint}"
-    elif even(torch.from_numpy(stats.norm.cdf(found))):
-        hint = f"these are percentiles of N(0, 1), but others; {hint}"
-    assert_value(
-        f"the grid of {grid_size}x{grid_size} codes", values, axis.repeat_interleave(grid_size), rtol=1e-3, atol=1e-3,
-        mistakes=((name, wrong.repeat_interleave(grid_size)) for name, wrong in axis_mistakes(grid_size)), hint=hint,
-    )  # fmt: skip
-
-
-def picture_mistakes(logits):
-    """What goes wrong, and the images [rows, columns, 28, 28] then, for logits [rows, 16, columns, 28, 28]."""
-    p, levels = logits.softmax(1), torch.arange(16.0)
-    yield "an image is the likeliest grey level of each pixel (argmax); it should be the expectation", p.argmax(1)
-    yield (
-        "the grey levels are weighted with logits; softmax makes them probabilities",
-        (torch.einsum("rlchw,l->rchw", logits, levels)),
-    )
-    yield "it is one grey level's probability; the expectation over all levels is wanted", p[:, -1]
-    yield "it is one grey level's probability; the expectation over all levels is wanted", p[:, 0]
-    mean = torch.einsum("rlchw,l->rchw", p, levels)
-    yield "dark and bright are exchanged", -mean
-    yield "rows and columns of each image are exchanged", mean.mT
-    yield "the images are not in the order of their codes", mean.transpose(0, 1).flip(0)
-
-
 @pytest.mark.question("1.9", points=1.5)
-def test_manifold(rng):
+def test_manifold(rng, expected):
     for grid_size in (12, 5):
-        weight, bias = linear_decoder(rng, 2)
+        weight, bias = linear_decoder(rng)
+        axis = expected("manifold_axis", n=grid_size)["coordinates"]
+        places = integers(rng, 784, 16)  # some pixels of an image
+        images = expected("manifold", weight=weight, bias=bias, n=grid_size, places=places)
         got = part1.run_visualize_manifold(weight, bias, grid_size, training=True)
         assert_shape("all codes that the decoder gets", got["z"], (grid_size**2, 2))
-        for dim in range(2):
-            assert_axis(got["z"][:, dim], grid_size)
+        hint = "does it follow the percentiles of N(0, 1) that the docstring names?"
+        for values in got["z"].T:
+            values = values.sort().values
+            linear = "its codes are evenly spaced (linspace?); " if even(values[::grid_size]) else ""
+            what = f"the grid of {grid_size}x{grid_size} codes"
+            assert_value(what, values, axis, rtol=1e-3, atol=1e-3, hint=linear + hint)
         different = len(got["z"].unique(dim=0))
         assert different == grid_size**2, (
             f"the grid should have each pair of coordinates once: {grid_size**2} codes, not {different} different ones"
         )
-        axis = torch.tensor(stats.norm.ppf([(i + 0.5) / grid_size for i in range(grid_size)]), dtype=torch.float32)
-        # which latent dimension runs along the rows is free
-        found = tiles(got["image"], grid_size)
-        errors, mistakes = [], []
-        for order in ((0, 1), (1, 0)):
-            z = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)[..., list(order)]
-            logits = torch.einsum("lhwd,rcd->rlchw", weight, z) + bias[:, None]
-            mean = torch.einsum("rlchw,l->rchw", logits.softmax(1), torch.arange(16.0))
-            # so is the scale: 0..15, 0..1 or between the darkest and brightest pixel
-            errors.append(affine_error(found, mean))
-            mistakes.append(picture_mistakes(logits))
-            if errors[-1] < 1e-3:
-                break
-        if min(errors) < 1e-3:
-            continue
-        hint = "are they in the order of the grid, and the expectation of each pixel under the softmax?"
-        for each in mistakes:
-            for sentence, wrong in each:
-                if affine_error(found, wrong) < 1e-3:
-                    hint = sentence
-        raise AssertionError(
-            f"the images of the manifold are wrong: {hint}\nexpected the expectation of each pixel, row by row\n"
-            f"obtained something else, by up to {min(errors):.2g} of the range from black to white"
-        )
-
-
-def affine_error(found, expected):
-    """The largest difference after the best a * expected + b with a > 0, as a share of the range of `found`."""
-    found, expected = found.flatten().double(), expected.flatten().double()
-    a = ((found - found.mean()) * (expected - expected.mean())).sum() / (expected - expected.mean()).square().sum()
-    difference = (found - found.mean() - a * (expected - expected.mean())).abs().max()
-    return (difference / (found.max() - found.min())).item() if a > 0 else math.inf
+        # which latent dimension runs along the rows is free, and so is the scale: 0..15, 0..1 or the darkest to the
+        # brightest pixel; in float32, in standard deviations of all pixels
+        found = standardized(tiles(got["image"], grid_size).double().flatten(2)[..., places])
+        assert_any(
+            "the images of the manifold, of which some pixels are compared,", found, list(images.values()), atol=5e-3,
+            hint="are they in the order of the grid, and what expected_image gives?",
+        )  # fmt: skip
 
 
 @pytest.mark.question("1.9", points=0.5)
 def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
-        got = part1.run_visualize_manifold(*linear_decoder(rng, 2), 3, training)
+        got = part1.run_visualize_manifold(*linear_decoder(rng), 3, training)
         assert got["training"] == training, (
             f"the decoder's mode should be as it was, decoder.training {training}; it is {got['training']} afterwards"
         )

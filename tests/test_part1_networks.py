@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adapters import part1
-from expected_vae import draw, images
+from inputs import grey_levels, uniform
 from judge import assert_numbers, assert_reached, assert_value
 
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
@@ -16,14 +16,14 @@ from judge import assert_numbers, assert_reached, assert_value
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_shapes(rng):
     for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        outputs = part1.run_encoder(images(rng, batch), filters, z_dim, seed=1)
+        outputs = part1.run_encoder(grey_levels(rng, batch), filters, z_dim, seed=1)
         for name, output in zip(("mean", "log_std"), outputs, strict=True):
             assert_numbers(f"the encoder's {name}", output, (batch, z_dim))
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_depends_on_its_input(rng):
-    imgs = images(rng, 6)
+    imgs = grey_levels(rng, 6)
     mean, log_std = part1.run_encoder(imgs, 8, 64, seed=2)
     for name, output in (("mean", mean), ("log_std", log_std)):
         distance = torch.cdist(output, output) + torch.eye(6)
@@ -50,13 +50,13 @@ def test_encoder_depends_on_its_input(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_gradients(rng):
-    assert_reached("encoder", part1.run_encoder_gradients(images(rng, 16), 8, 5, seed=3))
+    assert_reached("encoder", part1.run_encoder_gradients(grey_levels(rng, 16), 8, 5, seed=3))
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_shapes(rng):
     for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        logits = part1.run_decoder(draw(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
+        logits = part1.run_decoder(uniform(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
         assert_numbers("the decoder's logits", logits, (batch, 16, 28, 28))
         for name, sums in (("softmax", logits.sum(1)), ("log_softmax", logits.exp().sum(1))):
             assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
@@ -70,7 +70,7 @@ def test_decoder_shapes(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_depends_on_its_input(rng):
-    z = draw(rng, 5, 6, low=-2, high=2)
+    z = uniform(rng, 5, 6, low=-2, high=2)
     logits = part1.run_decoder(z, 8, seed=2)
     distance = torch.cdist(logits.flatten(1), logits.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes z give the same image"
@@ -83,6 +83,6 @@ def test_decoder_depends_on_its_input(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_gradients(rng):
-    gradients, to_z = part1.run_decoder_gradients(draw(rng, 16, 5, low=-2, high=2), 8, seed=3)
+    gradients, to_z = part1.run_decoder_gradients(uniform(rng, 16, 5, low=-2, high=2), 8, seed=3)
     assert_reached("decoder", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"

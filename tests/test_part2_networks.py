@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adapters import part2
-from expected_aae import codes, images
+from inputs import codes, images, normal
 from judge import assert_numbers, assert_reached, assert_value
 
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
@@ -77,20 +77,17 @@ def test_aae_decoder_depends_on_its_input(rng):
 
 
 @pytest.mark.question("2.4", points=0.25)
-def test_aae_forward(rng):
+def test_aae_forward(rng, expected):
     for batch, z_dim in [(4, 3), (1, 8)]:
-        x = images(rng, batch)
-        encoder, weight = (0.1 * torch.randn(*s, generator=rng) for s in ((z_dim, 784), (1, 28, 28, z_dim)))
-        bias = torch.randn(1, 28, 28, generator=rng)
-        recon_x, z = part2.run_aae_forward(x, encoder, weight, bias)
-        code = x.flatten(1) @ encoder.T
-        image = torch.einsum("chwd,bd->bchw", weight, code) + bias
-        turned = [("recon_x and z are exchanged: forward gives recon_x, then z", image)]
+        networks = {"encoder": normal(rng, z_dim, 784, scale=0.1), "weight": normal(rng, 1, 28, 28, z_dim, scale=0.1)}
+        networks |= {"bias": normal(rng, 1, 28, 28), "x": images(rng, batch)}
+        answer = expected("linear_autoencoder", **networks)
+        recon_x, z = part2.run_aae_forward(**networks)
         # float32 sums of 784 terms
-        assert_value("z of forward", z, code, rtol=1e-4, atol=1e-4, mistakes=turned, hint="it is the code of x")
+        assert_value("z of forward", z, answer["z"], rtol=1e-4, atol=1e-4, hint="it is the code of x")
         assert_value(
-            "recon_x of forward", recon_x, image, rtol=1e-3, atol=1e-3, hint="it is what the decoder makes of z",
-            mistakes=[("it is x itself", x)],
+            "recon_x of forward", recon_x, answer["recon_x"], rtol=1e-3, atol=1e-3,
+            hint="it is what the decoder makes of z",
         )  # fmt: skip
 
 

@@ -26,11 +26,11 @@ from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to
 
 HELPERS = [  # what the tests import
     path.relative_to(REPOSITORY).as_posix()
-    for pattern in ("adapters/*.py", "expected_*.py")
-    for path in sorted((REPOSITORY / "tests").glob(pattern))
+    for pattern in ("tests/*.py", "tests/adapters/*.py", "staff/oracles/*.py")
+    for path in sorted(REPOSITORY.glob(pattern))
 ]
 JUDGED_WITH = (
-    *SUITES, *HELPERS, "tests/judge.py", "conftest.py", "course/rubric.toml", "staff/grading/evidence/recompute.py",
+    *sorted({*SUITES, *HELPERS}), "conftest.py", "course/rubric.toml", "staff/grading/evidence/recompute.py",
     "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 

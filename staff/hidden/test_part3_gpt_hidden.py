@@ -7,25 +7,27 @@ import pytest
 import torch
 
 from adapters import part3
-from expected_gpt import GPT_SIZES, assert_causal, assert_greedy_in_window, integers
+from generating import assert_greedy
+from gpt_inputs import SIZES, gpt_weights
+from inputs import integers
+from judge import assert_causal
 
 
 @pytest.mark.question("3.2", points=0.25)
 def test_gpt_is_causal(rng):
-    T = GPT_SIZES["block_size"]
+    T = SIZES["block_size"]
     idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
     token = torch.arange(T)
     idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t: another token t; the last: none
     for when, batches in (("fresh", None), ("after some steps of training", integers(rng, 13, 5, 4, T + 1))):
-        given = {"sizes": GPT_SIZES, "seed": int(integers(rng, 2**31)), "gain": 8}
-        logits = part3.run_gpt(idx, **given, batches=batches)["logits"]
+        logits = part3.run_gpt(idx, SIZES, gpt_weights(rng, SIZES), batches)
         assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, are {tuple(logits.shape)}"
         for t in range(T):
             assert_causal(logits[t : t + 1] - logits[-1], t, f"a GPT, {when}")
 
 
 @pytest.mark.question("3.3", points=0.25)
-def test_generate_crops_the_context(rng):
+def test_generate_crops_the_context(rng, expected):
     for T, n, batch in [(14, 4, 3), (3, 12, 4), (6, 5, 1), (7, 3, 5)]:
         for use_cache in (False, True):
-            assert_greedy_in_window(rng, T, n, batch, use_cache, block_size=6)
+            assert_greedy(rng, expected, T, n, batch, block_size=6, use_cache=use_cache)

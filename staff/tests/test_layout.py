@@ -48,7 +48,8 @@ PLANTED = {
     "staff/grading/grade.py": "from part1_vae import utils\nfrom bench import part3\nfrom adapters import part1\n",
     "bench/part3.py": "from staff.grading import grade\n",
     "bench/part2.py": "from . import part3\n",
-    "conftest.py": "from staff.grading import grade\n",
+    "conftest.py": "from staff.grading import grade\nfrom staff import oracles\n",
+    "staff/oracles/__init__.py": "",
 }
 
 

@@ -33,12 +33,14 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
     """
     import torch
 
-    name, (question, file, right, wrong, *_) = entry
+    (name, (question, file, right, wrong, *_)), answers = entry, os.environ.get("ANSWERS")
     folder = folder / re.sub(r"\W", "_", f"{question} {name}")
-    for part in ("course", "tests", "staff/hidden", *PARTS.values()):
+    for part in ("course", "tests", *PARTS.values(), *([] if answers else ["staff/hidden", "staff/oracles"])):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("conftest.py", "setup.cfg"):
-        shutil.copy(REPOSITORY / shared, folder)
+    for shared in ("conftest.py", "setup.cfg", *([] if answers else ["staff/__init__.py"])):
+        shutil.copy(REPOSITORY / shared, folder / shared)
+    if answers:  # as students have it
+        shutil.copy(answers, folder / "tests" / "answers.npz")
     source = (folder / file).read_text()
     assert source.count(right) == 1, f"{name}: {right!r} stands {source.count(right)} times in {file}"
     (folder / file).write_text(source.replace(right, wrong))
@@ -99,6 +101,33 @@ def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
     found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
     blamed = {name: messages for name, messages in found.items() if messages}
     assert not blamed, f"right solutions lose points: {blamed}"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """What the oracles answer, as students get it."""
+    from staff.release.build import recorded_answers  # not above: the judging processes may not import course
+
+    file = tmp_path_factory.mktemp("answers") / "answers.npz"
+    file.write_bytes(recorded_answers())
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
+def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, recorded, monkeypatch):
+    """Those without the oracles; what only the hidden tests find is not asked for."""
+    monkeypatch.setenv("ANSWERS", str(recorded))
+    seed = pytestconfig.getoption("--seed")
+    wrong, right = sample(part.MISTAKES, 10, seed), sample(part.RIGHT, 4, seed)
+    found = verdicts(tmp_path, {name: entry for name, entry in wrong.items() if name not in part.HIDDEN_ALONE} | right)
+    blamed = {name: found[name] for name in right if found[name]}
+    assert not blamed, f"right solutions lose points: {blamed}"
+    missed = [name for name in wrong if name in found and not found[name]]
+    assert not missed, f"{len(missed)} of {len(wrong)} wrong solutions lose no point: {missed}"
+    phrases = {name: entry[4] for name, entry in wrong.items() if len(entry) > 4 and name in found}
+    unnamed = {name: found[name] for name, phrase in phrases.items() if not any(phrase in m for m in found[name])}
+    assert not unnamed, f"{len(unnamed)} of {len(phrases)} known mistakes are not named: {unnamed}"
 
 
 @pytest.mark.slow

@@ -127,12 +127,13 @@ def test_torn(torn):
 """PYTEST_DONT_REWRITE"""
 import pytest
 import torch
+from answers import Value
 from judge import assert_value
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_half():
-    assert_value("KLD", torch.ones(3), 2 * torch.ones(3), mistakes=[("it is half", torch.ones(3))])
+    assert_value("KLD", torch.ones(3), Value(2 * torch.ones(3), [("it is half", torch.ones(3))]))
 ''',
     "tests/test_part3_gpt.py": """
 import pytest
@@ -159,7 +160,10 @@ def run(folder: Path, *argv: str) -> subprocess.CompletedProcess:
 def small(tmp_path_factory) -> Path:
     """A folder with the small suites, the real conftest.py, judge.py and settings."""
     folder = tmp_path_factory.mktemp("small")
-    own = {name: (REPOSITORY / name).read_text() for name in ("setup.cfg", "conftest.py", "tests/judge.py")}
+    own = {
+        name: (REPOSITORY / name).read_text()
+        for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py")
+    }
     for name, content in (SMALL | own).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content.lstrip())

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import judge
+from answers import Value
 from small_runs import PARTS, REPOSITORY
 from staff.release.suites import suites
 from test_mistakes import SLOW_IMPORTS
@@ -75,7 +76,7 @@ def test_only_the_mistake_with_the_obtained_value_is_named():
     mistakes = [("negative", torch.tensor(-1.0)), ("twice", torch.tensor(2.0)), ("summed", torch.tensor([1.0, 1.0]))]
     for obtained, name in [(torch.tensor(2.0), "twice"), (torch.ones(2), "summed"), (torch.tensor(3.0), "who knows")]:
         with pytest.raises(AssertionError) as error:
-            judge.assert_value("x", obtained, torch.tensor(1.0), rtol=1e-3, mistakes=mistakes, hint="who knows")
+            judge.assert_value("x", obtained, Value(torch.tensor(1.0), mistakes), rtol=1e-3, hint="who knows")
         assert [word for word in ("negative", "twice", "summed", "who knows") if word in str(error.value)] == [name]
 
 

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 from adapters.stand_ins import (
     FixedEncoder,
     LinearDecoder,
+    RowDecoder,
     gradient_of,
     gradient_sizes,
     perturbed,
+    replayed,
     sample_several_times,
     without_layers,
 )
@@ -23,15 +25,15 @@ def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
     return sample_reparameterize(mean, std).detach()
 
 
-def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """-> z, and the gradients of sum(weight * z) with respect to mean and std."""
+def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """-> z; to_mean and to_std: the gradients of sum(weight * z); wider: z with the same noise and twice the std."""
     from part1_vae.utils import sample_reparameterize
 
     mean, std = mean.clone().requires_grad_(), std.clone().requires_grad_()
-    z = sample_reparameterize(mean, std)
+    z, wider = replayed(lambda factor: sample_reparameterize(mean, factor * std), 1, 2)
     if z.requires_grad:
         (z * weight).sum().backward()
-    return z.detach(), gradient_of(mean), gradient_of(std)
+    return {"z": z.detach(), "wider": wider.detach(), "to_mean": gradient_of(mean), "to_std": gradient_of(std)}
 
 
 def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -144,8 +146,26 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     return {**losses, "z": vae.decoder.seen[-1], "gradients": gradients}
 
 
-def run_vae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """VAE.sample with a linear decoder, called several times -> the samples, and the z's that the decoder was given."""
-    vae = _vae(weight.size(-1)).eval()
-    vae.decoder = LinearDecoder(weight, bias)
+def run_vae_slope(
+    imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor, direction: Tensor, step: float
+) -> dict[str, Tensor]:
+    """VAE.forward along a direction of log_std, with the same noise each time.
+
+    -> gradient of the bpd with respect to log_std [B, D]; below, above: the bpd a step to either side.
+    """
+
+    def forward(size: float) -> dict:
+        return run_vae_forward(imgs, mean, log_std + size * direction, weight, bias)
+
+    below, here, above = replayed(forward, -step, 0, step)
+    return {"gradient": here["gradients"][1], "below": below["bpd"], "above": above["bpd"]}
+
+
+def run_vae_sample(logits: Tensor, z_dim: int, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
+    """VAE.sample, called several times, with a decoder that gives image i of a batch logits[i % N] whatever z is.
+
+    -> the samples, and the z's that the decoder was given.
+    """
+    vae = _vae(z_dim).eval()
+    vae.decoder = RowDecoder(logits)
     return sample_several_times(vae, batch_size, calls)

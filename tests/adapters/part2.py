@@ -7,6 +7,7 @@ from adapters.stand_ins import (
     LinearDecoder,
     LinearDiscriminator,
     LinearEncoder,
+    TableDiscriminator,
     as_numbers,
     gradient_of,
     gradient_sizes,
@@ -77,19 +78,20 @@ def run_aae_loss_autoencoder(
     return {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": [gradient_of(recon_x), gradient_of(z_fake)]}
 
 
-def run_aae_loss_discriminator(z_fake: Tensor, weight: Tensor, bias: Tensor) -> dict:
-    """get_loss_discriminator with a linear discriminator (weight [D], bias []).
+def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> dict:
+    """get_loss_discriminator where the codes z_fake have the logits fake [B], and all others the logit real [].
 
     -> loss; logs: name -> number; seen: the codes that the discriminator was given, of the prior and of z_fake;
-    gradients of the loss with respect to weight and bias.
+    to_fake, to_real: gradients of the loss with respect to these logits.
     """
     aae = _aae(z_fake.size(1))
-    aae.discriminator = LinearDiscriminator(weight, bias)
+    aae.discriminator = TableDiscriminator(z_fake, fake, real)
     loss, logs = aae.get_loss_discriminator(z_fake.clone().requires_grad_())
     loss.backward()
-    gradients = [gradient_of(aae.discriminator.weight), gradient_of(aae.discriminator.bias)]
-    result = {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": gradients}
-    return {**result, "seen": torch.cat(aae.discriminator.seen)}
+    result = {"loss": loss.detach(), "logs": as_numbers(logs), "seen": torch.cat(aae.discriminator.seen)}
+    return {
+        **result, "to_fake": gradient_of(aae.discriminator.weight), "to_real": gradient_of(aae.discriminator.bias),
+    }  # fmt: skip
 
 
 def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:

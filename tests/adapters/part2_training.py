@@ -19,6 +19,8 @@ from adapters.stand_ins import (
 def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> list[dict]:
     """Train linear networks on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
 
+    Each batch begins with the same weights, so that what it does depends on no other.
+
     Args:
         weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
             "discriminator.weight" [D], "discriminator.bias" [].
@@ -33,7 +35,7 @@ def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weigh
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     lit = _linear_aae(lambda_, ae_lr, d_lr, weights)
-    recorder = _Recorder(lit.model, list(weights))
+    recorder = _Recorder(lit.model, weights)
     watch = LambdaCallback(
         on_train_start=recorder.on_train_start,
         on_train_batch_start=recorder.on_train_batch_start,
@@ -62,12 +64,12 @@ def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Te
 
 
 class _Recorder:
-    """Notes what each batch and each step of an optimizer does to these parameters of a model."""
+    """Notes what each batch and each step of an optimizer does to parameters that begin with these weights."""
 
-    def __init__(self, model: nn.Module, names: list[str]):
+    def __init__(self, model: nn.Module, weights: dict[str, Tensor]):
         self.seen = model.discriminator.seen
         self.no_codes = torch.zeros(0, len(model.encoder.weight))
-        self.parameters = {name: model.get_parameter(name) for name in names}
+        self.weights, self.parameters = weights, {name: model.get_parameter(name) for name in weights}
         self.batches: list[dict] = []
 
     def values(self) -> dict[str, Tensor]:
@@ -91,7 +93,10 @@ class _Recorder:
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.seen.clear()
-        self.batches.append({"start": self.values(), "steps": []})
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.weights[name])
+        self.batches.append({"steps": []})
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         metrics = trainer.callback_metrics.items()

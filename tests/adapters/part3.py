@@ -35,20 +35,13 @@ def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **field
     return _filled(CausalSelfAttention(_gpt_config(**sizes, block_size=block_size, **fields)), weights).eval()
 
 
-def _gpt(sizes: dict[str, int], seed: int, gain: float, weights: dict[str, Tensor] | None) -> nn.Module:
-    """A GPT in evaluation mode, without dropout; the noise of the tests goes on as if none had been drawn for it.
-
-    Its matrices are multiplied by the gain first: fresh ones are so small that the tokens hardly matter to each other.
-    """
+def _gpt(sizes: dict[str, int], weights: dict[str, Tensor]) -> nn.Module:
+    """A GPT in evaluation mode, without dropout; the noise of the tests goes on as if none had been drawn for it."""
     from part3_gpt.gpt import GPT
 
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
         model = GPT(_gpt_config(**sizes, flash=False, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter *= gain if parameter.dim() > 1 else 1
-    return _filled(model, weights or {}).eval()
+    return _filled(model, weights).eval()
 
 
 def _causal_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -132,17 +125,15 @@ def run_attention_in_pieces(
         return torch.cat([attention(piece, cache) for piece in x.split(lengths, dim=1)], dim=1)
 
 
-def run_gpt(
-    idx: Tensor, sizes: dict[str, int], seed: int, gain: float = 1.0, batches: Tensor | None = None
-) -> dict[str, Tensor]:
-    """GPT.forward in evaluation mode -> "logits" [B, T, V], and all parameters by their names.
+def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batches: Tensor | None = None) -> Tensor:
+    """GPT.forward in evaluation mode -> logits [B, T, V].
 
     Args:
         sizes: n_layer, n_head, n_embd, vocab_size and block_size.
-        seed, gain: of its random weights, see `_gpt`.
+        weights: all its parameters, by name.
         batches: it is trained on these first [steps, B, T + 1], by plain gradient descent.
     """
-    model = _gpt(sizes, seed, gain, None).train()
+    model = _gpt(sizes, weights).train()
     with _NoFusedAttention():
         for batch in () if batches is None else batches:
             model.zero_grad()
@@ -151,23 +142,14 @@ def run_gpt(
                 for parameter in model.parameters():
                     parameter -= 0.1 * gradient_of(parameter)
         with torch.no_grad():
-            logits = model.eval()(idx)[0]
-    return {"logits": logits} | {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def run_logits_of_means(idx: Tensor, sizes: dict[str, int], seed: int, gain: float = 1.0) -> Tensor:
-    """The logits [B, T, V] of the GPT that `run_generate` generates with; its attention is the mean of the tokens."""
-    with torch.no_grad():
-        return _with_causal_means(_gpt(sizes, seed, gain, None))(idx)[0]
+            return model.eval()(idx)[0]
 
 
 def run_generate(
     idx: Tensor,
     max_new_tokens: int,
     sizes: dict[str, int],
-    seed: int,
-    gain: float = 1.0,
-    weights: dict[str, Tensor] | None = None,
+    weights: dict[str, Tensor],
     generator_seed: int | None = None,
     **options,
 ) -> dict[str, Tensor]:
@@ -176,14 +158,13 @@ def run_generate(
     The mean of the tokens so far stands in for attention, see `_causal_mean`.
 
     Args:
-        sizes, seed, gain: as in `run_gpt`.
-        weights: some of its parameters, by name, if they are not to be random.
+        sizes, weights: as in `run_gpt`; parameters that are not given are random.
         generator_seed: of a generator for the draws; without one, none is given.
         options: temperature, do_sample, top_k, top_p, use_cache.
     """
     if generator_seed is not None:
         options["generator"] = torch.Generator().manual_seed(generator_seed)
     idx = idx.clone()
-    model = _with_causal_means(_gpt(sizes, seed, gain, weights))
+    model = _with_causal_means(_gpt(sizes, weights))
     tokens = model.generate(idx, max_new_tokens, **options)
     return {"tokens": tokens.clone(), "idx": idx}

@@ -1,11 +1,22 @@
 """Small networks that take the place of blanks, and what the adapters of several parts need."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+def replayed(function: Callable, *arguments) -> list:
+    """What a function gives for each argument, with the same noise each time."""
+    seed, results = int(torch.randint(2**31, ())), []
+    for argument in arguments:
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed)
+        results.append(function(argument))
+    return results
 
 
 def gradient_of(x: Tensor) -> Tensor:
@@ -49,6 +60,15 @@ class LinearDecoder(StandIn):
         return torch.einsum("lhwd,bd->blhw", self.weight, z) + self.bias
 
 
+class RowDecoder(StandIn):
+    """A decoder whose logits do not depend on z: weight[i % N] for image i, counted over all calls. Remembers the z."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        first = sum(map(len, self.seen))
+        self.seen.append(z.detach().clone())
+        return self.weight[torch.arange(first, first + len(z)) % len(self.weight)]
+
+
 class FixedEncoder(nn.Module):
     """An encoder that answers with a given mean and log_std."""
 
@@ -73,6 +93,19 @@ class LinearDiscriminator(StandIn):
     def forward(self, z: Tensor) -> Tensor:
         self.seen.append(z.detach().clone())
         return (z @ self.weight + self.bias)[:, None]
+
+
+class TableDiscriminator(StandIn):
+    """A discriminator that knows some codes [B, D]: their logits are weight [B], any other code's is bias []."""
+
+    def __init__(self, codes: Tensor, weight: Tensor, bias: Tensor):
+        super().__init__(weight, bias)
+        self.codes = codes
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(z.detach().clone())
+        same = (z[:, None] == self.codes).all(dim=2)  # [N, B]
+        return torch.where(same.any(dim=1), self.weight[same.float().argmax(dim=1)], self.bias)[:, None]
 
 
 @torch.no_grad()

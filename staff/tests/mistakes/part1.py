@@ -225,3 +225,5 @@ RIGHT = {
     "code by code": ("1.9", UTILS, ".split(256)", ".split(1)"),
     "one channel": ("1.9", UTILS, "return make_grid(images, nrow=grid_size, padding=0)", "return images.view(grid_size, grid_size, 28, 28).transpose(1, 2).reshape(1, grid_size * 28, -1)"),
 }  # fmt: skip
+
+HIDDEN_ALONE: set[str] = set()  # mistakes that only the hidden tests find

@@ -210,3 +210,5 @@ RIGHT = {
     "z filled in": ("2.5", MODELS, SAMPLE, "return self.decoder(torch.empty(batch_size, self.z_dim, device=self.device).normal_())"),
     "a deeper discriminator": ("2.5", MODELS, "nn.Linear(512, 512),", "nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512),"),
 }  # fmt: skip
+
+HIDDEN_ALONE: set[str] = set()  # mistakes that only the hidden tests find

@@ -1,0 +1,14 @@
+"""What the oracles of several parts need."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CUT = "no gradient arrives: is something detached?"
+
+
+def gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    """Of a number that is a function of these tensors, in float64; zeros where it does not depend on one."""
+    inputs = [x.double().clone().requires_grad_() for x in inputs]
+    return list(torch.autograd.grad(function(*inputs), inputs, allow_unused=True, materialize_grads=True))

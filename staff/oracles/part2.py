@@ -1,0 +1,205 @@
+"""Part 2: the losses of the adversarial autoencoder, and the gradients that its two optimizers follow."""
+
+import torch
+from torch import Tensor
+from torch import distributions as D
+
+from answers import Answer, Value
+from staff.oracles.common import CUT, gradients
+
+Weights = dict[str, Tensor]
+
+
+def _nats(logits: Tensor, from_prior: bool) -> Tensor:
+    """The binary cross-entropy of each logit with "from the prior" or "not": float64."""
+    label = torch.full_like(logits, float(from_prior), dtype=torch.float64)
+    return -D.Bernoulli(logits=logits.double()).log_prob(label)
+
+
+def _nats_mistakes(logits: Tensor, from_prior: bool):
+    """What goes wrong with the mean of `_nats`."""
+    right, other = (_nats(logits, label) for label in (from_prior, not from_prior))
+    probability = logits.double().sigmoid()
+    yield "the labels are exchanged: 1 is 'from the prior', 0 is 'from an image'", other.mean()
+    yield "it is summed over the batch; the mean is wanted", right.sum()
+    yield "there is a sigmoid before the loss, which has one of its own", _nats(probability, from_prior).mean()
+    yield "it has the wrong sign", -right.mean()
+    yield "it is the negative of the cross-entropy with the other label", -other.mean()
+    yield "it is a squared error, not a cross-entropy", (probability - float(from_prior)).square().mean()
+    yield "it is half of what it should be", right.mean() / 2
+    yield "it is twice what it should be", right.mean() * 2
+    yield "the label 'from the prior' is 1, it is not smoothed", (0.9 * right + 0.1 * _nats(logits, False)).mean()
+
+
+# --- the autoencoder's loss -------------------------------------------------------------------------------------------
+
+
+def linear_autoencoder(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> Answer:
+    """What forward gives for a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28])."""
+    x, encoder, weight, bias = (each.double() for each in (x, encoder, weight, bias))
+    code = x.flatten(1) @ encoder.T
+    image = torch.einsum("chwd,bd->bchw", weight, code) + bias
+    exchanged = "recon_x and z are exchanged: forward gives recon_x, then z", image
+    return {"z": Value(code, [exchanged]), "recon_x": Value(image, [("it is x itself", x)])}
+
+
+def _recon_mistakes(x: Tensor, recon_x: Tensor):
+    difference = recon_x.double() - x.double()
+    error = difference.square()
+    yield "it is the sum over images and pixels; the mean is wanted", error.sum()
+    yield "it is the sum over the pixels; the mean is wanted", error.sum() / len(x)
+    yield "it is the sum over the images; the mean is wanted", error.mean() * len(x)
+    yield "it is the mean absolute error, not the squared one", difference.abs().mean()
+    yield "a root is taken: the mean squared error is wanted", error.mean().sqrt()
+    yield "it is half of what it should be", error.mean() / 2
+    yield "the images are moved to 0..1: they are in -1..1", error.mean() / 4
+
+
+def _weighted_mistakes(recon: Tensor, gen: Tensor, lambda_: float):
+    yield "lambda weights the reconstruction, 1 - lambda the generator", (1 - lambda_) * recon + lambda_ * gen
+    yield "the reconstruction is not weighted", recon + (1 - lambda_) * gen
+    yield "the generator's loss is not weighted", lambda_ * recon + gen
+    yield "nothing is weighted", recon + gen
+    yield "the generator's loss is left out", lambda_ * recon
+    yield "the reconstruction is left out", (1 - lambda_) * gen
+    yield "the generator's loss is subtracted; both are minimized", lambda_ * recon - (1 - lambda_) * gen
+    yield "lambda_ is not used, it is always 0.995", 0.995 * recon + 0.005 * gen
+
+
+def _autoencoder_loss(x: Tensor, recon_x: Tensor, logits: Tensor, lambda_: float) -> Tensor:
+    return lambda_ * (recon_x - x).square().mean() + (1 - lambda_) * _nats(logits, True).mean()
+
+
+def autoencoder_loss(
+    x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float, weight: Tensor, bias: Tensor
+) -> Answer:
+    """get_loss_autoencoder with a linear discriminator (weight [D], bias []): losses, and gradients of ae_loss."""
+    logits = z_fake.double() @ weight.double() + bias.double()
+    recon, gen = (recon_x.double() - x.double()).square().mean(), _nats(logits, from_prior=True).mean()
+
+    def loss(recon_x: Tensor, z_fake: Tensor) -> Tensor:
+        return _autoencoder_loss(x.double(), recon_x, z_fake @ weight.double() + bias.double(), lambda_)
+
+    to_recon_x, to_z = gradients(loss, recon_x, z_fake)
+    weighted = "it is weighted: the log has the loss itself"
+    sign = "it has the wrong sign: the encoder wants its codes to be taken for the prior's"
+    total = _weighted_mistakes(recon, gen, lambda_) if lambda_ < 1 else _recon_mistakes(x, recon_x)
+    return {
+        "recon_loss": Value(recon, [*_recon_mistakes(x, recon_x), (weighted, lambda_ * recon)]),
+        "gen_loss": Value(gen, [*_nats_mistakes(logits, from_prior=True), (weighted, (1 - lambda_) * gen)]),
+        "ae_loss": Value(lambda_ * recon + (1 - lambda_) * gen, total),
+        "to_recon_x": Value(to_recon_x, [(CUT, torch.zeros_like(to_recon_x)), (sign, -to_recon_x)]),
+        "to_z": Value(to_z, [(CUT, torch.zeros_like(to_z)), (sign, -to_z)]),
+    }
+
+
+# --- the discriminator's loss -----------------------------------------------------------------------------------------
+
+
+def _total_mistakes(real: Tensor, fake: Tensor, batch: int):
+    """For the mean of both halves; their sum is right too."""
+    total = real + fake
+    yield "loss_fake is left out", real
+    yield "loss_real is left out", fake
+    yield "the halves are subtracted", real - fake
+    yield "the halves are subtracted", fake - real
+    for factor in (1, 0.5):
+        yield "it has the wrong sign", -factor * total
+        yield "it is summed over the batch", factor * total * batch
+
+
+def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
+    """get_loss_discriminator where the codes of images have logits [B], and codes of the prior the logit [].
+
+    Gradients are those of the sum of both halves, with respect to these logits.
+    """
+    real = real.expand(len(fake)).double()
+    halves = {"loss_real": (real, fake.double(), True), "loss_fake": (fake.double(), real, False)}
+    answer, losses = {}, []
+    for name, (logits, other, label) in halves.items():
+        losses.append(_nats(logits, label).mean())
+        exchanged = "codes of the prior and of images are exchanged", _nats(other, label).mean()
+        answer[name] = Value(losses[-1], [*_nats_mistakes(logits, label), exchanged])
+    mean = sum(losses) / 2
+    answer |= {"mean": Value(mean, _total_mistakes(*losses, len(fake))), "sum": Value(2 * mean)}
+    to_fake, to_real = gradients(lambda f, r: _nats(r, True).mean() + _nats(f, False).mean(), fake, real)
+    for name, gradient in (("to_fake", to_fake), ("to_real", to_real.sum())):
+        answer |= {name: Value(gradient, [(CUT, 0 * gradient)]), f"{name}_of_mean": Value(gradient / 2)}
+    return answer
+
+
+def sure_losses(logit: float) -> Answer:
+    """All halves where each code has this logit, however far from 0 it is."""
+    logit = torch.tensor(logit).double()
+    of_prior, of_image = torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit)
+    return {"gen_loss": Value(of_prior), "loss_real": Value(of_prior), "loss_fake": Value(of_image)}
+
+
+def accuracy(fake: Tensor, real: Tensor) -> Answer:
+    """The share of codes that are told right, for logits as in `discriminator_loss`."""
+    real = real.expand(len(fake))
+    of_real, of_fake = (real > 0).double().mean(), (fake <= 0).double().mean()
+    right = (of_real + of_fake) / 2
+    half = ((real > 0.5).double().mean() + (fake <= 0.5).double().mean()) / 2
+    mistakes = [
+        ("it is in percent", 100 * right),
+        ("it counts codes that are told wrong", 1 - right),
+        ("codes of images count too", of_real),
+        ("codes of the prior count too", of_fake),
+        ("a logit above 0 means 'from the prior', a probability above 0.5", half),
+        ("both halves are added", of_real + of_fake),
+    ]
+    ties_are_wrong = (of_real + (fake < 0).double().mean()) / 2
+    return {"accuracy": Value(right, mistakes), "ties_are_wrong": Value(ties_are_wrong)}
+
+
+# --- the steps of both optimizers -------------------------------------------------------------------------------------
+
+
+def autoencoder_step(x: Tensor, weights: Weights, lambda_: float) -> Answer:
+    """The gradients of Eq. 15 for linear networks, with respect to encoder and decoder, by name."""
+    names = [name for name in weights if "coder" in name]
+    rest = {name: value.double() for name, value in weights.items() if name not in names}
+
+    def loss(lambda_: float):
+        def of(*parameters: Tensor) -> Tensor:
+            w = dict(zip(names, parameters, strict=True)) | rest
+            z = x.double().flatten(1) @ w["encoder.weight"].T
+            recon_x = torch.einsum("chwd,bd->bchw", w["decoder.weight"], z) + w["decoder.bias"]
+            logits = z @ w["discriminator.weight"] + w["discriminator.bias"]
+            return _autoencoder_loss(x.double(), recon_x, logits, lambda_)
+
+        return gradients(of, *(weights[name] for name in names))
+
+    answer = {}
+    for name, right, plain in zip(names, loss(lambda_), loss(1.0), strict=True):
+        mistakes = [("the loss gets larger, not smaller", -right)]
+        mistakes += [("lambda_ is not passed on", plain)] if lambda_ != 1 else []
+        answer[name] = Value(right, mistakes)
+    return answer
+
+
+def discriminator_step(x: Tensor, weights: Weights) -> Answer:
+    """The gradients of the sum of both halves for a discriminator whose weight is 0, so that each logit is its bias.
+
+    That of the weight has the mean of the codes drawn from the prior in it: its expectation, and its spread.
+    """
+    bias = weights["discriminator.bias"].double()
+    of_fake, of_real = bias.sigmoid(), bias.sigmoid() - 1
+    code = x.double().flatten(1).mean(0) @ weights["encoder.weight"].double().T
+    return {
+        "bias": Value(of_fake + of_real),
+        "bias_of_mean": Value((of_fake + of_real) / 2),
+        "weight": Value(of_fake * code),
+        "weight_of_mean": Value(of_fake * code / 2),
+        "spread": Value(of_real.abs() / len(x) ** 0.5),
+    }
+
+
+ORACLES = {
+    each.__name__: each
+    for each in (
+        linear_autoencoder, autoencoder_loss, discriminator_loss, sure_losses, accuracy, autoencoder_step,
+        discriminator_step,
+    )
+}  # fmt: skip

@@ -1,0 +1,259 @@
+"""Part 3: causal self-attention and a GPT by PyTorch's own functions, in float64, and how tokens are drawn."""
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from answers import Answer, Value
+from staff.oracles.common import CUT, gradients
+
+Weights = dict[str, Tensor]
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def _split_heads(x: Tensor, n_head: int) -> Tensor:
+    """[B, T, C] -> [B, nh, T, hs]."""
+    return x.unflatten(2, (n_head, -1)).transpose(1, 2)
+
+
+def _queries_keys_values(x: Tensor, weights: Weights, n_head: int) -> list[Tensor]:
+    """Each [B, nh, T, hs]."""
+    qkv = x @ weights["c_attn.weight"].T + weights["c_attn.bias"]
+    return [_split_heads(part, n_head) for part in qkv.chunk(3, dim=2)]
+
+
+def _merged(y: Tensor, weights: Weights) -> Tensor:
+    """Heads [B, nh, T, hs] -> output [B, T, C]."""
+    return y.transpose(1, 2).flatten(2) @ weights["c_proj.weight"].T + weights["c_proj.bias"]
+
+
+def _attention(x: Tensor, weights: Weights, n_head: int) -> Tensor:
+    """[B, T, C] -> [B, T, C]."""
+    q, k, v = _queries_keys_values(x, weights, n_head)
+    return _merged(F.scaled_dot_product_attention(q, k, v, is_causal=True), weights)
+
+
+def _double(weights: Weights) -> Weights:
+    return {name: value.double() for name, value in weights.items()}
+
+
+def attention(x: Tensor, weights: Weights, n_head: int) -> Answer:
+    x, weights = x.double(), _double(weights)
+    return {"output": Value(_attention(x, weights, n_head), _attention_mistakes(x, weights, n_head))}
+
+
+def attention_gradients(x: Tensor, weights: Weights, n_head: int, direction: Tensor) -> Answer:
+    """Of sum(direction * output) with respect to x and to each weight."""
+    inputs = {"x": x} | weights
+
+    def loss(*values: Tensor) -> Tensor:
+        given = dict(zip(inputs, values, strict=True))
+        return (_attention(given["x"], given, n_head) * direction).sum()
+
+    found = gradients(loss, *inputs.values())
+    return {name: Value(each, [(CUT, torch.zeros_like(each))]) for name, each in zip(inputs, found, strict=True)}
+
+
+def _attention_mistakes(x: Tensor, weights: Weights, n_head: int):
+    """What goes wrong, and the output that comes of it."""
+    q, k, v = _queries_keys_values(x, weights, n_head)
+    products, hs = q @ k.mT, q.size(3)
+    see = torch.ones_like(products).tril().bool()
+    for sentence, mixture in _wrong_weights(products, see, x.size(2), n_head).items():
+        yield sentence, _merged(mixture @ v, weights)
+    right = _masked(products / math.sqrt(hs), see).softmax(-1)
+    y = right @ v
+    side_by_side = _split_heads(y.reshape(x.shape), n_head)
+    yield "the heads are put side by side without a transpose", _merged(side_by_side, weights)
+    yield "the keys are weighted, it should be the values", _merged(right @ k, weights)
+    yield "the values are not weighted", _merged(v, weights)
+    unscaled = _masked(products, see).softmax(-1)
+    yield "the output is scaled, it should be the scores", _merged((unscaled @ v) / hs**0.5, weights)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, -torch.inf)
+
+
+def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[str, Tensor]:
+    """What goes wrong, and the attention weights that come of it."""
+    hs = C // n_head
+    scores = products / math.sqrt(hs)
+    right = _masked(scores, see).softmax(-1)
+    scaled = {
+        "the scores are not scaled": 1,
+        "the scores are divided by the head size: is that the scale of Eq. 22?": hs,
+        "the scores are scaled by n_embd, not by the head size": math.sqrt(C),
+        "the scores are scaled by the number of heads, not by the head size": math.sqrt(n_head),
+        "the scores are multiplied by their scale": 1 / math.sqrt(hs),
+    }
+    return {sentence: _masked(products / scale, see).softmax(-1) for sentence, scale in scaled.items()} | {
+        "there is no causal mask": scores.softmax(-1),
+        "the mask is the wrong way round": _masked(scores, see.mT).softmax(-1),
+        "the mask hides the token itself": _masked(scores, see.tril(-1)).softmax(-1),
+        "the mask lets a token see the one after it": _masked(scores, torch.ones_like(see).tril(1)).softmax(-1),
+        "the mask of 0 and 1 is added to the scores, so that hidden tokens still count": (scores + see).softmax(-1),
+        "masked scores are 0, so that hidden tokens still count": (scores * see).softmax(-1),
+        "the mask comes after the softmax": scores.softmax(-1) * see,
+        "the softmax runs over the queries": _masked(scores, see).softmax(-2),
+        "the softmax runs over the heads": _masked(scores, see).softmax(1),
+        "there are two softmaxes": right.softmax(-1),
+        "queries and keys are exchanged": _masked(scores.mT, see).softmax(-1),
+        "the scores have the wrong sign": _masked(-scores, see).softmax(-1),
+        "the attention weights are transposed": right.mT,
+        "there is no softmax": scores * see,
+    }
+
+
+def attention_weights(q: Tensor, k: Tensor, v: Tensor) -> Answer:
+    """Of queries, keys and values [nh, T, hs]: weights [nh, T, T], and what the heads give [nh, T, hs]."""
+    q, k, v = (each.double() for each in (q, k, v))
+    T, C, n_head = q.size(1), q.size(2) * len(q), len(q)
+    see = torch.ones(T, T).tril().bool()
+    right = F.scaled_dot_product_attention(q, k, torch.eye(T).double().expand(n_head, T, T), is_causal=True)
+    wrong = _wrong_weights((q @ k.mT)[None], see.expand(1, n_head, T, T), C, n_head)
+    mistakes = [(sentence, each[0]) for sentence, each in wrong.items()]
+    return {"weights": Value(right, mistakes, whole=True), "heads": Value(right @ v, whole=True)}
+
+
+def dropout(p: float) -> Answer:
+    """What a weight that is kept is multiplied by."""
+    return {"factor": Value(1 / (1 - p), [("what is kept is not scaled up", 1.0)])}
+
+
+# --- GPT --------------------------------------------------------------------------------------------------------------
+
+
+def _causal_mean(x: Tensor, weights: Weights, n_head: int) -> Tensor:
+    """What stands in for attention where generation is tested: the mean of the tokens so far."""
+    v = _queries_keys_values(x, weights, n_head)[2]
+    visible = torch.ones(x.size(1), x.size(1)).tril().double()
+    return _merged((visible / visible.sum(1, keepdim=True)) @ v, weights)
+
+
+def _gpt(idx: Tensor, weights: Weights, n_head: int, attend=_attention) -> Tensor:
+    """The logits of a GPT with these parameters: [B, T] -> [B, T, V]."""
+    w = {name.removeprefix("transformer."): value for name, value in weights.items()}
+    x = w["wte.weight"][idx] + w["wpe.weight"][: idx.size(1)]
+
+    def layer(x: Tensor, name: str, function=F.linear) -> Tensor:
+        sizes = [x.shape[-1:]] if function is F.layer_norm else []
+        return function(x, *sizes, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    for h in sorted({name[: name.index(".ln_1")] for name in w if ".ln_1" in name}):
+        own = {name.removeprefix(f"{h}.attn."): value for name, value in w.items()}
+        x = x + attend(layer(x, f"{h}.ln_1", F.layer_norm), own, n_head)
+        inner = F.gelu(layer(layer(x, f"{h}.ln_2", F.layer_norm), f"{h}.mlp.c_fc"), approximate="tanh")
+        x = x + layer(inner, f"{h}.mlp.c_proj")
+    return layer(x, "ln_f", F.layer_norm) @ w["lm_head.weight"].T
+
+
+def gpt(idx: Tensor, weights: Weights, n_head: int, batches: Tensor | None = None) -> Answer:
+    """The logits of a GPT, after plain gradient descent on batches [steps, B, T + 1] if there are some."""
+    weights = _double(weights)
+    names = list(weights)
+
+    def loss(batch: Tensor, *values: Tensor) -> Tensor:
+        logits = _gpt(batch[:, :-1], dict(zip(names, values, strict=True)), n_head)
+        return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+    for batch in () if batches is None else batches:
+        found = gradients(partial(loss, batch), *weights.values())
+        weights = {name: weights[name] - 0.1 * each for name, each in zip(weights, found, strict=True)}
+    return {"logits": Value(_gpt(idx, weights, n_head))}
+
+
+# --- generation -------------------------------------------------------------------------------------------------------
+
+
+def greedy(idx: Tensor, n: int, weights: Weights, n_head: int, block_size: int) -> Answer:
+    """The next n tokens [B, n] of a GPT whose attention is the mean of the tokens so far.
+
+    -1 from where on two tokens are so close that rounding decides.
+    """
+    weights, tokens = _double(weights), idx
+    sure = torch.ones(len(idx)).bool()
+    found = []
+    for _ in range(n):
+        logits = _gpt(tokens[:, -block_size:], weights, n_head, _causal_mean)[:, -1]
+        best = logits.topk(2).values
+        sure &= best[:, 0] - best[:, 1] > 1e-3 * logits.abs().amax(1)
+        following = logits.argmax(1)
+        found.append(following.where(sure, -1))
+        tokens = torch.cat([tokens, following[:, None]], dim=1)
+    return {"tokens": Value(torch.stack(found, dim=1), whole=True)}
+
+
+def likeliest(logits: Tensor) -> Answer:
+    """The token after each token, for logits [V, V]."""
+    mistakes = [
+        ("it takes the least likely token", logits.argmin(-1)),
+        ("it takes the logit that is largest without its sign", logits.abs().argmax(-1)),
+        ("it always takes token 0", torch.zeros(len(logits))),
+    ]
+    return {"tokens": Value(logits.argmax(-1), mistakes, whole=True)}
+
+
+def _kept(probs: Tensor, size: int) -> Tensor:
+    """The `size` largest of the probabilities [..., V], to sum 1 again; 0 for the others."""
+    least = probs.sort(descending=True).values[..., size - 1 : size]
+    kept = probs * (probs >= least)
+    return kept / kept.sum(-1, keepdim=True)
+
+
+def _sizes(probs: Tensor, top_p: float) -> tuple[int, float]:
+    """How many tokens top_p keeps of probabilities [V], and how close a call that is."""
+    sums = probs.sort(descending=True).values.cumsum(0)[:-1]
+    return 1 + int((sums < top_p).sum()), (sums - top_p).abs().min().item()
+
+
+def top_p_margins(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
+    """How close a call each of top_p [N] is for logits [V]; 0 where it matters which filter comes first."""
+    margins = []
+    for each in top_p.tolist():
+        plain, tempered = logits.double().softmax(0), (logits.double() / temperature).softmax(0)
+        candidates = [plain, tempered] + ([_kept(plain, top_k), _kept(tempered, top_k)] if top_k else [])
+        sizes, calls = zip(*(_sizes(probs, each) for probs in candidates), strict=True)
+        margins.append(min(calls) if len(set(sizes)) == 1 else 0.0)
+    return {"margins": Value(margins, whole=True)}
+
+
+def next_token(logits: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None) -> Answer:
+    """The probabilities of the next token [R, V] for logits [R, V], in each row the same ones in another order."""
+    logits, V = logits.double(), logits.size(1)
+    drawn = (logits / temperature).softmax(-1)
+    size = min(top_k or V, _sizes(drawn[0], top_p)[0] if top_p else V)
+    right = _kept(drawn, size)
+    filters = f"top_{'p' if top_p else 'k'}"
+    mistakes = [
+        (f"{filters} is ignored", drawn),
+        ("one token too many is kept", _kept(drawn, min(V, size + 1))),
+        ("one token too few is kept", _kept(drawn, max(1, size - 1))),
+        ("the tokens that are kept are equally likely", (right > 0) / size),
+    ]
+    mistakes = mistakes if top_k or top_p else _drawing_mistakes(logits, temperature)
+    return {"probabilities": Value(right, mistakes, whole=True)}
+
+
+def _drawing_mistakes(own: Tensor, temperature: float):
+    """What goes wrong without filters, and the probabilities that come of it."""
+    yield "it is greedy, though do_sample is True", F.one_hot(own.argmax(-1), own.size(1))
+    yield "all tokens are equally likely", torch.full_like(own, 1 / own.size(1))
+    yield "the temperature is ignored", own.softmax(-1)
+    yield "the logits are multiplied by the temperature", (own * temperature).softmax(-1)
+    yield "there are two softmaxes", (own / temperature).softmax(-1).softmax(-1)
+    yield "it is the probabilities that are divided by the temperature", (own.softmax(-1) / temperature).softmax(-1)
+    yield "the root of the temperature is used", (own / temperature**0.5).softmax(-1)
+    yield "the probabilities are those of another row of the batch", (own[:1] / temperature).softmax(-1).expand_as(own)
+
+
+ORACLES = {
+    each.__name__: each
+    for each in (
+        attention, attention_gradients, attention_weights, dropout, gpt, greedy, likeliest, top_p_margins, next_token,
+    )
+}  # fmt: skip

@@ -1,0 +1,129 @@
+"""Write down what the oracles answer, for the students' repository: `python -m staff.oracles.record FILE`.
+
+The graded suites that students get run on the solution, once for each seed, and what they ask is recorded.
+"""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SEEDS = 20
+WHOLE, WHOLE_MISTAKE = 64, 8  # numbers; of what is larger, sums are recorded
+IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # once, for all processes
+Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and their numbers
+
+
+class RecordError(Exception):
+    """There is nothing to record: the solution fails a graded test."""
+
+
+def record(processes: int | None = None) -> bytes:
+    """The content of answers.npz; the same tree gives the same bytes.
+
+    Raises:
+        RecordError: the solution fails a graded test.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTS)
+    with context.Pool(processes or os.cpu_count()) as pool:
+        return packed(pool.map(asked, range(SEEDS), chunksize=1))
+
+
+def packed(by_seed: list[dict[str, Piece]]) -> bytes:
+    """The file, of what each test asked with each seed."""
+    sentences = sorted({s for tests in by_seed for forms, _ in tests.values() for s in _sentences(forms)})
+    number = {sentence: at for at, sentence in enumerate(sentences)}
+    forms: dict[str, int] = {}  # as JSON -> their number
+    index, numbers, length = {"seeds": len(by_seed), "sentences": sentences, "tests": {}}, [], 0
+    for tests in by_seed:
+        for test, (calls, piece) in sorted(tests.items()):
+            form = forms.setdefault(json.dumps(_numbered(calls, number)), len(forms))
+            index["tests"].setdefault(test, []).append([form, length])
+            numbers += piece
+            length += len(piece)
+    index["forms"] = [json.loads(form) for form in forms]
+    content = io.BytesIO()
+    text = np.frombuffer(json.dumps(index).encode(), np.uint8)
+    np.savez_compressed(content, index=text, numbers=np.array(numbers, np.float32))
+    return content.getvalue()
+
+
+def asked(seed: int) -> dict[str, Piece]:
+    """Run in a process of its own: what each test asks with this seed, and the answers."""
+    import pytest
+    import torch
+
+    from staff import oracles
+    from staff.release.suites import suites
+
+    torch.set_num_threads(1)
+    found: dict[str, Piece] = {}
+
+    def listen(test, oracle, inputs, answer):
+        calls, numbers = found.setdefault(test, ([], []))
+        form, its = described(oracle, inputs, answer)
+        calls.append(form)
+        numbers.extend(its)
+
+    oracles.listener = listen
+    files = [str(path) for path in suites(Path.cwd()) if path.parent.name == "tests"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *files])
+    if status != 0:
+        raise RecordError(f"with --seed {seed} the solution fails:\n{out.getvalue()[-3000:]}")
+    return found
+
+
+def described(oracle: str, inputs: dict, answer: dict) -> Piece:
+    """An answer as `answers.Recorded` reads it: its form, and its numbers."""
+    from answers import checksum
+
+    numbers: list[float] = checksum(inputs)[0].tolist()
+    values = {}
+    for name, value in answer.items():
+        right = _tensor(value.right, value.whole, WHOLE, numbers, shown=True)
+        mistakes = [
+            (sentence, _tensor(wrong, value.whole, WHOLE_MISTAKE, numbers, shown=False))
+            for sentence, wrong in value.mistakes
+        ]
+        values[name] = {"right": right, "mistakes": mistakes}
+    return {"oracle": oracle, "length": len(numbers), "values": values}, numbers
+
+
+def _tensor(known, whole: bool, most: int, numbers: list[float], shown: bool) -> dict:
+    """The form of a tensor; its numbers are appended."""
+    from answers import places, signs
+
+    flat, n = known.tensor.flatten(), known.tensor.numel()
+    if whole or n <= most:
+        numbers += flat.tolist()
+        return {"shape": list(known.shape), "whole": True}
+    numbers += [*(signs(n) @ flat).tolist(), flat.abs().sum().item(), flat.square().sum().item()]
+    numbers += flat[places(n)].tolist() if shown else []
+    return {"shape": list(known.shape), "whole": False, "shown": shown}
+
+
+def _sentences(calls: list[dict]) -> set[str]:
+    return {s for call in calls for value in call["values"].values() for s, _ in value["mistakes"]}
+
+
+def _numbered(calls: list[dict], number: dict[str, int]) -> list[dict]:
+    """The same forms with numbers in place of sentences."""
+
+    def value(form: dict) -> dict:
+        return {**form, "mistakes": [(number[sentence], wrong) for sentence, wrong in form["mistakes"]]}
+
+    return [{**call, "values": {name: value(form) for name, form in call["values"].items()}} for call in calls]
+
+
+if __name__ == "__main__":
+    try:
+        Path(sys.argv[1]).write_bytes(record())
+    except RecordError as error:
+        sys.exit(str(error))

@@ -1,0 +1,217 @@
+"""What a test expects: the values that an oracle computes from the test's inputs, and those that known mistakes give.
+
+Tests ask with the fixture `expected`: `expected("kld", mean=mean, log_std=log_std)` is an `Answer`, a dictionary of
+`Value`s. Without the oracles the values are looked up in answers.npz. It holds small tensors whole, and of large ones
+sums with random signs: two tensors whose sums agree are the same for all practical purposes.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SUMS = 6  # of the numbers of a large tensor, each with other signs
+SHOWN = 16  # numbers of a large tensor that are kept as they are, for messages
+SIGMAS = 6  # a sum of rounding errors is farther out than this with a probability below 4e-8 (Hoeffding)
+PRECISION = 1e-6  # relative, of what is recorded
+
+
+def rounded(numbers: Tensor) -> str:
+    """The first few numbers, to four digits."""
+    first = [f"{number:.4g}" for number in numbers.flatten()[:4].tolist()]
+    return ", ".join(first) + (", ..." if numbers.numel() > 4 else "")
+
+
+def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tensor:
+    """How far off each number is, in units of what is allowed; 0 where both are the same infinity or not a number."""
+    same = (obtained == expected) | (obtained.isnan() & expected.isnan())
+    off = (obtained - expected).abs() / (atol + rtol * expected.abs())
+    return torch.where(same, 0.0, off.nan_to_num(torch.inf))
+
+
+class Whole:
+    """A tensor that is known number by number."""
+
+    def __init__(self, tensor: Tensor, precision: float = 0.0):
+        self.tensor, self.shape, self.precision = tensor, tensor.shape, precision
+
+    def error(self, obtained: Tensor, rtol: float, atol: float) -> float:
+        """The largest error, in units of what is allowed: up to 1 the tensors agree."""
+        if obtained.shape != self.shape:
+            return float("inf")
+        return max(errors(obtained, self.tensor, max(rtol, self.precision), atol).flatten().tolist(), default=0.0)
+
+    def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
+        """For a message: expected and obtained numbers where they differ."""
+        off = errors(obtained, self.tensor, max(rtol, self.precision), atol) > 1
+        message = f"expected {rounded(self.tensor[off])}\nobtained {rounded(obtained[off])}"
+        if off.numel() > 1:
+            message += f"\n({off.sum()} of {off.numel()} numbers are wrong, the first at {off.nonzero()[0].tolist()})"
+        return message
+
+
+class Sketch:
+    """A tensor of which some sums, each with random signs, and some numbers are known.
+
+    Args:
+        size: the sum of the numbers' absolute values, and of their squares.
+    """
+
+    def __init__(self, shape: tuple[int, ...], sums: Tensor, size: Tensor, shown: Tensor):
+        self.shape, self.sums, self.size, self.shown = torch.Size(shape), sums, size, shown
+
+    def error(self, obtained: Tensor, rtol: float, atol: float) -> float:
+        if obtained.shape != self.shape:
+            return float("inf")
+        rtol, n = max(rtol, PRECISION), obtained.numel()
+        absolute, square = self.size.tolist()
+        allowed = SIGMAS * (n * atol**2 + 2 * atol * rtol * absolute + rtol**2 * square) ** 0.5
+        numbers = obtained.flatten()
+        parts = [(self.sums, signs(n) @ numbers, 0.0, allowed), (self.shown, numbers[places(n)], rtol, atol)]
+        found = [errors(ours, theirs, *within) for theirs, ours, *within in parts if len(theirs)]
+        return torch.cat(found).max().item()
+
+    def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
+        numbers = obtained.flatten()[places(obtained.numel())]
+        off = errors(numbers, self.shown, max(rtol, PRECISION), atol) > 1
+        off = off if off.any() else torch.ones_like(off)
+        message = f"expected {rounded(self.shown[off])}\nobtained {rounded(numbers[off])}"
+        return f"{message}\n(some of {obtained.numel()} numbers, at {places(obtained.numel())[off].tolist()[:4]}, ...)"
+
+
+@lru_cache(maxsize=16)
+def signs(n: int) -> Tensor:
+    """[SUMS, n] of -1 and 1."""
+    return torch.from_numpy(2.0 * np.random.RandomState(n).randint(2, size=(SUMS, n), dtype=np.int64) - 1)
+
+
+@lru_cache(maxsize=16)
+def places(n: int) -> Tensor:
+    """Which numbers of n are kept."""
+    return torch.from_numpy(np.unique(np.random.RandomState(n).randint(n, size=SHOWN, dtype=np.int64)))
+
+
+class Value:
+    """What is expected, and what known mistakes give: (sentence, tensor).
+
+    Args:
+        mistakes: looked through only where a value is wrong.
+        whole: a test needs the numbers themselves, such as probabilities, so that they are recorded whole.
+    """
+
+    def __init__(self, right, mistakes: Iterable = (), whole: bool = False):
+        self.right, self.whole, self._mistakes = _known(right), whole, mistakes
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.right.shape
+
+    @property
+    def tensor(self) -> Tensor:
+        return self.right.tensor
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean of the squared numbers."""
+        square = self.right.size[1] if isinstance(self.right, Sketch) else self.tensor.square().sum()
+        return (square.item() / max(1, self.shape.numel())) ** 0.5
+
+    @property
+    def mistakes(self) -> list[tuple[str, Whole | Sketch]]:
+        self._mistakes = [(sentence, _known(wrong)) for sentence, wrong in self._mistakes]
+        return self._mistakes
+
+    def mistake(self, obtained: Tensor, rtol: float, atol: float) -> str | None:
+        """The known mistake that fits best, if one fits."""
+        fits = [(wrong.error(obtained, rtol, atol), sentence) for sentence, wrong in self.mistakes]
+        error, sentence = min(fits, key=lambda fit: fit[0], default=(float("inf"), None))
+        return sentence if error <= 1 else None
+
+
+Answer = dict[str, Value]
+
+
+def _known(tensor) -> Whole | Sketch:
+    known = isinstance(tensor, Whole | Sketch)
+    return tensor if known else Whole(torch.as_tensor(tensor).detach().double())
+
+
+# --- recorded answers -------------------------------------------------------------------------------------------------
+
+
+class AnswersError(Exception):
+    """The recorded answers cannot be used: nothing that a student did wrong."""
+
+    places = ()
+
+
+def numbers_in(inputs) -> Iterator[Tensor]:
+    """All numbers of a test's inputs, in their order."""
+    if isinstance(inputs, dict):
+        inputs = list(inputs.values())
+    if isinstance(inputs, list | tuple):
+        for each in inputs:
+            yield from numbers_in(each)
+    elif inputs is not None:
+        yield torch.as_tensor(inputs).detach().double().flatten()
+
+
+def checksum(inputs: dict) -> tuple[Tensor, float]:
+    """Sums of the inputs with random signs, and by how much they may differ: platforms differ in the last digits."""
+    numbers = torch.cat(list(numbers_in(inputs)))
+    return signs(len(numbers)) @ numbers, 1e-4 * float(numbers.norm()) + 1e-6
+
+
+class Recorded:
+    """The oracles' answers for the seeds 0 to `seeds` - 1, from answers.npz."""
+
+    def __init__(self, path: Path):
+        with np.load(path, allow_pickle=False) as file:
+            index, self.numbers = json.loads(file["index"].tobytes()), torch.from_numpy(file["numbers"])
+        self.seeds, self.forms = index["seeds"], index["forms"]
+        self.sentences, self.tests = index["sentences"], index["tests"]
+
+    def answer(self, seed: int, test: str, number: int, oracle: str, inputs: dict) -> Answer:
+        """The answer to the test's question with this number.
+
+        Raises:
+            AnswersError: it was not recorded, or for other inputs.
+        """
+        try:
+            form, at = self.tests[test][seed]
+            calls = self.forms[form]
+            at += sum(call["length"] for call in calls[:number])
+            call = calls[number]
+        except (KeyError, IndexError):
+            raise AnswersError(f"tests/answers.npz has no answer to {test}, --seed {seed}. {_whose_fault()}") from None
+        self.at = at
+        theirs, (ours, allowed) = self._take(SUMS), checksum(inputs)
+        if call["oracle"] != oracle or (ours - theirs).abs().max() > allowed:
+            raise AnswersError(f"tests/answers.npz was recorded for other inputs of {test}. {_whose_fault()}")
+        return {name: self._value(value) for name, value in call["values"].items()}
+
+    def _take(self, count: int) -> Tensor:
+        self.at += count
+        return self.numbers[self.at - count : self.at].double()
+
+    def _value(self, form: dict) -> Value:
+        right = self._known(form["right"])
+        mistakes = [(self.sentences[sentence], self._known(wrong)) for sentence, wrong in form["mistakes"]]
+        return Value(right, mistakes)
+
+    def _known(self, form: dict) -> Whole | Sketch:
+        shape = form["shape"]
+        if form["whole"]:
+            return Whole(self._take(int(np.prod(shape))).view(shape), PRECISION)
+        sums, size = self._take(SUMS), self._take(2)
+        return Sketch(shape, sums, size, self._take(len(places(int(np.prod(shape)))) if form["shown"] else 0))
+
+
+def _whose_fault() -> str:
+    return (
+        "This is no mistake of yours: restore tests/ as it came with the template; if that is no help, tell the staff"
+    )

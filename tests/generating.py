@@ -1,0 +1,46 @@
+"""How the tests of Q3.3 judge what is generated."""
+
+import torch
+
+from adapters import part3
+from answers import Value
+from gpt_inputs import SIZES, V, gpt_weights
+from inputs import integers
+from judge import assert_shape, assert_value
+
+
+def assert_continues(result, idx, n, vocab_size=V):
+    """The shape of what `run_generate` gave, its prompts; returns the new tokens [B, n]."""
+    tokens, T = result["tokens"], idx.size(1)
+    expected = (len(idx), T + n)
+    assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
+    assert tokens.dtype == idx.dtype, f"tokens should be {idx.dtype}, not {tokens.dtype}"
+    assert torch.equal(tokens[:, :T], idx), "the prompts should stand at the beginning of what generate gives"
+    assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
+    new = tokens[:, T:]
+    assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens are 0..{vocab_size - 1}, not {new.unique()}"
+    return new
+
+
+def assert_likeliest(new, before, tokens, what):
+    """Each new token is the likeliest one after the token before it; tokens: an oracle's answer for each token."""
+    mistakes = [(sentence, wrong.tensor[before]) for sentence, wrong in tokens.mistakes]
+    wanted = Value(tokens.tensor[before], mistakes)
+    assert_value(f"greedy generation ({what})", new, wanted, hint="it should take the likeliest token")
+
+
+def assert_greedy(rng, expected, T, n, batch, block_size, **options):
+    """A random GPT generates what the oracle does: each token the likeliest after the block_size tokens before it."""
+    sizes = SIZES | {"block_size": block_size}
+    weights, idx = gpt_weights(rng, sizes), integers(rng, 13, batch, T)
+    answer = expected("greedy", idx=idx, n=n, weights=weights, n_head=sizes["n_head"], block_size=block_size)
+    new = assert_continues(part3.run_generate(idx, n, sizes, weights, **options), idx, n, 13)
+    wanted = answer["tokens"].tensor.long()
+    wrong = ((new != wanted) & (wanted >= 0)).any(0).nonzero().flatten().tolist()
+    if wrong:
+        step, row = wrong[0], int((new != wanted)[:, wrong[0]].nonzero()[0])
+        raise AssertionError(
+            f"greedy generation of a GPT is wrong: row {row} of {batch}, {T + step} tokens so far, {block_size=}, "
+            f"{options or 'with the defaults'}: each token is the likeliest one after the last block_size tokens\n"
+            f"expected token {wanted[row, step]}\nobtained token {new[row, step]}"
+        )

@@ -1,0 +1,93 @@
+"""Attention layers and GPTs for the tests of part 3: their parameters, random or such that what they do is known."""
+
+import math
+
+import torch
+
+from inputs import integers, normal
+
+SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 13, "block_size": 10}
+V = 8  # tokens of a GPT with known logits
+
+
+def attention_weights(rng, C):
+    """The parameters of an attention layer."""
+    shapes = {"c_attn.weight": (3 * C, C), "c_attn.bias": (3 * C,), "c_proj.weight": (C, C), "c_proj.bias": (C,)}
+    return {name: normal(rng, *shape, scale=0.3 if len(shape) == 1 else C**-0.5) for name, shape in shapes.items()}
+
+
+def gpt_weights(rng, sizes, scale=0.2):
+    """All parameters of a GPT: so large that the tokens matter to each other."""
+    C, vocab_size = sizes["n_embd"], sizes["vocab_size"]
+    layers = {"ln_1": (C,), "attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "ln_2": (C,)}
+    layers |= {"mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
+    shapes = {f"h.{h}.{name}": shape for h in range(sizes["n_layer"]) for name, shape in layers.items()} | {
+        "ln_f": (C,)
+    }
+    weights = {"transformer.wte.weight": normal(rng, vocab_size, C, scale=scale)}
+    weights |= {"transformer.wpe.weight": normal(rng, sizes["block_size"], C, scale=scale)}
+    for name, shape in shapes.items():
+        weight = 1 + normal(rng, *shape, scale=0.1) if len(shape) == 1 else normal(rng, *shape, scale=scale)
+        weights |= {f"transformer.{name}.weight": weight, f"transformer.{name}.bias": normal(rng, shape[0], scale=0.1)}
+    return weights | {"lm_head.weight": normal(rng, vocab_size, C, scale=scale)}
+
+
+def table(rng, rows=V):
+    """Logits [rows, V] of the next token after each token: the same ones, at least 0.3 apart, in random order."""
+    logits = -0.4 * torch.arange(V) - 0.1 * torch.from_numpy(rng.uniform(size=V)).float()
+    return torch.stack([logits[torch.from_numpy(rng.permutation(V))] for _ in range(rows)])
+
+
+def model_of(logits, block_size=16):
+    """A GPT for the adapters whose logits after token i are logits[i], whatever came before.
+
+    Embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
+    """
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": V, "vocab_size": V, "block_size": block_size}
+    mean, std = 1 / V, math.sqrt((1 - 1 / V) / V + 1e-5)
+    weights = {
+        "transformer.wte.weight": torch.eye(V),
+        "transformer.wpe.weight": torch.zeros(block_size, V),
+        "transformer.h.0.attn.c_proj.weight": torch.zeros(V, V),
+        "transformer.h.0.mlp.c_proj.weight": torch.zeros(V, 4 * V),
+        "transformer.ln_f.bias": torch.full((V,), mean / std),
+        "lm_head.weight": std * logits.T,
+    }
+    return {"sizes": sizes, "weights": weights}
+
+
+def prompts(rng, last, T=3):
+    """Prompts [B, T] that end with these tokens [B]."""
+    return torch.cat([integers(rng, V, len(last), T - 1), last[:, None]], dim=1)
+
+
+# --- attention weights that can be read off ---------------------------------------------------------------------------
+
+
+def split_heads(x, n_head):
+    """[B, T, C] -> [B, nh, T, hs]."""
+    return x.unflatten(2, (n_head, -1)).transpose(1, 2)
+
+
+def prescribed(q, k, v):
+    """x [1, T, C] and weights with which queries, keys and values are these [nh, T, hs]; T at most C.
+
+    The tokens are unit vectors, so that the columns of c_attn are the queries, keys and values; c_proj does nothing.
+    """
+    columns = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in (q, k, v)])  # [3C, T]
+    C, T = len(columns) // 3, columns.size(1)
+    weights = {"c_attn.weight": torch.zeros(3 * C, C), "c_attn.bias": torch.zeros(3 * C)}
+    weights["c_attn.weight"][:, :T] = columns
+    weights |= {"c_proj.weight": torch.eye(C), "c_proj.bias": torch.zeros(C)}
+    return torch.eye(C)[None, :T], weights
+
+
+def legible(rng, n_head, T):
+    """Values [nh, T, T], orthonormal in each head, from which `read` gets the attention weights back."""
+    u = normal(rng, n_head, T, 1)
+    return torch.eye(T) - 2 * u @ u.mT / u.square().sum(1, keepdim=True)  # mirrored at a plane
+
+
+def read(output, v):
+    """Output [B, T, C] -> attention weights [B, nh, T, T], where the values are `legible`."""
+    return split_heads(output, len(v)) @ v.mT
