@@ -5,6 +5,7 @@ and stays in the template. In files without blanks, lines between `BEGIN STAFF` 
 Markdown or one with #) are left out.
 """
 
+import difflib
 import io
 import re
 import textwrap
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 WIDTH = 120
 LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
 BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
-LEFT = re.compile(r"(?:#|<!--).*\b(?:begin|end)\b.{,9}\b(?:solution|staff)\b", re.IGNORECASE)
+COMMENT = re.compile(r"(?:#|<!--)(.*)")
+MISSPELT = 0.75  # how alike words are that may be meant to be the same: BEGN, SOLUTON
 STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
 
 
@@ -172,10 +174,23 @@ def staff_lines(text: str) -> set[str]:
     return found[True] - found[False]
 
 
+def _may_be_a_mark(line: str) -> bool:
+    """Whether a comment has two words, up to one word apart, that are or should be those of a mark."""
+    words = re.findall(r"[a-z]+", comment[1].lower()) if (comment := COMMENT.search(line)) else []
+    for at, word in enumerate(words):
+        if _like(word, ("begin", "end")) and any(_like(each, ("solution", "staff")) for each in words[at + 1 : at + 3]):
+            return True
+    return False
+
+
+def _like(word: str, wanted: tuple[str, ...]) -> bool:
+    return bool(difflib.get_close_matches(word, wanted, 1, MISSPELT))
+
+
 def marks_left(content: bytes, file: str) -> list[str]:
     """What still looks like a mark in a file for students: "file:line: ..."."""
     if b"\0" in content:
         return []
     lines = content.decode("utf-8", "replace").splitlines()
     why = "no such mark can be in a released file"
-    return [f"{file}:{number}: {why}: {line.strip()}" for number, line in enumerate(lines, 1) if LEFT.search(line)]
+    return [f"{file}:{number}: {why}: {line.strip()}" for number, line in enumerate(lines, 1) if _may_be_a_mark(line)]

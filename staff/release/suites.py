@@ -36,7 +36,12 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
     Raises:
         MarkerError: one has no question, no points, or a mark that cannot be read.
     """
-    functions = [node for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef)]
+    tree = ast.parse(text, file)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in functions:
+            if node.name.startswith("test_") or any("mark.question" in ast.unparse(d) for d in node.decorator_list):
+                raise MarkerError(f"{file}:{node.lineno}: {node.name} is in a class or another function: move it out")
     tests = [function for function in functions if function.name.startswith("test_")]
     return [_graded_test(test, file) for test in tests]
 

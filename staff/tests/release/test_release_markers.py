@@ -142,6 +142,13 @@ def test_a_graded_test_without_points_is_named(wrong, message):
         suites.graded_tests(text, "test_x.py")
 
 
+@pytest.mark.parametrize("wrong", ["class TestIt:\n    ", "def helper():\n    "])
+def test_a_graded_test_in_a_class_or_function_is_named(wrong):
+    for inside in ("def test_in():", "async def test_in():"):
+        with pytest.raises(MarkerError, match="^test_x.py:15: test_in is in a class or another function"):
+            suites.graded_tests(f"{SUITE}\n\n{wrong}{inside}\n        pass\n", "test_x.py")
+
+
 def test_rubric_blanks_and_tests_agree(course):
     assert sum(part.points for part in course.rubric.parts.values()) == 66
     assert [part.points for part in course.rubric.parts.values()] == [34, 22, 10]
