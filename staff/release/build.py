@@ -5,8 +5,11 @@ The folder says whether students get a file. `staff.release.checks` tries the re
 
 import hashlib
 import json
+import os
 import re
 import subprocess
+import sys
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ ROOT_FILES = (
     "pyproject.toml",
     "setup.cfg",
 )
+ANSWERS = "tests/answers.npz"  # what the oracles answer, which students do not have
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
 Files = dict[str, bytes]
 
@@ -83,7 +87,12 @@ def _sources(rubric: Rubric, root: Path) -> dict[str, str]:
 
 
 def contents(
-    course: Course, edition: str, filled: Collection[str] = (), root: Path = REPOSITORY, extra: Files | None = None
+    course: Course,
+    edition: str,
+    filled: Collection[str] = (),
+    root: Path = REPOSITORY,
+    answers: bytes | None = None,
+    extra: Files | None = None,
 ) -> Files:
     """The students' repository: path -> bytes.
 
@@ -91,6 +100,7 @@ def contents(
         edition: replaces @EDITION@ in the files of template/.
         filled: questions whose blanks keep the solution.
         extra: files that were built, such as the handout's PDF.
+        answers: what `recorded_answers` gave; a release without them is for a look at its other files.
 
     Raises:
         ReleaseError: git does not know the files, or a marker is wrong or in a file that cannot have one.
@@ -108,6 +118,8 @@ def contents(
         for picture in PICTURE.findall(readme.decode()):
             files[picture] = (root / picture).read_bytes()
     files.update(extra or {})
+    if answers:
+        files[ANSWERS] = answers
     files["answers.md"] = _answers(course.rubric).encode()
     manifest = {"edition": edition, "files": {file: sha256(files[file]) for file in sorted(files)}}
     files[MANIFEST] = json.dumps(manifest, indent=1).encode() + b"\n"
@@ -121,6 +133,23 @@ def tracked(root: Path) -> list[str]:
     except (OSError, subprocess.CalledProcessError) as error:
         raise ReleaseError(f"{root}: a release is made of the files that git knows; git ls-files failed") from error
     return sorted(file for file in listed.stdout.split("\0") if (root / file).is_file())
+
+
+def recorded_answers(root: Path = REPOSITORY) -> bytes:
+    """What the oracles answer to the graded tests, for the seeds that students have; this takes a minute.
+
+    Raises:
+        ReleaseError: the solution fails a graded test.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "answers.npz")
+        ended = subprocess.run(
+            [sys.executable, "-B", "-m", "staff.oracles.record", file], cwd=root, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        )  # fmt: skip
+        if ended.returncode:
+            raise ReleaseError(f"the answers of the oracles cannot be recorded: {ended.stderr[-3000:]}")
+        return file.read_bytes()
 
 
 def _for_students(path: Path, file: str, course: Course, filled: Collection[str]) -> bytes:

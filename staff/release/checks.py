@@ -13,6 +13,7 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from staff.release.build import Course, ReleaseError, contents
 from staff.release.leaks import find_leaks
+from staff.release.solutions import find_solutions
 from staff.release.suites import GradedTest, suites
 
 
@@ -21,10 +22,18 @@ class Checks:
 
     Args:
         say: called with a line as each check begins.
+        answers: see `build.contents`.
     """
 
-    def __init__(self, course: Course, edition: str, say: Callable[[str], None], root: Path = REPOSITORY):
-        self.course, self.edition, self.say, self.root = course, edition, say, root
+    def __init__(
+        self,
+        course: Course,
+        edition: str,
+        say: Callable[[str], None],
+        root: Path = REPOSITORY,
+        answers: bytes | None = None,
+    ):
+        self.course, self.edition, self.say, self.root, self.answers = course, edition, say, root, answers
 
     def run(self) -> None:
         """Run all checks.
@@ -32,7 +41,8 @@ class Checks:
         Raises:
             ReleaseError: a check failed; the message has a line for each problem.
         """
-        problems = find_leaks(contents(self.course, self.edition, root=self.root), self.course)
+        files = contents(self.course, self.edition, root=self.root, answers=self.answers)
+        problems = find_leaks(files, self.course) + find_solutions(files)
         fillings: list[tuple[str, ...]] = [(), *((question,) for question in self.course.questions())]
         fillings += sorted({(test.question, *test.needs) for test in self.course.tests if test.needs})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -55,7 +65,7 @@ class Checks:
         named = " and ".join(f"Q{question}" for question in questions) or "no question"
         self.say(f"the template with {named} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
-            for file, content in contents(self.course, self.edition, questions, self.root).items():
+            for file, content in contents(self.course, self.edition, questions, self.root, self.answers).items():
                 write_whole(Path(folder) / file, content)
             outcomes = self._judge(Path(folder))
             problems = [] if questions else self._imports(Path(folder))

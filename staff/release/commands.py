@@ -49,8 +49,10 @@ def make_release(args: argparse.Namespace) -> None:
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
     _pdf()
-    Checks(course, edition, lambda line: print(f"- {line}", flush=True)).run()
-    files = build.contents(course, edition, extra=_pdf())
+    print("- what do the tests expect? The answers of the oracles are recorded", flush=True)
+    answers = build.recorded_answers()
+    Checks(course, edition, lambda line: print(f"- {line}", flush=True), answers=answers).run()
+    files = build.contents(course, edition, answers=answers, extra=_pdf())
     write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
 

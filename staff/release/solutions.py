@@ -1,0 +1,158 @@
+"""What together makes the solution of a blank: released code that has all of it in one place gives the answer away.
+
+A place is a function, the top level of a script, a cell of a notebook or a block of Python in Markdown. It has names:
+those of variables and attributes, "name()" for a call, "@" for a product of matrices, "**2" for a square, "exp(2*" for
+the exponential of twice something, and "+ noise *" for a sum with a multiple of noise.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from staff.release.build import Files
+
+NOISE = "randn()|randn_like()|normal()|normal_()"
+PRODUCT = "@|matmul()|bmm()|einsum()"
+LOGITS_LOSS = "binary_cross_entropy_with_logits()|BCEWithLogitsLoss()|softplus()|logsigmoid()"
+
+EXPONENTIALS = ("exp", "expm1")
+# released code that gives an answer away and is still to be rewritten: file, place
+KNOWN = {("theory/objective.py", "train()"), ("part2_aae/train.py", "_reconstructions()")}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Of a blank: each part is one name, or several of which one is enough."""
+
+    question: str
+    blank: str
+    parts: tuple[str, ...]
+
+
+SOLUTIONS = [
+    Solution("1.7", "sample_reparameterize", ("+ noise *", "mean|mu|loc", "std|sigma|log_std")),
+    Solution(
+        "1.7", "KLD_per_dim", ("exp(2*", "**2|square()|pow()", "log_std|log_var|logvar|log_sigma|sigma", "mean|mu")
+    ),
+    Solution("1.7", "KLD", ("KLD_per_dim()", "sum()")),
+    Solution("1.7", "elbo_to_bpd", ("log()|log2()", "prod()", "elbo|bpd|nats")),
+    Solution("1.7", "VAE.forward", ("sample_reparameterize()", "KLD()", "elbo_to_bpd()")),
+    Solution("1.7", "VAE._reconstruction", ("cross_entropy()|nll_loss()", "sum()", "imgs|images")),
+    Solution("1.7", "CNNEncoder", ("Conv2d()", "Linear()", "flatten()|Flatten()|view()|reshape()")),
+    Solution("1.7", "CNNDecoder", ("ConvTranspose2d()|Upsample()", "Linear()")),
+    Solution("1.8", "VAE.sample", ("softmax()", "multinomial()", "permute()|movedim()|transpose()", "decoder")),
+    Solution("1.9", "visualize_manifold", ("ndtri()|ppf()|icdf()|erfinv()", "cartesian_prod()|meshgrid()", "decoder")),
+    Solution("2.4", "AdversarialAE.forward", ("encoder()", "decoder()", "recon_x")),
+    Solution("2.4", "configure_optimizers", ("Adam()", "encoder", "decoder", "parameters()", "betas|hparams")),
+    Solution("2.4", "training_step", ("get_loss_autoencoder()", "_step()")),
+    Solution("2.4", "LitAAE._step", ("zero_grad()", "manual_backward()", "step()")),
+    Solution("2.5", "Discriminator", ("Linear()", "z_dim|discriminator", "LeakyReLU()|ReLU()|GELU()")),
+    Solution("2.5", "get_loss_autoencoder", (LOGITS_LOSS, "discriminator")),
+    Solution("2.5", "get_loss_discriminator", (LOGITS_LOSS, "ones_like()|ones()", "zeros_like()|zeros()")),
+    Solution("2.5", "AdversarialAE.sample", (NOISE, "decoder()", "z_dim")),
+    Solution("2.5", "configure_optimizers", ("SGD()", "discriminator", "parameters()")),
+    Solution("2.5", "training_step", ("get_loss_discriminator()", "_step()")),
+    Solution("3.2", "CausalSelfAttention", ("softmax()", PRODUCT, "sqrt()|**0.5|rsqrt()")),
+    Solution("3.2", "CausalSelfAttention", ("softmax()", PRODUCT, "masked_fill()|where()|tril()|triu()")),
+    Solution("3.3", "next_token", ("softmax()", "multinomial()", "argmax()|topk()|max()")),
+]
+
+
+def find_solutions(files: Files) -> list[str]:
+    """Places in released files that have all of a solution: "file:line: ..."."""
+    found = []
+    for file, content in files.items():
+        for line, what, names in places(file, content):
+            if (file, what) in KNOWN:
+                continue
+            found += [
+                f"{file}:{line}: {what} has what makes the solution of Q{each.question}, {each.blank}: "
+                + ", ".join(sorted(names & set().union(*map(_any, each.parts))))
+                for each in SOLUTIONS
+                if all(names & _any(part) for part in each.parts)
+            ]
+    return found
+
+
+def _any(part: str) -> set[str]:
+    return set(part.split("|"))
+
+
+def places(file: str, content: bytes) -> Iterator[tuple[int, str, set[str]]]:
+    """Line, what it is, and the names in it, for each place of a file that can have code."""
+    if file.endswith(".py"):
+        yield from _of_source(content.decode(), 1, "the top level")
+    elif file.endswith(".md"):
+        for block in re.finditer(r"^ *(```+|~~~+) *(?:python|py)\b[^\n]*\n(.*?)^ *\1", content.decode(), re.M | re.S):
+            line = content.decode()[: block.start(2)].count("\n") + 1
+            yield from _of_source(_dedented(block[2]), line, "a block of Python")
+    elif file.endswith(".ipynb"):
+        for number, cell in enumerate(json.loads(content).get("cells", []), 1):
+            if cell.get("cell_type") == "code":
+                source = re.sub(r"^[%!].*$", "", "".join(cell["source"]), flags=re.M)
+                yield from _of_source(source, 1, f"cell {number}")
+
+
+def _dedented(text: str) -> str:
+    """Without the indentation of a list's item."""
+    margin = re.match(r" *", text)[0]
+    return re.sub(rf"^{margin}", "", text, flags=re.M)
+
+
+def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, set[str]]]:
+    """Each function of a source, and what is in none."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # an excerpt: its words are all there is
+        calls = {f"{name}()" for name in re.findall(r"(\w+)\(", source)}
+        yield first, what, set(re.findall(r"\w+|@|\*\*2", source)) | calls
+        return
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    yield first, what, set().union(*(_names(node) for node in ast.walk(tree) if id(node) not in inside))
+    for function in functions:
+        line = first + function.lineno - 1
+        yield line, f"{function.name}()", set().union(*(_names(node) for node in ast.walk(function)))
+
+
+def _names(node: ast.AST) -> set[str]:
+    """What a node adds to a place."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+            return {name}
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            of = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
+            doubled = name in EXPONENTIALS and any(_is_doubled(each) for each in of)
+            return {f"{name}()"} | ({"exp(2*"} if doubled else set())
+        case ast.BinOp(op=ast.MatMult()):
+            return {"@"}
+        case ast.BinOp(op=ast.Add()) if any(_is_scaled_noise(side) for side in (node.left, node.right)):
+            return {"+ noise *"}
+        case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=2)):
+            return {"**2"} | ({"exp(2*"} if _called(node.left) in EXPONENTIALS else set())
+        case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=0.5)):
+            return {"**0.5"}
+    return set()
+
+
+def _called(node: ast.AST) -> str:
+    """The name of the function that is called, if one is."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def _is_scaled_noise(node: ast.AST) -> bool:
+    factors = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
+    return any(f"{_called(factor)}()" in _any(NOISE) or _named_noise(factor) for factor in factors)
+
+
+def _named_noise(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("eps", "epsilon", "noise")
+
+
+def _is_doubled(node: ast.AST) -> bool:
+    """Whether it is a product with 2."""
+    sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
+    return any(isinstance(each, ast.Constant) and each.value == 2 for each in sides)

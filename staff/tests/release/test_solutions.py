@@ -1,0 +1,81 @@
+"""Released code that has all of a solution is found, wherever it stands."""
+
+import json
+
+import pytest
+
+from staff.release.solutions import KNOWN, SOLUTIONS, find_solutions
+
+KLD = "kl = ((2 * log_std).exp() + mean**2 - 1) / 2 - log_std"
+ATTENTION = "weights = softmax(masked_fill(q @ k.mT / sqrt(d), mask, -inf))"
+LEAKS = {  # what is planted, and the question whose solution it is
+    "def draw(mean, std):\n    return mean + std * torch.randn_like(mean)\n": "1.7",
+    "def draw(mu, sigma):\n    noise = torch.randn(3)\n    return sigma * noise + mu\n": "1.7",
+    f"{KLD}\n": "1.7",
+    "z = mean + eps * std\n": "1.7",
+    "kl = (log_std.exp() ** 2 + mean.square()).sum() - log_std\n": "1.7",
+    "def f(mean, log_std):\n    return KLD_per_dim(mean, log_std).sum(-1)\n": "1.7",
+    "bpd = elbo / math.log(2) / math.prod(shape)\n": "1.7",
+    "def f(z):\n    p = decoder(z).softmax(1).permute(0, 2, 3, 1)\n    return torch.multinomial(p, 1)\n": "1.8",
+    "z = torch.meshgrid(stats.norm.ppf(p))\npicture = decoder(z)\n": "1.9",
+    "loss = F.softplus(-discriminator(z)).mean()\n": "2.5",
+    f"{ATTENTION}\n": "3.2",
+    "def f(a, b):\n    return (torch.einsum('td,sd->ts', a, b) / 8**0.5).softmax(-1)\n": "3.2",
+    "t = logits.argmax() if greedy else torch.multinomial(F.softmax(logits), 1)\n": "3.3",
+}
+
+
+def notebook(source: str) -> bytes:
+    cells = [{"cell_type": "markdown", "source": ["text"]}, {"cell_type": "code", "source": source.splitlines(True)}]
+    return json.dumps({"cells": cells}).encode()
+
+
+def planted(source: str) -> dict[str, tuple[bytes, int]]:
+    """The same leak in each kind of place: file -> content, the line that is named."""
+    head = "import torch\n\n\n"
+    return {
+        "theory/script.py": (f"{head}{source}".encode(), 4 if source.startswith("def ") else 1),
+        "course/hidden.py": (f"{head}class A:\n    def f(self):\n{_indented(source)}".encode(), 5),
+        "notebooks/first.ipynb": (notebook(f"%matplotlib inline\n{source}"), 2 if source.startswith("def ") else 1),
+        "handout/chapter.md": (f"Text.\n\n```python\n{source}```\n".encode(), 4),
+        "README.md": (f"1. Text\n\n   ```py\n{_indented(source, 3)}   ```\n".encode(), 4),
+    }
+
+
+def _indented(source: str, by: int = 8) -> str:
+    return "".join(f"{' ' * by}{line}" for line in source.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize("source", LEAKS, ids=str)
+def test_a_solution_is_found_in_each_kind_of_place(source):
+    for file, (content, line) in planted(source).items():
+        found = find_solutions({"course/fine.py": b"x = 1\n", file: content})
+        assert any(f"Q{LEAKS[source]}" in each and each.startswith(f"{file}:{line}: ") for each in found), (file, found)
+
+
+def test_an_excerpt_that_is_no_python_is_searched_too():
+    content = b"```python\n...\nweights = softmax(q @ k.mT / sqrt(d), # and so on\n```\n"
+    assert "Q3.2" in find_solutions({"handout/a.md": content})[0]
+    assert find_solutions({"handout/a.md": b"```text\nweights = softmax(q @ k.mT / sqrt(d)\n```\n"}) == []
+
+
+def test_parts_of_a_solution_in_different_places_are_none():
+    scattered = "".join(f"def f(x, y):\n    return {each}\n\n\n" for each in ("x @ y.mT", "x.softmax(-1)", "x.sqrt()"))
+    assert find_solutions({"theory/a.py": scattered.encode()}) == []
+
+
+def test_each_blank_has_its_solution(course):
+    assert {each.question for each in SOLUTIONS} == {blank.question for blank in course.blanks}
+
+
+def test_the_solution_itself_would_be_found(course):
+    """Each list is what the solution has, so that it finds what resembles it."""
+    sources = {f"other/{file}": text.encode() for file, text in course.sources.items()}
+    found = "\n".join(find_solutions(sources))
+    missed = [each.blank for each in SOLUTIONS if f"Q{each.question}, {each.blank}:" not in found]
+    assert not missed, missed
+
+
+def test_the_release_gives_no_solution_away(files):
+    assert find_solutions(files) == []
+    assert {file for file, _ in KNOWN} <= set(files)
