@@ -126,10 +126,10 @@ class Value:
         return self._mistakes
 
     def mistake(self, obtained: Tensor, rtol: float, atol: float) -> str | None:
-        """The known mistake that fits best, if one fits."""
-        fits = [(wrong.error(obtained, rtol, atol), sentence) for sentence, wrong in self.mistakes]
-        error, sentence = min(fits, key=lambda fit: fit[0], default=(float("inf"), None))
-        return sentence if error <= 1 else None
+        """The known mistake that fits best, if one fits; two of them, where another one fits as well."""
+        fits = sorted((wrong.error(obtained, rtol, atol), sentence) for sentence, wrong in self.mistakes)
+        fits = [(error, sentence) for error, sentence in fits if error <= min(1, max(0.1, 3 * fits[0][0]))]
+        return "; or ".join(list(dict.fromkeys(sentence for _, sentence in fits))[:2]) or None
 
 
 Answer = dict[str, Value]

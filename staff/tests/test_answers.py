@@ -56,8 +56,9 @@ def test_infinities_and_what_is_not_a_number_agree_with_themselves():
 
 
 def test_the_mistake_that_fits_best_is_named():
-    value = Value(1.0, [("close", 2.0005), ("closer", 2.0001), ("far", 3.0)])
+    value = Value(1.0, [("close", 2.0009), ("closer", 2.0001), ("far", 3.0), ("as far", 3.00001), ("and", 3.00002)])
     assert value.mistake(torch.tensor(2.0).double(), rtol=1e-3, atol=0) == "closer"
+    assert value.mistake(torch.tensor(3.0).double(), rtol=1e-3, atol=0) == "far; or as far"
     assert value.mistake(torch.tensor(4.0).double(), rtol=1e-3, atol=0) is None
 
 
@@ -71,7 +72,7 @@ def test_a_recorded_answer_judges_as_the_oracle_does(tmp_path, rng, batch):
     assert found["kld"].right.error(right, rtol=1e-4, atol=1e-4) <= 1
     for sentence, wrong in mistakes:
         assert found["kld"].right.error(wrong.tensor, rtol=1e-4, atol=1e-4) > 1
-        assert found["kld"].mistake(wrong.tensor, rtol=1e-4, atol=1e-4) == sentence
+        assert sentence in found["kld"].mistake(wrong.tensor, rtol=1e-4, atol=1e-4)
 
 
 def test_each_question_has_its_own_answer(tmp_path, rng):

@@ -127,7 +127,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
     assert {each["status"] for each in results.values()} == {"graded"} and points(results["eve"]) == 0
     tests = {test["name"]: test for test in results["ada"]["tests"]}
     assert tests["test_bpd"]["outcome"] == "passed" and points(results["ada"]) > 0
-    assert "the variance is exp(2 log_std), not exp(log_std)" in tests["test_kld_values"]["message"]
+    assert "the standard deviation is used where the variance belongs" in tests["test_kld_values"]["message"]
     rows = (tmp_path / "grades" / "grades.csv").read_text("utf-8-sig").splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["ada", "eve"]
     return words
