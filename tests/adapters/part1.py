@@ -10,9 +10,10 @@ from adapters.stand_ins import (
     gradient_of,
     gradient_sizes,
     perturbed,
+    replace,
     replayed,
     sample_several_times,
-    without_layers,
+    to_be_replaced,
 )
 
 # --- part 1: utils.py -------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def _vae(z_dim: int) -> nn.Module:
     from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
     from part1_vae.train import VAE
 
-    with without_layers(CNNEncoder, CNNDecoder):
+    with to_be_replaced(CNNEncoder, CNNDecoder):
         return VAE(num_filters=4, z_dim=z_dim, lr=1e-3)
 
 
@@ -137,7 +138,7 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     """
     vae = _vae(mean.size(1))
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
-    vae.encoder, vae.decoder = FixedEncoder(mean, log_std), LinearDecoder(weight, bias)
+    replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
     rec, reg, bpd = vae(imgs)
     bpd.backward()
     inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
@@ -167,5 +168,5 @@ def run_vae_sample(logits: Tensor, z_dim: int, batch_size: int, calls: int) -> t
     -> the samples, and the z's that the decoder was given.
     """
     vae = _vae(z_dim).eval()
-    vae.decoder = RowDecoder(logits)
+    replace(vae, decoder=RowDecoder(logits))
     return sample_several_times(vae, batch_size, calls)

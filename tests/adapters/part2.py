@@ -12,15 +12,16 @@ from adapters.stand_ins import (
     gradient_of,
     gradient_sizes,
     perturbed,
+    replace,
     sample_several_times,
-    without_layers,
+    to_be_replaced,
 )  # fmt: skip
 
 
 def _aae(z_dim: int) -> nn.Module:
     from part2_aae.models import AdversarialAE, ConvDecoder, ConvEncoder, Discriminator
 
-    with without_layers(ConvEncoder, ConvDecoder, Discriminator):
+    with to_be_replaced(ConvEncoder, ConvDecoder, Discriminator):
         return AdversarialAE(z_dim=z_dim)
 
 
@@ -58,7 +59,7 @@ def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tu
 def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """AdversarialAE.forward with a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28]) -> recon_x, z."""
     aae = _aae(len(encoder))
-    aae.encoder, aae.decoder = LinearEncoder(encoder), LinearDecoder(weight, bias)
+    replace(aae, encoder=LinearEncoder(encoder), decoder=LinearDecoder(weight, bias))
     recon_x, z = aae(x)
     return recon_x.detach(), z.detach()
 
@@ -71,7 +72,7 @@ def run_aae_loss_autoencoder(
     -> loss; logs: name -> number; gradients of the loss with respect to recon_x and z_fake.
     """
     aae = _aae(z_fake.size(1))
-    aae.discriminator = LinearDiscriminator(weight, bias)
+    replace(aae, discriminator=LinearDiscriminator(weight, bias))
     recon_x, z_fake = recon_x.clone().requires_grad_(), z_fake.clone().requires_grad_()
     loss, logs = aae.get_loss_autoencoder(x, recon_x, z_fake, lambda_)
     loss.backward()
@@ -85,7 +86,7 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
     to_fake, to_real: gradients of the loss with respect to these logits.
     """
     aae = _aae(z_fake.size(1))
-    aae.discriminator = TableDiscriminator(z_fake, fake, real)
+    replace(aae, discriminator=TableDiscriminator(z_fake, fake, real))
     loss, logs = aae.get_loss_discriminator(z_fake.clone().requires_grad_())
     loss.backward()
     result = {"loss": loss.detach(), "logs": as_numbers(logs), "seen": torch.cat(aae.discriminator.seen)}
@@ -97,5 +98,5 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
 def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
     """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
     aae = _aae(weight.size(-1)).eval()
-    aae.decoder = LinearDecoder(weight, bias)
+    replace(aae, decoder=LinearDecoder(weight, bias))
     return sample_several_times(aae, batch_size, calls)

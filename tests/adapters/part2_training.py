@@ -12,7 +12,8 @@ from adapters.stand_ins import (
     LinearEncoder,
     as_numbers,
     gradient_of,
-    without_layers,
+    replace,
+    to_be_replaced,
 )  # fmt: skip
 
 
@@ -55,11 +56,14 @@ def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Te
     from part2_aae.models import ConvDecoder, ConvEncoder, Discriminator
     from part2_aae.train import LitAAE
 
-    with without_layers(ConvEncoder, ConvDecoder, Discriminator):
+    with to_be_replaced(ConvEncoder, ConvDecoder, Discriminator):
         lit = LitAAE(z_dim=len(weights["encoder.weight"]), lambda_=lambda_, ae_lr=ae_lr, d_lr=d_lr)
-    lit.model.encoder = LinearEncoder(weights["encoder.weight"])
-    lit.model.decoder = LinearDecoder(weights["decoder.weight"], weights["decoder.bias"])
-    lit.model.discriminator = LinearDiscriminator(weights["discriminator.weight"], weights["discriminator.bias"])
+    replace(
+        lit.model,
+        encoder=LinearEncoder(weights["encoder.weight"]),
+        decoder=LinearDecoder(weights["decoder.weight"], weights["decoder.bias"]),
+        discriminator=LinearDiscriminator(weights["discriminator.weight"], weights["discriminator.bias"]),
+    )
     return lit
 
 

@@ -1,5 +1,6 @@
 """Small networks that take the place of blanks, and what the adapters of several parts need."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
@@ -24,7 +25,26 @@ def gradient_of(x: Tensor) -> Tensor:
     return torch.zeros_like(x) if x.grad is None else x.grad
 
 
-class StandIn(nn.Module):
+class Replacing(nn.Module):
+    """Takes the place of another network, and has what that has, such as z_dim, where it has nothing of its own."""
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "replaced" not in vars(self):
+                raise
+            return getattr(vars(self)["replaced"][0], name)
+
+
+def replace(model: nn.Module, **networks: Replacing) -> None:
+    """Put these in place of the model's networks of the same names."""
+    for name, network in networks.items():
+        vars(network)["replaced"] = (getattr(model, name),)  # in a tuple it is not part of the model
+        setattr(model, name, network)
+
+
+class StandIn(Replacing):
     """A linear network. Remembers the codes it was given, where it takes codes."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
@@ -38,17 +58,28 @@ class StandIn(nn.Module):
         return self.weight.device
 
 
-def _no_layers(self, *args, **kwargs) -> None:
-    nn.Module.__init__(self)
-    self.nothing = nn.Parameter(torch.zeros(()))
+def _never_failing(init: Callable) -> Callable:
+    """A constructor that leaves only its arguments, as attributes, where layers are not written yet or wrong."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except Exception:
+            nn.Module.__init__(self)
+            self.nothing = nn.Parameter(torch.zeros(()))
+            given = inspect.signature(init).bind_partial(self, *args, **kwargs)
+            given.apply_defaults()
+            vars(self).update(list(given.arguments.items())[1:])
+
+    return __init__
 
 
 @contextmanager
-def without_layers(*networks: type[nn.Module]) -> Iterator[None]:
-    """Networks that are built meanwhile have no layers: stand-ins take their place, so that they need not be done."""
+def to_be_replaced(*networks: type[nn.Module]) -> Iterator[None]:
+    """Networks that are built meanwhile need not be done: stand-ins take their place."""
     with ExitStack() as stack:
         for network in networks:
-            stack.enter_context(mock.patch.object(network, "__init__", _no_layers))
+            stack.enter_context(mock.patch.object(network, "__init__", _never_failing(network.__init__)))
         yield
 
 
@@ -69,7 +100,7 @@ class RowDecoder(StandIn):
         return self.weight[torch.arange(first, first + len(z)) % len(self.weight)]
 
 
-class FixedEncoder(nn.Module):
+class FixedEncoder(Replacing):
     """An encoder that answers with a given mean and log_std."""
 
     def __init__(self, mean: Tensor, log_std: Tensor):

@@ -187,6 +187,7 @@ MISTAKES = {
 }  # fmt: skip
 
 RIGHT = {
+    "z_dim of the encoder's own layer": ("1.8", TRAIN, PRIOR, "torch.randn(batch_size, self.encoder.mean.out_features, device=self.device)"),
     "log_var": ("1.7", UTILS, KL, "-0.5 * (1 + 2 * log_std - mean**2 - torch.exp(2 * log_std))"),
     "square of the spread": ("1.7", UTILS, KL, "0.5 * (log_std.exp() ** 2 + mean * mean - 1 - 2 * log_std)"),
     "KL without its summands": ("1.7", UTILS, SUMMED, "0.5 * (mean.square().sum(-1) + (2 * log_std).exp().sum(-1) - mean.size(-1)) - log_std.sum(-1)"),

@@ -176,6 +176,7 @@ MISTAKES = {
 }  # fmt: skip
 
 RIGHT = {
+    "z_dim of the encoder's own layer": ("2.5", MODELS, SAMPLE, "return self.decoder(torch.randn(batch_size, self.encoder.net[-1].out_features))"),
     "mse_loss": ("2.4", MODELS, RECON, "recon_loss = F.mse_loss(recon_x, x)"),
     "mean of squares": ("2.4", MODELS, RECON, "recon_loss = ((x - recon_x) ** 2).mean()"),
     "sum over everything, divided": ("2.4", MODELS, RECON, "recon_loss = (recon_x - x).square().sum() / x.numel()"),
