@@ -140,7 +140,10 @@ def probe(zygote: Zygote, level: str) -> list[str] | None:
 def closed() -> list[str]:
     """Files of the repository that a submission should not see: of the tests, of the solution, and where both are."""
     parts = [part.folder for part in read_rubric().parts.values()]
-    folders = [REPOSITORY / name for name in ("tests", "staff", "staff/hidden", "staff/release", ".git", *parts)]
+    folders = [
+        REPOSITORY / name
+        for name in ("tests", "staff", "staff/hidden", "staff/oracles", "staff/release", ".git", *parts)
+    ]
     return [str(path) for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
 
 
