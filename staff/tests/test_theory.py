@@ -30,7 +30,7 @@ def cells(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def undisturbed(monkeypatch):
-    """A script may set PyTorch's defaults and sys.path; afterwards all is as before."""
+    """A script may set PyTorch's defaults and modes, and sys.path; afterwards all is as before."""
     import matplotlib.pyplot as plt
 
     matplotlib.use("Agg")
@@ -38,6 +38,7 @@ def undisturbed(monkeypatch):
     dtype, state = torch.get_default_dtype(), torch.get_rng_state()
     yield
     torch.set_default_dtype(dtype)
+    torch.set_flush_denormal(False)
     torch.set_rng_state(state)
     plt.close("all")
 
