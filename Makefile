@@ -10,12 +10,13 @@ TESTS := $(BIN)/python -m pytest
 TESTS += -n 2 --dist loadscope
 # END STAFF
 
-.PHONY: help setup demo theory test submission tensorboard clean
+.PHONY: help setup demo theory notebooks test submission tensorboard clean
 
 help:
 	@echo "make setup        the virtual environment in $(VENV) (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make demo         fetch MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, let it write"
 	@echo "make theory       run the demos of the written questions; their figures are in theory/figures/"
+	@echo "make notebooks    the same demos as notebooks, in build/notebooks/"
 	@echo "make test         the tests, with the points that they give"
 	@echo "make submission   say what is missing, and build the zip to hand in"
 	@echo "make tensorboard  look at the runs in logs/"
@@ -55,6 +56,12 @@ demo: setup
 
 theory: setup
 	@failed=0; for script in theory/*.py; do echo "--- $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
+
+notebooks: setup
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[notebooks]' -c constraints.txt
+	@mkdir -p build/notebooks
+	@for script in theory/*.py; do \
+	  $(BIN)/jupytext --to ipynb --output build/notebooks/$$(basename $$script .py).ipynb $$script || exit 1; done
 
 test: setup
 # BEGIN STAFF
