@@ -21,14 +21,11 @@ class LatentUse(pl.Callback):
 
     def __init__(self, run: Run):
         self.run = run
-        self.batches: list[Tensor] = []  # summed over the images of each, [D]
-        self.count = 0
+        self.batches: list[Tensor] = []  # nats of each image and dimension, [B, D]
 
     @torch.no_grad()
     def on_validation_batch_end(self, trainer, vae, outputs, batch, batch_idx, dataloader_idx=0):
-        imgs, _ = batch
-        self.batches.append(KLD_per_dim(*vae.encoder(imgs)).sum(dim=0))
-        self.count += len(imgs)
+        self.batches.append(KLD_per_dim(*vae.encoder(batch[0])))
 
     def on_validation_epoch_end(self, trainer, vae):
         self._record(trainer, vae, "val")
@@ -40,10 +37,8 @@ class LatentUse(pl.Callback):
         self._record(trainer, vae, "test")
 
     def _record(self, trainer, vae, stage: str) -> None:
-        total = trainer.strategy.reduce(torch.stack(self.batches).sum(dim=0), reduce_op="sum")
-        count = trainer.strategy.reduce(total.new_tensor(self.count), reduce_op="sum")
-        self.batches, self.count = [], 0
-        per_dim = total / count  # nats, [D]
+        per_dim = trainer.strategy.reduce(torch.cat(self.batches).mean(dim=0), reduce_op="mean")  # [D]
+        self.batches = []
         record_vector(self.run, trainer, f"{stage}/kl_per_dim", per_dim)
         vae.log(f"{stage}/active_dims", active_dims(per_dim), rank_zero_only=True)
 

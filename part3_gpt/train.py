@@ -201,8 +201,7 @@ class Perplexity(pl.Callback):
 
 def train(args: argparse.Namespace) -> None:
     pl.seed_everything(args.seed, verbose=False)
-    text = read_text(args.txt_file, args.data_dir, args.resume)
-    made = build(args, text)
+    made = build(args, text := read_text(args.txt_file, args.data_dir, args.resume))
     training = (args.lr, args.weight_decay, args.betas, args.clip_grad_norm, args.warmup_steps)
     lit = LitGPT(made.config, made.tokenizer, made.text_hash, args.block_size, made.tokens_per_char, *training)
     if made.weights:

@@ -42,10 +42,10 @@ images, labels = F.avg_pool2d(images[:2000] / 255, 2).flatten(1), labels[:2000] 
 
 
 class Autoencoder(nn.Module):
-    def __init__(self, z_dim=2):
+    def __init__(self, dims=2):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2 * z_dim))
-        self.decoder = nn.Sequential(nn.Linear(z_dim, 256), nn.ReLU(), nn.Linear(256, 196))  # logits
+        self.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2 * dims))
+        self.decoder = nn.Sequential(nn.Linear(dims, 256), nn.ReLU(), nn.Linear(256, 196))  # logits
 
     def q(self, x):
         mean, log_std = self.encoder(x).chunk(2, dim=1)
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
 
 # %% [markdown]
 # Dashed: radius 2. "Fitted Gaussian": codes for the autoencoder, drawn from a Gaussian fitted to its codes.
-# **What to try**: `z_dim=8`; a weight of 10 for the regularization.
+# **What to try**: `dims=8`; a weight of 10 for the regularization.

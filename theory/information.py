@@ -5,7 +5,6 @@
 # divergence is the length that a code wastes. Here we write messages in a good code and in a bad one, and count.
 #
 # **Predict before you run it**
-#
 # 1. What has the higher entropy: a fair coin, a fair die, a letter of the alphabet, a letter of a real text?
 # 2. A letter of a text of which you know the two letters before it: how many bits are left?
 # 3. One source, two codes: how many bits per symbol does the wrong code waste?
@@ -14,9 +13,9 @@
 # %%
 import argparse
 import sys
+from importlib.resources import files
 from math import log, log2
 from pathlib import Path
-from pydoc_data.topics import topics  # a text that comes with Python: its language reference
 
 import matplotlib.pyplot as plt
 import torch
@@ -60,7 +59,9 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
 # Entropy of the next letter, given the k letters before it: H(k + 1 letters) - H(k letters).
 
 # %%
-text = " ".join(topics.values()).lower()[: 100_000 if quick else None]
+if "__file__" in globals():  # run as a script: take the text that lies here
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8").lower()[: 10**5 if quick else None]
 letters = torch.tensor([ord(c) - ord("a") for c in text if "a" <= c <= "z"])
 block_entropy = [torch.tensor(0.0)]
 for k in range(1, 4):

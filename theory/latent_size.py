@@ -39,10 +39,10 @@ train_set, test_set = F.avg_pool2d(images[:1000] / 255, 2).flatten(1).split(500)
 
 
 class Autoencoder(nn.Module):
-    def __init__(self, z_dim):
+    def __init__(self, dims):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2 * z_dim))
-        self.decoder = nn.Sequential(nn.Linear(z_dim, 256), nn.ReLU(), nn.Linear(256, 196))  # logits
+        self.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2 * dims))
+        self.decoder = nn.Sequential(nn.Linear(dims, 256), nn.ReLU(), nn.Linear(256, 196))  # logits
 
     def q(self, x):
         mean, log_std = self.encoder(x).chunk(2, dim=1)
@@ -52,9 +52,9 @@ class Autoencoder(nn.Module):
         return (self.decoder(self.q(x).mean).sigmoid() - x).square().mean().item()
 
 
-def train(z_dim, is_vae):
+def train(dims, is_vae):
     torch.manual_seed(0)
-    model = Autoencoder(z_dim)
+    model = Autoencoder(dims)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(300 if quick else 1500):
         x = train_set[torch.randint(500, (64,))]
@@ -82,15 +82,15 @@ def draw(model, is_vae, n=7):
 
 sizes = [1, 8, 64] if quick else [1, 2, 4, 8, 16, 32, 64]
 errors, drawn, used = {name: [] for name in STYLES}, {name: [] for name in STYLES}, []
-for z_dim in sizes:
+for dims in sizes:
     for name in STYLES:
-        model = train(z_dim, name == "VAE")
+        model = train(dims, name == "VAE")
         with torch.no_grad():
             errors[name].append((model.error(train_set), model.error(test_set)))
             drawn[name].append(draw(model, name == "VAE"))
             cost = kl_divergence(model.q(test_set), Normal(0.0, 1.0)).mean(dim=0)  # [D], in nats
     used.append(int((cost > 0.1).sum()))  # of the VAE, the last of the two
-    print(z_dim, "dimensions:", {n: [round(e, 4) for e in errors[n][-1]] for n in STYLES}, "the VAE uses", used[-1])
+    print(dims, "dimensions:", {n: [round(e, 4) for e in errors[n][-1]] for n in STYLES}, "the VAE uses", used[-1])
 plain, vae = (torch.tensor(errors[name]).T for name in STYLES)  # [2, sizes] each: training, test
 assert (plain[0].diff() < 0).all()  # more dimensions never hurt the autoencoder in training
 assert (plain[1] > plain[0]).all() and (vae[1] > vae[0]).all()  # 500 images are few: neither generalizes perfectly

@@ -114,7 +114,7 @@ def add(commands) -> None:
     parser.set_defaults(run=command)
 
 
-def side_by_side(columns: list[list[Tensor]], titles: list[str], rows: list[str]) -> Tensor:
+def side_by_side(columns: "list[list[Tensor]]", titles: list[str], rows: list[str]) -> "Tensor":
     """Columns of pictures under their titles, each row with its name at the left, as one image [3, H, W] in 0..1.
 
     Args:

@@ -1,17 +1,12 @@
 """Model answers to the written questions: `answers.toml`, read and compared with rubric and handout."""
 
 import re
-import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from course.rubric import Rubric
 from staff.release.handout import Handout
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PATH = Path(__file__).with_name("answers.toml")
 CITED = re.compile(r"\s*\[([^\]]+)\](?=\.)")

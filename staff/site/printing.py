@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -94,5 +94,5 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
 
 def dated(pdf: bytes, epoch: int) -> bytes:
     """A PDF of Chromium's with another date; nothing else in it depends on when it was printed."""
-    date = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d%H%M%S").encode()
+    date = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S").encode()
     return DATE.sub(rb"/\1 (D:" + date + rb"+00'00')", pdf)

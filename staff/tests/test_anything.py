@@ -142,13 +142,13 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
 def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
     """What comes after the flags have been parsed does nothing."""
 
-    def refuse(*args):
+    def refuse(*args, **kwargs):
         raise download.DataError("nothing is fetched here")
 
     def no_course():
         raise release.ReleaseError("nothing is released here")
 
-    monkeypatch.setattr(data, "fetch", refuse)
+    monkeypatch.setattr(data, "_fetch", refuse)
     monkeypatch.setattr(release, "read_course", no_course)
     monkeypatch.setattr(gradescope, "grade", lambda root: None)
     monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)

@@ -8,6 +8,7 @@ import torch
 from gpu_cases import CPU, META
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -146,7 +147,9 @@ def on_meta(monkeypatch):
 
     Trainer = pl.Trainer
     monkeypatch.setattr(pl, "Trainer", trainer)
-    monkeypatch.setattr(_ResultCollection, "cpu", lambda self: self)  # there are no values to bring back
+    # there are no values to bring back
+    monkeypatch.setattr(_ResultCollection, "cpu", lambda self: self)
+    monkeypatch.setattr(_LoggerConnector, "teardown", lambda self: None)
     monkeypatch.setattr(Pictures, "on_train_start", lambda *args: None)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from course.resume import read_checkpoint
 from course.runs import folder, report
-from course.training import signals, summary
+from course.training import record, signals
 from course.training.problems import Stopped
 
 
@@ -29,7 +29,7 @@ def test_a_signal_is_not_taken_for_a_damaged_file(tmp_path):
     for read in (
         lambda: folder.read_png(tmp_path / "samples.png"),
         lambda: read_checkpoint(None, "--resume", tmp_path / "last.ckpt", "vae"),
-        lambda: summary.write_report(SimpleNamespace(folder=tmp_path)),
+        lambda: record.write_report(SimpleNamespace(folder=tmp_path)),
     ):
         with pytest.raises(Stopped) as caught:
             read()

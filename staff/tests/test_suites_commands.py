@@ -30,7 +30,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
 def suite(tmp_path) -> Path:
     """A folder with one suite, the real conftest.py, judge.py and settings."""
     folder = tmp_path / "practical"
-    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "course/__init__.py"):
+    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py", "course/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text((REPOSITORY / name).read_text())
     (folder / "tests" / "test_part1_small.py").write_text(SUITE)

@@ -251,8 +251,7 @@ def test_tokens_fit_the_type_they_are_kept_in(letters):
 def test_the_last_tenth_is_for_validation():
     text = read_text()[:20_000]
     tokenizer = CharTokenizer.of(text)
-    train, val, test = loaders(text, tokenizer, block_size=64, batch_size=8, seed=1)
-    assert test is None
+    train, val = loaders(text, tokenizer, block_size=64, batch_size=8, seed=1)
     assert tokenizer.decode(train.dataset.tokens.long()) == text[:18_000]
     assert tokenizer.decode(val.dataset.tokens.long()) == text[18_000:]
     seen = torch.cat([x.flatten() for x, _ in val])
@@ -265,7 +264,7 @@ def test_the_last_tenth_is_for_validation():
 
 def test_short_texts_have_batches_too():
     text = "to be or not to be"
-    train, val, _ = loaders(text, CharTokenizer.of(text), block_size=15, batch_size=32)
+    train, val = loaders(text, CharTokenizer.of(text), block_size=15, batch_size=32)
     assert [x.shape for x, _ in train] == [(1, 15)] and [x.shape for x, _ in val] == [(1, 1)]
     with pytest.raises(ValueError, match="16 tokens is shorter than block_size"):
         loaders(text, CharTokenizer.of(text), block_size=16, batch_size=32)
@@ -275,7 +274,7 @@ def test_short_texts_have_batches_too():
 
 def test_tokens_per_character(bpe):
     text = read_text()[:30_000]
-    train, val, _ = loaders(text, bpe, block_size=64, batch_size=8)
+    train, val = loaders(text, bpe, block_size=64, batch_size=8)
     for loader, part in ((train, text[:27_000]), (val, text[27_000:])):
         assert loader.dataset.tokens_per_char == len(bpe.encode(part)) / len(part)
 
