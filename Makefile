@@ -48,11 +48,18 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@echo '$(CURDIR)' > $@
 
 demo: setup
-	$(BIN)/python -m course.data mnist
-	$(BIN)/python part1_vae/train.py --epochs 2 --accelerator cpu
-	$(BIN)/python part2_aae/train.py --epochs 2 --accelerator cpu
-	$(BIN)/python part3_gpt/train.py --epochs 1 --accelerator cpu
-	$(BIN)/python part3_gpt/generate.py --checkpoint last --prompt 'The "assert" statement' --do_sample --temperature 0.8
+	@echo "1/5: MNIST, unless it is there (seconds)"
+	@$(BIN)/python -m course.data mnist
+	@echo "2/5: a VAE learns to draw digits (2 epochs, about a minute)"
+	@$(BIN)/python part1_vae/train.py --epochs 2 --accelerator cpu
+	@echo "3/5: an adversarial autoencoder learns to copy them (2 epochs, about a minute)"
+	@$(BIN)/python part2_aae/train.py --epochs 2 --accelerator cpu
+	@echo "4/5: a small GPT learns to write (1 epoch, about a minute and a half)"
+	@$(BIN)/python part3_gpt/train.py --epochs 1 --accelerator cpu
+	@echo "5/5: it writes (seconds)"
+	@$(BIN)/python part3_gpt/generate.py --checkpoint last --prompt 'The "assert" statement' --do_sample --temperature 0.8
+	@echo
+	@echo "Open the newest report.html in logs/vae/, logs/aae/ and logs/gpt/, or run: make tensorboard"
 
 theory: setup
 	@failed=0; for script in theory/*.py; do echo "--- $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
