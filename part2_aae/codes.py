@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from course import figures
@@ -15,7 +14,7 @@ from course.training.history import record_vector
 from course.training.pictures import save_curves
 from course.training.run import Run
 from part2_aae.code_figures import scatter_over_normal, spread
-from part2_aae.models import AdversarialAE
+from part2_aae.models import RECONSTRUCTIONS, AdversarialAE
 from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
 
 
@@ -45,12 +44,11 @@ class CodeStatistics(pl.Callback):
         self._log(trainer, lit, "test")
 
     def _encode(self, lit, x: Tensor, stage: str) -> None:
-        z = lit.model.encoder(x)
-        self.codes.append(z)
+        self.codes.append(lit.model.encoder(x))
         if lit.hparams.reconstruction != "mse":
-            lit.log(
-                f"{stage}/mse", F.mse_loss(lit.model.decoder(z), x), on_epoch=True, batch_size=len(x), sync_dist=True
-            )
+            recon_x, _ = lit.model.forward(x)
+            mse = RECONSTRUCTIONS["mse"](recon_x, x)
+            lit.log(f"{stage}/mse", mse, on_epoch=True, batch_size=len(x), sync_dist=True)
 
     def _log(self, trainer, lit, stage: str) -> None:
         codes = lit.all_gather(torch.cat(self.codes)).view(-1, lit.hparams.z_dim)  # of all processes

@@ -166,7 +166,8 @@ class AdversarialAE(nn.Module):
         # Q2.4: the images' codes, and what the decoder makes of them.
         # BEGIN SOLUTION Q2.4
         z = self.encoder(x)
-        return self.decoder(z), z
+        recon_x = self.decoder(z)
+        return recon_x, z
         # END SOLUTION
 
     def get_loss_autoencoder(

@@ -142,7 +142,7 @@ class Figures(Pictures):
         dataset = self.loaders[1].dataset
         first = [int((dataset.labels == label).nonzero()[0]) for label in range(10)]
         x = dataset.transform(dataset.images[first]).to(model.device)
-        recon_x = model.decoder(model.encoder(x))  # not model(x): compiled, it would be made for batches of ten first
+        recon_x, _ = model.forward(x)  # not model(x): compiled, it would be made for batches of ten first
         return figures.grid((torch.cat([x, recon_x]) + 1) / 2, nrow=10)
 
     def curves(self, results: dict[str, float]) -> None:

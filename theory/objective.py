@@ -1,23 +1,23 @@
 # %% [markdown]
 # # The three terms of the adversarial autoencoder, for four values of lambda
-#
 # For Q2.3. Eq. 15 has three terms: Eq. 16 (the discriminator on codes of images), Eq. 17 (the discriminator on draws
 # from the prior) and Eq. 18 (the reconstruction). We train on 2,000 MNIST images with lambda 0, 0.5, 0.995 and 1. The
-# losses are yours, from `part2_aae/models.py`: **fill in Q2.4 and Q2.5 first**.
-#
+# losses and steps are yours: **fill in Q2.4 and Q2.5 first**.
 # **Predict before you run it**
-#
 # 1. Who wants each of the terms large, who wants it small: encoder, decoder, discriminator?
 # 2. If the discriminator can only guess, D = 1/2: what are Eq. 16 and Eq. 17 then, in nats?
 # 3. What do the codes and the reconstructions look like for lambda = 1? And for lambda = 0?
 
 # %%
 import argparse
+import logging
 import sys
+import warnings
 from math import log
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,11 +26,13 @@ if "__file__" in globals():  # run as a script: take the part that lies here, wh
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import blanks, data
 from part2_aae.mnist import normalize
-from part2_aae.models import AdversarialAE
+from part2_aae.train import LitAAE
 
 parser = argparse.ArgumentParser(description="The three terms of Eq. 15 over training, for lambda 0, 0.5, 0.995 and 1.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+warnings.simplefilter("ignore")  # Lightning's advice on data loaders
 STYLES = {0.0: ("#E69F00", ":"), 0.5: ("#009E73", "-."), 0.995: ("#0072B2", "-"), 1.0: ("#CC79A7", "--")}
 
 # %%
@@ -41,31 +43,30 @@ except data.DataError as error:
 images = F.avg_pool2d(normalize(images[:2000]), 2).flatten(1)  # [2000, 196] in -1..1: 14 x 14 pixels are enough here
 
 
+def mlp(*sizes):
+    layers = [layer for pair in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
 def train(lambda_):
-    """Eq. 16, 17 and 18 at each step, [steps, 3]; the codes and the reconstructions at the end."""
+    """Eq. 16, 17 and 18 at each step, [steps, 3]; codes and reconstructions at the end."""
     torch.manual_seed(0)
-    model = AdversarialAE(z_dim=2)  # with smaller networks, so that this takes seconds
-    model.encoder = nn.Sequential(nn.Linear(196, 256), nn.ReLU(), nn.Linear(256, 2))
-    model.decoder = nn.Sequential(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, 196), nn.Tanh())
-    model.discriminator = nn.Sequential(nn.Linear(2, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
-    autoencoder = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], 1e-3, (0.5, 0.999))
-    critic = torch.optim.SGD(model.discriminator.parameters(), lr=0.02)
-    history = []
-    for _ in range(400 if quick else 2000):
-        x = images[torch.randint(len(images), (64,))]
-        recon_x, z = model(x)
-        loss, logs = model.get_loss_autoencoder(x, recon_x, z, lambda_)
-        autoencoder.zero_grad()
-        loss.backward()
-        autoencoder.step()
-        loss, more = model.get_loss_discriminator(z)
-        critic.zero_grad()
-        loss.backward()
-        critic.step()
-        history.append([-more["loss_fake"], -more["loss_real"], logs["recon_loss"]])  # Eq. 16, 17, 18
-    with torch.no_grad():
-        recon_x, z = model(images)
-    return torch.tensor(history), z, recon_x
+    model = (lit := LitAAE(z_dim=2, lambda_=0.5, d_lr=0.02)).model  # with smaller networks, so that this takes seconds
+    lit.hparams.lambda_ = lambda_  # after the constructor, which leaves the discriminator out for lambda = 1
+    model.encoder, model.decoder = mlp(196, 256, 2), mlp(2, 256, 196).append(nn.Tanh())
+    model.discriminator = mlp(2, 128, 128, 1)
+    history, names = [], ("loss_fake", "loss_real", "recon_loss")  # with the sign of Eq. 16, 17, 18: -, -, +
+
+    def keep(trainer, *_):
+        history.append([float(trainer.callback_metrics[f"train/{name}_step"]) for name in names])
+
+    batches = [(images[torch.randint(len(images), (64,))], torch.zeros(64)) for _ in range(400 if quick else 2000)]
+    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    quiet["callbacks"] = pl.callbacks.LambdaCallback(on_train_batch_end=keep)
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", devices=1, **quiet)
+    trainer.fit(lit, torch.utils.data.DataLoader(batches, batch_size=None))
+    recon_x, z = (each.detach() for each in model(images))
+    return torch.tensor(history) * torch.tensor([-1, -1, 1]), z, recon_x
 
 
 try:
@@ -74,7 +75,6 @@ except NotImplementedError as error:
     sys.exit(blanks.describe(error))
 
 # %% [markdown]
-# ## The end of training
 # A discriminator that guesses has Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. An autoencoder that knows nothing of its
 # image can at best answer with the mean image.
 

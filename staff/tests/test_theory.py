@@ -123,7 +123,7 @@ def test_runs_as_a_notebook(name, undisturbed, monkeypatch):
 
 
 def test_objective_names_the_blank_that_comes_first(undisturbed, monkeypatch, mnist_files):
-    def blank(self, **sizes):
+    def blank(self, *sizes):
         raise NotImplementedError("Q2.4: the layers that lead from an image to its code")
 
     monkeypatch.setattr(sys, "argv", ["objective.py", "--quick"])

@@ -13,6 +13,7 @@ FAKE = "loss_fake = F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fa
 PRIOR = "z_real = torch.randn_like(z_fake)"
 DISC = "disc_loss = (loss_real + loss_fake) / 2"
 ACCURACY = "accuracy = torch.cat([real > 0, fake <= 0]).float().mean()"
+FORWARD = "recon_x = self.decoder(z)\n        return recon_x, z"
 SAMPLE = "return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))"
 LOGS = "return ae_loss, {name: value.detach() for name, value in logs.items()}"
 D_LOGS = "return disc_loss, {name: value.detach() for name, value in logs.items()}"
@@ -43,9 +44,9 @@ MISTAKES = {
     "z dropped": ("2.4", MODELS, "self.linear(z)", "self.linear(0 * z)"),
     "half of z": ("2.4", MODELS, "self.linear(z)", "self.linear(torch.cat([z[:, :1], 0 * z[:, 1:]], 1))"),
     "flat images": ("2.4", MODELS, IMAGE, "return self.net(hidden.view(len(z), -1, 4, 4)).float().flatten(1)"),
-    "forward turned round": ("2.4", MODELS, "return self.decoder(z), z", "return z, self.decoder(z)", "recon_x and z are exchanged"),
-    "forward gives the image": ("2.4", MODELS, "return self.decoder(z), z", "return x, z"),
-    "forward decodes the prior": ("2.4", MODELS, "return self.decoder(z), z", "return self.decoder(torch.randn_like(z)), z"),
+    "forward turned round": ("2.4", MODELS, FORWARD, "return z, self.decoder(z)", "recon_x and z are exchanged"),
+    "forward gives the image": ("2.4", MODELS, FORWARD, "return x, z"),
+    "forward decodes the prior": ("2.4", MODELS, FORWARD, "return self.decoder(torch.randn_like(z)), z"),
     "summed error": ("2.4", MODELS, RECON, "recon_loss = F.mse_loss(recon_x, x, reduction='sum')", "it is the sum over images and pixels"),
     "error of an image": ("2.4", MODELS, RECON, "recon_loss = F.mse_loss(recon_x, x, reduction='sum') / len(x)", "it is the sum over the pixels"),
     "absolute error": ("2.4", MODELS, RECON, "recon_loss = F.l1_loss(recon_x, x)", "it is the mean absolute error"),
@@ -137,9 +138,9 @@ MISTAKES = {
     "error of the first image": ("2.4", MODELS, RECON, "recon_loss = F.mse_loss(recon_x[:1], x[:1])"),
     "gradients set to zero before the step": ("2.4", TRAIN, STEP, "        self.manual_backward(loss)\n        optimizer.zero_grad()\n        optimizer.step()\n"),
     "two steps": ("2.4", TRAIN, "        optimizer.step()\n", "        optimizer.step()\n        optimizer.step()\n"),
-    "reconstruction encoded again": ("2.4", MODELS, "return self.decoder(z), z", "return self.decoder(z), self.encoder(self.decoder(z))"),
-    "code detached": ("2.4", MODELS, "return self.decoder(z), z", "return self.decoder(z.detach()), z"),
-    "noise in forward": ("2.4", MODELS, "return self.decoder(z), z", "return self.decoder(z + torch.randn_like(z)), z"),
+    "reconstruction encoded again": ("2.4", MODELS, FORWARD, "return self.decoder(z), self.encoder(self.decoder(z))"),
+    "code detached": ("2.4", MODELS, FORWARD, "return self.decoder(z.detach()), z"),
+    "noise in forward": ("2.4", MODELS, FORWARD, "return self.decoder(z + torch.randn_like(z)), z"),
     "Wasserstein's generator": ("2.5", MODELS, GEN, "gen_loss = -logits.mean()"),
     "minimax generator": ("2.5", MODELS, GEN, "gen_loss = torch.log(1 - logits.sigmoid() + 1e-8).mean()"),
     "probability for the loss": ("2.5", MODELS, GEN, "gen_loss = 1 - logits.sigmoid().mean()"),
