@@ -4,7 +4,12 @@ import json
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.trainer.trainer import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from part1_vae.mnist import mnist
+from part1_vae.train import VAE
 
 OUTPUT = {  # callback -> what a run lacks without it: files of its folder, and entries of summary.json
     "Reproducible": set(),
@@ -56,3 +61,28 @@ def test_all_callbacks_of_the_assignments_run_are_tried(vae, monkeypatch):
     monkeypatch.setattr(pl, "Trainer", lambda **flags: seen.extend(flags["callbacks"]) or Trainer(**flags))
     assert vae("--epochs", "1", "--limit_batches", "1") == 0
     assert {type(each).__name__ for each in seen} == set(OUTPUT)
+
+
+def test_a_trainer_of_ones_own(tmp_path, mnist_files):
+    """As Lightning's documentation shows it, with none of our callbacks."""
+    train, val, test = mnist(mnist_files, batch_size=16)
+    limits = {f"limit_{stage}_batches": 2 for stage in ("train", "val", "test")}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    where = {"accelerator": "cpu", "default_root_dir": tmp_path}
+    trainer = pl.Trainer(max_epochs=1, log_every_n_steps=1, **where, **limits, **quiet)
+    trainer.fit(VAE(num_filters=2, z_dim=3), train, val)
+    [scores] = trainer.test(dataloaders=test, verbose=False)
+    assert set(scores) == {f"test/{name}" for name in ("bpd", "reconstruction", "regularization")}
+    tags = EventAccumulator(trainer.logger.log_dir).Reload().Tags()["scalars"]
+    assert {"train/bpd", "train/bpd_step", "val/bpd", "test/bpd"} <= set(tags)
+
+
+def test_load_from_checkpoint(vae):
+    """Lightning's own way to get a trained model back."""
+    path = vae.finished(1) / "checkpoints" / "best.ckpt"
+    model = VAE.load_from_checkpoint(path, weights_only=True)
+    assert (model.hparams.num_filters, model.hparams.z_dim) == (2, 2)
+    stored = torch.load(path, weights_only=True)["state_dict"]
+    assert stored.keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[name]), name
