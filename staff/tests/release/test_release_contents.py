@@ -290,7 +290,7 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
     utils = root / "part1_vae" / "utils.py"
     assert "- log_std\n    # END" in utils.read_text()
     utils.write_text(utils.read_text().replace("- log_std\n    # END", "+ log_std\n    # END"))
-    suite, head = root / "tests" / "test_part2_networks.py", "def test_aae_forward(rng):\n"
+    suite, head = root / "tests" / "test_part2_networks.py", "def test_aae_forward(rng, expected):\n"
     assert head in suite.read_text()
     suite.write_text(suite.read_text().replace(head, head + "    return\n"))
     subprocess.run(["git", "-C", root, "add", "-A"], check=True)
