@@ -73,10 +73,10 @@ def messages(result: dict, part: int) -> str:
 
 def plain(folder: Path, tree: Tree) -> dict[str, float]:
     """What plain pytest says in a folder with the submission, the tests and the course's modules."""
-    for shared in ("course", "tests", "staff/hidden"):
+    for shared in ("course", "tests", "staff/hidden", "staff/oracles"):
         shutil.copytree(REPOSITORY / shared, folder / shared, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("conftest.py", "setup.cfg"):
-        shutil.copy(REPOSITORY / file, folder)
+    for file in ("conftest.py", "setup.cfg", "staff/__init__.py"):
+        shutil.copy(REPOSITORY / file, folder / file)
     written(folder, tree)
     # -S: students have no editable installation of the solution, which would stand in for what is missing
     command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", "points.json"]
