@@ -64,7 +64,7 @@ class History(Callback):
         own = {"train/lr": lr, f"train/{self.unit}_per_second": self.rate}
         pl_module.log_dict(own, rank_zero_only=True)
         values = {tag: float(value) for tag, value in trainer.callback_metrics.items() if not tag.endswith("_step")}
-        row = {tag: values[tag] for tag in sorted(values) if tag.startswith(("train/", "val/"))} | own
+        row = {tag: values[tag] for stage in ("train/", "val/") for tag in values if tag.startswith(stage)} | own
         row |= {tag: value for tag, value in self.run.vectors.items() if tag.startswith("val/")}
         epoch, self.epoch_ended = trainer.current_epoch + 1, trainer.fit_loop.epoch_loop.total_batch_idx
         self.run.history.append({"epoch": epoch, **row})
