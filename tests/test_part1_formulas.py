@@ -52,6 +52,7 @@ def test_reparameterize_gradients(rng, expected):
     assert_value("the gradient with respect to the mean", got["to_mean"], answer["mean"], rtol=1e-5)
     # float32: z is linear in std, so the gradient is the change of z with the same noise and twice the std
     change = weight * (got["wider"] - got["z"])
+    assert change.all(), "z is the same with twice the standard deviation, at least in part"
     hint = "is something detached?" if got["to_std"].any() else "no gradient arrives: is something detached?"
     assert_value("std times the gradient with respect to std", got["to_std"] * std, change, 1e-4, 1e-4, hint)
 
