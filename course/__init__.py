@@ -1,10 +1,10 @@
-"""What surrounds the parts of the assignment: data, training, figures, reports. It imports no part."""
+"""Code shared by the parts of the assignment: data, training, figures, reports. It does not import any part."""
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-if "torch" not in sys.modules and find_spec("torch") is None:  # another Python than that of the environment
+if "torch" not in sys.modules and find_spec("torch") is None:  # not the environment's Python
     folder = Path(__file__).resolve().parents[1]
     sys.exit(
         f"error: PyTorch is not installed for {sys.executable}. In {folder}, run `make setup` and"
@@ -13,5 +13,5 @@ if "torch" not in sys.modules and find_spec("torch") is None:  # another Python 
 
 
 def load_tests(*_):
-    """`python -m unittest` looks in here, finds no test of its kind, and would say OK."""
+    """`python -m unittest` would find no unittest tests here and report OK."""
     sys.exit("The tests are pytest's: run `python -m pytest` in the repository's folder.")

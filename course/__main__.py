@@ -13,12 +13,12 @@ PROBLEMS = (RunError, RubricError)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their flags."""
+    """Create the parser with all commands and their flags."""
     return command_line.make_parser("python -m course", __doc__, COMMANDS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     return command_line.run(parser().parse_args(argv), PROBLEMS)
 
 

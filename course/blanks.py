@@ -1,4 +1,4 @@
-"""What a student has still to fill in: `raise NotImplementedError("Q1.7: ...")` stands there."""
+"""Blanks that a student still has to fill in, marked by `raise NotImplementedError("Q1.7: ...")`."""
 
 import ast
 import re
@@ -22,9 +22,9 @@ class Blank:
 
 
 def describe(error: NotImplementedError) -> str:
-    """What is to be filled in, and where: for whoever started a program that came to a blank."""
+    """Describe which blank to fill in, and where, for a user whose program reached it."""
     if not QUESTION.match(str(error)):
-        raise error  # somebody else's
+        raise error  # not one of our blanks
     frame = traceback.extract_tb(error.__traceback__)[-1]
     file = Path(frame.filename)
     place = file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file
@@ -32,10 +32,10 @@ def describe(error: NotImplementedError) -> str:
 
 
 def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
-    """The blanks that a file of Python still has, in their order.
+    """The blanks left in a Python file, in order.
 
     Raises:
-        SyntaxError: it is not valid Python.
+        SyntaxError: the file is not valid Python.
     """
     blanks = []
     for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):

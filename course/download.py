@@ -1,4 +1,4 @@
-"""Downloading: the files of a dataset, checked by their md5, and what is at a URL."""
+"""Download the files of a dataset, verified by their MD5, or the content of a URL."""
 
 import gzip
 import hashlib
@@ -16,13 +16,13 @@ from course.files import write_whole
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
-    """Make sure that the four files of a dataset are there and whole; return their folder.
+    """Make sure that the four files of a dataset are present and intact; return their folder.
 
-    A file that is missing is fetched, one that is damaged is replaced and reported on standard error. Each is written
-    under a temporary name and moved into place, so that two processes that fetch at once do not break each other.
+    Missing files are downloaded; damaged files are replaced and reported on standard error. Each file is written under
+    a temporary name and moved into place, so concurrent downloads do not interfere with each other.
 
     Raises:
-        DataError: a file cannot be had from any source, or the folder cannot be written.
+        DataError: a file is not available from any source, or the folder is not writable.
     """
     files = SOURCES[name]
     raw, wanted = find(name, root)
@@ -45,7 +45,7 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
 
 
 def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
-    """Try the sources in order, file by file, until each wanted file is whole."""
+    """Try the sources in order, file by file, until each file is complete."""
     tried: list[str] = []
     for source, read in _sources(files):
         missing = [file for file in wanted if not is_whole(raw / file, files.md5[file])]
@@ -56,7 +56,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
                 content = read(file)
             except (OSError, zlib.error, EOFError, tarfile.TarError, KeyError) as error:
                 tried.append(f"  {source}: {error}")
-                break  # the next source; this one will not have the other files either
+                break  # try the next source; this one will not have the other files either
             if hashlib.md5(content).hexdigest() != files.md5[file]:
                 tried.append(f"  {source}: {file} has the wrong md5")
                 break
@@ -71,7 +71,7 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
 
 
 def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
-    """The places a file can come from: a name for the message, and a function from file name to content."""
+    """The sources of a file: a name for messages, and a function from file name to content."""
     if files.installed and files.installed.is_dir():
         yield str(files.installed), lambda file: gzip.decompress((files.installed / f"{file}.gz").read_bytes())
     for mirror in files.mirrors:
@@ -89,12 +89,12 @@ def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
 
 
 def download(url: str) -> bytes:
-    """Download what is at a URL, with a progress bar if the output is a terminal.
+    """Download the content of a URL, with a progress bar if the output is a terminal.
 
     Raises:
         OSError: it cannot be downloaded, is incomplete, or the server redirects from https to http.
     """
-    import pooch  # here: it takes a moment to import, and most runs download nothing
+    import pooch  # imported here: the import is slow, and most runs download nothing
 
     fetch_url = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade})
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def _refuse_downgrade(response, **_) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first of a chain of errors in one line: "Connection refused", not the connection pool that met it."""
+    """The first of a chain of errors, in one line: "Connection refused" rather than the connection pool's error."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)

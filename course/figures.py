@@ -1,4 +1,4 @@
-"""Pictures that a run writes: grids of images and curves, as PNG."""
+"""Figures that a run writes as PNG: image grids and curves."""
 
 import io
 from pathlib import Path
@@ -55,12 +55,12 @@ def curves_png(
     Args:
         curves: name -> (epochs, values).
         ylabel: the quantity and its unit.
-        log: whether the vertical axis is logarithmic (it has plain numbers on it either way); what is not positive is
-            left out then.
+        log: whether the vertical axis is logarithmic (tick labels are plain numbers either way); if so, values that
+            are not positive are skipped.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure = new_figure(7, 4.2, layout=None)  # a layout that looks for its margins takes as long as the drawing
+    figure = new_figure(7, 4.2, layout=None)  # computing a layout takes as long as drawing
     axes = figure.add_axes((0.16, 0.12, 0.79, 0.81))
     axes.set_prop_cycle(color=LINES)
     for name, (places, values) in curves.items():
@@ -80,7 +80,7 @@ def curves_png(
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained"):
-    """A matplotlib figure of that many inches that needs no screen."""
+    """A matplotlib figure, sized in inches, that does not need a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -109,7 +109,7 @@ def _png(picture: Image.Image) -> bytes:
 def _log_ticks(low: float, high: float) -> list[float]:
     """Readable ticks around low..high: 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times powers of ten, thinned to at most ten.
 
-    Where fewer than three of them lie between low and high, ticks at equal distances.
+    If fewer than three of them are between low and high, the ticks are evenly spaced.
     """
     from matplotlib.ticker import MaxNLocator
 

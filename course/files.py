@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process holds."""
+"""Atomic file writes, and folders locked by one process."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import filelock
 
-UNFINISHED = ".*.part"  # what `write_whole` calls a file until it is whole; one stays behind where it is killed
+UNFINISHED = ".*.part"  # temporary names of `write_whole`; a killed process leaves its file behind
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:
-    """Write under a temporary name beside `path`, then move into place; make the folder where it is missing.
+    """Write to a temporary file next to `path`, then move it into place; create the folder if it is missing.
 
     Raises:
-        OSError: with `path` as its file name. What was at `path` before is still there.
+        OSError: with `path` as its file name. An existing file at `path` is unchanged.
     """
     path = Path(path)
     temporary = None
@@ -28,8 +28,8 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(handle)  # or a power failure could leave the new name with no content
-        os.chmod(temporary, 0o644)  # mkstemp's are for the owner alone
+            os.fsync(handle)  # otherwise a power failure could leave an empty file
+        os.chmod(temporary, 0o644)  # mkstemp's files are readable only by the owner
         os.replace(temporary, path)
         return path
     except BaseException as error:
@@ -45,11 +45,11 @@ class Held(Exception):
 
 
 class HeldFolder:
-    """A folder that this process holds until it is released or the process ends, however it ends.
+    """A folder that this process holds until it releases it or ends, for whatever reason.
 
-    The lock is on the file .lock in the folder; .lock.owner names the owner. Processes that the owner starts do not
-    share the lock. It works across machines where the file system supports that, as NFS does; `locked` is False where
-    the file system has no locks at all.
+    The lock is on the file .lock in the folder; .lock.owner names the owner. Child processes do not share the lock. It
+    works across machines if the file system supports that, as NFS does; `locked` is False if the file system has no
+    locks at all.
 
     Raises:
         Held: another process holds it.
@@ -68,15 +68,15 @@ class HeldFolder:
         if not self.locked:
             return
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        if hasattr(os, "register_at_fork"):  # or a worker that outlives this process would keep the lock
+        if hasattr(os, "register_at_fork"):  # otherwise a worker that outlives this process would keep the lock
             os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the folder."""
         self.lock.release(force=True)
 
     def is_there(self) -> bool:
-        """Whether the folder is still where it was, and not another one of its name."""
+        """Whether the folder still exists and has not been replaced by another of the same name."""
         try:
             return os.path.samestat(self.opened, os.stat(self.watched))
         except OSError:
@@ -84,9 +84,9 @@ class HeldFolder:
 
 
 def _acquire(lock: filelock.BaseFileLock) -> bool:
-    """Take the lock at once; False where the file system has no locks.
+    """Acquire the lock without waiting; False if the file system has no locks.
 
-    filelock's own fallback, a file that exists while it is held, is not used: it would outlive a process that is killed
+    filelock's own fallback, a file that exists while the lock is held, is not used: it would outlive a process killed
     on another machine.
 
     Raises:
@@ -110,7 +110,7 @@ def _acquire(lock: filelock.BaseFileLock) -> bool:
 
 
 def _close_inherited(lock: "weakref.ref[filelock.BaseFileLock]") -> None:
-    """In a process that was forked: close the lock's file, which does not release the owner's lock."""
+    """In a forked process: close the lock's file, which does not release the owner's lock."""
     handle = lock() and lock()._context.lock_file_fd
     with suppress(OSError):
         if handle is not None:

@@ -1,4 +1,4 @@
-"""Types of command-line flags for argparse: each turns a text into a checked value."""
+"""Flag types for argparse: each converts a string to a validated value."""
 
 import argparse
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`."""
+    """An argparse type: an integer from `least` to `most`."""
 
     def check(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= most:
@@ -19,7 +19,7 @@ def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
 
 
 def _finite(text: str) -> float:
-    """The number that a text is; NaN where it is none, or not finite."""
+    """Convert a string to a number; NaN if it is not a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -57,8 +57,8 @@ def fraction(text: str) -> float:
 
 
 def folder(text: str) -> str:
-    """An argparse type: a folder's name, with ~ for the home folder."""
-    return os.path.expanduser(text)  # unlike Path's, content with a user that there is none of
+    """An argparse type: the path of a folder, where ~ is the home folder."""
+    return os.path.expanduser(text)  # unlike Path's, accepts users that do not exist
 
 
 def device_list(text: str) -> int | list[int]:

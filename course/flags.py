@@ -35,10 +35,10 @@ def trainer_parser(
     """A parser with the main flags that all parts share; see `add_more_flags` for the others.
 
     Args:
-        program: short name of the part ("vae"): the folder of its runs, and what its checkpoints are marked with.
+        program: short name of the part ("vae"), used for the folder of its runs and to label its checkpoints.
         epochs, batch_size, lr: the part's defaults.
-        lr_flags: the names of the learning rate's flag, where it has others too.
-        fast: the defaults that --recipe fast has instead; None: the part has no such recipe.
+        lr_flags: the names of the learning rate's flag, if it has aliases.
+        fast: the defaults for --recipe fast; None if the part has no such recipe.
     """
     parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     parser.set_defaults(program=program)
@@ -96,7 +96,7 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the flags that few runs need; return their group, the last one in --help, for those of the part."""
+    """Add the less common flags; return their group, the last in --help, so that the part can add its own."""
     more = parser.add_argument_group("more")
     if parser.fast:
         other = ", ".join(f"--{name} {value:g}" for name, value in parser.fast.items())
@@ -142,10 +142,10 @@ def parse(
 ) -> argparse.Namespace:
     """Parse and check the flags. With --resume, the run's own flags are the defaults.
 
-    What can be checked without PyTorch comes first, so that the answer comes at once.
+    Checks that do not need PyTorch run first, so that errors appear immediately.
 
     Args:
-        check: how a part's own flags go together; it calls parser.error where they do not.
+        check: validates the combination of a part's own flags; it calls parser.error if they conflict.
 
     Returns:
         the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
@@ -158,7 +158,7 @@ def parse(
     if args.resume is not None:
         if args.fast_dev_run:
             parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
-        from course.resume import find_checkpoint, merge, read_checkpoint  # here: most runs resume none
+        from course.resume import find_checkpoint, merge, read_checkpoint  # imported here: most runs do not resume
 
         path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
         checkpoint = read_checkpoint(parser, "--resume", path, args.program)
@@ -203,14 +203,14 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     if os.path.exists(data) and not data.is_dir():
         parser.error(f"--data_dir {data}: is not a folder")
     if not os.path.exists(data):
-        # one that is there may be read-only, if it has the data; `course.download.fetch` sees to that
+        # an existing folder may be read-only if it has the data; `course.download.fetch` checks that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
         _check_writable(parser, "--log_dir", Path(args.log_dir))
 
 
 def _check_writable(parser: argparse.ArgumentParser, flag: str, place: Path) -> None:
-    """Write a megabyte beside or into the folder and take it away again: permissions, read-only and full disks."""
+    """Write and delete a megabyte in or next to the folder, to detect missing permissions and full disks."""
     there = place
     while not os.path.exists(there) and there != there.parent:
         there = there.parent

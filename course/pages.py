@@ -1,7 +1,7 @@
-"""HTML pages from Jinja2 templates: each is one file without scripts that loads nothing from anywhere.
+"""HTML pages from Jinja2 templates: each is a single file, without scripts or external resources.
 
-A template extends `page.html` of course/templates, which forbids everything else by its content security policy.
-Everything that is put into a template is escaped, unless it is `markupsafe.Markup`.
+A template extends `page.html` of course/templates, whose content security policy forbids everything else.
+All values in a template are escaped, unless they are `markupsafe.Markup`.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @cache
 def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
-    """The templates of a folder, and `page.html`; a name that a template does not get is an error."""
+    """A Jinja2 environment with the templates of a folder and `page.html`; undefined names are errors."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
@@ -26,5 +26,5 @@ def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
 
 
 def render(template: str, folder: Path = TEMPLATES, **values) -> str:
-    """Fill in the template of that file name."""
+    """Render the template with this file name."""
     return environment(folder).get_template(template).render(values)

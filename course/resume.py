@@ -1,4 +1,4 @@
-"""Checkpoints that are named on the command line: found and read before anything else is done."""
+"""Find and read a checkpoint given on the command line, before anything else is done."""
 
 import argparse
 import os
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from course.stored_flags import CHECKPOINT_FORMAT, defining_flags, parse_words
 
-# Flags that keep their old value unless they are given again, when a run is resumed. What belongs to the machine may
-# change too (`course.stored_flags.OF_THE_MACHINE`); every other flag defines the run and cannot.
+# Flags that may change when a run is resumed; they keep their old value unless given again. Machine-specific flags
+# (`course.stored_flags.OF_THE_MACHINE`) may change too. Every other flag defines the run and cannot change.
 KEPT_UNLESS_GIVEN = {
     "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
     "channels_last",
@@ -15,14 +15,14 @@ KEPT_UNLESS_GIVEN = {
 
 
 def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
-    """The checkpoint that a flag names: a file, a run's folder, or `last` for the newest run in `runs`.
+    """Find the checkpoint given by a flag: a file, a run's folder, or `last` for the newest run in `runs`.
 
     Args:
-        names: which of a run's checkpoints to take, the first that is there.
+        names: names of a run's checkpoints, in order of preference.
     """
     try:
         return _find_checkpoint(parser, flag, value, runs, names)
-    except OSError as error:  # such as a name that is too long
+    except OSError as error:  # e.g. the name is too long
         parser.error(f"{flag} {value}: {error.strerror}")
 
 
@@ -44,7 +44,7 @@ def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, run
 
 
 def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, program: str) -> dict:
-    """Load a checkpoint without running code from it, and see that it is one of this program's."""
+    """Load a checkpoint without executing code from it, and check that it belongs to this program."""
     import torch
 
     try:
@@ -67,7 +67,7 @@ def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, prog
 
 
 def merge(parser: argparse.ArgumentParser, argv: list[str] | None, stored: dict) -> argparse.Namespace:
-    """Parse again with the stored flags as defaults; refuse what contradicts them."""
+    """Parse again with the stored flags as defaults; reject flags that contradict them."""
     known = set(defining_flags(parser.parse_args(argv)))
     stored = {name: value for name, value in {"recipe": "assignment", **stored}.items() if name in known}
     parser.set_defaults(**stored)

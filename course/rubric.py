@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Question:
-    """A question: its points, and how they are given (see rubric.toml). `runs`: flags of runs to be handed in."""
+    """A question: its points, and how they are awarded (see rubric.toml). `runs`: flags of the runs to hand in."""
 
     id: str
     title: str
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Show:
-    """What a question asks a run for; the fields are explained in rubric.toml."""
+    """The outputs that a question requires of a run; the fields are explained in rubric.toml."""
 
     question: str
     run: int | None = None
@@ -58,13 +58,13 @@ class Show:
     texts: list[str] = field(default_factory=list)
 
     def runs(self, question: Question) -> list[dict]:
-        """The flags of the runs that are meant, any of which shows it; {} stands for any run of the part."""
+        """The flags of matching runs, any of which is sufficient; {} matches any run of the part."""
         return question.runs[self.run - 1 : self.run] if self.run else question.runs or [{}]
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number that the runs of a part have for each epoch; the fields are explained in rubric.toml."""
+    """A number that a part's runs record for each epoch; the fields are explained in rubric.toml."""
 
     part: int
     name: str
@@ -74,7 +74,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run that is handed in has to show for points of a question; the fields are explained in rubric.toml."""
+    """What a submitted run must show to earn points for a question; the fields are explained in rubric.toml."""
 
     question: str
     what: str
@@ -89,7 +89,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Forbidden:
-    """A name that may not be used in some folders or files, except in files `allowed`; what that costs, if anything."""
+    """A name that is forbidden in some folders or files, except in files `allowed`, and the penalty, if any."""
 
     name: str
     where: list[str]
@@ -100,7 +100,7 @@ class Forbidden:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The edition (a stamp), rules for handing in, parts by their number, questions by their id, ordered."""
+    """The edition, submission rules, parts by number, and questions by id, in order."""
 
     edition: str
     parts: dict[int, Part]
@@ -118,7 +118,7 @@ def read(path: Path = PATH) -> Rubric:
     """Read and check the rubric.
 
     Raises:
-        RubricError: it cannot be read, a field is missing, unknown or given twice, or points do not add up.
+        RubricError: the file cannot be read, a field is missing, unknown or duplicated, or points do not add up.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))

@@ -1,9 +1,9 @@
-"""The flags that a checkpoint stores, and reading flags without their checks."""
+"""The flags stored in a checkpoint, and parsing flags without checks."""
 
 import argparse
 
 CHECKPOINT_FORMAT = 2
-# flags that belong to the machine; every other flag is stored in a checkpoint
+# machine-specific flags; every other flag is stored in a checkpoint
 OF_THE_MACHINE = {
     "accelerator", "data_dir", "devices", "fast_dev_run", "log_dir", "num_nodes", "num_workers", "progress_bar",
     "resume", "strategy",
@@ -20,7 +20,7 @@ def defining_flags(args: argparse.Namespace) -> dict:
 
 
 def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """`parser.parse_args`, without the empty list that some versions of Python make of --flag=--."""
+    """`parser.parse_args`, without the empty list that some versions of Python produce for --flag=--."""
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
         if value == []:

@@ -1,4 +1,4 @@
-"""Build the zip to hand in, and say what is missing: `python -m course submission` (`make submission`)."""
+"""Build the zip to hand in and list what is missing: `python -m course submission` (`make submission`)."""
 
 import io
 import json
@@ -21,7 +21,7 @@ OF_A_RUN = (
 
 
 def missing_code(rubric: Rubric, root: Path) -> list[str]:
-    """Blanks that are not filled in, and files of Python that are none."""
+    """Blanks that are not filled in, and files that are not valid Python."""
     found = []
     for part in rubric.parts.values():
         for path in sorted((root / part.folder).rglob("*.py")):
@@ -34,7 +34,7 @@ def missing_code(rubric: Rubric, root: Path) -> list[str]:
 
 
 def missing_answers(rubric: Rubric, root: Path) -> list[str]:
-    """Questions without a written answer: nothing but the title stands below their heading."""
+    """Questions without a written answer: below their heading there is nothing but the title."""
     try:
         text = (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +49,7 @@ def missing_answers(rubric: Rubric, root: Path) -> list[str]:
 
 
 def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
-    """The folders of the runs that the questions ask for, and what is missing: a run, or epochs of it."""
+    """The folders of the runs that the questions ask for, and a list of missing runs or epochs."""
     chosen: list[Path] = []
     missing = []
     for question in rubric.questions.values():
@@ -68,7 +68,7 @@ def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
 
 
 def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
-    """The run with these flags (epochs apart) that has the most epochs, the newest of them; how many it has."""
+    """The newest run with the most epochs among runs with these flags (ignoring epochs), and its number of epochs."""
     best: tuple[int, float] | None = None
     found = None
     for summary in (logs / part.logs).glob("*/summary.json"):
@@ -76,7 +76,7 @@ def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
             content = json.loads(summary.read_text("utf-8"))
             flags, epochs = content["flags"], len(content["history"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # a damaged one is as good as none
+            continue  # treat a damaged file as missing
         if fits(flags, wanted) and (best is None or (epochs, summary.stat().st_mtime) > best):
             best, found = (epochs, summary.stat().st_mtime), summary.parent
     return found, best[0] if best else 0
@@ -88,7 +88,7 @@ def _command(question: Question, part: Part, wanted: dict) -> str:
 
 
 def write_reports(runs: list[Path]) -> list[str]:
-    """Write the page of each run anew, so that it shows what is handed in; returns what does not work."""
+    """Rewrite the report of each run, so that it matches what is handed in; return a list of errors."""
     problems = []
     for run in runs:
         try:
@@ -99,7 +99,7 @@ def write_reports(runs: list[Path]) -> list[str]:
 
 
 def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
-    """What goes into the zip: name -> file. The code of the parts, the answers, and of each run what is looked at."""
+    """The contents of the zip, name -> file: the parts' code, the answers, and the relevant files of each run."""
     files = {}
     for part in rubric.parts.values():
         paths = [*(root / part.folder).rglob("*.py"), *(root / part.folder).glob("*.job")]
@@ -112,7 +112,7 @@ def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[s
 
 
 def pack(files: dict[str, Path], out: Path) -> None:
-    """Write the zip, whole or not at all."""
+    """Write the zip atomically."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():

@@ -91,5 +91,5 @@ class CNNDecoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are, and so where z must be."""
+        """The device of the parameters; z must be on it too."""
         return next(self.parameters()).device

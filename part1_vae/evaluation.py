@@ -1,4 +1,4 @@
-"""Measurements that no question asks for: how much each latent dimension is used, and a tighter bound on log p(x).
+"""Additional metrics that no question requires: the use of each latent dimension, and a tighter bound on log p(x).
 
 Shapes: B batch, D latent, K samples.
 """
@@ -13,7 +13,7 @@ from course.training.history import record_vector
 from course.training.run import Run
 from part1_vae.utils import KLD_per_dim, elbo_to_bpd, sample_reparameterize
 
-ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence than this tells nothing about the image
+ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence carries no information about the image
 
 
 class LatentUse(pl.Callback):
@@ -44,12 +44,12 @@ class LatentUse(pl.Callback):
 
 
 def active_dims(per_dim: Tensor) -> Tensor:
-    """How many latent dimensions have more than 0.01 nats: [D] -> a scalar."""
+    """The number of latent dimensions with more than 0.01 nats: [D] -> scalar."""
     return (per_dim > ACTIVE_NATS).sum().float()
 
 
 class ImportanceWeightedBound(pl.Callback):
-    """With `num_samples` K above 0, test the importance-weighted bound too: test/bpd_iwae, in bits per dimension."""
+    """If `num_samples` K is above 0, also test the importance-weighted bound: test/bpd_iwae, in bits per dimension."""
 
     def __init__(self, num_samples: int):
         self.num_samples = num_samples
@@ -69,12 +69,12 @@ def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, deco
     Args:
         imgs: integers 0..15 [B, 1, 28, 28].
         num_samples: K, samples from q(z|x) for each image.
-        decode_at_once: how many images the decoder makes at a time; bounds the memory.
+        decode_at_once: number of images to decode at a time; limits the memory.
 
     Returns:
         nats [B].
     """
-    # float64, which MPS lacks: of a narrow posterior, z - mean in float32 is rounded to a few digits
+    # float64, which MPS lacks: for a narrow posterior, z - mean in float32 keeps only a few digits
     mean, log_std = (each.cpu().double() for each in vae.encoder(imgs))
     log_weights = []
     for _ in range(num_samples):

@@ -16,7 +16,7 @@ def discretize(x: Tensor, num_values: int) -> Tensor:
 
 def four_bits(images: Tensor) -> Tensor:
     """Images 0..255 -> 0..15, one byte each: [N, 1, 28, 28]."""
-    # in pieces: all images at once as floats would take a quarter of a gigabyte
+    # in chunks: all images as floats would take a quarter of a gigabyte
     return torch.cat([discretize(part / 255, num_values=16).to(torch.uint8) for part in images.split(1000)])
 
 
@@ -32,14 +32,14 @@ def mnist(
 
     Args:
         root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
-        download: whether to fetch what is missing.
+        download: whether to download missing files.
         dataset: "mnist" or "fashion".
-        seed: gives the order of the training images.
+        seed: determines the order of the training images.
 
     Returns:
         training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
 
     Raises:
-        course.download.DataError: the images cannot be had.
+        course.download.DataError: the images are not available.
     """
     return data.loaders(dataset, Tensor.long, root, batch_size, num_workers, download, seed, prepare=four_bits)

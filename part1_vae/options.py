@@ -1,4 +1,4 @@
-"""The flags of part 1. Nothing is imported here that takes long: --help answers at once."""
+"""The flags of part 1. This module has no slow imports, so --help responds immediately."""
 
 import argparse
 
@@ -9,7 +9,7 @@ FAST = {"epochs": 18, "batch_size": 64, "lr": 3e-3}  # the defaults of --recipe 
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 1, checked; see `course.flags` for those that all parts share."""
+    """Parse and check the flags of part 1; see `course.flags` for the flags that all parts share."""
     parser = flags.trainer_parser(
         "Train a variational autoencoder on 4-bit MNIST (part 1).", "vae", epochs=80, batch_size=128, lr=1e-3, fast=FAST
     )

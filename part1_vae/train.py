@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-if not __package__:  # run as a file: import from this repository, not from a copy that is installed
+if not __package__:  # run as a script: import from this repository, not from an installed copy
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part1_vae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
+    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
 
 import pytorch_lightning as pl
 import torch
@@ -74,7 +74,7 @@ class VAE(pl.LightningModule):
         # Q1.7: the cross-entropy between the logits and the grey levels, one number for each image.
         # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; over the pixels it is a sum (Eq. 13).
         # BEGIN SOLUTION Q1.7
-        rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy where channels lie side by side
+        rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy if channels_last
         return F.cross_entropy(rows, imgs.flatten(), reduction="none").view(len(imgs), -1).sum(dim=1)
         # END SOLUTION
 
@@ -108,7 +108,7 @@ class VAE(pl.LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log the means of an epoch, and in training single steps too; return the loss, which is the bpd."""
+        """Log the means over an epoch and, in training, each step; return the loss, which is the bpd."""
         imgs, _ = batch
         rec, reg, bpd = self(imgs)
         values = {f"{stage}/bpd": bpd, f"{stage}/reconstruction": rec, f"{stage}/regularization": reg}
@@ -119,7 +119,7 @@ class VAE(pl.LightningModule):
 
 
 class Figures(Pictures):
-    """The pictures of Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
+    """The figures of Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
 
     epochs = (10, 80)
 
@@ -131,7 +131,7 @@ class Figures(Pictures):
         return pictures
 
     def _reconstructions(self, model: VAE) -> Tensor:
-        """16 validation images in two rows, below each row what the decoder expects at the mean of the posterior."""
+        """16 validation images in two rows, with the decoder's expected images at the posterior mean below each row."""
         dataset = self.loaders[1].dataset
         imgs = dataset.transform(dataset.images[:16]).to(model.device)
         decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
@@ -139,7 +139,7 @@ class Figures(Pictures):
         return figures.grid(torch.cat([originals[:8], decoded[:8], originals[8:], decoded[8:]]), nrow=8)
 
     def curves(self, results: dict[str, float]) -> None:
-        """The bpd of training and validation over epochs (Q1.7), with the test score where there is one."""
+        """Plot training and validation bpd over epochs (Q1.7), with the test score if available."""
         history = self.run.history
         epochs = [row["epoch"] for row in history]
         training_bpd = [self.run.first_step["train/bpd_step"], *(row["train/bpd"] for row in history)]
@@ -153,7 +153,7 @@ class Figures(Pictures):
 
 
 def train(args: argparse.Namespace) -> None:
-    """Fetch the data, train, test the best epoch, draw."""
+    """Download the data, train, test the best epoch, and draw the figures."""
     pl.seed_everything(args.seed, verbose=False)
     model = VAE(args.num_filters, args.z_dim, args.lr)
     loaders = mnist(args.data_dir, args.batch_size, args.num_workers, dataset=args.dataset, seed=args.seed)

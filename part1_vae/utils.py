@@ -19,8 +19,8 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
         z, the same shape.
 
     Raises:
-        ValueError: an element of std is negative. (On a GPU only where gradients are off, as in validation: the look
-            would wait for the GPU at every step of training.)
+        ValueError: an element of std is negative. (On a GPU, checked only if gradients are disabled, as in validation:
+            the check would wait for the GPU at every training step.)
     """
     if (std.device.type == "cpu" or not torch.is_grad_enabled()) and (std < 0).any():
         raise ValueError(f"std must not be negative, but its smallest element is {std.min():.4g}: is it log_std?")
@@ -54,7 +54,7 @@ def KLD_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
     # Q1.7: the divergence of each dimension from N(0, 1), in closed form.
     # Hint: Eq. 13 is written with log sigma, which is log_std; the logarithm of the variance would be twice that.
     # BEGIN SOLUTION Q1.7
-    # expm1: exact where log_std is near 0, where exp(2 log_std) - 1 would cancel
+    # expm1: accurate when log_std is near 0, where exp(2 log_std) - 1 would cancel
     return 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
     # END SOLUTION
 
@@ -64,7 +64,7 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 
     Args:
         elbo: the negative ELBO in nats, [B].
-        img_shape: shape of the images with the batch, [B, C, H, W].
+        img_shape: shape of the images, including the batch dimension, [B, C, H, W].
 
     Returns:
         bits per dimension, [B].
@@ -80,8 +80,8 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
     """Decode a grid over a two-dimensional latent space (Q1.9; Kingma and Welling, Figure 4b).
 
-    The coordinates are the percentiles 0.5/grid_size, 1.5/grid_size, ... of N(0, 1), so that each image stands for the
-    same share of the prior. The first latent dimension grows from top to bottom, the second from left to right.
+    The coordinates are the percentiles 0.5/grid_size, 1.5/grid_size, ... of N(0, 1), so each image represents an
+    equal share of the prior. The first latent dimension grows from top to bottom, the second from left to right.
 
     Args:
         decoder: maps z [B, 2] to logits over the grey levels [B, 16, H, W]; `decoder.device` says where z must be.

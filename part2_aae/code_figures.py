@@ -1,4 +1,4 @@
-"""Drawings of codes: where they lie, and how far they spread."""
+"""Figures of the codes: their positions and their spread."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
     axes = figure.subplots()
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     colours = [LABELS[label % len(LABELS)] for label in labels.tolist()]
-    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # all at once, so that no label covers another
+    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # in one call, so that no label covers another
     for label in labels.unique().tolist():
         axes.scatter([], [], s=3, linewidths=0, c=LABELS[label % len(LABELS)], label=str(label))
         middle = points[labels == label].median(dim=0).values.tolist()
@@ -37,8 +37,8 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
 def spread(points: Tensor, title: str) -> Tensor:
     """The standard deviations of points [N, D], against those of N(0, I), as an image [3, H, W] in 0..1.
 
-    Bars are those of the dimensions, the line is along the principal directions, which does not depend on how the space
-    is turned; both begin with the largest.
+    The bars show the dimensions; the line shows the principal directions, which do not depend on the rotation of the
+    space. Both start with the largest.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -1,4 +1,4 @@
-"""How far the codes of all images of a set are from the prior N(0, I), and pictures of them.
+"""The distance between the codes of a set of images and the prior N(0, I), and figures of the codes.
 
 Shapes: N codes, D latent.
 """
@@ -21,8 +21,8 @@ from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
 class CodeStatistics(pl.Callback):
     """Encode the validation and test images, and compare their codes with the prior.
 
-    It logs code_mean, code_cov and mmd, and code_std as a histogram; see `compare_with_prior`. Where another loss than
-    the squared error is minimized, it logs that error too, to compare with other runs.
+    It logs code_mean, code_cov and mmd, and code_std as a histogram; see `compare_with_prior`. If the loss is not the
+    squared error, it also logs the squared error, for comparison with other runs.
     """
 
     def __init__(self, run: Run):
@@ -74,8 +74,8 @@ def compare_with_prior(codes: Tensor) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def pictures_of_codes(lit: pl.LightningModule, loaders: tuple) -> dict[str, Callable[[], Tensor]]:
-    """Interpolations, and the codes themselves: with two latent dimensions each code and the decoded grid, otherwise
-    the spread of each dimension."""
+    """Interpolations, and the codes: with two latent dimensions, each code and the decoded grid; otherwise the spread
+    of each dimension."""
     z_dim = lit.hparams.z_dim
     pictures = {"interpolation": lambda: _interpolation(lit.model, loaders[2].dataset)}
     title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}"
@@ -88,7 +88,7 @@ def pictures_of_codes(lit: pl.LightningModule, loaders: tuple) -> dict[str, Call
 
 
 def _interpolation(model: AdversarialAE, dataset, pairs: int = 8, steps: int = 8) -> Tensor:
-    """Rows that lead from one image to another; the first and the last picture of a row are the images."""
+    """Rows that interpolate between two images; the first and the last picture of a row are the originals."""
     x = dataset.transform(dataset.images[: 2 * pairs]).to(model.device)
     start, end = x[0::2], x[1::2]
     decoded = model.decoder(interpolate(model.encoder(start), model.encoder(end), steps).flatten(0, 1))
@@ -97,13 +97,13 @@ def _interpolation(model: AdversarialAE, dataset, pairs: int = 8, steps: int = 8
 
 
 def _codes(model: AdversarialAE, dataset) -> tuple[Tensor, Tensor]:
-    """The codes of the images of a set [N, D] and their labels [N]."""
+    """The codes [N, D] of a dataset's images and their labels [N]."""
     parts = dataset.images.split(500)
     return torch.cat([model.encoder(dataset.transform(x).to(model.device)).cpu() for x in parts]), dataset.labels
 
 
 def save_curves_of_codes(run: Run) -> None:
-    """Over epochs: the distance of the codes from the prior, and the accuracy of the discriminator."""
+    """Plot the distance of the codes from the prior and the discriminator's accuracy over epochs."""
     of_run = f"z_dim {run.args.z_dim}, lambda {run.args.lambda_:g}"
     title = f"distance of the codes from N(0, I), {of_run}"
     save_curves(run, "mmd_curve.png", "squared MMD", title, {"squared MMD, validation codes": "val/mmd"}, log=True)

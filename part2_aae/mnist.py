@@ -25,14 +25,14 @@ def mnist(
 
     Args:
         root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
-        download: whether to fetch what is missing.
+        download: whether to download missing files.
         dataset: "mnist" or "fashion".
-        seed: gives the order of the training images.
+        seed: determines the order of the training images.
 
     Returns:
         training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
 
     Raises:
-        course.download.DataError: the images cannot be had.
+        course.download.DataError: the images are not available.
     """
     return data.loaders(dataset, normalize, root, batch_size, num_workers, download, seed)

@@ -10,13 +10,13 @@ from part2_aae.utils import mean_squared_gradient_error
 def initialize(module: nn.Module) -> None:
     """He's initialization: N(0, 2/n), with PyTorch's n for each layer, and biases of 0; for `Module.apply`.
 
-    In linear layers and convolutions n is the number of inputs of an output, so the variance of what comes out is twice
-    the mean square of what goes in (less at the padded border), which a ReLU halves again. In a transposed convolution
+    In linear layers and convolutions, n is the number of inputs per output, so the variance of the output is twice the
+    mean square of the input (less at the padded border), which a ReLU halves again. In a transposed convolution,
     PyTorch counts kernel elements times *output* channels, but with stride 2 and a 3x3 kernel an output has 9/4 of its
-    input channels as inputs: there the variance is half the mean square, times input over output channels.
+    input channels as inputs: here the variance is half the mean square, times input over output channels.
 
-    With PyTorch's own, a two-dimensional code changes the image so little at first that the decoder learns the mean
-    image alone, saturates its tanh, and then nothing comes back to learn from.
+    With PyTorch's default, a two-dimensional code changes the image so little at first that the decoder learns only the
+    mean image and saturates its tanh; the gradient then vanishes.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
@@ -63,7 +63,7 @@ class ConvEncoder(nn.Module):
         # END SOLUTION
 
 
-# by their names on the command line
+# the values of --reconstruction
 RECONSTRUCTIONS = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}
 
 
@@ -108,7 +108,7 @@ class ConvDecoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells codes of the prior from codes of the encoder (Q2.5).
+    """Distinguishes samples of the prior from codes of the encoder (Q2.5).
 
     Args:
         z_dim: size D of the code.
@@ -138,13 +138,13 @@ class Discriminator(nn.Module):
 
 
 class AdversarialAE(nn.Module):
-    """An autoencoder whose codes a discriminator compares with the prior N(0, I).
+    """An autoencoder with a discriminator that compares its codes with the prior N(0, I).
 
     Args:
         z_dim: size D of the codes.
         num_filters: see `ConvEncoder`.
         reconstruction: "mse", or "msge": the squared error of the images' gradients.
-        adversarial: False leaves the discriminator out: a plain autoencoder.
+        adversarial: if False, there is no discriminator: a plain autoencoder.
     """
 
     def __init__(
@@ -173,20 +173,20 @@ class AdversarialAE(nn.Module):
     def get_loss_autoencoder(
         self, x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float = 1
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What encoder and decoder minimize: Eq. 15 seen from their side (Q2.4, Q2.5).
+        """The loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
 
-        The encoder wants its codes to be taken for the prior's: the binary cross-entropy of the discriminator's answer
-        with "from the prior". That has the same aim as the minimum of Eq. 16, but its gradient does not vanish where
-        the discriminator is sure.
+        The encoder tries to make the discriminator classify its codes as samples of the prior. Its loss is the binary
+        cross-entropy with the target "from the prior". This has the same goal as the minimum of Eq. 16, but its
+        gradient does not vanish when the discriminator is confident.
 
         Args:
             x, recon_x: images and reconstructions [B, 1, 28, 28].
             z_fake: the codes of the images [B, D], with the gradient to the encoder.
-            lambda_: weight of the reconstruction, 0..1. At 1 the discriminator is not asked.
+            lambda_: weight of the reconstruction, 0..1. At 1 the discriminator is not used.
 
         Returns:
-            the loss, a scalar; and for the log, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats a
-            code; 0 where the discriminator was not asked) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
+            the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats per
+            code; 0 if the discriminator is not used) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
         """
         # Q2.4: recon_loss, how far the reconstructions are from the images.
         # Hint: `self.reconstruction_loss` is what --reconstruction chose, by default the mean squared error.
@@ -207,14 +207,14 @@ class AdversarialAE(nn.Module):
         return ae_loss, {name: value.detach() for name, value in logs.items()}
 
     def get_loss_discriminator(self, z_fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the discriminator minimizes: the negative of Eq. 16 and 17, on logits (Q2.5).
+        """The discriminator's loss: the negative of Eq. 16 and 17, on logits (Q2.5).
 
         Args:
-            z_fake: codes of images [B, D]; no gradient goes back through them.
+            z_fake: codes of images [B, D]; no gradient flows back through them.
 
         Returns:
-            the loss, a scalar: the mean of its two halves in nats; and for the log, detached: disc_loss, loss_real
-            (codes drawn from the prior), loss_fake, and accuracy, the share of all codes that it tells right.
+            the loss, a scalar: the mean of its two halves in nats; and for logging, detached: disc_loss, loss_real
+            (samples of the prior), loss_fake, and accuracy, the fraction of codes that it classifies correctly.
         """
         # Q2.5: loss_real, loss_fake, their mean disc_loss, and the accuracy.
         # Hint: the prior is N(0, I), as many codes as z_fake has; no gradient may go back to the encoder.
@@ -231,7 +231,7 @@ class AdversarialAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, batch_size: int) -> Tensor:
-        """Decode codes that are drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
+        """Decode codes drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
         # Q2.5: draw codes from the prior and decode them.
         # BEGIN SOLUTION Q2.5
         return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))
@@ -239,5 +239,5 @@ class AdversarialAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are, and so where images and codes must be."""
+        """The device of the parameters; images and codes must be on it too."""
         return next(self.parameters()).device

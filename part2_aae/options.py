@@ -1,4 +1,4 @@
-"""The flags of part 2. Nothing is imported here that takes long: --help answers at once."""
+"""The flags of part 2. This module has no slow imports, so --help responds immediately."""
 
 import argparse
 
@@ -9,7 +9,7 @@ FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 5e-4, "lambda_": 0.99}  # the defaul
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 2, checked; see `course.flags` for those that all parts share."""
+    """Parse and check the flags of part 2; see `course.flags` for the flags that all parts share."""
     parser = flags.trainer_parser(
         "Train an adversarial autoencoder, or with --lambda_ 1 an autoencoder, on MNIST (part 2).",
         "aae",

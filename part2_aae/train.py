@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-if not __package__:  # run as a file: import from this repository, not from a copy that is installed
+if not __package__:  # run as a script: import from this repository, not from an installed copy
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part2_aae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
+    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
 
 import pytorch_lightning as pl
 import torch
@@ -32,12 +32,12 @@ from part2_aae.models import AdversarialAE
 
 
 class LitAAE(pl.LightningModule):
-    """How an `AdversarialAE` is trained: two optimizers that take turns at each batch.
+    """Trains an `AdversarialAE` with two optimizers that take turns on each batch.
 
     Args:
         z_dim, num_filters, reconstruction: see `AdversarialAE`.
         lambda_: weight of the reconstruction, 0..1 (Eq. 15); at 1 this is a plain autoencoder.
-        ae_lr, d_lr: learning rates, of Adam for encoder and decoder, and of SGD for the discriminator.
+        ae_lr, d_lr: learning rates of Adam (encoder and decoder) and SGD (discriminator).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LitAAE(pl.LightningModule):
         return self.model(x)
 
     def configure_optimizers(self):
-        """Adam for encoder and decoder, SGD for the discriminator where there is one (Q2.4, Q2.5)."""
+        """Adam for encoder and decoder, SGD for the discriminator if there is one (Q2.4, Q2.5)."""
         # Q2.4: ae_optimizer, Adam for the parameters of encoder and decoder.
         # Hint: with learning rate ae_lr and beta1 0.5; `self.hparams` has what the constructor was given.
         # BEGIN SOLUTION Q2.4
@@ -76,7 +76,7 @@ class LitAAE(pl.LightningModule):
         return [ae_optimizer, d_optimizer]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """First a step of the autoencoder, then one of the discriminator on the same codes (Q2.4, Q2.5)."""
+        """Update the autoencoder, then the discriminator on the same codes (Q2.4, Q2.5)."""
         x = batch[0]
         ae_optimizer, d_optimizer = self.optimizers() if self.adversarial else (self.optimizers(), None)
         with self.toggled_optimizer(ae_optimizer):
@@ -98,7 +98,7 @@ class LitAAE(pl.LightningModule):
         self._log(logs, "train", len(x))
 
     def _step(self, optimizer, loss: Tensor) -> None:
-        """Change the optimizer's parameters so that the loss gets smaller."""
+        """Update the optimizer's parameters to reduce the loss."""
         # Q2.4: one step of gradient descent on this loss alone.
         # Hint: gradients add up until they are set to zero; Lightning wants self.manual_backward for loss.backward.
         # BEGIN SOLUTION Q2.4
@@ -119,7 +119,7 @@ class LitAAE(pl.LightningModule):
         self.validation_step(batch, batch_idx, "test")
 
     def _log(self, logs: dict[str, Tensor], stage: str, batch_size: int) -> None:
-        """Log the means of an epoch, and in training single steps too."""
+        """Log the means over an epoch and, in training, each step."""
         logs = {name: value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
         values = {f"{stage}/{name}": value for name, value in logs.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
@@ -128,7 +128,7 @@ class LitAAE(pl.LightningModule):
 
 
 class Figures(Pictures):
-    """The pictures of Q2.4 to Q2.7: samples and reconstructions; and those of the codes, see `part2_aae.codes`."""
+    """The figures of Q2.4 to Q2.7: samples, reconstructions, and the codes (see `part2_aae.codes`)."""
 
     epochs = (20, 50, 100)
 
@@ -138,15 +138,15 @@ class Figures(Pictures):
         return pictures | pictures_of_codes(lit, self.loaders)
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
-        """A validation image of each label over its reconstruction (Q2.4)."""
+        """A validation image of each label above its reconstruction (Q2.4)."""
         dataset = self.loaders[1].dataset
         first = [int((dataset.labels == label).nonzero()[0]) for label in range(10)]
         x = dataset.transform(dataset.images[first]).to(model.device)
-        recon_x, _ = model.forward(x)  # not model(x): compiled, it would be made for batches of ten first
+        recon_x, _ = model.forward(x)  # not model(x): torch.compile would compile it for batches of ten first
         return figures.grid((torch.cat([x, recon_x]) + 1) / 2, nrow=10)
 
     def curves(self, results: dict[str, float]) -> None:
-        """The reconstruction loss over epochs (Q2.4, Q2.5), with the test loss where there is one."""
+        """Plot the reconstruction loss over epochs (Q2.4, Q2.5), with the test loss if available."""
         args, scores = self.run.args, self.run.describe_scores(results.get("test/recon_loss"))
         title = f"reconstruction, z_dim {args.z_dim}, lambda {args.lambda_:g}{scores}"
         tags = {"training (mean of each epoch)": "train/recon_loss", "validation": "val/recon_loss"}

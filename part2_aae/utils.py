@@ -1,4 +1,4 @@
-"""The mathematics of the adversarial autoencoder beside its losses. Shapes: B batch, D latent, N codes."""
+"""The mathematics of the adversarial autoencoder, except its losses. Shapes: B batch, D latent, N codes."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torchvision.utils import make_grid
 
 
 def image_gradients(images: Tensor) -> Tensor:
-    """Sobel derivatives across and down: [B, 1, H, W] -> [B, 2, H, W]. Outside an image lies 0."""
+    """Horizontal and vertical Sobel derivatives: [B, 1, H, W] -> [B, 2, H, W]. Images are padded with zeros."""
     x = F.pad(images, (1, 1, 1, 1))
     smooth_down = x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]  # [B, 1, H, W + 2]
     smooth_across = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]  # [B, 1, H + 2, W]
@@ -17,10 +17,10 @@ def image_gradients(images: Tensor) -> Tensor:
 
 
 def mean_squared_gradient_error(recon_x: Tensor, x: Tensor) -> Tensor:
-    """The squared error of the images' gradients, mean over pixels and directions: two [B, 1, H, W] -> a scalar.
+    """The squared error of the image gradients, averaged over pixels and directions: two [B, 1, H, W] -> a scalar.
 
-    Edges count rather than grey values. The filter is linear, so the gradients of the difference are the difference of
-    the gradients; and as the difference is 0 outside the images, a wrong overall brightness is seen at their borders.
+    It compares edges rather than grey values. The filter is linear, so the gradient of the difference is the difference
+    of the gradients. The difference is 0 outside the images, so a wrong overall brightness shows up at the borders.
     """
     return image_gradients(recon_x - x).square().mean()
 
@@ -28,8 +28,8 @@ def mean_squared_gradient_error(recon_x: Tensor, x: Tensor) -> Tensor:
 def mmd_to_normal(codes: Tensor) -> Tensor:
     """The squared maximum mean discrepancy between codes and N(0, I), with a Gaussian kernel exp(-|a - b|² / 2D).
 
-    0 for codes from N(0, I), below 1.6 for any. It is estimated without bias, so near 0 it can be slightly negative.
-    The two terms that contain the prior are integrals of Gaussians and need no samples (Gretton et al. 2012, Eq. 3).
+    0 for codes from N(0, I), always below 1.6. The estimate is unbiased, so near 0 it can be slightly negative.
+    The two terms that contain the prior are Gaussian integrals and need no samples (Gretton et al. 2012, Eq. 3).
 
     Args:
         codes: [N, D], N at least 2.
@@ -39,11 +39,11 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
     """
     n, d = codes.shape
     width = float(d)  # the square of the kernel's width: half the mean of |a - b|² under the prior
-    centred = codes - codes.mean(dim=0)  # changes no distance; those of large numbers would be inexact
+    centred = codes - codes.mean(dim=0)  # leaves distances unchanged; with large values they would be inexact
     both = codes.new_zeros(())
-    for part in centred.split(1000):  # the whole matrix of a test set would take gigabytes
+    for part in centred.split(1000):  # the full matrix for a test set would take gigabytes
         both += torch.exp(-torch.cdist(part, centred).square() / (2 * width)).sum()
-    codes_codes = (both - n) / (n * (n - 1))  # without each code's pair with itself
+    codes_codes = (both - n) / (n * (n - 1))  # excludes the pair of each code with itself
     distances = codes.square().sum(dim=1)  # [N]
     codes_prior = (width / (width + 1)) ** (d / 2) * torch.exp(-distances / (2 * (width + 1))).mean()
     prior_prior = (width / (width + 2)) ** (d / 2)
@@ -51,9 +51,9 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
 
 
 def decode_grid(decoder: nn.Module, grid_size: int = 20, limit: float = 3.0) -> Tensor:
-    """Decode an even grid over a two-dimensional latent space, from -limit to limit in each dimension.
+    """Decode an evenly spaced grid over a two-dimensional latent space, from -limit to limit in each dimension.
 
-    The first latent dimension grows to the right and the second upwards, as in a plot of the codes.
+    The first latent dimension increases to the right and the second upwards, as in a plot of the codes.
 
     Args:
         decoder: codes [B, 2] -> images in -1..1 [B, 1, H, W].
@@ -68,6 +68,6 @@ def decode_grid(decoder: nn.Module, grid_size: int = 20, limit: float = 3.0) -> 
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Codes on the straight lines from `start` to `end`, ends included: two [B, D] -> [B, steps, D]."""
+    """Interpolate linearly from `start` to `end`, both included: two [B, D] -> [B, steps, D]."""
     share = torch.linspace(0, 1, steps, device=start.device)[:, None]  # [steps, 1]
     return torch.lerp(start[:, None], end[:, None], share)

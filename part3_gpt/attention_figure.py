@@ -12,7 +12,7 @@ from part3_gpt.gpt import GPT
 
 
 def draw_attention(model: GPT, tokens: Tensor, tokenizer: CharTokenizer | BPETokenizer) -> Tensor | None:
-    """What each head attends to in a text of tokens [T], as an image; None if `attention_weights` is."""
+    """Draw what each head attends to in the tokens [T], as an image; None if `attention_weights` returns None."""
     weights = attention_weights(model, tokens[None].to(model.lm_head.weight.device))
     return (
         None if weights is None else attention_figure(weights, [tokenizer.decode(token) for token in tokens.split(1)])
@@ -22,7 +22,7 @@ def draw_attention(model: GPT, tokens: Tensor, tokenizer: CharTokenizer | BPETok
 def attention_weights(model: GPT, idx: Tensor) -> Tensor | None:
     """The attention weights in a text: tokens [1, T] -> [L, nh, T, T].
 
-    None if the attention, written otherwise, does not let its weights pass through `attn_dropout`.
+    None if the attention is implemented without passing its weights through `attn_dropout`.
     """
     seen: list[Tensor] = []  # [1, nh, T, T] of each layer
     layers = [block.attn for block in model.transformer.h]
@@ -42,7 +42,7 @@ def attention_weights(model: GPT, idx: Tensor) -> Tensor | None:
 def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
     """What each head attends to, as an image [3, H, W] in 0..1: a row of squares for each layer.
 
-    In each square, a row is a token and what it attends to is dark, as a share of the row's darkest.
+    In each square, a row is a token, and darker cells have more weight, relative to the row's darkest cell.
 
     Args:
         weights: attention weights [L, nh, T, T].
@@ -60,14 +60,14 @@ def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
             axes.imshow(shares[layer, head], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
             axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=max(4, 4 * size), pad=3)
             axes.tick_params(labelsize=7)
-    if len(tokens) <= 24:  # else there is no room for them
+    if len(tokens) <= 24:  # more labels would not fit
         grid[0][0].set_xticks(range(len(tokens)), [_visible(token) for token in tokens], parse_math=False)
         grid[0][0].set_yticks(range(len(tokens)), [_visible(token) for token in tokens], parse_math=False)
     figure.supxlabel("token that is attended to", fontsize=9)
     figure.supylabel("token that attends", fontsize=9)
     figure.suptitle(text, fontsize=8, family="monospace", parse_math=False)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # not in the font, of texts in other scripts
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks characters of some scripts
         return as_image(figure)
 
 

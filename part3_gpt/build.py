@@ -1,4 +1,4 @@
-"""What `train.py` trains: the configuration, the tokenizer, the windows of the text, and the optimizer."""
+"""Builds what `train.py` needs: the configuration, the tokenizer, the windows of the text, and the optimizer."""
 
 import argparse
 import hashlib
@@ -21,21 +21,21 @@ from part3_gpt.gpt import GPT, GPTConfig
 
 
 class Built(NamedTuple):
-    """The pieces of a run; `weights` to begin with, if there are any."""
+    """The components of a run; `weights` are the initial weights, if any."""
 
     config: GPTConfig
     tokenizer: CharTokenizer | BPETokenizer
     weights: dict[str, Tensor] | None
-    loaders: tuple[DataLoader, DataLoader]  # of training and validation
-    tokens_per_char: tuple[float, float]  # of the same
+    loaders: tuple[DataLoader, DataLoader]  # training and validation
+    tokens_per_char: tuple[float, float]  # training and validation
     text_hash: str
 
 
 def build(args: argparse.Namespace, text: str) -> Built:
-    """The pieces of a run: from the flags, from a pretrained model, or from the checkpoint that is resumed.
+    """Build the components of a run from the flags, a pretrained model, or the checkpoint being resumed.
 
     Raises:
-        Problem: the flags, the text and the model do not go together.
+        Problem: the flags, the text and the model are not compatible.
     """
     text_hash = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     try:
@@ -64,7 +64,7 @@ def _loaders(
 def _choose_model(
     args: argparse.Namespace, text: str, text_hash: str
 ) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, dict[str, Tensor] | None]:
-    """The configuration, the tokenizer, and the weights to begin with, if there are any."""
+    """The configuration, the tokenizer, and the initial weights, if any."""
     dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
     if args.checkpoint:
         try:
@@ -87,10 +87,10 @@ def _choose_model(
 def adamw(
     model: GPT, lr: float, weight_decay: float = 0.1, betas: tuple[float, float] = (0.9, 0.95), fused: bool = True
 ) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: neither biases nor what LayerNorm scales with.
+    """AdamW with weight decay for matrices only, not for biases or LayerNorm's parameters.
 
     Args:
-        fused: whether to update all parameters in one kernel, where PyTorch has one for their device.
+        fused: whether to update all parameters in one kernel, if PyTorch has one for their device.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

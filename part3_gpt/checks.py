@@ -1,4 +1,4 @@
-"""Checks of what a `GPT` is made of and of what it is asked to generate: errors that name the value."""
+"""Validate a GPT's configuration and the arguments of `GPT.generate`; error messages include the value."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ SIZES = ("n_layer", "n_head", "n_embd")
 
 
 def find_sizes(config: "GPTConfig") -> dict[str, int]:
-    """n_layer, n_head and n_embd: given, or those of `model_type`.
+    """n_layer, n_head and n_embd, as given or from `model_type`.
 
     Raises:
         ValueError: both are given, or the name is unknown.
@@ -29,10 +29,10 @@ def find_sizes(config: "GPTConfig") -> dict[str, int]:
 
 
 def check_config(config: "GPTConfig") -> "GPTConfig":
-    """Return the configuration, which has all its sizes, and heads that divide the channels.
+    """Check that the configuration has all sizes and that its heads divide the channels; return it.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the configuration is invalid.
     """
     for name in (*SIZES, "vocab_size", "block_size"):
         value = getattr(config, name)
@@ -52,7 +52,7 @@ def check_arguments(
     top_k: int | None,
     top_p: float | None,
 ) -> None:
-    """Raise a ValueError with the value of an argument of `GPT.generate` that is out of range."""
+    """Raise a ValueError, with the value, if an argument of `GPT.generate` is out of range."""
     if idx.dim() != 2 or idx.size(1) == 0 or idx.is_floating_point():
         raise ValueError(f"idx is {idx.dtype} of shape {tuple(idx.shape)}: it should be tokens [B, T], T at least 1")
     if idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < vocab_size:

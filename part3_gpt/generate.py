@@ -1,11 +1,11 @@
-"""Let a GPT continue a text, as it writes it (Q3.3): `python part3_gpt/generate.py --help`."""
+"""Generate text with a GPT, token by token (Q3.3): `python part3_gpt/generate.py --help`."""
 
 import os
 import signal
 import sys
 from pathlib import Path
 
-if not __package__:  # run as a file: take the part that lies here, whatever is installed
+if not __package__:  # run as a script: import from this repository, not from an installed copy
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part3_gpt.options import parse_generate_args as parse_args
@@ -13,12 +13,12 @@ from part3_gpt.options import parse_generate_args as parse_args
 if __name__ == "__main__":
 
     def leave(signum, frame) -> None:
-        """End at once after Ctrl-C, wherever it comes: an exception may be swallowed. What was written is flushed."""
+        """Exit immediately on Ctrl-C, since an exception could be swallowed. Earlier output is already flushed."""
         os.write(sys.stdout.fileno(), b"\n")
         os._exit(128 + signum)
 
     signal.signal(signal.SIGINT, leave)
-    args = parse_args()  # here: --help and wrong flags need not wait for what is imported below
+    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
 
 import argparse
 import time
@@ -39,8 +39,8 @@ def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
     """The model and the tokenizer that the flags name.
 
     Raises:
-        ValueError: the checkpoint or the folder has none that can be read.
-        course.download.DataError: the files cannot be had.
+        ValueError: the checkpoint or the folder contains no readable model.
+        course.download.DataError: the files are not available.
     """
     if args.checkpoint is None:
         model, tokenizer = GPT.from_pretrained(args.pretrained), gpt2_tokenizer(args.pretrained)
@@ -54,10 +54,10 @@ def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
 
 
 def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETokenizer) -> None:
-    """Print the samples, each token as soon as it is there.
+    """Print the samples, each token as soon as it is generated.
 
     Raises:
-        ValueError: the vocabulary lacks a character of the prompt.
+        ValueError: a character of the prompt is not in the vocabulary.
     """
     start = tokenizer.start if args.prompt is None else args.prompt
     idx = tokenizer.encode(start)[None].to(args.device)
@@ -90,10 +90,10 @@ def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETo
 
 
 def printable(text: str) -> str:
-    """The text as it is; for a terminal without what that would obey.
+    """The text unchanged or, for a terminal, with control characters replaced.
 
-    Control characters, and those that turn the direction of what follows, become U+FFFD. Others that are not seen, such
-    as the joiners U+200C and U+200D of Persian and of emoji, belong to the text.
+    Control characters, and those that change the text direction, become U+FFFD. Other invisible characters, such as the
+    joiners U+200C and U+200D in Persian and in emoji, are kept.
     """
     if not sys.stdout.isatty():
         return text
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Returns the exit status: 0; 2 for a wrong input; 1 where files cannot be had."""
+    """Returns the exit status: 0; 2 for invalid input; 1 if files are not available."""
     sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
     value = args.pretrained if args.checkpoint is None else args.checkpoint_path

@@ -22,14 +22,14 @@ from part3_gpt.utils import keep_top_k, keep_top_p
 
 @dataclass
 class GPTConfig:
-    """What a GPT is made of: `model_type`, or else the three sizes `n_layer`, `n_head`, `n_embd`; never both.
+    """The configuration of a GPT: `model_type` or the three sizes `n_layer`, `n_head`, `n_embd`; never both.
 
     Args:
         model_type: a name in MODEL_SIZES.
-        vocab_size, block_size: number of different tokens; of tokens that the model sees at once.
-        embd_pdrop, resid_pdrop, attn_pdrop: dropout of the embeddings, of what is added to the residual stream, and of
+        vocab_size, block_size: number of distinct tokens; maximum context length in tokens.
+        embd_pdrop, resid_pdrop, attn_pdrop: dropout of the embeddings, the outputs added to the residual stream, and
             the attention weights.
-        flash: whether attention is computed by F.scaled_dot_product_attention, to the same numbers.
+        flash: whether to compute attention with F.scaled_dot_product_attention; the result is the same.
         tie_weights: whether the last layer shares its weights with the token embedding, as GPT-2's does.
     """
 
@@ -46,7 +46,7 @@ class GPTConfig:
     tie_weights: bool = False
 
     def with_sizes(self) -> "GPTConfig":
-        """A copy in which the three sizes stand in place of `model_type`.
+        """A copy with the three sizes instead of `model_type`.
 
         Raises:
             ValueError: something is missing, given twice or unknown, or the heads do not divide the channels.
@@ -55,18 +55,18 @@ class GPTConfig:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a token sees itself and the tokens before it (Eq. 22, Q3.2)."""
+    """Multi-head attention in which a token attends to itself and the tokens before it (Eq. 22, Q3.2)."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head, self.n_embd = config.n_head, config.n_embd
         self.attn_pdrop, self.flash = config.attn_pdrop, config.flash
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # queries, keys and values of all heads in one
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # queries, keys and values of all heads
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.attn_dropout = nn.Dropout(config.attn_pdrop)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
         mask = torch.ones(config.block_size, config.block_size, dtype=torch.bool).tril()
-        self.register_buffer("mask", mask.view(1, 1, *mask.shape), persistent=False)  # True: may be seen
+        self.register_buffer("mask", mask.view(1, 1, *mask.shape), persistent=False)  # True: visible
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, C] -> [B, T, C]. With a cache, x are the tokens after those whose keys and values it holds."""
@@ -75,7 +75,7 @@ class CausalSelfAttention(nn.Module):
         q, k, v = (each.view(B, T, self.n_head, -1).transpose(1, 2) for each in (q, k, v))  # [B, nh, T, hs]
         if cache is not None:
             k, v = cache.append(k, v)  # [B, nh, S, hs]
-        if self.flash:  # the same numbers, in one kernel
+        if self.flash:  # the same result, in one kernel
             y = fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)
         else:
             y = self.attention(q, k, v)  # [B, nh, T, hs]
@@ -83,14 +83,14 @@ class CausalSelfAttention(nn.Module):
         return self.resid_dropout(self.c_proj(y))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Scaled dot-product attention (Eq. 22) with a causal mask, written out (Q3.2).
+        """Scaled dot-product attention (Eq. 22) with a causal mask, written out explicitly (Q3.2).
 
         Args:
             q: queries of T tokens [B, nh, T, hs].
-            k, v: keys and values of S >= T tokens [B, nh, S, hs], of which the last T are those of the queries.
+            k, v: keys and values of S >= T tokens [B, nh, S, hs], the last T of which belong to the queries.
 
         Returns:
-            For each query a weighted mean of the values that it may see [B, nh, T, hs].
+            For each query, a weighted mean of the values it may attend to [B, nh, T, hs].
         """
         T, S = q.size(2), k.size(2)
         # Q3.2: attention weights from queries and keys, then the weighted values.
@@ -106,7 +106,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers applied to each token alone."""
+    """Two layers applied to each token independently."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -137,10 +137,10 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A language model: tokens in, logits of the next token at each position out.
+    """A language model that predicts the logits of the next token at each position.
 
     Args:
-        config: see `GPTConfig`; `self.config` is a copy with the three sizes in it.
+        config: see `GPTConfig`; `self.config` is a copy with the three sizes set.
     """
 
     def __init__(self, config: GPTConfig):
@@ -168,14 +168,14 @@ class GPT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, **changes) -> "GPT":
-        """GPT-2 with its published weights, or what `save_pretrained` or transformers wrote into a folder.
+        """Load GPT-2 with its published weights, or a model saved by `save_pretrained` or transformers.
 
         Args:
             name_or_folder: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", or a folder with model.safetensors.
-            changes: fields of the configuration to set otherwise, e.g. attn_pdrop=0.0.
+            changes: fields of the configuration to override, e.g. attn_pdrop=0.0.
 
         Raises:
-            course.download.DataError, ValueError: the files cannot be had, or do not describe a GPT-2.
+            course.download.DataError, ValueError: the files are not available, or do not describe a GPT-2.
         """
         settings, state = pretrained.read(pretrained.locate(name_or_folder))
         model = cls(GPTConfig(**settings | changes))
@@ -183,7 +183,7 @@ class GPT(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors as `transformers.GPT2LMHeadModel.from_pretrained` reads them."""
+        """Write config.json and model.safetensors for `transformers.GPT2LMHeadModel.from_pretrained`."""
         pretrained.write(self, Path(folder))
 
     def initialize(self) -> None:
@@ -198,11 +198,11 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits of the token after each one, and with `targets` the mean cross-entropy.
+        """Logits of the next token at each position and, with `targets`, the mean cross-entropy.
 
         Args:
             idx: tokens [B, T], T at most block_size.
-            targets: the tokens that follow [B, T]; -1 where there is nothing to predict.
+            targets: the next tokens [B, T]; positions with -1 are ignored.
 
         Returns:
             logits [B, T, V], and the loss in nats per token, or None.
@@ -216,7 +216,7 @@ class GPT(nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
     def hidden(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
-        """Tokens [B, T] -> what the last layer gets [B, T, C]. With a cache for each block, idx are the new tokens."""
+        """Tokens [B, T] -> input of the last layer [B, T, C]. With a cache for each block, idx are the new tokens."""
         start = cache[0].length if cache else 0
         T = idx.size(1)
         if start + T > self.block_size:
@@ -239,23 +239,23 @@ class GPT(nn.Module):
         use_cache: bool = True,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue each row of `idx` by `max_new_tokens` tokens (Q3.3). Call `eval()` first, or dropout is active.
+        """Continue each row of `idx` with `max_new_tokens` tokens (Q3.3). Call `eval()` first to disable dropout.
 
         Args:
-            idx: prompts [B, T], T at least 1. Of more than block_size tokens the model sees the last block_size.
-            temperature: the logits are divided by it when sampling: below 1 likely tokens get likelier.
-            do_sample: False takes the likeliest token each time (greedy), True draws one.
-            top_k: draw among that many likeliest tokens only.
-            top_p: draw among the fewest likeliest tokens only that together have that probability (after temperature
-                and top_k).
-            use_cache: keep keys and values of earlier tokens; the tokens are the same either way.
-            generator: for reproducible draws.
+            idx: prompts [B, T], T at least 1. The model sees at most the last block_size tokens.
+            temperature: divides the logits when sampling; values below 1 make likely tokens more likely.
+            do_sample: whether to sample; otherwise, choose the most likely token each time (greedy).
+            top_k: sample only from the `top_k` most likely tokens.
+            top_p: sample only from the smallest set of most likely tokens that together have this probability (after
+                temperature and top_k).
+            use_cache: cache keys and values of earlier tokens; the tokens are the same either way.
+            generator: for reproducible sampling.
 
         Returns:
             prompts and continuations [B, T + max_new_tokens].
 
         Raises:
-            ValueError: an argument is out of range; the message has its value.
+            ValueError: an argument is out of range; the message includes its value.
         """
         check_arguments(idx, self.config.vocab_size, max_new_tokens, temperature, do_sample, top_k, top_p)
         cache = new_cache(self, idx.size(1) + max_new_tokens) if use_cache else None
@@ -274,7 +274,7 @@ def choose(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The next token of each row: the likeliest, or one drawn from the filtered probabilities (Q3.3).
+    """Choose the next token of each row: the most likely, or one drawn from the filtered probabilities (Q3.3).
 
     Args:
         logits: [B, V]; for the others see `GPT.generate`.

@@ -1,4 +1,4 @@
-"""The flags of part 3, and the names in them. Nothing is imported here that takes long: --help answers at once."""
+"""The flags of part 3 and the model names. This module has no slow imports, so --help responds immediately."""
 
 import argparse
 from pathlib import Path
@@ -25,12 +25,12 @@ MODEL_SIZES = {  # n_layer, n_head, n_embd
 }
 PRETRAINED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 FINE_TUNING_LR = 3e-5
-LOWEST_TEMPERATURE = 1e-6  # divided by less, logits overflow
+LOWEST_TEMPERATURE = 1e-6  # smaller values make the logits overflow
 BUILT_IN = "python-3.11-reference"  # the text in part3_gpt/text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of part 3, checked; see `course.flags` for those that all parts share."""
+    """Parse and check the flags of part 3; see `course.flags` for the flags that all parts share."""
     parser = flags.trainer_parser(
         "Train a GPT on a text, or fine-tune GPT-2 (part 3).", "gpt", epochs=4, batch_size=32, lr=3e-3
     )
@@ -108,7 +108,7 @@ def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of `generate.py`, checked. `checkpoint` is the content of a run's checkpoint, or None."""
+    """Parse and check the flags of `generate.py`. `checkpoint` is the content of a run's checkpoint, or None."""
     parser = Parser(
         description="Let a GPT continue a text (part 3).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -138,7 +138,7 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_words(parser, argv)
     _check_sampling(parser, args)
     if args.checkpoint is not None:
-        from course.resume import find_checkpoint, read_checkpoint  # here: train.py needs none of it
+        from course.resume import find_checkpoint, read_checkpoint  # imported here: train.py does not need it
 
         runs = Path(args.log_dir) / "gpt"
         path = find_checkpoint(parser, "--checkpoint", args.checkpoint, runs, ["best.ckpt", "last.ckpt"])
@@ -165,7 +165,7 @@ def _check_prompt(parser: argparse.ArgumentParser, prompt: str | None) -> None:
         parser.error("--prompt '': is empty; leave the flag out for a text from its beginning")
     try:
         (prompt or "").encode()
-    except UnicodeEncodeError as error:  # of a byte that is no UTF-8, Python makes a surrogate
+    except UnicodeEncodeError as error:  # Python turns a byte that is not UTF-8 into a surrogate
         readable = prompt.encode("utf-8", "backslashreplace").decode()
         parser.error(f"--prompt {readable!r}: character {error.start + 1} is not valid UTF-8")
 

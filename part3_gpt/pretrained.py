@@ -1,9 +1,9 @@
-"""GPT-2's files: config.json and model.safetensors, fetched from the Hugging Face hub, read, and written.
+"""GPT-2's files, config.json and model.safetensors: download from the Hugging Face hub, read and write.
 
-The file's tensors are named as ours are, with or without "transformer." before them, except that
+The tensors have the same names as ours, with or without the prefix "transformer.", except that
 - four weights of each block are stored transposed, as [in, out];
-- the causal masks are among them (`attn.bias`), which are not weights;
-- `lm_head.weight` is missing where it is the token embedding.
+- the file also contains the causal masks (`attn.bias`), which are not weights;
+- `lm_head.weight` is missing if it is tied to the token embedding.
 """
 
 import json
@@ -34,10 +34,10 @@ FIXED = {  # what GPT-2 can be configured to, and this model is always; and what
 
 
 def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
-    """The folder with a model's files: one that is given, or that of huggingface_hub's cache, fetched if need be.
+    """The folder with a model's files: as given, or in huggingface_hub's cache, downloaded if necessary.
 
     Raises:
-        DataError: files cannot be had; the message says how to get them.
+        DataError: files are not available; the message says how to get them.
     """
     if str(name_or_folder) not in PRETRAINED:
         folder = Path(name_or_folder).expanduser()
@@ -62,7 +62,7 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
 
 
 def _other_weights(folder: Path) -> str:
-    """What to do about weights in files that are not read: in several ones (shards), or pickled."""
+    """Advice on weights in unsupported files: split into shards, or pickled."""
     others = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
     found = next((name for name in others if (folder / name).is_file()), None)
     if found is None:
@@ -92,7 +92,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     path = folder / "model.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     except SafetensorError as error:
         raise ValueError(f"{path}: is damaged, or no safetensors file: {error}") from error
     strange = [name for name, value in state.items() if not value.is_floating_point() and not name.endswith(MASKS)]
@@ -102,7 +102,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
 
 
 def _check_readable(path: Path) -> None:
-    """Open a file: safetensors says "No such file" of one that is there and may not be read."""
+    """Open a file, because safetensors reports an unreadable file as "No such file"."""
     try:
         with open(path, "rb"):
             pass
@@ -129,12 +129,12 @@ def _settings(described: object, path: Path) -> dict:
 
 
 def load(model, state: dict[str, Tensor]) -> None:
-    """Put a file's tensors into a GPT; each one of both must find its place.
+    """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
         ValueError: naming the tensors that are missing, extra or misshapen, or a last layer that should be tied.
     """
-    ours = dict(model.named_parameters())  # a tied last layer is not among them
+    ours = dict(model.named_parameters())  # does not include a tied last layer
     theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}
     if model.config.tie_weights and "lm_head.weight" in theirs:
         if not torch.equal(theirs.pop("lm_head.weight"), theirs.get("transformer.wte.weight", torch.empty(0))):
@@ -150,7 +150,7 @@ def load(model, state: dict[str, Tensor]) -> None:
     if problems:
         raise ValueError("the tensors do not fit the model (transposed as they are used): " + "; ".join(problems))
     for name, parameter in ours.items():
-        parameter.data = theirs[name]  # as it lies in the file: [in, out] in memory is faster for a few rows
+        parameter.data = theirs[name]  # keeps the file's memory layout: [in, out] is faster for a few rows
 
 
 def _our_name(name: str) -> str:
@@ -158,7 +158,7 @@ def _our_name(name: str) -> str:
 
 
 def write(model, folder: Path) -> None:
-    """Write a GPT's files into a folder, as transformers' GPT2LMHeadModel reads them."""
+    """Write a GPT's files to a folder, in the format of transformers' GPT2LMHeadModel."""
     config = model.config
     end = 50256 if config.vocab_size == 50257 else None  # GPT-2's <|endoftext|>
     described = {

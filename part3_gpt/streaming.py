@@ -1,4 +1,4 @@
-"""Generation token by token, for a program that shows the text while it grows."""
+"""Token-by-token generation, for programs that show text as it is generated."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def stream(
     """Like `GPT.generate`, but an iterator over the next token of each row [B, 1].
 
     Raises:
-        ValueError: an argument is out of range; at the call, not at the first token.
+        ValueError: an argument is out of range; raised by the call, not at the first token.
     """
     check_arguments(idx, model.config.vocab_size, max_new_tokens, temperature, do_sample, top_k, top_p)
     cache = new_cache(model, idx.size(1) + max_new_tokens) if use_cache else None

@@ -1,4 +1,4 @@
-"""Where the text comes from that a GPT is trained on, and the copy of it that a run keeps."""
+"""Sources of the training text, and the copy of it that a run keeps."""
 
 import hashlib
 from pathlib import Path
@@ -27,10 +27,10 @@ def read_text(source: str | None = None, root: str | Path | None = None, checkpo
         source: a file, or a URL (http://, https://), which is kept in the data folder; None or `BUILT_IN`: the text in
             part3_gpt/text.
         root: the data folder.
-        checkpoint: that of a run being resumed, which has kept its text: this one counts if it is there.
+        checkpoint: the checkpoint of a run being resumed; the text kept by that run takes precedence.
 
     Raises:
-        course.download.DataError: there is none, or it is empty or not UTF-8.
+        course.download.DataError: the text is missing, empty or not UTF-8.
     """
     if checkpoint and (text := _kept(checkpoint)) is not None:
         return text
@@ -47,7 +47,7 @@ def read_text(source: str | None = None, root: str | Path | None = None, checkpo
 
 
 def keep_text(text: str, source: str | None, run: Run) -> None:
-    """Name the text that a run is trained on, and keep it in the run's folder, so that the run can be resumed."""
+    """Print the name of a run's text, and keep a copy in the run's folder, so that the run can be resumed."""
     if not is_first_process():
         return
     print(f"text: {source or BUILT_IN}, {len(text):,} characters", flush=True)
@@ -56,7 +56,7 @@ def keep_text(text: str, source: str | None, run: Run) -> None:
 
 
 def _kept(checkpoint: Path) -> str | None:
-    """The text that the run of a checkpoint has kept; None: it has none, or the checkpoint was copied elsewhere."""
+    """The text kept by the checkpoint's run; None if there is none, or if the checkpoint was copied elsewhere."""
     if checkpoint.parent.name != "checkpoints":
         return None
     try:
@@ -82,14 +82,14 @@ def _decode(content: bytes, source: str) -> str:
     """The text of these bytes, without a byte order mark.
 
     Raises:
-        DataError: they are not UTF-8, or have a zero byte, as UTF-16 and UTF-32 do; the message names the encoding.
+        DataError: the bytes are not UTF-8, or contain zeros as in UTF-16 and UTF-32; the message names the encoding.
     """
     encoding = next((name for mark, name in UTF_32_AND_16.items() if content.startswith(mark)), None)
     if encoding:
         raise DataError(f"--txt_file {source}: is {encoding}, not UTF-8; {_convert(encoding, source)}", status=2)
     if 0 in content:
         at = content.index(0)
-        likely = "UTF-16LE" if at % 2 else "UTF-16BE"  # of letters below U+0100 the high byte is 0
+        likely = "UTF-16LE" if at % 2 else "UTF-16BE"  # the high byte of letters below U+0100 is 0
         reason = f"byte {at} (counted from 0) is 0x00, which is in no text"
         raise DataError(
             f"--txt_file {source}: is not UTF-8: {reason}; if it is {likely}, {_convert(likely, source)}", status=2
@@ -97,7 +97,7 @@ def _decode(content: bytes, source: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        at = error.start + len(content) - len(error.object)  # a byte order mark is not counted by the codec
+        at = error.start + len(content) - len(error.object)  # the codec does not count a byte order mark
         reason = f"byte {at} (counted from 0) is 0x{content[at]:02x}"
         advice = f"if it is Western European, {_convert('WINDOWS-1252', source)}"
         raise DataError(f"--txt_file {source}: is not UTF-8: {reason}; {advice}", status=2) from error

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-if not __package__:  # run as a file: import from this repository, not from a copy that is installed
+if not __package__:  # run as a script: import from this repository, not from an installed copy
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from part3_gpt.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # a wrong flag, or --help, is answered before the imports below, which take seconds
+    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
 
 import pytorch_lightning as pl
 import torch
@@ -36,19 +36,19 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.texts import keep_text, read_text
 
 SAMPLE_LENGTH = 300  # tokens
-SHOWN = ("cross_entropy", "bits_per_char")  # in the terminal
+SHOWN = ("cross_entropy", "bits_per_char")  # metrics shown in the terminal
 
 
 class LitGPT(pl.LightningModule):
-    """How a `GPT` is trained: next-token cross-entropy, AdamW, warm-up and cosine decay, clipped gradients.
+    """Trains a `GPT`: next-token cross-entropy, AdamW, warm-up and cosine decay, gradient clipping.
 
     Args:
-        config: of the model.
-        tokenizer: travels in the checkpoint, with `text`, which says what text it is (a hash).
-        block_size: tokens in a training window, at most the model's.
-        tokens_per_char: of the training and of the validation text, for bits per character.
-        lr: the largest learning rate; it is reached after `warmup_steps` (or a tenth of all steps, if that is less) and
-            goes down to a tenth of it along a cosine.
+        config: the model's configuration.
+        tokenizer: stored in the checkpoint, with `text`, a hash that identifies the text.
+        block_size: tokens in a training window, at most the model's block_size.
+        tokens_per_char: for the training and validation text, to compute bits per character.
+        lr: the maximum learning rate, reached after `warmup_steps` (or a tenth of all steps, if that is less); it then
+            decays to a tenth of it along a cosine.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class LitGPT(pl.LightningModule):
         self._step(batch, "val")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log the means of an epoch, and in training single steps too; return the loss in nats per token."""
+        """Log the means over an epoch and, in training, each step; return the loss in nats per token."""
         x, y = batch  # [B, T]
         logits, nats = self.model(x, y)
         bits = nats.detach() / math.log(2) * self.tokens_per_char[stage]
-        accuracy = (logits.argmax(dim=-1) == y).float().mean()  # how often the likeliest token is the right one
+        accuracy = (logits.argmax(dim=-1) == y).float().mean()  # how often the most likely token is correct
         values = {f"{stage}/cross_entropy": nats, f"{stage}/bits_per_char": bits, f"{stage}/accuracy": accuracy}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
         if stage == "train":
@@ -102,7 +102,7 @@ class LitGPT(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_factor(self, step: int, steps: int) -> float:
-        """The share of `lr` at a step (from 0) of so many: linear warm-up, then a cosine from 1 to 0.1."""
+        """The factor of `lr` at a step (counted from 0): linear warm-up, then a cosine from 1 to 0.1."""
         warmup = min(self.warmup_steps, steps // 10)
         if step < warmup:
             return (step + 1) / warmup
@@ -110,7 +110,7 @@ class LitGPT(pl.LightningModule):
         return 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        # not self.clip_gradients, which refuses fused optimizers in bf16-mixed too, where nothing is scaled
+        # not self.clip_gradients, which rejects fused optimizers even in bf16-mixed, where nothing is scaled
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad_norm)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -119,27 +119,27 @@ class LitGPT(pl.LightningModule):
 
 
 class Figures(Pictures):
-    """Texts that the model writes, what its attention heads look at, and the loss curve.
+    """Generated texts, attention maps, and the loss curve.
 
-    Texts go to TensorBoard every `--generate_every_n_steps`; those of the best weights to figures/samples.txt.
+    Texts go to TensorBoard every `--generate_every_n_steps`; texts of the best weights go to figures/samples.txt.
     """
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         every = self.run.args.generate_every_n_steps
         if every and trainer.global_step % every == 0 and trainer.is_global_zero and self.run.folder:
             text = self.skip_if_blank("samples", lambda: self.sample(pl_module, pl_module.tokenizer.start))
-            # as TensorBoard reads Markdown: an indented text is shown as it is
+            # TensorBoard renders Markdown: indented text is shown verbatim
             shown = "\n".join("    " + line for line in (text or "").splitlines())
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
     def write_samples(self, lit: LitGPT) -> None:
-        """figures/samples.txt: what the model makes of a prompt, and texts that it begins itself."""
+        """Write figures/samples.txt: continuations of a prompt, and texts generated without a prompt."""
         content = self.skip_if_blank("samples", lambda: self._samples(lit))
         if content is not None:
             write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
 
     def _samples(self, lit: LitGPT) -> str:
-        """What the model makes of the beginning of the validation text, and three texts that it begins itself."""
+        """A continuation of the start of the validation text, and three texts generated without a prompt."""
         prompt = self._validation_tokens(32)
         start, seed = lit.tokenizer.start, self.run.args.seed
         parts = {
@@ -152,7 +152,7 @@ class Figures(Pictures):
         return "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
 
     def sample(self, lit: LitGPT, prompt: str, seed: int | None = None, do_sample: bool = True) -> str:
-        """A text that begins with the prompt; the same one each time, for the same weights."""
+        """Generate a text that begins with the prompt; the same weights always give the same text."""
         was_training = lit.training
         lit.eval()
         generator = torch.Generator(lit.device).manual_seed(self.run.args.seed if seed is None else seed)
@@ -171,7 +171,7 @@ class Figures(Pictures):
         return {"attention": lambda: draw_attention(lit.model, tokens, lit.tokenizer)}
 
     def curves(self, results: dict[str, float]) -> None:
-        """Bits per character over the steps."""
+        """Plot bits per character over steps."""
         args, history, best = self.run.args, self.run.history, self.run.best
         batches = len(self.loaders[0])
         steps = [row["epoch"] * min(batches, args.limit_batches or batches) for row in history]
@@ -190,7 +190,7 @@ class Figures(Pictures):
 
 
 class Perplexity(pl.Callback):
-    """Log exp(cross-entropy) of an epoch: the mean of the perplexities of its batches would be larger."""
+    """Log exp(cross-entropy) of an epoch; averaging the perplexities of its batches would give a larger number."""
 
     def on_validation_epoch_end(self, trainer, lit):
         lit.log("val/perplexity", trainer.callback_metrics["val/cross_entropy"].exp(), rank_zero_only=True)

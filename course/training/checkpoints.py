@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt, by Lightning's ModelCheckpoint; each file is complete or not there."""
+"""Write best.ckpt and last.ckpt with Lightning's ModelCheckpoint; files are written atomically."""
 
 import io
 from pathlib import Path
@@ -23,14 +23,14 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state: dict) -> None:
-        """Its state is the paths of files, and the folder may have been moved."""
+        """Ignore the state: it contains file paths, and the folder may have been moved."""
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, writing best.ckpt after an epoch in which the monitored metric is lower than ever.
+    """Lightning's ModelCheckpoint, writing best.ckpt when the monitored metric reaches a new minimum.
 
-    Lightning's own forgets the best value when the run's folder has been moved, and takes the file of another run for
-    its own when a copied checkpoint is resumed.
+    Lightning's original forgets the best value if the run's folder has been moved, and mistakes another run's file for
+    its own if a copied checkpoint is resumed.
 
     Args:
         monitor: a metric that the module logs, such as "val/bpd".
@@ -42,7 +42,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.run = run
 
     def setup(self, trainer, pl_module, stage):
-        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # which the first process alone knows
+        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # known only to the first process
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -60,7 +60,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state: dict) -> None:
         best = Path(self.dirpath) / f"{self.filename}.ckpt"
-        if not best.exists():  # a copied checkpoint is resumed, in a new folder
+        if not best.exists():  # a copied checkpoint is being resumed in a new folder
             return
         moved = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
         super().load_state_dict({**state, **moved, "best_k_models": {str(best): state["best_model_score"]}})
@@ -68,14 +68,14 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Write checkpoints so that they are complete or not there.
+    """Write checkpoints atomically.
 
-    Lightning's own way goes through the folder for temporary files, and where that is another disk, as /tmp is on most
-    clusters, moving the file means copying it: whoever kills the program then finds half a checkpoint.
+    Lightning writes to the folder for temporary files first. If that is on another disk, like /tmp on most clusters,
+    moving the file means copying it, and killing the program then leaves an incomplete checkpoint.
     """
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not made anew where it was deleted
-        write_whole(path, buffer.getvalue())  # not getbuffer(): in an error's traceback it crashes Python 3.12.1
+        Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not recreated if it was deleted
+        write_whole(path, buffer.getvalue())  # not getbuffer(), which crashes Python 3.12.1 in an error's traceback

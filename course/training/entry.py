@@ -1,4 +1,4 @@
-"""The entry point of a training program: errors and signals become one line and an exit status."""
+"""The entry point of a training script: turns errors and signals into one line and an exit status."""
 
 import argparse
 import logging
@@ -16,11 +16,11 @@ from course.training.speed import flush_subnormals, keep_memory
 
 
 def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
-    """Call `train(args)` and turn what can go wrong into a message and an exit status.
+    """Call `train(args)` and turn errors into a message and an exit status.
 
     Returns:
-        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 where data or disk fail. Always 0 in the
-        processes that the first one started: it would be killed if one of them failed before it has left.
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Always 0 in the
+        processes that the first one started: it would be killed if one of them failed before it exits.
     """
     status = _status_of(train, args)
     return status if is_first_process() else 0
@@ -66,7 +66,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _quiet() -> None:
-    """Lightning's advice that does not apply: the data lie in memory, and resuming is taken care of."""
+    """Silence Lightning's advice that does not apply: the data is in memory, and resuming is handled."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     threading.excepthook = _leave_to_the_writer
@@ -84,6 +84,6 @@ def _quiet() -> None:
 
 
 def _leave_to_the_writer(failure) -> None:
-    """TensorBoard writes in a thread of its own; what fails there is raised again where the next thing is logged."""
+    """Ignore disk errors in TensorBoard's writer thread: they are raised again by the next call that logs something."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)

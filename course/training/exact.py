@@ -1,4 +1,4 @@
-"""Stopping a run at any moment, and resuming it as if it had never stopped."""
+"""Stop a run at any time, and resume it as if it had never stopped."""
 
 import hashlib
 import signal
@@ -19,7 +19,7 @@ from course.training.signals import on_signals, raise_stopped
 class Reproducible(Callback):
     """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
 
-    So a step draws the same numbers in a resumed run, and validation the same ones each time.
+    A step draws the same numbers in a resumed run, and validation draws the same ones each time.
     """
 
     def __init__(self, seed: int):
@@ -28,7 +28,7 @@ class Reproducible(Callback):
     def _seed(self, trainer, *what) -> None:
         text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
         seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-        # torch.manual_seed seeds devices of all kinds; for those that are not there it keeps a stack trace at each call
+        # torch.manual_seed seeds all device types; for those not available, each call stores a stack trace
         torch.default_generator.manual_seed(seed)
         device = trainer.strategy.root_device
         if device.type in ("cuda", "mps"):
@@ -45,24 +45,24 @@ class Reproducible(Callback):
 
 
 class ExactResume(Checkpoint):
-    """Write last.ckpt and stop when Ctrl-C or SIGTERM arrives; save what Lightning's checkpoints lack.
+    """Write last.ckpt and stop on Ctrl-C or SIGTERM; save state that Lightning's checkpoints lack.
 
-    Lightning does not save the metrics' sums of an unfinished epoch, nor where the epoch's data stopped. For the sums
-    this reads and changes `trainer._results`, Lightning's private collection of what was logged: each entry has a
-    `value` and a `cumulated_batch_size`. `staff/tests/test_lightning.py` fails when a new version changes them.
+    Lightning saves neither the metrics' sums of an unfinished epoch nor the position in the epoch's data. For the sums,
+    this reads and modifies `trainer._results`, Lightning's private collection of logged values: each entry has a
+    `value` and a `cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes them.
 
-    As a `Checkpoint` it is called after other callbacks; give it last, so that an epoch is saved before the run stops.
+    As a `Checkpoint`, it is called after other callbacks; pass it last, so that an epoch is saved before the run stops.
     """
 
     def __init__(self, run: Run):
         self.run = run
-        self.batches_done = 0  # in the epoch under way
-        self.sums: dict[str, tuple[float, float]] = {}  # of a resumed epoch, until they are added
+        self.batches_done = 0  # in the current epoch
+        self.sums: dict[str, tuple[float, float]] = {}  # of a resumed epoch, until added
         self.signum = 0
         self.since = time.monotonic()
 
     def setup(self, trainer, pl_module, stage):
-        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # which the first process alone knows
+        self.run.folder = trainer.strategy.broadcast(self.run.folder)  # known only to the first process
 
     def state_dict(self) -> dict:
         return {"batches_done": self.batches_done, "seconds": self.run.seconds + time.monotonic() - self.since}
@@ -82,7 +82,7 @@ class ExactResume(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint):
-        if trainer.is_global_zero:  # they are those of all processes
+        if trainer.is_global_zero:  # the sums are over all processes
             self.sums = dict(checkpoint["run"]["sums"])
 
     def on_train_start(self, trainer, pl_module):
@@ -107,7 +107,7 @@ class ExactResume(Checkpoint):
         self.batches_done = batch_idx + 1
         if self.sums:
             self._add_sums(trainer)
-        # in the last batch the end of the epoch, with validation and a checkpoint, is near
+        # not at the last batch, because the epoch is about to end with validation and a checkpoint
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
             for name, parameter in pl_module.named_parameters():
                 stop_unless_finite(self.run, trainer, name, parameter)
@@ -165,7 +165,7 @@ class ExactResume(Checkpoint):
 
 
 def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Lay a resumed optimizer's state out in memory as its parameters are: the fused ones rely on it, unchecked."""
+    """Give a resumed optimizer's state its parameters' memory layout, which fused optimizers rely on unchecked."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:

@@ -1,4 +1,4 @@
-"""What the Trainer is given because of flags, the machine or the cluster, and not because of the model."""
+"""Trainer arguments that depend on flags, the machine or the cluster rather than the model."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from course.training.speed import DataOnDevice, FusedOptimizers
 
 
 def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[Callback]:
-    """Fused optimizers, data on the GPU, and what --progress_bar, --channels_last, --compile and --recipe ask for.
+    """Callbacks for fused optimizers, data on the GPU, --progress_bar, --channels_last, --compile and --recipe.
 
     Args:
-        shown: names of the metrics beside the progress bar.
+        shown: names of the metrics next to the progress bar.
     """
     callbacks: list[Callback] = [FusedOptimizers(), DataOnDevice(loaders)]
-    # imported where they are asked for: whoever reads what a run does need not read these
+    # imported only if requested, so that readers of a default run can skip them
     if args.progress_bar:
         from course.training.progress import ProgressBar
 
@@ -50,6 +50,6 @@ def manual_strategy(args) -> str:
 
 
 def limits(args) -> dict:
-    """For the Trainer: what --fast_dev_run and --limit_batches ask for."""
+    """Trainer arguments for --fast_dev_run and --limit_batches."""
     batches = {f"limit_{stage}_batches": args.limit_batches for stage in ("train", "val", "test")}
     return {"fast_dev_run": args.fast_dev_run, **batches}

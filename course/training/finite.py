@@ -10,20 +10,20 @@ from torch import Tensor
 from course.training.problems import Problem
 from course.training.run import Run
 
-EVERY_N_STEPS = 50  # on a GPU, where to look at a number is to wait for it
+EVERY_N_STEPS = 50  # on a GPU, where reading a value waits for the GPU
 
 
 class StopOnNaN(Callback):
-    """End the run with an error when the loss is no longer finite, before that gets into a checkpoint.
+    """End the run with an error if the loss is no longer finite, before it affects a checkpoint.
 
-    Lightning's EarlyStopping(check_finite=True) ends it as if it were complete, and looks at the end of an epoch only.
+    Lightning's EarlyStopping(check_finite=True) ends it as if it were complete, and checks only at the end of an epoch.
     """
 
     def __init__(self, run: Run):
         self.run, self.total = run, torch.zeros(())
 
     def on_before_backward(self, trainer, pl_module, loss):
-        # a sum with one NaN or infinity in it is never finite again, so on a GPU a look now and then is enough
+        # a sum with one NaN or infinity never becomes finite again, so on a GPU an occasional check is enough
         self.total = self.total.to(loss.device) + loss.detach()
         if loss.device.type == "cpu" or trainer.global_step % EVERY_N_STEPS == 0:
             stop_unless_finite(self.run, trainer, "loss", self.total)
@@ -39,7 +39,7 @@ class StopOnNaN(Callback):
 
 
 def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:
-    """End the run with a message if `value`, which is `what`, has an element that is not finite in any process."""
+    """End the run with a message that names `what` if `value` has a non-finite element in any process."""
     finite = bool(torch.isfinite(value).all())
     if trainer.world_size > 1:
         finite = trainer.strategy.reduce_boolean_decision(finite)

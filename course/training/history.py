@@ -1,4 +1,4 @@
-"""What a run has measured, epoch by epoch: the rows of summary.json, and a line in the terminal for each."""
+"""The metrics of each epoch: a row in summary.json and a line in the terminal."""
 
 import time
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from course.training.run import Run
 
 
 class History(Callback):
-    """Collect what a module logs with `self.log`: a row in `run.history` and a printed line for each epoch.
+    """Collect the metrics that a module logs with `self.log`: one row in `run.history` and a printed line per epoch.
 
-    It logs what Lightning leaves out: the first step, the learning rate, and examples per second.
+    It also logs what Lightning omits: the first step, the learning rate, and examples per second.
 
     Args:
         shown: names of the metrics in the printed line, without train/ or val/.
-        unit, per_example: what is counted for the rate, and how many of it an example has.
+        unit, per_example: the unit of the rate, and the number of units per example.
     """
 
     def __init__(self, run: Run, shown: Sequence[str], unit: str = "images", per_example: int = 1):
         self.run, self.shown, self.unit, self.per_example = run, shown, unit, per_example
-        self.clock, self.examples = 0.0, 0  # since when, and how many since then
+        self.clock, self.examples = 0.0, 0  # the start time, and the number of examples since
         self.rate = 0.0
         self.epoch_ended: int | None = None  # at this step, until the next epoch begins
         self.charts_missing = run.is_new
@@ -42,7 +42,7 @@ class History(Callback):
             trainer.logger.log_metrics(row, self.epoch_ended)
 
     def on_train_start(self, trainer, pl_module):
-        self.on_train_epoch_start(trainer, pl_module)  # not called for an epoch that is resumed
+        self.on_train_epoch_start(trainer, pl_module)  # not called for a resumed epoch
 
     def on_train_epoch_start(self, trainer, pl_module):
         self.clock, self.examples = time.perf_counter(), 0
@@ -56,7 +56,7 @@ class History(Callback):
             if trainer.logger and trainer.log_every_n_steps > 1:  # at 1 Lightning does
                 trainer.logger.log_metrics(self.run.first_step, 0)
 
-    def on_validation_start(self, trainer, pl_module):  # which comes before the end of the training epoch
+    def on_validation_start(self, trainer, pl_module):  # called before the end of the training epoch
         self.rate = self.examples * self.per_example / (time.perf_counter() - self.clock)
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -81,13 +81,13 @@ class History(Callback):
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         line = "  ".join([epoch, *shown, f"{self.rate:.0f} {self.unit}/s"])
         if self.run.args.progress_bar:
-            pl_module.print(line)  # above the bar
+            pl_module.print(line)  # above the progress bar
         elif trainer.is_global_zero:
             print(line, flush=True)
 
 
 def record_vector(run: Run, trainer, tag: str, values: Tensor) -> None:
-    """Record the numbers of an epoch that `self.log`, which takes one number, cannot: a row's list, and a histogram.
+    """Record a vector for an epoch, which `self.log` does not support, as a list in its row and as a histogram.
 
     Args:
         values: such as the KL divergence of each latent dimension, [D].

@@ -1,4 +1,4 @@
-"""Options that change how a network is laid out in memory, and how it is run."""
+"""Options that change a network's memory layout and execution."""
 
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def channels_last(model: torch.nn.Module) -> torch.nn.Module:
-    """Lay it out so that the channels of a pixel lie side by side: convolutions are faster so.
+    """Use the channels-last memory format, which makes convolutions faster.
 
-    On CPUs GELU is not, unless it sees such a tensor as what it is in memory, [B, H, W, C].
+    On CPUs, GELU is slower with it unless it gets the tensor as it is in memory, [B, H, W, C].
     """
     for module in model.to(memory_format=torch.channels_last).modules():
         if isinstance(module, torch.nn.GELU):
@@ -30,7 +30,7 @@ class ChannelsLast(Callback):
 
 
 class Compile(Callback):
-    """--compile: torch.compile, on a GPU as CUDA graphs, so that a step is a few launches and not hundreds."""
+    """--compile: torch.compile, with CUDA graphs on a GPU, so that a step needs a few launches instead of hundreds."""
 
     def setup(self, trainer, pl_module, stage):
         if stage == "fit":

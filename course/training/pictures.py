@@ -14,14 +14,14 @@ from course.training.run import Run
 
 
 class Pictures(Callback):
-    """Draw before training, at the epochs that the assignment asks for, at each `--sample_every` and after the last.
+    """Draw before training, at the epochs that the assignment asks for, every `--sample_every` epochs and at the end.
 
-    A part's own class gives `epochs`, `pictures(model)`: name -> function that draws an image [3, H, W] in 0..1, to be
-    written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves(results)`, which draws what is in
-    `run.history` and, after testing, the results. What needs a blank that is not filled in yet is left out.
+    A part's subclass defines `epochs`, `pictures(model)`: name -> function that draws an image [3, H, W] in 0..1, which
+    is written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves(results)`, which draws the metrics in
+    `run.history` and, after testing, the results. Figures that need a blank not yet filled in are skipped.
 
     Args:
-        loaders: of training, validation and test, for images to show.
+        loaders: training, validation and test DataLoaders, for images to show.
     """
 
     epochs: tuple[int, ...] = ()
@@ -37,7 +37,7 @@ class Pictures(Callback):
     def curves(self, results: dict[str, float]) -> None: ...
 
     def skip_if_blank(self, what: str, make: Callable):
-        """What `make` returns; None, and a line that says so the first time, where it meets a blank."""
+        """Return `make()`, or None if it reaches a blank, with a message the first time."""
         try:
             return make()
         except NotImplementedError as blank:
@@ -68,7 +68,7 @@ class Pictures(Callback):
         self.run.check_folder()
         was_training = model.training
         model.eval()
-        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` seeds the next step anew
+        torch.manual_seed(self.run.args.seed)  # the same z each time; `Reproducible` reseeds the next step
         for name, draw in self.pictures(model).items():
             picture = self.skip_if_blank(name, draw)
             if picture is None:
@@ -83,11 +83,11 @@ class Pictures(Callback):
 
 
 def save_curves(run: Run, name: str, label: str, title: str, tags: dict[str, str], log: bool = False) -> None:
-    """Draw metrics of the history over epochs; nothing if one was not measured.
+    """Plot metrics of the history over epochs; do nothing if one was not measured.
 
     Args:
-        name: of the file in the run's figures.
-        label: of the vertical axis, with the unit.
+        name: file name in the run's figures.
+        label: label of the vertical axis, with the unit.
         tags: legend -> metric, such as "val/bpd".
     """
     if all(tag in row for tag in tags.values() for row in run.history):

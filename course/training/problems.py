@@ -1,4 +1,4 @@
-"""What can stop a training run, and what is said then."""
+"""Exceptions that stop a training run, and their messages."""
 
 import sys
 
@@ -6,7 +6,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 
 class Problem(Exception):
-    """Something the user can do something about: the message says what; `status` is the exit status."""
+    """An error that the user can fix; the message says how. `status` is the exit status."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -14,7 +14,7 @@ class Problem(Exception):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived. Like KeyboardInterrupt, it passes by the `except Exception` of whatever it meets."""
+    """SIGINT or SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`."""
 
     def __init__(self, signum: int):
         self.signum = signum

@@ -6,7 +6,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, with the metrics of the latest step, epochs counted from 1, and no number of the run.
+    """Lightning's progress bar with the metrics of the latest step, epochs counted from 1, and no version number.
 
     Args:
         shown: names of metrics, without train/.

@@ -1,8 +1,8 @@
-"""`--recipe fast`: the same networks, as good after fewer epochs; the assignment's recipe is the default.
+"""`--recipe fast`: the same networks, equally good after fewer epochs; the assignment's recipe is the default.
 
-What is different: the kernels of the convolutions are updated by Muon, a discriminator by Adam, larger learning rates
-warm up and go down to 0, batches may be smaller, and a discriminator's answer may weigh more in the loss; which numbers
-the parts take stands beside their flags.
+Differences: Muon updates the convolution kernels and Adam a discriminator, larger learning rates warm up and decay
+to 0, batches may be smaller, and the adversarial loss may have more weight. Each part defines its values next to its
+flags.
 """
 
 import math
@@ -13,14 +13,14 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 WARM_UP = 0.02  # of all steps
-KERNEL_LR = 0.015  # of Muon: how far a step moves a kernel, in units of its largest singular value
+KERNEL_LR = 0.015  # Muon's: the step size of a kernel, in units of its largest singular value
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Roughly the orthogonal matrix that is nearest: U S V^T -> U V^T, but with singular values from 0.7 to 1.2.
+    """Approximate the nearest orthogonal matrix: U S V^T -> U V^T, but with singular values from 0.7 to 1.2.
 
-    The iteration of Newton and Schulz with the coefficients of Jordan et al. (2024), which makes small singular values
-    grow fast and does not wait for them to become exactly 1.
+    This is the Newton-Schulz iteration with the coefficients of Jordan et al. (2024), which make small singular values
+    grow fast but do not converge to exactly 1.
 
     Args:
         matrix: [M, N]; 0 stays 0.
@@ -34,11 +34,11 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Adam):
-    """Adam, but for the groups that are marked with `kernels`: Muon (Jordan et al. 2024) for convolutions.
+    """Adam, except for groups marked with `kernels`, which use Muon (Jordan et al. 2024) for convolutions.
 
-    A kernel [M, N, H, W] is a matrix [M, N H W], and a step goes along the orthogonal matrix that is nearest to its
-    Nesterov momentum: each direction in which the gradients agree counts the same. PyTorch's own Muon takes matrices
-    only. Groups have a `momentum`; their gradients are gone after a step.
+    A kernel [M, N, H, W] is treated as a matrix [M, N H W]. A step follows the orthogonal matrix nearest to its
+    Nesterov momentum, so each direction in which the gradients agree has the same weight. PyTorch's own Muon supports
+    only matrices. These groups have a `momentum`; their gradients are cleared by a step.
     """
 
     def step(self, closure: Callable | None = None):
@@ -51,7 +51,7 @@ class Muon(torch.optim.Adam):
                 for kernel in group["params"]:
                     if kernel.grad is not None:
                         self._move(kernel, group["lr"], group["momentum"])
-                        kernel.grad = None  # so that Adam leaves it alone
+                        kernel.grad = None  # so that Adam skips it
         super().step()
         return loss
 
@@ -59,7 +59,7 @@ class Muon(torch.optim.Adam):
     def _move(self, kernel: Tensor, lr: float, momentum: float) -> None:
         state = self.state[kernel]
         if not state:
-            state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))  # Adam reads a step when resumed
+            state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))  # Adam needs a step when resumed
         state["step"] += 1
         average = state["momentum"].lerp_(kernel.grad, 1 - momentum)
         ahead = kernel.grad.lerp(average, momentum).flatten(1)  # [M, N H W]
@@ -69,7 +69,7 @@ class Muon(torch.optim.Adam):
 
 
 def with_muon(adam: torch.optim.Adam) -> Muon:
-    """An optimizer of the same parameters: Muon for the kernels between hidden layers, for all others what Adam was."""
+    """An optimizer of the same parameters: Muon for kernels between hidden layers, the given Adam for all others."""
     groups = []
     for group in adam.param_groups:
         kernels = [p for p in group["params"] if p.dim() == 4 and min(p.shape[:2]) > 1]
@@ -83,7 +83,7 @@ def with_muon(adam: torch.optim.Adam) -> Muon:
 
 
 def share(step: int, steps: int) -> float:
-    """The share of the learning rate at a step (from 0) of so many: up to 1 on a straight line, then down to 0."""
+    """The factor of the learning rate at a step (counted from 0): a linear warm-up to 1, then a linear decay to 0."""
     warm_up = max(1, int(WARM_UP * steps))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -91,7 +91,7 @@ def share(step: int, steps: int) -> float:
 
 
 def replaced(optimizers):
-    """Muon in the place of Adam, Adam in that of a discriminator's SGD: for an optimizer or a list of them."""
+    """Replace Adam with Muon, and a discriminator's SGD with Adam, in one optimizer or a list of optimizers."""
     if isinstance(optimizers, list | tuple):
         return [replaced(optimizer) for optimizer in optimizers]
     if type(optimizers) is torch.optim.SGD:

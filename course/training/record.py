@@ -1,4 +1,4 @@
-"""What a complete run leaves in its folder: summary.json, the report, and its row in TensorBoard's table."""
+"""The outputs of a completed run: summary.json, the report, and its row in TensorBoard's table."""
 
 import json
 import platform
@@ -21,7 +21,7 @@ from course.training.run import Run
 
 
 def write(run: Run, trainer) -> None:
-    """Write all of it, and print where it is."""
+    """Write all outputs, and print their location."""
     run.check_folder()
     best = {run.best["metric"].replace("val/", "best/"): run.best["value"]} if run.best else {}
     board.add_result(run.folder, defining_flags(run.args), best, trainer.fit_loop.epoch_loop.total_batch_idx)
@@ -62,9 +62,9 @@ def write_summary(run: Run, trainer) -> None:
 
 
 def write_report(run: Run) -> None:
-    """Write the page of the run. A failure is only reported: the training is complete and saved."""
+    """Write the run's report. Errors are only printed: the training is complete and saved."""
     try:
-        from course.runs import report  # here: a run that starts does not wait for Jinja2
+        from course.runs import report  # imported here: starting a run does not wait for Jinja2
 
         print(f"report: {report.write(run.folder)}")
     except Exception as error:
@@ -72,9 +72,9 @@ def write_report(run: Run) -> None:
 
 
 def _peak_memory_gb() -> float:
-    """The largest resident memory of this process so far."""
+    """The peak resident memory of this process so far."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage counts what the parent had when it started this process
+    if status.exists():  # Linux, where getrusage includes the parent's memory when it started this process
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -1,4 +1,4 @@
-"""One run: its flags, its folder and what it has done so far."""
+"""A training run: its flags, its folder and its progress."""
 
 import os
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from course.training.problems import Problem, Stopped, is_first_process, say
 
 @dataclass
 class Run:
-    """One run: its flags, its folder and what it has done so far.
+    """A training run: its flags, its folder and its progress.
 
-    `folder` is None for --fast_dev_run, which writes nothing. `history` has one dictionary an epoch.
+    `folder` is None for --fast_dev_run, which writes nothing. `history` has one dictionary per epoch.
     """
 
     args: object
     folder: Path | None
     history: list[dict] = field(default_factory=list)
-    vectors: dict[str, list[float]] = field(default_factory=dict)  # of this epoch, such as the KL of each dimension
-    seconds: float = 0.0  # of training, from all its pieces
+    vectors: dict[str, list[float]] = field(default_factory=dict)  # of this epoch, e.g. the KL of each dimension
+    seconds: float = 0.0  # training time, over all sessions
     best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
     results: dict = field(default_factory=dict)  # the test metrics
     is_new: bool = True  # nothing has been written into the folder yet
-    held: HeldFolder | None = None  # in the first process
+    held: HeldFolder | None = None  # only in the first process
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoints" / name
@@ -42,14 +42,14 @@ class Run:
     def load_best(self, model: torch.nn.Module) -> None:
         """Give the model the weights of best.ckpt, if there is one.
 
-        `trainer.test(ckpt_path="best")` would restore the callbacks too, and take the history back to that epoch.
+        `trainer.test(ckpt_path="best")` would also restore the callbacks, and reset the history to that epoch.
         """
         if self.best:
             best = torch.load(self.checkpoint("best.ckpt"), map_location="cpu", weights_only=True)
             model.load_state_dict(best["state_dict"])
 
     def logger(self) -> TensorBoardLogger | bool:
-        """TensorBoard's, with the run's folder as its own; in the first process alone."""
+        """A TensorBoard logger for the run's folder; only in the first process."""
         if not self.folder or not is_first_process():
             return False
         print(f"run folder: {self.folder}", flush=True)
@@ -59,7 +59,7 @@ class Run:
         return logger
 
     def describe_scores(self, test: float | None = None, digits: int = 4) -> str:
-        """For the title of a figure: the best value of the monitored metric, and the test score, as far as known."""
+        """For figure titles: the best value of the monitored metric, and the test score, if known."""
         best = f": best validation {self.best['value']:.{digits}f} (epoch {self.best['epoch']})" if self.best else ""
         return best + ("" if test is None else f", test {test:.{digits}f}")
 
@@ -70,17 +70,17 @@ class Run:
         return "There is no checkpoint yet."
 
     def check_folder(self) -> None:
-        """Called before something is written, which would make the folder anew.
+        """Call this before writing, which would otherwise recreate the folder.
 
         Raises:
-            Problem: the folder is no longer there.
+            Problem: the folder no longer exists.
         """
         if self.held and not self.held.is_there():
             raise Problem(f"the run's folder {self.folder} was moved or deleted while it ran; start a new run")
 
 
 class RunLogger(TensorBoardLogger):
-    """Lightning's, without the tag `epoch` that Lightning adds to all that it logs."""
+    """Lightning's logger, without the tag `epoch` that Lightning adds to everything it logs."""
 
     def log_metrics(self, metrics, step=None):
         super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
@@ -88,10 +88,10 @@ class RunLogger(TensorBoardLogger):
 
 @contextmanager
 def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
-    """Make the run's folder, or take the one that is resumed, and hold it while the block runs.
+    """Create the run's folder, or use the folder being resumed, and lock it while the block runs.
 
     Args:
-        model: the checkpoint that is resumed is compared with it.
+        model: compared with the checkpoint being resumed.
 
     Raises:
         Problem: the checkpoint does not fit the model, another process has the folder, or a disk fails.
@@ -121,20 +121,20 @@ def _start(args, model: torch.nn.Module) -> Run:
         if args.resume.parent.name == "checkpoints":
             folder = args.resume.parent.parent
     if args.fast_dev_run or not is_first_process():
-        return Run(args, folder)  # BestCheckpoint tells other processes the folder
+        return Run(args, folder)  # BestCheckpoint broadcasts the folder to other processes
     if folder is None:
         folder = new_folder(Path(args.log_dir) / args.program)
         return Run(args, folder, held=_hold(folder))
     held = _hold(folder)
     _check_unchanged(args)
     cut_event_files(folder, args.checkpoint["run"]["events"])
-    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # the first, as some flags may have changed
+    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # hparams.yaml, as some flags may have changed
         path.unlink(missing_ok=True)
     return Run(args, folder, is_new=False, held=held)
 
 
 def _hold(folder: Path) -> HeldFolder:
-    """Take the folder for this process alone.
+    """Lock the folder for this process.
 
     Raises:
         Problem: another process has it.
@@ -162,7 +162,7 @@ def _check_unchanged(args) -> None:
 
 
 def new_folder(parent: Path) -> Path:
-    """Make version_N with the smallest free number; two runs that start at once get two."""
+    """Create version_N with the smallest free number; runs that start simultaneously get different folders."""
     taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
     number = max(taken, default=-1) + 1
     while True:
@@ -174,7 +174,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def _explain(error: OSError, run: Run) -> Problem:
-    """A failing disk, with the name of the file or the folder."""
+    """Turn a disk error into a Problem that names the file or the folder."""
     try:
         run.check_folder()
     except Problem as problem:
@@ -186,7 +186,7 @@ def _explain(error: OSError, run: Run) -> Problem:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Take a folder away again if nothing but its lock was written, such as when the Trainer refuses the flags."""
+    """Remove a folder if nothing but its lock was written, e.g. if the Trainer rejects the flags."""
     if folder.is_dir() and all(path.name in (".lock", ".lock.owner") for path in folder.iterdir()):
         for path in folder.iterdir():
             path.unlink()
@@ -194,10 +194,10 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def summarize(run: Run, trainer, results: list[dict] | None = None) -> None:
-    """Print the results of a run that is complete; write summary.json, the report, and TensorBoard's table of runs.
+    """Print the results of a completed run; write summary.json, the report, and TensorBoard's table of runs.
 
     Args:
-        results: what `trainer.test` returned. Without a test set the results are those of the best epoch's validation.
+        results: the return value of `trainer.test`. Without a test set, the best epoch's validation metrics are used.
     """
     if not trainer.is_global_zero:
         return
@@ -211,6 +211,6 @@ def summarize(run: Run, trainer, results: list[dict] | None = None) -> None:
         if isinstance(value, float):
             print(f"{tag}: {value:.4f}")
     if run.folder:
-        from course.training import record  # here: a run that starts does not need it
+        from course.training import record  # imported here: not needed to start a run
 
         record.write(run, trainer)

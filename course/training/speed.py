@@ -1,4 +1,4 @@
-"""What makes training faster: memory that is kept, fused optimizers, data on the GPU."""
+"""Faster training: memory kept between steps, fused optimizers, data on the GPU."""
 
 import ctypes
 
@@ -8,27 +8,27 @@ from torch.utils.data import DataLoader
 
 
 def keep_memory() -> None:
-    """Let glibc keep what a step frees for the next one: given back, it is thousands of page faults at each step."""
+    """Let glibc keep freed memory for the next step: returning it causes thousands of page faults at each step."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other libraries have none
         m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the most that older ones take
+        mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the maximum in older versions
         mallopt(m_trim_threshold, 1 << 30)
 
 
 def flush_subnormals(flush: bool) -> None:
-    """Let numbers below 1e-38 count as 0, in this thread and in those that it starts from now on.
+    """Flush numbers below 1e-38 to 0, in this thread and in threads that it starts from now on.
 
-    A processor takes many times as long for them, and the gradient of a GELU far from 0 has them: after an epoch of the
-    VAE one number in fifty that goes back through its last one, which makes the whole step up to twice as slow.
+    Processors are many times slower with them, and they occur in the gradient of a GELU far from 0: after an epoch of
+    the VAE, one number in fifty in the gradient of its last GELU, which makes the whole step up to twice as slow.
     """
-    torch.set_flush_denormal(flush)  # where a processor cannot, it stays as it is
+    torch.set_flush_denormal(flush)  # has no effect on processors without support
 
 
 class DataOnDevice(Callback):
-    """Move the data to a GPU that one process has for itself, else let them go there in the background.
+    """Move the data to the GPU if one process has it to itself, else copy batches in the background.
 
     Args:
-        loaders: those of `course.data.EpochLoader` are moved.
+        loaders: loaders of type `course.data.EpochLoader` are moved.
     """
 
     def __init__(self, loaders: tuple[DataLoader, ...]):
@@ -39,7 +39,7 @@ class DataOnDevice(Callback):
         if stage != "fit" or device.type == "cpu":
             return
         for loader in self.loaders:
-            movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not one that a student put there
+            movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not a student's own loader
             if trainer.world_size == 1 and loader.num_workers == 0 and movable:
                 loader.move_to(device)
             else:
@@ -47,9 +47,9 @@ class DataOnDevice(Callback):
 
 
 class FusedOptimizers(Callback):
-    """On CPUs and CUDA GPUs let an optimizer change all parameters in one kernel, if PyTorch has one for it.
+    """On CPUs and CUDA GPUs, update all parameters in one kernel, if PyTorch has one for the optimizer.
 
-    A resumed run has what its checkpoint says.
+    A resumed run uses the setting in its checkpoint.
     """
 
     def on_fit_start(self, trainer, pl_module):
@@ -59,7 +59,7 @@ class FusedOptimizers(Callback):
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The same optimizer, with one kernel for all parameters, if it is an Adam or an SGD."""
+    """Use one kernel for all parameters if the optimizer is Adam or SGD; return the optimizer."""
     if isinstance(optimizer, torch.optim.Adam | torch.optim.SGD):
         for group in optimizer.param_groups:
             group.update(fused=True, foreach=False)
