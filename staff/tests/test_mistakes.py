@@ -97,7 +97,7 @@ def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
 def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
     """Right solutions that look otherwise. One changed comment for each question: the judging itself blames nobody."""
     questions = {entry[0] for entry in part.MISTAKES.values()}
-    harmless = {f"Q{each}": (each, "course/files.py", '"""Files', '"""The files') for each in sorted(questions)}
+    harmless = {f"Q{each}": (each, "course/files.py", '"""Atomic', '"""The atomic') for each in sorted(questions)}
     found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
     blamed = {name: messages for name, messages in found.items() if messages}
     assert not blamed, f"right solutions lose points: {blamed}"
