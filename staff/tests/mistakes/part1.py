@@ -97,7 +97,7 @@ MISTAKES = {
     "mean for sampling": ("1.8", TRAIN, SAMPLE, "(probabilities * torch.arange(16.0)).sum(-1).round().long()"),
     "uniform pixels": ("1.8", TRAIN, SAMPLE, "torch.randint(0, 16, probabilities.shape[:3])", "each grey level is equally likely"),
     "softmax over rows": ("1.8", TRAIN, "F.softmax(self.decoder(z), dim=1).permute", "F.softmax(self.decoder(z), dim=2).permute", "the softmax runs over the rows of the image"),
-    "pixels in another order": ("1.8", TRAIN, "dim=1).permute(0, 2, 3, 1)", "dim=1).permute(0, 3, 2, 1)", "rows and columns of the image are exchanged"),
+    "pixels in another order": ("1.8", TRAIN, "dim=1).permute(0, 2, 3, 1)", "dim=1).permute(0, 3, 2, 1)"),
     "no softmax": ("1.8", TRAIN, "F.softmax(self.decoder(z), dim=1).permute", "self.decoder(z).exp().clamp(max=1).permute"),
     "softmax twice in sampling": (
         "1.8", TRAIN, "F.softmax(self.decoder(z), dim=1).permute", "F.softmax(F.softmax(self.decoder(z), 1), 1).permute", "there are two softmaxes",

@@ -162,7 +162,7 @@ MISTAKES = {
     "discriminator uphill": ("2.5", TRAIN, D_STEP, "self._step(d_optimizer, -loss)"),
     "codes not detached": (
         "2.5", TRAIN, D_STEP,
-        "real = self.model.discriminator(z)\n                self._step(d_optimizer, F.binary_cross_entropy_with_logits(real, 0 * real.detach()))",
+        "real = self.model.discriminator(z)\n                self._step(d_optimizer, torch.nn.functional.binary_cross_entropy_with_logits(real, 0 * real.detach()))",
         "is z detached",
     ),
     "discriminator sees the reconstructions' codes": ("2.5", TRAIN, D_CODES, D_CODES.replace("z.detach()", "self.model.encoder(recon_x).detach() * 1.1")),
