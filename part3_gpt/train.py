@@ -132,8 +132,9 @@ class Figures(Pictures):
             shown = "\n".join("    " + line for line in (text or "").splitlines())
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
-    def write_samples(self, lit: LitGPT) -> None:
-        """Write figures/samples.txt: continuations of a prompt, and texts generated without a prompt."""
+    def finish(self, lit: LitGPT) -> None:
+        """Draw the final curve, and write figures/samples.txt: continuations of a prompt, and texts without one."""
+        self.draw_curves()
         content = self.skip_if_blank("samples", lambda: self._samples(lit))
         if content is not None:
             write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
@@ -179,10 +180,9 @@ class Figures(Pictures):
         if best:
             row = history[best["epoch"] - 1]
             title += f": best validation {row['val/bits_per_char']:.3f} bits per character (epoch {best['epoch']})"
-        first = self.run.first_step["train/bits_per_char_step"]
-        means = [row["train/bits_per_char"] for row in history]
+        means = [self.run.first_step["train/bits_per_char_step"], *(row["train/bits_per_char"] for row in history)]
         curves = {
-            "training (first step, then the mean of each epoch)": ([0, *steps], [first, *means]),
+            "training (first step, then the mean of each epoch)": ([0, *steps], means),
             "validation": (steps, [row["val/bits_per_char"] for row in history]),
         }
         path = self.run.figure("loss_curve.png")
@@ -237,7 +237,7 @@ def train(args: argparse.Namespace) -> None:
         trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)
         run.load_best(lit)
         if trainer.is_global_zero and run.folder:
-            drawing.write_samples(lit)
+            drawing.finish(lit)
         summarize(run, trainer)
 
 

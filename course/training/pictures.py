@@ -57,9 +57,14 @@ class Pictures(Callback):
             self._draw(trainer, pl_module, epoch)
 
     def on_test_end(self, trainer, pl_module):
-        if trainer.is_global_zero and self.run.folder and self.run.history:
-            self.run.check_folder()
-            self.curves({tag: float(value) for tag, value in trainer.callback_metrics.items()})
+        if trainer.is_global_zero and self.run.folder:
+            self.draw_curves({tag: float(value) for tag, value in trainer.callback_metrics.items()})
+
+    def draw_curves(self, results: dict[str, float] | None = None) -> None:
+        """Draw the curves as far as there are epochs to draw."""
+        self.run.check_folder()
+        if self.run.history:
+            self.curves(results or {})
 
     @torch.no_grad()
     def _draw(self, trainer, model: pl.LightningModule, epoch: int) -> None:
@@ -78,8 +83,7 @@ class Pictures(Callback):
             if trainer.logger:
                 trainer.logger.experiment.add_image(f"val/{name}", picture, epoch)
         model.train(was_training)
-        if self.run.history:
-            self.curves({})
+        self.draw_curves()
 
 
 def save_curves(run: Run, name: str, label: str, title: str, tags: dict[str, str], log: bool = False) -> None:

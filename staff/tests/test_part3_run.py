@@ -73,6 +73,17 @@ def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
     assert list(drawn.values()) == [([0, 5], [6.0, 3.0]), ([5], [2.0])]
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_the_final_curve_names_the_best_epoch(gpt, monkeypatch):
+    """Checkpoint callbacks run after the figures: the curve drawn in an epoch does not know whether it is the best."""
+    best = []
+    monkeypatch.setattr(Figures, "curves", lambda self, results: best.append(dict(self.run.best)))
+    assert gpt("--epochs", "2") == 0
+    rows = history(gpt.run())
+    lowest = min(rows, key=lambda row: row["val/cross_entropy"])
+    assert (best[-1]["epoch"], best[-1]["value"]) == (lowest["epoch"], lowest["val/cross_entropy"])
+
+
 def test_pictures_and_samples(gpt):
     run = gpt.finished()
     assert Image.open(run / "figures" / "attention_epoch_003.png").convert("L").getextrema() == (0, 255)
