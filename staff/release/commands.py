@@ -48,11 +48,11 @@ def make_release(args: argparse.Namespace) -> None:
     edition = args.edition or course.rubric.edition
     print(f"checking the {edition} edition; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
-    _pdf()
+    pdf = _pdf()  # before the checks, which take minutes: it may be older than the chapters
     print("- what do the tests expect? The answers of the oracles are recorded", flush=True)
     answers = build.recorded_answers()
     Checks(course, edition, lambda line: print(f"- {line}", flush=True), answers=answers).run()
-    files = build.contents(course, edition, answers=answers, extra=_pdf())
+    files = build.contents(course, edition, answers=answers, extra=pdf)
     write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
 
