@@ -1,6 +1,6 @@
 """What `course.training` takes from Lightning: its private parts, and why its own callbacks are not enough.
 
-A new version of Lightning that changes what is private, or that does the job by itself, fails here.
+A new version of Lightning that changes what is private, or that now does the job, fails here.
 """
 
 from types import SimpleNamespace
