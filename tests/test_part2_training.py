@@ -88,10 +88,9 @@ def test_adversarial_step(rng, expected):
         assert_value("SGD's learning rate", sgd["lr"], d_lr, rtol=1e-6, hint=hint)
         for name in wanted:
             change, gradient = sgd["after"][name] - sgd["before"][name], sgd["gradients"][name]
-            assert_value(
-                f"SGD's change of {name}", change, -d_lr * gradient, rtol=1e-2, atol=1e-6,
-                hint="it goes down the gradient: the loss is to be minimized",
-            )  # fmt: skip
+            uphill = (change * gradient).sum() > 0
+            hint = "it goes up the gradient" if uphill else "a step is -lr times the gradient: is anything added?"
+            assert_value(f"SGD's change of {name}", change, -d_lr * gradient, rtol=1e-2, atol=1e-6, hint=hint)
         assert_logs(batch["logged"], LOGGED)
     assert_sgd_steps(rng, expected, lambda_, ae_lr, d_lr)
 
