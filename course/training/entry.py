@@ -6,11 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 
-import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-from course.datasets import DataError
-from course.training.problems import Problem, Stopped, is_first_process, say
+from course.training.problems import Stopped, is_first_process, say
 from course.training.signals import on_signals, raise_stopped
 from course.training.speed import flush_subnormals, keep_memory
 
@@ -36,33 +32,16 @@ def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Names
         return 0
     except Stopped as stop:
         return 128 + stop.signum
-    except (Problem, DataError) as error:
-        say(f"error: {error}")
-        return error.status
-    except MisconfigurationException as error:
-        say(f"error: Lightning's Trainer refuses these flags: {error}")
-        return 2
-    except NotImplementedError as error:
-        from course import blanks
+    except Exception as error:
+        from course.training.explain import explain
 
-        say(f"error: {blanks.describe(error)}")
-        return 1
-    except torch.OutOfMemoryError as error:
-        say(f"error: out of memory ({_first_line(error)}); try a smaller --batch_size")
-        return 1
-    except torch._dynamo.exc.TorchDynamoException as error:
-        say(f"error: --compile: not possible on this machine: {_first_line(error)}; leave the flag out")
-        return 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        say(f"error: {error.strerror or error}{where}")
-        return 1
+        problem = explain(error)
+        if problem is None:
+            raise
+        say(f"error: {problem}")
+        return problem.status
     finally:
         flush_subnormals(False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _quiet() -> None:

@@ -3,15 +3,15 @@
 import hashlib
 import signal
 import time
+from pathlib import Path
 
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from course.stored_flags import CHECKPOINT_FORMAT, defining_flags
-from course.training.events import event_files
 from course.training.finite import stop_unless_finite
-from course.training.problems import Problem, Stopped, say
+from course.training.problems import Stopped, say
 from course.training.run import Run
 from course.training.signals import on_signals, raise_stopped
 
@@ -87,16 +87,10 @@ class ExactResume(Checkpoint):
 
     def on_train_start(self, trainer, pl_module):
         self.since = time.monotonic()
-        processes = self.run.args.checkpoint["run"]["processes"] if self.run.args.checkpoint else trainer.world_size
-        if self.batches_done and processes != trainer.world_size:
-            raise Problem(
-                f"--devices: {self.run.args.resume} was written in mid-epoch by {processes} processes;"
-                f" it cannot be resumed with {trainer.world_size}",
-                status=2,
-            )
-        for optimizer in trainer.optimizers:
-            lay_out_state(optimizer)
-        trainer.train_dataloader.first_batch = self.batches_done
+        if self.run.args.checkpoint:
+            from course.training.resuming import resume_training
+
+            resume_training(trainer, self.run.args, self.batches_done)
         on_signals(self._remember)  # from here on, stop at the end of a batch
 
     def on_train_end(self, trainer, pl_module):
@@ -164,9 +158,9 @@ class ExactResume(Checkpoint):
         self.signum = signum
 
 
-def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give a resumed optimizer's state its parameters' memory layout, which fused optimizers rely on unchecked."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def event_files(trainer, folder: Path) -> dict[str, int]:
+    """TensorBoard's event files of a run and the length of each, after flushing."""
+    if not trainer.is_global_zero:
+        return {}
+    trainer.logger.experiment.flush()
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("events.out.tfevents.*"))}

@@ -1,13 +1,10 @@
 """Stop a run whose loss is no longer finite."""
 
-import re
-
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from course.training.problems import Problem
 from course.training.run import Run
 
 EVERY_N_STEPS = 50  # on a GPU, where reading a value waits for the GPU
@@ -43,13 +40,7 @@ def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) 
     finite = bool(torch.isfinite(value).all())
     if trainer.world_size > 1:
         finite = trainer.strategy.reduce_boolean_decision(finite)
-    if finite:
-        return
-    flags = vars(run.args).items()
-    rates = " or ".join(f"--{name} (it was {value:g})" for name, value in flags if re.fullmatch("(.*_)?lr", name))
-    step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-    raise Problem(
-        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
-        f" {run.describe_last_checkpoint()} What to try: a new run with a smaller {rates}, another --seed, or"
-        " --precision 32-true if it was another."
-    )
+    if not finite:
+        from course.training.explain import not_finite
+
+        raise not_finite(what, run, trainer)

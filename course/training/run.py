@@ -1,6 +1,5 @@
 """A training run: its flags, its folder and its progress."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,9 +8,8 @@ from pathlib import Path
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from course.files import UNFINISHED, Held, HeldFolder
+from course.files import Held, HeldFolder
 from course.stored_flags import defining_flags
-from course.training.events import cut_event_files
 from course.training.problems import Problem, Stopped, is_first_process, say
 
 
@@ -104,7 +102,9 @@ def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
             say(f"the training is complete; to test it: --resume {run.folder}")
         raise
     except OSError as error:
-        raise _explain(error, run) from error
+        from course.training.explain import disk_problem
+
+        raise disk_problem(error, run) from error
     finally:
         if run.held:
             run.held.release()
@@ -114,22 +114,16 @@ def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
 def _start(args, model: torch.nn.Module) -> Run:
     folder = None
     if args.checkpoint:
-        try:
-            model.load_state_dict(args.checkpoint["state_dict"])
-        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-            raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
-        if args.resume.parent.name == "checkpoints":
-            folder = args.resume.parent.parent
+        from course.training.resuming import load_checkpoint, reopen  # imported here: most runs do not resume
+
+        folder = load_checkpoint(args, model)
     if args.fast_dev_run or not is_first_process():
         return Run(args, folder)  # BestCheckpoint broadcasts the folder to other processes
     if folder is None:
         folder = new_folder(Path(args.log_dir) / args.program)
         return Run(args, folder, held=_hold(folder))
     held = _hold(folder)
-    _check_unchanged(args)
-    cut_event_files(folder, args.checkpoint["run"]["events"])
-    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # hparams.yaml, as some flags may have changed
-        path.unlink(missing_ok=True)
+    reopen(args, folder)
     return Run(args, folder, is_new=False, held=held)
 
 
@@ -148,17 +142,10 @@ def _hold(folder: Path) -> HeldFolder:
             status=2,
         ) from error
     except OSError as error:
-        raise Problem(f"--resume {folder}: cannot be written: {error.strerror or error}", status=2) from error
+        raise Problem(f"{folder}: cannot be written: {error.strerror or error}", status=2) from error
     if not held.locked:
         say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at once")
     return held
-
-
-def _check_unchanged(args) -> None:
-    """Check that the run has not continued since its checkpoint was read, now that its folder is locked."""
-    now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
-    if now["run"]["events"] != args.checkpoint["run"]["events"]:
-        raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
 
 
 def new_folder(parent: Path) -> Path:
@@ -171,18 +158,6 @@ def new_folder(parent: Path) -> Path:
             return parent / f"version_{number}"
         except FileExistsError:
             number += 1
-
-
-def _explain(error: OSError, run: Run) -> Problem:
-    """Turn a disk error into a Problem that names the file or the folder."""
-    try:
-        run.check_folder()
-    except Problem as problem:
-        return problem
-    where = os.fsdecode(error.filename) if error.filename else run.folder or "a file"
-    then = f"continue with --resume {run.folder}" if run.folder else "start again"
-    reason = f"{where}: could not be written or read: {error.strerror or error}"
-    return Problem(f"{reason}. {run.describe_last_checkpoint()} Fix this, then {then}.")
 
 
 def _remove_if_empty(folder: Path) -> None:

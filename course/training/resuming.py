@@ -1,0 +1,80 @@
+"""Continue a run from its checkpoint; imported only with --resume."""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from course.files import UNFINISHED
+from course.training.problems import Problem
+
+
+def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
+    """Give the model the checkpoint's weights.
+
+    Returns:
+        the folder of the checkpoint's run; None if the file was copied elsewhere, which starts a new run.
+
+    Raises:
+        Problem: the checkpoint does not fit the model.
+    """
+    try:
+        model.load_state_dict(args.checkpoint["state_dict"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
+    return args.resume.parent.parent if args.resume.parent.name == "checkpoints" else None
+
+
+def reopen(args, folder: Path) -> None:
+    """Remove what the run wrote after its checkpoint; call this with the folder locked.
+
+    Raises:
+        Problem: the run has continued since its checkpoint was read.
+    """
+    now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
+    if now["run"]["events"] != args.checkpoint["run"]["events"]:
+        raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
+    cut_event_files(folder, args.checkpoint["run"]["events"])
+    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # hparams.yaml, as some flags may have changed
+        path.unlink(missing_ok=True)
+
+
+def cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
+    """Truncate TensorBoard's event files to these sizes, in bytes, and remove the files that are not listed."""
+    second = int(time.time())
+    for path in folder.glob("events.out.tfevents.*"):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])
+        # TensorBoard reads the files of a run in the order of their names, which begin with their creation time in
+        # seconds: the next file must not be created in the same second
+        if path.name.split(".")[3] == str(second):
+            time.sleep(max(0, second + 1 - time.time()))
+
+
+def resume_training(trainer, args, batches_done: int) -> None:
+    """Prepare the Trainer to continue after `batches_done` batches of an epoch.
+
+    Raises:
+        Problem: the checkpoint was written in mid-epoch by another number of processes.
+    """
+    processes = args.checkpoint["run"]["processes"]
+    if batches_done and processes != trainer.world_size:
+        raise Problem(
+            f"--devices: {args.resume} was written in mid-epoch by {processes} processes;"
+            f" it cannot be resumed with {trainer.world_size}",
+            status=2,
+        )
+    for optimizer in trainer.optimizers:
+        lay_out_state(optimizer)
+    trainer.train_dataloader.first_batch = batches_done
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer's state its parameters' memory layout, which fused optimizers rely on unchecked."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
