@@ -13,9 +13,9 @@ from bench import gpu, grading, growth, part1, part2, part3, recipe, startup, st
 from bench.epochs import RESULTS
 from bench.overview import overview
 from bench.record import RecordError
-from course.command_line import Parser
 from course.flag_types import whole_number
 from course.flags import data_dir
+from course.parser import Parser
 
 MEASUREMENTS = {
     "steps": steps.steps,

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from course.command_line import Parser
-from course.datasets import SOURCES, DataError, find
+from course.datasets import DataError, find
 
 
 def load(name: str, split: str, root: str | Path | None = None, download: bool = True) -> tuple[Tensor, Tensor]:
@@ -176,22 +175,7 @@ def _split(raw: Path, prepare: Callable[[Tensor], Tensor]) -> tuple[tuple[Tensor
     return (images[train], labels[train]), (images[val], labels[val]), (prepare(test_images), test_labels)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
-    parser = Parser(description=main.__doc__)
-    parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
-    parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
-    args = parser.parse_args(argv)
-    try:
-        for name in args.datasets:
-            print(f"{name}: {_fetch(name, args.data_dir, download=True)}")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
+    from course.download import main
+
     sys.exit(main())

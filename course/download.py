@@ -13,6 +13,7 @@ from pathlib import Path
 
 from course.datasets import SOURCES, DataError, Files, find, is_whole
 from course.files import write_whole
+from course.parser import Parser
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
@@ -119,3 +120,20 @@ def _root_cause(error: BaseException) -> str:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
+    parser = Parser(prog="python -m course.data", description=main.__doc__)
+    parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
+    parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
+    args = parser.parse_args(argv)
+    try:
+        for name in args.datasets:
+            print(f"{name}: {fetch(name, args.data_dir)}")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    return 0

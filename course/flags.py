@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from course.command_line import Parser
 from course.flag_types import device_list, folder, positive_number, whole_number
+from course.parser import Parser
 from course.stored_flags import parse_words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -163,39 +163,18 @@ def parse(
         path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
         checkpoint = read_checkpoint(parser, "--resume", path, args.program)
         args = merge(parser, argv, checkpoint["run"]["flags"])
-        if args.epochs < checkpoint["run"]["epochs_done"]:
-            done = checkpoint["run"]["epochs_done"]
+        if args.epochs < (done := checkpoint["run"]["epochs_done"]):
             parser.error(f"--epochs {args.epochs}: the run being resumed has done {done} epochs already")
     args.resume, args.checkpoint = path, checkpoint
     if args.progress_bar is None:
         args.progress_bar = sys.stdout.isatty()
     check(parser, args)
     _check_folders(parser, args)
-    _check_machine(parser, args)
+    if (args.accelerator, args.devices, args.precision) != ("auto", 1, "32-true"):
+        from course.machine import check_machine  # imported here: the defaults suit every machine
+
+        check_machine(parser, args)
     return args
-
-
-def _check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    mps = torch.backends.mps.is_available()
-    kind = args.accelerator
-    if kind == "auto":
-        kind = "gpu" if gpus else "mps" if mps else "cpu"
-    if kind == "cpu" and args.precision == "16-mixed":
-        parser.error("--precision 16-mixed: needs a GPU; CPUs have bf16-mixed")
-    present = {"gpu": gpus, "mps": int(mps), "cpu": os.cpu_count() or 1}[kind]
-    if present == 0:
-        parser.error(f"--accelerator {args.accelerator}: this machine has none that PyTorch can use")
-    asked = args.devices
-    if isinstance(asked, list) and kind == "cpu":
-        parser.error(f"--devices {','.join(map(str, asked))}: CPUs have no numbers; give how many processes to run")
-    missing = [number for number in asked if number >= present] if isinstance(asked, list) else asked > present
-    if missing:
-        text = ",".join(map(str, asked)) if isinstance(asked, list) else asked
-        what = {"gpu": "GPUs", "mps": "MPS devices", "cpu": "CPU cores (and no GPU that PyTorch can use)"}[kind]
-        parser.error(f"--devices {text}: this machine has {present} {what}")
 
 
 def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -33,6 +33,6 @@ def mnist(
         training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
 
     Raises:
-        course.download.DataError: the images are not available.
+        course.datasets.DataError: the images are not available.
     """
     return data.loaders(dataset, normalize, root, batch_size, num_workers, download, seed)

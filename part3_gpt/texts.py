@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from course.download import DataError, download
+from course.datasets import DataError
 from course.files import write_whole
 from course.flags import data_dir
 from course.training.problems import is_first_process
@@ -30,7 +30,7 @@ def read_text(source: str | None = None, root: str | Path | None = None, checkpo
         checkpoint: the checkpoint of a run being resumed; the text kept by that run takes precedence.
 
     Raises:
-        course.download.DataError: the text is missing, empty or not UTF-8.
+        course.datasets.DataError: the text is missing, empty or not UTF-8.
     """
     if checkpoint and (text := _kept(checkpoint)) is not None:
         return text
@@ -74,6 +74,8 @@ def _at_url(url: str, root: str | Path | None) -> bytes:
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
     kept = data_dir(root) / "text" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}_{name}"
     if not kept.exists():
+        from course.download import download  # imported here: most runs download nothing
+
         write_whole(kept, download(url))
     return kept.read_bytes()
 

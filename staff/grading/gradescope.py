@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from course.command_line import Parser
 from course.files import write_whole
+from course.parser import Parser
 from course.rubric import Rubric
 from course.rubric import read as read_rubric
 from staff.grading.autograder import BROKEN, build_autograder

@@ -95,7 +95,7 @@ COMMANDS = {
     "aae": (aae_program.parse_args, []),
     "gpt": (gpt_program.parse_args, []),
     "generate": (generate.parse_args, []),
-    "data": (data.main, []),
+    "data": (download.main, []),
     "compare": (students.main, ["compare"]),
     "submission": (students.main, ["submission"]),
     "gradescope": (gradescope.main, []),
@@ -149,6 +149,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
         raise release.ReleaseError("nothing is released here")
 
     monkeypatch.setattr(data, "_fetch", refuse)
+    monkeypatch.setattr(download, "fetch", refuse)
     monkeypatch.setattr(release, "read_course", no_course)
     monkeypatch.setattr(gradescope, "grade", lambda root: None)
     monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)

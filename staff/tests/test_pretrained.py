@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from course.download import DataError
+from course.datasets import DataError
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPT
 from part3_gpt.options import MODEL_SIZES, PRETRAINED

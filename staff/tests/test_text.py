@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 import torch
 
-from course.download import DataError
+from course.datasets import DataError
 from part3_gpt import texts
 from part3_gpt.dataset import (
     BPETokenizer,

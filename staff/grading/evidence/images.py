@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course import data
-from course.download import DataError
+from course.datasets import DataError
 
 
 class NoData(Exception):
