@@ -1,4 +1,4 @@
-"""`python -m course COMMAND ...`: what students run besides the parts; --help lists the commands."""
+"""Commands for students: reports, comparison and diagnosis of runs, and the zip to hand in."""
 
 import argparse
 import sys

@@ -140,7 +140,7 @@ def read(path: Path = PATH) -> Rubric:
     problems += _of_shows(shows, numbers, evidence, questions)
     for rule in forbidden:
         if rule.deduct and rule.question not in {question.id for question in questions}:
-            problems.append(f"{rule.name}: of which question are {rule.deduct:g} points taken off?")
+            problems.append(f"forbidden {rule.name}: deduct = {rule.deduct:g} needs a `question` to deduct from")
     for part in parts:
         total = sum(question.points for question in questions if question.part == part.number)
         if total != part.points:
@@ -161,12 +161,12 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
         if question.part not in {part.number for part in parts}:
             problems.append(f"question {question.id}: there is no part {question.part}")
         if question.id in seen:
-            problems.append(f"question {question.id} stands there twice")
+            problems.append(f"question {question.id} is defined twice")
         seen.add(question.id)
         shares = question.shares()
         if sum(shares) != question.points or min(shares) < 0:
-            of = "automatic {:g}, evidence {:g}, manual {:g}".format(*shares)
-            problems.append(f"question {question.id} has {question.points:g} points: {of} do not add up to that")
+            of = "automatic {:g}, evidence {:g} and manual {:g}".format(*shares)
+            problems.append(f"question {question.id} has {question.points:g} points, but {of} do not add up to that")
     return problems
 
 
@@ -177,9 +177,9 @@ def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
         question = by_id.get(rule.question)
         name = f"evidence of question {rule.question}"
         if question is None:
-            problems.append(f"{name}: there is no such question")
+            problems.append(f"{name}: no such question")
         elif not 1 <= rule.run <= len(question.runs):
-            problems.append(f"{name}: run {rule.run} is none of its {len(question.runs)} runs")
+            problems.append(f"{name}: run = {rule.run}, but the question has {len(question.runs)} runs")
         elif rule.what in ("bpd", "reconstruction") and "z_dim" not in question.runs[rule.run - 1]:
             problems.append(f"{name}: its run needs a z_dim")
         if rule.what not in EVIDENCE:
@@ -187,10 +187,10 @@ def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
         elif (rule.what == "pictures") != (rule.full is None):
             problems.append(f"{name}: {rule.what} {'needs' if rule.full is None else 'has no'} `full`")
         if bool(rule.pictures) != bool(rule.at) or (rule.what == "pictures" and not rule.pictures):
-            problems.append(f"{name}: which `pictures`, and `at` which epochs?")
+            problems.append(f"{name}: `pictures` and `at` (epochs) go together")
         bounds = [bound for bound in (rule.doubt, rule.full, rule.half) if bound is not None]
         if bounds != sorted(bounds):
-            problems.append(f"{name}: doubt, full and half should grow")
+            problems.append(f"{name}: doubt, full and half must be in ascending order")
     for question in questions:
         total = sum(rule.points for rule in rules if rule.question == question.id)
         if total != question.evidence:
@@ -211,21 +211,21 @@ def _of_shows(
     for show in shows:
         question, name = by_id.get(show.question), f"show of question {show.question}"
         if question is None:
-            problems.append(f"{name}: there is no such question")
+            problems.append(f"{name}: no such question")
             continue
         if show.run is not None and not 1 <= show.run <= len(question.runs):
-            problems.append(f"{name}: run {show.run} is none of its {len(question.runs)} runs")
+            problems.append(f"{name}: run = {show.run}, but the question has {len(question.runs)} runs")
         if show.number and show.number not in {each.name for each in numbers if each.part == question.part}:
             problems.append(f"{name}: there is no [[number]] {show.number!r} of part {question.part}")
         if show.expected and not show.number:
-            problems.append(f"{name}: of which `number` is that `expected`?")
+            problems.append(f"{name}: `expected` needs a `number`")
         if bool(show.figures) != bool(show.at):
-            problems.append(f"{name}: which `figures`, and `at` which epochs?")
+            problems.append(f"{name}: `figures` and `at` (epochs) go together")
         if not all(type(epoch) is int and epoch >= 0 or epoch == "last" for epoch in show.at):
-            problems.append(f'{name}: `at` has epochs (0, 10, 80) and "last"')
+            problems.append(f'{name}: `at` is a list of epochs (0, 10, 80) or "last"')
         asked |= {(show.question, figure, epoch) for figure in show.figures for epoch in show.at}
     for rule in evidence:
         for key in ((rule.question, picture, epoch) for picture in rule.pictures for epoch in rule.at):
             if key[2] != "later" and key not in asked:
-                problems.append("evidence of question {}: no [[show]] asks for {} of epoch {}".format(*key))
+                problems.append("evidence of question {}: no [[show]] asks for {} at epoch {}".format(*key))
     return problems

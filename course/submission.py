@@ -34,7 +34,7 @@ def missing_code(rubric: Rubric, root: Path) -> list[str]:
 
 
 def missing_answers(rubric: Rubric, root: Path) -> list[str]:
-    """Questions without a written answer: below their heading there is nothing but the title."""
+    """Questions without a written answer in answers.md: nothing but the title is below their heading."""
     try:
         text = (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +44,7 @@ def missing_answers(rubric: Rubric, root: Path) -> list[str]:
     for question in rubric.questions.values():
         answer = sections.get(question.id, "").replace(f"*{question.title}.*", "").strip()
         if question.manual and not answer:
-            found.append(f"Q{question.id}: nothing stands in {ANSWERS}: {question.title}")
+            found.append(f"Q{question.id}: no answer in {ANSWERS}: {question.title}")
     return found
 
 
@@ -61,7 +61,7 @@ def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
                 missing.append(f"{name}: no such run in {logs / part.logs}")
                 continue
             if epochs < wanted.get("epochs", 1):
-                missing.append(f"{name}: {run} has {epochs} epochs; it goes along all the same")
+                missing.append(f"{name}: {run} has only {epochs} epochs; it is included anyway")
             if run not in chosen:
                 chosen.append(run)
     return chosen, missing
@@ -94,7 +94,7 @@ def write_reports(runs: list[Path]) -> list[str]:
         try:
             report.write(run)
         except (RunError, RubricError, OSError) as error:
-            problems.append(f"{run}: without {report.FILE}: {error}")
+            problems.append(f"{run}: {report.FILE} could not be written: {error}")
     return problems
 
 

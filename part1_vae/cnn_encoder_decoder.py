@@ -17,9 +17,9 @@ class CNNEncoder(nn.Module):
 
     def __init__(self, num_input_channels: int = 1, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
-        # Q1.7: the layers that lead from an image to mean and log_std.
-        # Hint: convolutions with stride 2 halve an image (28, 14, 7, 4), GELU goes between them; at the end a linear
-        # layer for the mean and another for log_std, with nothing on top: both can be any number.
+        # Q1.7: the layers from an image to mean and log_std.
+        # Hint: convolutions with stride 2 halve the image (28, 14, 7, 4), with a GELU after each. End with two linear
+        # layers, one for the mean and one for log_std, and nothing after them: both can be any real number.
         # BEGIN SOLUTION Q1.7
         c = num_filters
         self.net = nn.Sequential(
@@ -42,8 +42,8 @@ class CNNEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """4-bit integers [B, C, 28, 28] -> mean and log_std of q(z|x), each [B, D]."""
         x = x.float() / (GREY_LEVELS - 1) * 2 - 1  # 0..15 -> -1..1
-        # Q1.7: mean and log_std of these images.
-        # Hint: with `.float()` at the end they are float32 even if the layers ran in bfloat16.
+        # Q1.7: compute mean and log_std for these images.
+        # Hint: call `.float()` at the end, so that the result is float32 even if the layers ran in bfloat16.
         # BEGIN SOLUTION Q1.7
         hidden = self.net(x)
         return self.mean(hidden).float(), self.log_std(hidden).float()
@@ -61,9 +61,9 @@ class CNNDecoder(nn.Module):
 
     def __init__(self, num_input_channels: int = GREY_LEVELS, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
-        # Q1.7: the layers that lead from z to logits, the encoder's the other way round.
-        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28); where the size
-        # doubles exactly they need output_padding=1. Nothing goes on top of the last one: logits can be any number.
+        # Q1.7: the layers from z to logits: the encoder in reverse.
+        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28). Where the size
+        # doubles exactly, they need output_padding=1. Nothing comes after the last one: logits can be any real number.
         # BEGIN SOLUTION Q1.7
         c = num_filters
         self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
@@ -82,8 +82,8 @@ class CNNDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z [B, D] -> logits over the grey levels of each pixel [B, 16, 28, 28]."""
-        # Q1.7: the logits for these codes.
-        # Hint: between the linear layer and the convolutions, [B, C * 4 * 4] becomes [B, C, 4, 4].
+        # Q1.7: compute the logits for these codes.
+        # Hint: between the linear layer and the convolutions, reshape [B, C * 4 * 4] to [B, C, 4, 4].
         # BEGIN SOLUTION Q1.7
         hidden = self.linear(z)
         return self.net(hidden.view(len(z), -1, 4, 4)).float()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from course import data
+from part1_vae.cnn_encoder_decoder import GREY_LEVELS
 
 
 def discretize(x: Tensor, num_values: int) -> Tensor:
@@ -17,7 +18,7 @@ def discretize(x: Tensor, num_values: int) -> Tensor:
 def four_bits(images: Tensor) -> Tensor:
     """Images 0..255 -> 0..15, one byte each: [N, 1, 28, 28]."""
     # in chunks: all images as floats would take a quarter of a gigabyte
-    return torch.cat([discretize(part / 255, num_values=16).to(torch.uint8) for part in images.split(1000)])
+    return torch.cat([discretize(part / 255, num_values=GREY_LEVELS).to(torch.uint8) for part in images.split(1000)])
 
 
 def mnist(

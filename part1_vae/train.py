@@ -58,9 +58,9 @@ class VAE(pl.LightningModule):
             L_rec and L_reg in nats per image, and their sum in bits per dimension: scalars, means over the batch.
         """
         mean, log_std = self.encoder(imgs)
-        # Q1.7: draw z from the posterior, decode it, and take both terms of the loss (Eq. 13) from that.
-        # Hint: sample_reparameterize wants a standard deviation; the loss is the mean over the batch (Eq. 14), and the
-        # bpd that of the sum of the terms.
+        # Q1.7: draw z from the posterior, decode it, and compute both terms of the loss (Eq. 13).
+        # Hint: sample_reparameterize expects a standard deviation. Average over the batch (Eq. 14); the bits per
+        # dimension are those of the sum of the two terms.
         # BEGIN SOLUTION Q1.7
         logits = self.decoder(sample_reparameterize(mean, log_std.exp()))
         rec = self._reconstruction(logits, imgs)  # [B]
@@ -71,8 +71,8 @@ class VAE(pl.LightningModule):
     @staticmethod
     def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
         """-log p(x|z), summed over the pixels: logits [B, 16, H, W], imgs [B, 1, H, W] -> nats [B]."""
-        # Q1.7: the cross-entropy between the logits and the grey levels, one number for each image.
-        # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; over the pixels it is a sum (Eq. 13).
+        # Q1.7: the cross-entropy between logits and grey levels, one number per image.
+        # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; sum over the pixels (Eq. 13).
         # BEGIN SOLUTION Q1.7
         rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy if channels_last
         return F.cross_entropy(rows, imgs.flatten(), reduction="none").view(len(imgs), -1).sum(dim=1)
@@ -85,9 +85,9 @@ class VAE(pl.LightningModule):
         Returns:
             integers 0..15 [batch_size, 1, 28, 28].
         """
-        # Q1.8: draw images from the model, in the steps of Q1.1.
-        # Hint: torch.multinomial draws one of the columns for each row of probabilities; let a row be a pixel, and mind
-        # the order of the dimensions when pixels become rows and rows become an image again.
+        # Q1.8: draw images from the model, following the steps of Q1.1.
+        # Hint: torch.multinomial draws one column index for each row of probabilities. Make each pixel a row, and check
+        # the order of the dimensions when you reshape pixels to rows and back.
         # BEGIN SOLUTION Q1.8
         z = torch.randn(batch_size, self.hparams.z_dim, device=self.device)
         probabilities = F.softmax(self.decoder(z), dim=1).permute(0, 2, 3, 1)  # [B, H, W, 16]

@@ -24,9 +24,9 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
     """
     if (std.device.type == "cpu" or not torch.is_grad_enabled()) and (std < 0).any():
         raise ValueError(f"std must not be negative, but its smallest element is {std.min():.4g}: is it log_std?")
-    # Q1.7: draw z from N(mean, std²), for each element on its own.
-    # Hint: let the randomness come from standard normal noise (torch.randn_like), so that z is a differentiable
-    # function of mean and std.
+    # Q1.7: draw z ~ N(mean, std²), independently for each element.
+    # Hint: draw standard normal noise (torch.randn_like) and compute z from it, so that z is a differentiable function
+    # of mean and std.
     # BEGIN SOLUTION Q1.7
     return mean + std * torch.randn_like(mean)
     # END SOLUTION
@@ -42,7 +42,7 @@ def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
     Returns:
         the divergence, summed over the last dimension, [...].
     """
-    # Q1.7: put the summands of KLD_per_dim together, one number for each vector.
+    # Q1.7: combine the terms from KLD_per_dim into one number per vector.
     # Hint: Eq. 13 sums over the last dimension; the mean over the batch is taken elsewhere.
     # BEGIN SOLUTION Q1.7
     return KLD_per_dim(mean, log_std).sum(dim=-1)
@@ -52,7 +52,7 @@ def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
 def KLD_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
     """The summands of `KLD`: nats for each latent dimension, [..., D] -> [..., D]."""
     # Q1.7: the divergence of each dimension from N(0, 1), in closed form.
-    # Hint: Eq. 13 is written with log sigma, which is log_std; the logarithm of the variance would be twice that.
+    # Hint: Eq. 13 uses log sigma, which is log_std; the logarithm of the variance is twice that.
     # BEGIN SOLUTION Q1.7
     # expm1: accurate when log_std is near 0, where exp(2 log_std) - 1 would cancel
     return 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
@@ -69,8 +69,9 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
     Returns:
         bits per dimension, [B].
     """
-    # Q1.7: nats to bits, images to dimensions.
-    # Hint: log2(e) bits are a nat; a dimension is a pixel of a channel, and the batch is none.
+    # Q1.7: convert nats per image to bits per dimension.
+    # Hint: a nat is log2(e) bits. The dimensions of an image are its pixels in all channels; the batch is not one of
+    # them.
     # BEGIN SOLUTION Q1.7
     return elbo * math.log2(math.e) / math.prod(img_shape[1:])
     # END SOLUTION
@@ -90,9 +91,9 @@ def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
     Returns:
         the expected grey values, scaled to 0..1, as one image [3, grid_size * H, grid_size * W].
     """
-    # Q1.9: decode a grid of codes that stand at the percentiles of N(0, 1), and make one image of the expected ones.
-    # Hint: torch.special.ndtri is the percent point function; `expected_image` makes an image of logits, and
-    # torchvision's make_grid puts images side by side.
+    # Q1.9: decode a grid of codes at the percentiles of N(0, 1), and tile the expected images into one.
+    # Hint: torch.special.ndtri is the inverse of the normal distribution function; `expected_image` turns logits into
+    # images, and torchvision's make_grid tiles them.
     # BEGIN SOLUTION Q1.9
     percentiles = (torch.arange(grid_size) + 0.5) / grid_size
     axis = torch.special.ndtri(percentiles)

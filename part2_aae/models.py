@@ -33,8 +33,8 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
-        # Q2.4: the layers that lead from an image to its code.
-        # Hint: as in part 1, with one linear layer at the end and nothing on top: a code can be any number.
+        # Q2.4: the layers from an image to its code.
+        # Hint: as in part 1, but with one linear layer at the end and nothing after it: a code can be any real vector.
         # BEGIN SOLUTION Q2.4
         c = num_filters
         self.net = nn.Sequential(
@@ -56,8 +56,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 1, 28, 28] -> codes [B, D]."""
-        # Q2.4: the codes of these images.
-        # Hint: with `.float()` at the end they are float32 even if the layers ran in bfloat16.
+        # Q2.4: compute the codes of these images.
+        # Hint: call `.float()` at the end, so that the result is float32 even if the layers ran in bfloat16.
         # BEGIN SOLUTION Q2.4
         return self.net(x).float()
         # END SOLUTION
@@ -77,9 +77,9 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
-        # Q2.4: the layers that lead from a code to an image in -1..1.
-        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28), and what keeps
-        # an image in -1..1 at the end.
+        # Q2.4: the layers from a code to an image in -1..1.
+        # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28), and at the end
+        # a function that limits the output to -1..1.
         # BEGIN SOLUTION Q2.4
         c = num_filters
         self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
@@ -100,7 +100,7 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
-        # Q2.4: the images that these codes stand for.
+        # Q2.4: decode these codes.
         # BEGIN SOLUTION Q2.4
         hidden = self.linear(z)
         return self.net(hidden.view(len(z), -1, 4, 4)).float()
@@ -116,9 +116,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, z_dim: int = 8):
         super().__init__()
-        # Q2.5: the layers that lead from a code to one logit.
-        # Hint: three linear layers, the hidden ones 512 wide, with leaky ReLUs of slope 0.2 between them; the losses
-        # work on logits, so nothing goes on top.
+        # Q2.5: the layers from a code to one logit.
+        # Hint: three linear layers with 512 hidden units each, and leaky ReLUs of slope 0.2 between them. The losses
+        # expect logits, so nothing comes after the last layer.
         # BEGIN SOLUTION Q2.5
         self.net = nn.Sequential(
             nn.Linear(z_dim, 512),
@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> logits [B, 1]: above 0 means "from the prior"."""
-        # Q2.5: the logits of these codes.
+        # Q2.5: compute the logits of these codes.
         # BEGIN SOLUTION Q2.5
         return self.net(z).float()
         # END SOLUTION
@@ -163,7 +163,7 @@ class AdversarialAE(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
-        # Q2.4: the images' codes, and what the decoder makes of them.
+        # Q2.4: encode the images, then decode their codes.
         # BEGIN SOLUTION Q2.4
         z = self.encoder(x)
         recon_x = self.decoder(z)
@@ -188,15 +188,16 @@ class AdversarialAE(nn.Module):
             the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats per
             code; 0 if the discriminator is not used) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
         """
-        # Q2.4: recon_loss, how far the reconstructions are from the images.
-        # Hint: `self.reconstruction_loss` is what --reconstruction chose, by default the mean squared error.
+        # Q2.4: recon_loss, the error of the reconstructions.
+        # Hint: `self.reconstruction_loss` is the function chosen by --reconstruction, by default the mean squared
+        # error.
         # BEGIN SOLUTION Q2.4
         recon_loss = self.reconstruction_loss(recon_x, x)
         # END SOLUTION
         gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
         if lambda_ != 1:
             # Q2.5: gen_loss, and ae_loss as the weighted sum of both.
-            # Hint: the encoder is content when the discriminator takes its codes for the prior's; the loss works on
+            # Hint: gen_loss is small if the discriminator takes the codes for samples of the prior; compute it from
             # logits (F.binary_cross_entropy_with_logits).
             # BEGIN SOLUTION Q2.5
             logits = self.discriminator(z_fake)
@@ -217,7 +218,7 @@ class AdversarialAE(nn.Module):
             (samples of the prior), loss_fake, and accuracy, the fraction of codes that it classifies correctly.
         """
         # Q2.5: loss_real, loss_fake, their mean disc_loss, and the accuracy.
-        # Hint: the prior is N(0, I), as many codes as z_fake has; no gradient may go back to the encoder.
+        # Hint: draw as many codes from the prior N(0, I) as z_fake has. No gradient may flow back to the encoder.
         # BEGIN SOLUTION Q2.5
         z_real = torch.randn_like(z_fake)
         real, fake = self.discriminator(z_real), self.discriminator(z_fake.detach())

@@ -61,15 +61,15 @@ class LitAAE(pl.LightningModule):
 
     def configure_optimizers(self):
         """Adam for encoder and decoder, SGD for the discriminator if there is one (Q2.4, Q2.5)."""
-        # Q2.4: ae_optimizer, Adam for the parameters of encoder and decoder.
-        # Hint: with learning rate ae_lr and beta1 0.5; `self.hparams` has what the constructor was given.
+        # Q2.4: ae_optimizer, which is Adam for the parameters of encoder and decoder.
+        # Hint: use learning rate ae_lr and beta1 0.5; `self.hparams` holds the constructor's arguments.
         # BEGIN SOLUTION Q2.4
         autoencoder = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
         ae_optimizer = torch.optim.Adam(autoencoder, lr=self.hparams.ae_lr, betas=(0.5, 0.999))
         # END SOLUTION
         if not self.adversarial:
             return [ae_optimizer]
-        # Q2.5: d_optimizer, SGD for the parameters of the discriminator.
+        # Q2.5: d_optimizer, which is SGD for the parameters of the discriminator.
         # BEGIN SOLUTION Q2.5
         d_optimizer = torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr)
         # END SOLUTION
@@ -81,15 +81,15 @@ class LitAAE(pl.LightningModule):
         ae_optimizer, d_optimizer = self.optimizers() if self.adversarial else (self.optimizers(), None)
         with self.toggled_optimizer(ae_optimizer):
             recon_x, z = self.model(x)
-            # Q2.4: a step of encoder and decoder, and logs, what their loss logs.
-            # Hint: the model has the loss, `self.hparams.lambda_` is its weight, and `self._step` does the rest.
+            # Q2.4: update encoder and decoder; `logs` is what their loss returns for logging.
+            # Hint: `self.model` computes the loss, `self.hparams.lambda_` is its weight, `self._step` does the rest.
             # BEGIN SOLUTION Q2.4
             loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
             self._step(ae_optimizer, loss)
             # END SOLUTION
         if self.adversarial:
             with self.toggled_optimizer(d_optimizer):
-                # Q2.5: a step of the discriminator on the codes z; add what its loss logs to the logs.
+                # Q2.5: update the discriminator on the codes z, and add what its loss returns for logging to `logs`.
                 # BEGIN SOLUTION Q2.5
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
                 self._step(d_optimizer, loss)
@@ -100,7 +100,7 @@ class LitAAE(pl.LightningModule):
     def _step(self, optimizer, loss: Tensor) -> None:
         """Update the optimizer's parameters to reduce the loss."""
         # Q2.4: one step of gradient descent on this loss alone.
-        # Hint: gradients add up until they are set to zero; Lightning wants self.manual_backward for loss.backward.
+        # Hint: gradients accumulate until they are set to zero; Lightning needs self.manual_backward for loss.backward.
         # BEGIN SOLUTION Q2.4
         optimizer.zero_grad()
         self.manual_backward(loss)

@@ -93,10 +93,10 @@ class CausalSelfAttention(nn.Module):
             For each query, a weighted mean of the values it may attend to [B, nh, T, hs].
         """
         T, S = q.size(2), k.size(2)
-        # Q3.2: attention weights from queries and keys, then the weighted values.
-        # Hint: scale by the size of a head; a query must not see later tokens, so their scores are -inf before the
-        # softmax (`self.mask` is True where it may look, in the rows and columns of this call); `self.attn_dropout`
-        # acts on the weights.
+        # Q3.2: attention weights from queries and keys, then the weighted sum of the values.
+        # Hint: scale by the size of a head. A query must not see later tokens: set their scores to -inf before the
+        # softmax (`self.mask` is True where a token may attend; select the rows and columns of this call). Apply
+        # `self.attn_dropout` to the weights.
         # BEGIN SOLUTION Q3.2
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # [B, nh, T, S]
         scores = scores.masked_fill(~self.mask[:, :, S - T : S, :S], -torch.inf)
@@ -282,10 +282,9 @@ def choose(
     Returns:
         tokens [B, 1].
     """
-    # Q3.3: the next token of each row, greedily or by torch.multinomial.
-    # Hint: greedy takes the likeliest token whatever the other arguments say. For sampling, divide the logits by the
-    # temperature, let `keep_top_k` and then `keep_top_p` choose among them where these are given, and draw from the
-    # softmax.
+    # Q3.3: choose the next token of each row, greedily or with torch.multinomial.
+    # Hint: greedy decoding takes the most likely token and ignores the other arguments. To sample, divide the logits by
+    # the temperature, apply `keep_top_k` and then `keep_top_p` where they are given, and draw from the softmax.
     # BEGIN SOLUTION Q3.3
     if not do_sample:
         return logits.argmax(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Numbers, durations and curves as a page shows them."""
+"""Formatting of numbers, durations and curves for report pages."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from course.runs.questions import Figure
 
 
 class Cell(NamedTuple):
-    """A cell of a table: a text, and a smaller note below it."""
+    """A table cell: a text, and a note in smaller type below it."""
 
     text: str
     note: str = ""
@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 
 def value_text(value: object) -> str:
-    """A number with four digits, or a text of 200 characters at most."""
+    """A number with four significant digits, or a text cut to 200 characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if value is None:
@@ -41,7 +41,7 @@ def chart_title(number: Number) -> str:
 
 
 def draw_curves(curves: dict[str, tuple[list[int], list[float]]], number: Number) -> bytes | None:
-    """Curves over epochs as a PNG; None if the number has no chart, or there is nothing to draw."""
+    """Draw curves over epochs as a PNG; None if the number has no chart, or there is nothing to draw."""
     from course import figures
 
     curves = {label: curve for label, curve in curves.items() if curve[0]}
@@ -51,7 +51,7 @@ def draw_curves(curves: dict[str, tuple[list[int], list[float]]], number: Number
 
 
 def chart_of_run(run: Run, number: Number) -> bytes | None:
-    """Training and validation of a number over epochs."""
+    """A chart of a number's training and validation values over epochs."""
     first = run.first_step.get(f"train/{number.name}_step")
     train, val = run.curve(f"train/{number.name}"), run.curve(f"val/{number.name}")
     label = "training (mean of each epoch)"

@@ -1,4 +1,4 @@
-"""`python -m course compare RUN RUN ...`: the figures of several runs side by side, in one picture (Q2.6)."""
+"""Put the figures of several runs side by side in one picture (Q2.6): `python -m course compare RUN RUN ...`."""
 
 import argparse
 import io
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """What tells the runs apart, in lines that fit above a column; a run that cannot be read has only its place."""
+    """A title per run: the flags that differ, wrapped to the width of a column; the folder if a run cannot be read."""
     return [textwrap.fill(text, 45) for text in differences(runs, [_flags_of(run) for run in runs])]
 
 
@@ -30,8 +30,8 @@ def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) 
     """The figures to show, as rows: each name at each epoch.
 
     Args:
-        names: of figures; None: all that every run has.
-        epochs: None: the last one at which every run has them all.
+        names: names of figures; None for all that every run has.
+        epochs: None for the last epoch at which every run has all of them.
 
     Raises:
         ValueError: a run lacks one of them.
@@ -39,7 +39,7 @@ def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) 
     found = {run: figures_of(run) for run in runs}
     for run, files in found.items():
         if not files:
-            raise ValueError(f"{run}: has no figures of an epoch (figures/NAME_epoch_NNN.png); is it a run's folder?")
+            raise ValueError(f"{run}: no figures/NAME_epoch_NNN.png; is it a run's folder?")
     common = set.intersection(*(set(files) for files in found.values()))
     if names is None:
         names = sorted({name for name, _ in common})
@@ -50,10 +50,10 @@ def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) 
     for run, files in found.items():
         for name, epoch in wanted:
             if (name, epoch) not in files:
-                raise ValueError(f"{run}: has no {name} of epoch {epoch}; {_what_there_is(files)}")
+                raise ValueError(f"{run}: no {name} at epoch {epoch}; {_what_there_is(files)}")
     if not wanted:
         there = "; ".join(f"{run} {_what_there_is(files)}" for run, files in found.items())
-        raise ValueError(f"these runs have no figure of the same name and epoch: {there}")
+        raise ValueError(f"these runs have no figure in common: {there}")
     return wanted
 
 
@@ -87,9 +87,9 @@ def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None)
 
 
 def command(args: argparse.Namespace) -> None:
-    """Write the picture that `python -m course compare` asks for."""
+    """Write the picture."""
     if args.output.suffix != ".png":
-        raise WrongFlag(f"--output {args.output}: the picture is a PNG, so its name should end in .png")
+        raise WrongFlag(f"--output {args.output}: the name should end in .png")
     from course import figures  # here, as above: --help and wrong flags need not wait for PyTorch
 
     try:
@@ -108,17 +108,17 @@ def add(commands) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/aae/version_0")
     parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: all that every run has)")
     parser.add_argument(
-        "--epochs", nargs="+", type=whole_number(0), metavar="N", help="(default: the last that all runs have)"
+        "--epochs", nargs="+", type=whole_number(0), metavar="N", help="default: the last epoch that all runs have"
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the picture to write")
     parser.set_defaults(run=command)
 
 
 def side_by_side(columns: "list[list[Tensor]]", titles: list[str], rows: list[str]) -> "Tensor":
-    """Columns of pictures under their titles, each row with its name at the left, as one image [3, H, W] in 0..1.
+    """Arrange pictures in columns with titles and in rows with names, as one image [3, H, W] in 0..1.
 
     Args:
-        columns: of images [3, H, W], one list for each title, in each one image for each row.
+        columns: one list of images [3, H, W] per title, with one image per row.
     """
     from course.figures import as_image, new_figure
 

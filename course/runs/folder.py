@@ -1,4 +1,4 @@
-"""What the folder of a run says: flags, numbers epoch by epoch, figures; the run may be finished or not."""
+"""Read a run's folder: flags, the numbers of each epoch, figures. The run may be finished or in progress."""
 
 import json
 import math
@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not matter to a picture of a given epoch
+SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the picture of a given epoch
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
 
 class RunError(Exception):
-    """A folder is no run's, or a file of a run cannot be read; the message names it."""
+    """The folder is not a run's, or a file cannot be read; the message names it."""
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number, and small enough for a float."""
+    """Whether the value is a finite number that fits into a float."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
@@ -24,11 +24,11 @@ def is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as far as it has come.
+    """A run, finished or in progress.
 
-    `history` has a dictionary of numbers (or lists of them) for each epoch that is done, `first_step` those of the
-    first training step, `results` those of the test, `best` the epoch and the value of the best validation. `summary`
-    is summary.json, empty as long as the run is not finished. `notes` says which files could not be read.
+    `history` has one dictionary of numbers (or lists of them) per completed epoch, `first_step` those of the first
+    training step, `results` those of the test, and `best` the epoch and value of the best validation. `summary` is
+    summary.json, or empty if the run is not finished. `notes` lists files that could not be read.
     """
 
     folder: Path
@@ -44,30 +44,30 @@ class Run:
 
     @property
     def done(self) -> int:
-        """The epochs that are done."""
+        """The number of completed epochs."""
         return len(self.history)
 
     @property
     def name(self) -> str:
-        """The last three folders of its path, like logs/vae/version_0: what is before them is nobody's business."""
+        """The last three parts of its path, like logs/vae/version_0: the rest may be private."""
         return "/".join(self.folder.resolve().parts[-3:])
 
     def last(self, tag: str, epoch: int = -1) -> float | None:
-        """The finite number of this tag in the last epoch, or in the one that `history` has there; or None."""
+        """The value of a tag in the last epoch, or in `history[epoch]`; None if it is missing or not finite."""
         value = self.history[epoch].get(tag) if -self.done <= epoch < self.done else None
         return value if is_number(value) else None
 
     def curve(self, tag: str) -> tuple[list[int], list[float]]:
-        """The epochs (from 1) that have a finite number of this tag, and the numbers."""
+        """The epochs (from 1) in which a tag has a finite value, and the values."""
         pairs = [(epoch, self.last(tag, epoch - 1)) for epoch in range(1, self.done + 1)]
         pairs = [(epoch, value) for epoch, value in pairs if value is not None]
         return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
 def fits(flags: dict, wanted: dict) -> bool:
-    """Whether the flags of a run are those that a question wants, `epochs` apart.
+    """Whether a run's flags are those that a question asks for, except `epochs`.
 
-    A run on clothes is none of them, nor is one with another recipe than the assignment's.
+    The dataset must be MNIST and the recipe the assignment's unless the question asks for others.
     """
     usual = {"dataset": "mnist", "recipe": "assignment"}
     wanted = {**usual, **{name: value for name, value in wanted.items() if name != "epochs"}}
@@ -75,12 +75,12 @@ def fits(flags: dict, wanted: dict) -> bool:
 
 
 def read(folder: Path) -> Run:
-    """Read summary.json or, where the run has not come so far or has gone on since, checkpoints/last.ckpt.
+    """Read summary.json or, if the run is not finished or was continued since, checkpoints/last.ckpt.
 
-    In its first epoch a run has neither, and what is known of it are its flags.
+    A run in its first epoch has neither; then only its flags are known.
 
     Raises:
-        RunError: there is neither, or neither can be read.
+        RunError: the folder has neither of them, or neither can be read.
     """
     problems = []
     found: dict[str, Run] = {}
@@ -100,27 +100,27 @@ def read(folder: Path) -> Run:
 
 
 def _went_on(going: Run, finished: Run) -> bool:
-    """Whether a run was resumed after its summary."""
+    """Whether a run was resumed after it wrote its summary."""
     prolonged = going.flags.get("epochs") != finished.flags.get("epochs")
     return going.done > finished.done or (going.done == finished.done and prolonged)
 
 
 def _no_run(folder: Path) -> str:
     if not folder.is_dir():
-        return f"{folder}: there is no such folder"
+        return f"{folder}: no such folder"
     inside = sorted(path for path in folder.glob("**/version_*") if path.is_dir())[:3]
     if inside:
-        return f"{folder}: has runs in it; name one of them: {', '.join(map(str, inside))}"
-    return f"{folder}: is not the folder of a run: it has neither summary.json nor checkpoints/last.ckpt"
+        return f"{folder}: contains several runs; choose one: {', '.join(map(str, inside))}"
+    return f"{folder}: not a run's folder: it has neither summary.json nor checkpoints/last.ckpt"
 
 
 def _of_summary(folder: Path, path: Path) -> Run:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read, it is damaged or half written: {error}") from error
+        raise RunError(f"{path}: cannot be read (damaged or incomplete): {error}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{path}: is not the summary of a run")
+        raise RunError(f"{path}: not the summary of a run")
     return _run(folder, path, content, content, content.get("training_seconds"), content)
 
 
@@ -128,7 +128,7 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # runs no code from it
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # does not execute code from it
         states = content.get("callbacks", {}).items()
         # of History, BestCheckpoint{...} and ExactResume: each name is in the state of one of them
         state = {name: value for _, values in states for name, value in values.items()}
@@ -137,7 +137,7 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
         raise
     except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise RunError(f"{path}: cannot be read, it is damaged or foreign: {reason}") from error
+        raise RunError(f"{path}: cannot be read (damaged, or not a checkpoint of this project): {reason}") from error
 
 
 def _of_flags(folder: Path, path: Path) -> Run:
@@ -146,18 +146,18 @@ def _of_flags(folder: Path, path: Path) -> Run:
     try:
         flags = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{path}: cannot be read, it is damaged or half written") from error
+        raise RunError(f"{path}: cannot be read (damaged or incomplete)") from error
     return _run(folder, path, {"program": folder.resolve().parent.name, "flags": flags or {}}, {}, 0.0, {})
 
 
 def _run(folder: Path, path: Path, head: dict, state: dict, seconds, summary: dict) -> Run:
-    """A run of what stands in one of its files: `head` has program and flags, `state` the numbers."""
+    """Build a `Run` from the content of one of its files: `head` has program and flags, `state` the numbers."""
     history = state.get("history", [])
     kinds = {"program": (head.get("program"), str), "flags": (head.get("flags"), dict), "history": (history, list)}
     kinds |= {name: (state.get(name, {}), dict) for name in ("first_step", "best", "results")}
     wrong = [name for name, (value, kind) in kinds.items() if not isinstance(value, kind)]
     if wrong or not all(isinstance(row, dict) for row in history):
-        raise RunError(f"{path}: was not written by a train.py of this project: {', '.join(wrong or ['history'])}")
+        raise RunError(f"{path}: not written by a train.py of this project: {', '.join(wrong or ['history'])}")
     values = {name: value for name, (value, _) in kinds.items()}
     for name in ("first_step", "best", "results"):
         values[name] = {tag: value for tag, value in values[name].items() if is_number(value)}
@@ -167,17 +167,17 @@ def _run(folder: Path, path: Path, head: dict, state: dict, seconds, summary: di
 
 
 def figures_of(folder: Path) -> Figures:
-    """The figures in a run's folder that were drawn at an epoch."""
+    """The figures in a run's folder that belong to an epoch."""
     paths = sorted((folder / "figures").glob("*.png"))
     matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in paths]
     return {(match[1], int(match[2])): path for path, match in matches if match}
 
 
 def read_png(path: Path) -> bytes:
-    """The bytes of a PNG that is whole.
+    """The bytes of a PNG.
 
     Raises:
-        RunError: it is not.
+        RunError: the file is damaged or incomplete.
     """
     import io
 
@@ -188,12 +188,12 @@ def read_png(path: Path) -> bytes:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             picture.load()
     except Exception as error:  # damaged files fail in many ways
-        raise RunError(f"{path}: cannot be read as a picture (PNG)") from error
+        raise RunError(f"{path}: not a readable PNG") from error
     return content
 
 
 def differences(runs: list[Path], flags: list[dict]) -> list[str]:
-    """What tells the runs apart: the flags that differ, or else, as for runs of two parts, where they are."""
+    """A label per run: the flags that differ or, e.g. for runs of different parts, the folder."""
     flags = [{"recipe": "assignment", "compile": False, **each} for each in flags]  # older runs have neither
     names = sorted(set(flags[0]) - SAY_NOTHING)
     differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]

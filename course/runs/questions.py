@@ -1,4 +1,4 @@
-"""What the questions of the assignment ask of a run, and what the run has of it."""
+"""The figures and numbers that the questions ask for, as far as a run has them."""
 
 import base64
 import math
@@ -12,7 +12,7 @@ from course.runs.folder import Run, RunError, figures_of, fits, read_png
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure on the page, of an epoch or of all (""): the PNG, or why there is none."""
+    """A figure on the page: the PNG, or why it is missing. `epoch` is "" for a figure that covers all epochs."""
 
     name: str
     epoch: int | str
@@ -20,11 +20,11 @@ class Figure:
     lack: str = ""
 
     def base64(self) -> str:
-        """The PNG as a data address takes it."""
+        """The PNG for a data: URL."""
         return base64.b64encode(self.png).decode()
 
     def caption(self) -> str:
-        """Its name, and when it was drawn."""
+        """The name, and the epoch at which it was drawn."""
         when = {0: ", before training", 1: ", after 1 epoch", "last": ", the last", "": ""}
         return self.name + when.get(self.epoch, f", after {self.epoch} epochs")
 
@@ -33,17 +33,17 @@ def part_of(run: Run, rubric: Rubric) -> Part:
     """The part of the assignment that a run belongs to.
 
     Raises:
-        RunError: none has such runs.
+        RunError: it belongs to none.
     """
     for part in rubric.parts.values():
         if part.logs == run.program:
             return part
     known = ", ".join(part.logs for part in rubric.parts.values())
-    raise RunError(f"{run.folder}: is a run of {run.program!r}; the assignment has {known}")
+    raise RunError(f"{run.folder}: a run of {run.program!r}; the assignment has {known}")
 
 
 def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
-    """The questions that a run with these flags answers, what each asks to show, and the flags and epochs it wants."""
+    """The questions that a run with these flags answers, with what to show and the flags and epochs asked for."""
     part = part_of(run, rubric)
     found = []
     for show in rubric.shows:
@@ -55,7 +55,7 @@ def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
 
 
 def asked(run: Run, show: Show, wanted: dict) -> dict[tuple[str, int | str], Figure]:
-    """(name, epoch) -> the figures that a question asks for, and the last ones, as far as the run has come."""
+    """(name, epoch) -> the figures that a question asks for and, until the run has all of them, the last ones."""
     return {
         (name, epoch): _asked(run, show, wanted, name, epoch)
         for name in show.figures
@@ -81,14 +81,14 @@ def _asked(run: Run, show: Show, wanted: dict, name: str, epoch: int | str) -> F
     found: int | str | None = epoch if epoch in files else None
     if epoch == "last":
         found = max(files, default=None)
-    elif found is None and epoch > enough:  # epoch 95 does for epoch 100
+    elif found is None and epoch > enough:  # epoch 95 counts for epoch 100
         found = max((drawn for drawn in files if drawn >= enough), default=None)
     if found is not None:
         return figure(name, found, files[found])
-    what = f"Q{show.question} wants {name}" + ("" if epoch == "last" else f" at epoch {epoch}")
+    what = f"Q{show.question} asks for {name}" + ("" if epoch == "last" else f" at epoch {epoch}")
     if epoch != "last" and epoch > run.done:
-        return Figure(name, epoch, None, f"{what}; this run stopped at {run.done}")
-    lack = f"{what}; the run has no such file in figures/ (is a blank not filled in?)"
+        return Figure(name, epoch, None, f"{what}; this run has {run.done}")
+    lack = f"{what}, but figures/ has no such file (is a blank not filled in?)"
     return Figure(name, epoch, None, lack)
 
 
@@ -97,11 +97,11 @@ def figure(name: str, epoch: int | str, path: Path) -> Figure:
     try:
         return Figure(name, epoch, read_png(path))
     except RunError:
-        return Figure(name, epoch, None, f"figures/{path.name} is damaged: it is no whole PNG")
+        return Figure(name, epoch, None, f"figures/{path.name} is damaged or incomplete")
 
 
 def final(run: Run, name: str) -> tuple[float, str] | None:
-    """The number that a run is known by, and what it is of: test, else validation (of the best epoch, or so far)."""
+    """The final value of a number and its origin: test, else validation (the best epoch, or the last so far)."""
     for stage, of in {"test": "test", "val": "validation"}.items():
         value = run.results.get(f"{stage}/{name}")
         if value is not None:
@@ -111,6 +111,6 @@ def final(run: Run, name: str) -> tuple[float, str] | None:
 
 
 def other_figures(run: Run, seen: Collection[str] = ()) -> list[Figure]:
-    """The last of each figure that no question asked for."""
+    """The last version of each figure that no question asks for."""
     last = {name: (epoch, path) for (name, epoch), path in sorted(figures_of(run.folder).items()) if name not in seen}
     return [figure(name, epoch, path) for name, (epoch, path) in last.items()]

@@ -1,7 +1,7 @@
-"""A page of a run, or of several side by side: `python -m course report RUN ...`.
+"""A report page for one run, or for several side by side: `python -m course report RUN ...`.
 
-The page is one HTML file that loads nothing and has no script. What a question asks for, and what the numbers mean, is
-in rubric.toml; where a run lacks a figure or an epoch that a question asks for, the page says so in its place.
+The page is a single HTML file that loads nothing and has no scripts. rubric.toml defines what each question asks for
+and what the numbers mean. If a run lacks a figure or an epoch that a question asks for, the page says so in its place.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from course.runs.questions import Figure, answered, asked, final, other_figures,
 from course.runs.side_by_side import page_of_several
 
 FILE = "report.html"  # in the folder of a run
-LONGEST_TEXT = 20_000  # characters of a text that are shown
+LONGEST_TEXT = 20_000  # characters shown of a text
 
 
 def page_of_run(run: Run, rubric: Rubric) -> str:
     """The page of one run, as HTML.
 
     Raises:
-        RunError: it is of no part.
+        RunError: the run belongs to no part.
     """
     part = part_of(run, rubric)
     numbers = {number.name: number for number in rubric.numbers if number.part == part.number}
@@ -56,7 +56,7 @@ def _lead(run: Run) -> str:
 
 
 def _question(run: Run, question: Question, show: Show, wanted: dict, numbers: dict[str, Number]) -> dict:
-    """What the page says under a question."""
+    """The content of a question's section."""
     found = {
         "question": question,
         "points": f"{question.points:g} point{'s' if question.points != 1 else ''}",
@@ -64,7 +64,7 @@ def _question(run: Run, question: Question, show: Show, wanted: dict, numbers: d
         "texts": [_written(run, show, name) for name in show.texts],
     }
     if wanted.get("epochs", 0) > run.done:
-        found["too_short"] = f"Q{question.id} wants {wanted['epochs']} epochs; this run stopped at {run.done}"
+        found["too_short"] = f"Q{question.id} asks for {wanted['epochs']} epochs; this run has {run.done}"
     if show.number:
         found |= _headline(run, numbers[show.number], show.expected)
     return {"too_short": "", "headline": None, "no_number": "", "charts": []} | found
@@ -75,15 +75,15 @@ def _headline(run: Run, number: Number, expected: str) -> dict:
     chart = chart_of_run(run, number)
     found = {"charts": [Figure(chart_title(number), "", chart)] if chart else []}
     if (value := final(run, number.name)) is None:
-        return found | {"no_number": f"{number.name}: no epoch of this run has it"}
+        return found | {"no_number": f"{number.name}: not recorded in this run"}
     unit = f"{number.unit} ({number.name}; {value[1]})"
     return found | {"headline": {"value": value_text(value[0]), "unit": unit, "expected": expected}}
 
 
 def _no_question(rubric: Rubric, part: Part) -> str:
-    """What the questions of the part want, where this run answers none."""
+    """A sentence for a run that answers no question: the hyperparameters that the questions ask for."""
     wants = {
-        f"Q{question.id} wants {', '.join(f'{name} {value_text(value)}' for name, value in each.items())}"
+        f"Q{question.id} asks for {', '.join(f'{name} {value_text(value)}' for name, value in each.items())}"
         for question in rubric.questions.values()
         for each in question.runs
         if question.part == part.number
@@ -92,17 +92,19 @@ def _no_question(rubric: Rubric, part: Part) -> str:
 
 
 def _written(run: Run, show: Show, name: str) -> dict[str, str]:
-    """A text that the run wrote, or why there is none."""
+    """A text that the run wrote, or why it is missing."""
     try:
         text = (run.folder / "figures" / name).read_text("utf-8", errors="replace")
     except OSError:
-        return {"lack": f"Q{show.question} wants figures/{name}; the run has none" + ("" if run.summary else " yet")}
+        return {
+            "lack": f"Q{show.question} asks for figures/{name}, which is missing" + ("" if run.summary else " so far")
+        }
     rest = f"\n… ({len(text) - LONGEST_TEXT} more characters)" if len(text) > LONGEST_TEXT else ""
     return {"text": text[:LONGEST_TEXT] + rest, "lack": ""}
 
 
 def _all_numbers(run: Run, numbers: dict[str, Number]) -> Table:
-    """All that has a unit: first step, the last epoch, and the test."""
+    """The table of all numbers: the first step, the last epoch, the best epoch, and the test."""
     columns = {
         "first step": lambda name: run.first_step.get(f"train/{name}_step"),
         f"training, epoch {run.done}": lambda name: run.last(f"train/{name}"),
@@ -122,7 +124,7 @@ def _all_numbers(run: Run, numbers: dict[str, Number]) -> Table:
 
 
 def _circumstances(run: Run) -> dict[str, str]:
-    """Time, machine, versions: of the summary, so only of a run that is finished."""
+    """Time, machine and versions. All but the time are in the summary, which only a finished run has."""
     summary, found = run.summary, {"training": duration_text(run.seconds)}
     if run.done:
         found["an epoch"] = duration_text(run.seconds / run.done)
@@ -139,13 +141,13 @@ def write(folder: Path) -> Path:
     """Write the page of a run into its folder.
 
     Raises:
-        RunError, course.rubric.RubricError, OSError: with what is wrong.
+        RunError, course.rubric.RubricError, OSError: the message says what is wrong.
     """
     return write_whole(folder / FILE, page_of_run(read(folder), read_rubric()).encode("utf-8", "replace"))
 
 
 def command(args: argparse.Namespace) -> None:
-    """One run: its page; several: the page that puts them side by side."""
+    """Write the page of one run, or one page that shows several runs side by side."""
     rubric = read_rubric()
     runs = [read(folder) for folder in args.runs]
     page = page_of_run(runs[0], rubric) if len(runs) == 1 else page_of_several(runs, rubric)
@@ -160,9 +162,9 @@ def _html_file(text: str) -> Path:
 
 
 def add(commands) -> None:
-    """Add the command to those of `python -m course`."""
-    parser = commands.add_parser("report", help="a page (HTML) of a run, or of several side by side")
+    """Add `report` to the commands."""
+    parser = commands.add_parser("report", help="write an HTML page about a run, or about several side by side")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/vae/version_0")
-    where = f"the page to write (default: {FILE} in the run's folder; of several runs, here)"
+    where = f"the page to write (default: {FILE} in the run's folder, or here for several runs)"
     parser.add_argument("-o", "--output", type=_html_file, metavar="FILE", help=where)
     parser.set_defaults(run=command)

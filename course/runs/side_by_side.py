@@ -1,4 +1,4 @@
-"""The page that puts several runs of a part side by side."""
+"""A report page that shows several runs of a part side by side."""
 
 import statistics
 
@@ -10,17 +10,18 @@ from course.runs.questions import Figure, answered, asked, drawn_at, figure, fin
 
 
 def page_of_several(runs: list[Run], rubric: Rubric) -> str:
-    """The page that puts runs of one part side by side, as HTML.
+    """The page for several runs of one part, as HTML.
 
     Raises:
-        RunError: they are of several parts, or of none.
+        RunError: the runs belong to several parts, or to none.
     """
     part = part_of(runs[0], rubric)
     for run in runs[1:]:
         if part_of(run, rubric) != part:
+            here, first = part_of(run, rubric).number, runs[0].folder
             raise RunError(
-                f"{run.folder}: is a run of part {part_of(run, rubric).number} ({run.program}), {runs[0].folder} one of"
-                f" part {part.number} ({part.logs}); only runs of one part stand side by side"
+                f"{run.folder} belongs to part {here} ({run.program}) and {first} to part {part.number} ({part.logs});"
+                " only runs of the same part can be compared"
             )
     titles = differences([run.folder for run in runs], [run.flags for run in runs])
     if len(set(titles)) < len(runs):
@@ -43,7 +44,7 @@ def page_of_several(runs: list[Run], rubric: Rubric) -> str:
 
 
 def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
-    """Rows on what the runs are: folder, questions, epochs, time, and the flags that differ."""
+    """Rows that describe the runs: folder, questions, epochs, time, and the flags that differ."""
     flags = sorted({name for run in runs for name in run.flags})
     differ = [name for name in flags if len({str(run.flags.get(name)) for run in runs}) > 1]
     answers = [", ".join(f"Q{question.id}" for question, _, _ in answered(run, rubric)) for run in runs]
@@ -56,7 +57,7 @@ def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
 
 
 def seeds(runs: list[Run]) -> list[list[Run]]:
-    """The runs in groups of which the flags are the same but for the seed."""
+    """The runs, grouped by all flags except the seed."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = str(sorted((name, str(value)) for name, value in run.flags.items() if name not in {"seed", *SAY_NOTHING}))
@@ -65,7 +66,7 @@ def seeds(runs: list[Run]) -> list[list[Run]]:
 
 
 def _final_numbers(runs: list[Run], titles: list[str], numbers: list[Number]) -> str:
-    """A column for each run, or for the runs that differ in their seed alone: then mean and standard deviation."""
+    """A column per run; runs that differ only in their seed share one, with mean and standard deviation."""
     groups = seeds(runs)
     alone = dict(zip((run.folder for run in runs), titles, strict=True))
     header = [""]
@@ -101,7 +102,7 @@ def _compared(runs: list[Run], titles: list[str], number: Number) -> bytes | Non
 
 
 def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
-    """A row for each figure that a question asks of one of the runs; or else for the last ones of each name."""
+    """A row for each figure that a question asks for; if there is none, for the last version of each figure."""
     wanted = [
         {key: each for _, show, flags in answered(run, rubric) for key, each in asked(run, show, flags).items()}
         for run in runs
@@ -116,6 +117,6 @@ def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
 
 
 def _if_there(run: Run, name: str, epoch: int | str) -> Figure:
-    """A figure that no question asks of this run."""
+    """A figure that no question asks for, if this run has it."""
     path = drawn_at(run, name).get(epoch)
     return figure(name, epoch, path) if path else Figure(name, epoch, None)

@@ -68,7 +68,7 @@ def write_report(run: Run) -> None:
 
         print(f"report: {report.write(run.folder)}")
     except Exception as error:
-        say(f"without a report: {error}; python -m course report {run.folder} makes one")
+        say(f"the report could not be written: {error}; run: python -m course report {run.folder}")
 
 
 def _peak_memory_gb() -> float:

@@ -77,7 +77,7 @@ def test_a_run_in_its_first_epoch(tmp_path):
     assert run_command(run) == 0
     page = Page(run / "report.html")
     assert "not finished · 0 of 80 epochs" in page.text
-    assert "Q1.8 wants samples at epoch 10; this run stopped at 0" in page.lacks
+    assert "Q1.8 asks for samples at epoch 10; this run has 0" in page.lacks
 
 
 def test_an_error_in_the_page_fails_no_run(vae, monkeypatch, capsys):
@@ -87,7 +87,7 @@ def test_an_error_in_the_page_fails_no_run(vae, monkeypatch, capsys):
     monkeypatch.setattr(report, "page_of_run", broken)
     assert vae("--epochs", "1") == 0
     said = capsys.readouterr()
-    assert "without a report: no such luck" in said.err and "Traceback" not in said.err
+    assert "the report could not be written: no such luck" in said.err and "Traceback" not in said.err
     assert (vae.run() / "summary.json").exists() and not (vae.run() / "report.html").exists()
 
 
@@ -98,8 +98,8 @@ def test_what_the_run_lacks_is_said(tmp_path):
     run = vae_run(tmp_path / "vae" / "version_0", epochs=12)
     assert run_command(run) == 0
     page = Page(run / "report.html")
-    assert "Q1.8 wants samples at epoch 80; this run stopped at 12" in page.lacks
-    assert "Q1.7 wants 80 epochs; this run stopped at 12" in page.lacks
+    assert "Q1.8 asks for samples at epoch 80; this run has 12" in page.lacks
+    assert "Q1.7 asks for 80 epochs; this run has 12" in page.lacks
     files = [run / "figures" / f"samples_epoch_{epoch:03d}.png" for epoch in (0, 10, 12)]
     captions = ["samples, before training", "samples, after 10 epochs", "samples, after 12 epochs"]
     assert [page.pictures[caption] for caption in captions] == [file.read_bytes() for file in files]
@@ -114,7 +114,7 @@ def test_a_run_with_all_that_is_asked_lacks_nothing(tmp_path):
     (run / "figures" / names[1]).unlink()
     assert run_command(run) == 0
     (lack,) = Page(run / "report.html").lacks
-    assert lack.startswith("Q1.8 wants samples at epoch 10; the run has no such file") and "blank" in lack
+    assert lack.startswith("Q1.8 asks for samples at epoch 10, but figures/ has no such file") and "blank" in lack
 
 
 def test_epoch_95_does_for_epoch_100(tmp_path):
@@ -126,7 +126,7 @@ def test_epoch_95_does_for_epoch_100(tmp_path):
     for name in names[3::4]:
         (run / "figures" / name).rename(run / "figures" / name.replace("095", "094"))
     assert run_command(run) == 0
-    assert [lack for lack in Page(run / "report.html").lacks if "epoch 100; this run stopped at 95" in lack]
+    assert [lack for lack in Page(run / "report.html").lacks if "epoch 100; this run has 95" in lack]
 
 
 @pytest.mark.parametrize("flags", [{"z_dim": 16}, {"dataset": "fashion"}])
@@ -135,7 +135,7 @@ def test_a_run_that_no_question_asks_for(tmp_path, flags):
     assert run_command(run) == 0
     page = Page(run / "report.html")
     assert "No question asks for a run with these hyperparameters" in page.lacks[0]
-    assert "Q1.9 wants z_dim 2" in page.text
+    assert "Q1.9 asks for z_dim 2" in page.text
     assert "samples, after 12 epochs" in page.pictures
 
 

@@ -35,7 +35,7 @@ def test_autoencoder_and_adversarial_side_by_side(tmp_path, capsys):
     assert page.loads_nothing()
     assert page.row("answers") == ["Q2.6", "Q2.6"] and page.row("lambda_") == ["1", "0.995"]
     assert page.row("recon_loss") == ["0.125", "1.125"]
-    assert page.lacks.count("Q2.6 wants samples at epoch 20; this run stopped at 3") == 2
+    assert page.lacks.count("Q2.6 asks for samples at epoch 20; this run has 3") == 2
     assert "samples, before training" in page.pictures and not list(tmp_path.glob("aae/*/report.html"))
 
 
@@ -75,7 +75,7 @@ def test_damaged_files(vae, capsys):
     assert run_command(run) == 0
     lacks = Page(run / "report.html").lacks
     assert [lack for lack in lacks if "summary.json: cannot be read" in lack]
-    assert "figures/manifold_epoch_003.png is damaged: it is no whole PNG" in lacks
+    assert "figures/manifold_epoch_003.png is damaged or incomplete" in lacks
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     before = (run / "report.html").read_bytes()
     capsys.readouterr()
@@ -97,12 +97,12 @@ def test_what_is_refused(tmp_path, capsys):
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     cases = [
-        ([tmp_path / "nothing"], 1, ["nothing: there is no such folder"]),
-        ([good / "summary.json"], 1, ["summary.json: there is no such folder"]),
-        ([tmp_path / "logs" / "vae"], 1, ["has runs in it", "version_0"]),
-        ([good / "figures"], 1, ["is not the folder of a run"]),
-        ([good, other], 1, ["aae/version_0: is a run of part 2", "part 1"]),
-        ([foreign], 1, ["xyz/version_0: is a run of 'xyz'", "vae, aae, gpt"]),
+        ([tmp_path / "nothing"], 1, ["nothing: no such folder"]),
+        ([good / "summary.json"], 1, ["summary.json: no such folder"]),
+        ([tmp_path / "logs" / "vae"], 1, ["contains several runs", "version_0"]),
+        ([good / "figures"], 1, ["not a run's folder"]),
+        ([good, other], 1, ["aae/version_0 belongs to part 2", "part 1"]),
+        ([foreign], 1, ["xyz/version_0: a run of 'xyz'", "vae, aae, gpt"]),
         ([pickled.parent], 1, ["last.ckpt: cannot be read"]),
         ([good, "-o", "page.pdf"], 2, ["-o/--output", "page.pdf", ".html"]),
         ([good, "-o", good / "summary.json" / "x.html"], 1, ["x.html"]),
@@ -171,10 +171,10 @@ def test_the_pages_are_handed_in(tmp_path, capsys):
     (run / "report.html").write_text("of an earlier state of the run")
     submission.build(tmp_path / "x.zip", logs, tmp_path)
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
-        assert "stopped at 12" in archive.read("logs/vae/version_0/report.html").decode()
+        assert "this run has 12" in archive.read("logs/vae/version_0/report.html").decode()
     (run / "summary.json").write_text(json.dumps({"program": "xyz", "flags": VAE, "history": [{}]}))
     submission.build(tmp_path / "x.zip", logs, tmp_path)
-    assert "missing  " in (said := capsys.readouterr().out) and "version_0: without report.html" in said
+    assert "missing  " in (said := capsys.readouterr().out) and "version_0: report.html could not be written" in said
 
 
 def test_clothes_answer_no_question(tmp_path):
@@ -189,13 +189,13 @@ def test_clothes_answer_no_question(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('[[show]]\nquestion = "1.7"', '[[show]]\nquestion = "9.7"', "show of question 9.7: there is no such question"),
-        ('[[show]]\nquestion = "1.8"', '[[show]]\nquestion = "1.8"\nrun = 2', "run 2 is none of its 1 runs"),
+        ('[[show]]\nquestion = "1.7"', '[[show]]\nquestion = "9.7"', "show of question 9.7: no such question"),
+        ('[[show]]\nquestion = "1.8"', '[[show]]\nquestion = "1.8"\nrun = 2', "run = 2, but the question has 1 runs"),
         ('number = "bpd"', 'number = "bbd"', "no [[number]] 'bbd' of part 1"),
-        ('number = "bpd"\n', "", "of which `number`"),
-        ("at = [0, 10, 80]", "", "which `figures`, and `at` which epochs?"),
+        ('number = "bpd"\n', "", "`expected` needs a `number`"),
+        ("at = [0, 10, 80]", "", "`figures` and `at` (epochs) go together"),
         ("at = [0, 10, 80]", 'at = [0, "first", 80]', '"last"'),
-        ("at = [0, 10, 80]", "at = [0, 10, 70]", "no [[show]] asks for samples of epoch 80"),
+        ("at = [0, 10, 80]", "at = [0, 10, 70]", "no [[show]] asks for samples at epoch 80"),
         ('curve = "log"', 'curve = "loglog"', "curve is 'loglog'"),
     ],
 )

@@ -191,10 +191,10 @@ def test_disagreements_are_named(course):
         (
             "automatic = 8",
             "automatic = 7",
-            "question 1.7 has 12 points: automatic 7, evidence 2, manual 2 do not add up",
+            "question 1.7 has 12 points, but automatic 7, evidence 2 and manual 2 do not",
         ),
         ("automatic = 8\n", "automatic = 9\nsecret = 1\n", "secret"),
-        ('id = "1.2"', 'id = "1.1"', "question 1.1 stands there twice"),
+        ('id = "1.2"', 'id = "1.1"', "question 1.1 is defined twice"),
         ('id = "3.3"', 'id = "4.3"', "there is no part 4"),
         ('id = "1.1"', 'id = "1"', "an id is like"),
         ('edition = "2026"', "", "'edition' is missing"),
