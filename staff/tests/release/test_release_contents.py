@@ -77,6 +77,13 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path, course, files):
     }
 
 
+def test_students_do_not_get_the_pictures_that_questions_ask_for(files):
+    """Those at the length that a question asks for could be handed in."""
+    asked = re.compile(r"docs/(vae|aae)_(samples|reconstructions|manifold|curve|recon_curve)(_\d+)?\.png")
+    assert [file for file in release.tracked(REPOSITORY) if asked.fullmatch(file)]
+    assert not [file for file in files if asked.fullmatch(file)]
+
+
 def test_the_solution_is_found_wherever_it_stands(files, course):
     assert find_leaks(files, course) == []
     line = "return mean + std * torch.randn_like(mean)"
