@@ -37,6 +37,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if not __debug__:
+        raise pytest.UsageError(
+            "Python runs without asserts, so that every test would pass: unset PYTHONOPTIMIZE and leave out -O"
+        )
     _check_points_json(config.getoption("--points-json"))
     gc.disable()  # what is imported stays: to look through it for garbage would take a second
     seeds, seed = _seeds(), config.getoption("--seed")

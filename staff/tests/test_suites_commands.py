@@ -21,8 +21,8 @@ def test_sum(pytestconfig):
 """
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -55,3 +55,15 @@ def test_the_table_is_printed_where_the_points_cannot_be_written(suite):
 def test_other_runners_say_what_to_run(suite, words):
     ended = run(suite, *words.split())
     assert ended.returncode == 1 and "python -m pytest" in ended.stderr and "OK" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "flag, environment",
+    [("-O", {}), ("-OO", {}), ("-B", {"PYTHONOPTIMIZE": "1"}), ("-B", {"PYTHONOPTIMIZE": "2"})],
+)
+def test_python_without_asserts_is_refused(suite, flag, environment):
+    (suite / "tests" / "test_part1_small.py").write_text(SUITE + "    assert 1 == 2\n")
+    ended = run(suite, flag, "-m", "pytest", "tests", **environment)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR and "passed" not in ended.stdout
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("ERROR: Python runs without asserts") and "PYTHONOPTIMIZE" in line and "-O" in line
