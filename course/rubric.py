@@ -1,11 +1,14 @@
 """The points of the assignment: `rubric.toml`, read and added up."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
 
 PATH = Path(__file__).with_name("rubric.toml")
 CURVES = ("linear", "log")
+KINDS = {float: "a number", int: "an integer", str: "a string", dict: "a table"}
 EVIDENCE = ("bpd", "reconstruction", "curves", "pictures")
 
 
@@ -122,14 +125,11 @@ def read(path: Path = PATH) -> Rubric:
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-        parts = [Part(**fields) for fields in content.pop("part")]
-        questions = [Question(**fields) for fields in content.pop("question")]
-        forbidden = [Forbidden(**fields) for fields in content.pop("forbidden", [])]
-        evidence = [Evidence(**fields) for fields in content.pop("evidence", [])]
-        shows = [Show(**fields) for fields in content.pop("show", [])]
-        numbers = [Number(**fields) for fields in content.pop("number", [])]
+        parts, questions = _tables(content, Part), _tables(content, Question)
+        forbidden, evidence = _tables(content, Forbidden), _tables(content, Evidence)
+        shows, numbers = _tables(content, Show), _tables(content, Number)
         edition = content.pop("edition")
-        rules = {name: content.pop(name) for name in ("deadline", "hand_in", "group_size") if name in content}
+        rules = _rules(content)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise RubricError(f"{path}: {error}") from error
     except KeyError as error:
@@ -150,6 +150,67 @@ def read(path: Path = PATH) -> Rubric:
     by_id = {question.id: question for question in questions}
     by_number = {part.number: part for part in parts}
     return Rubric(str(edition), by_number, by_id, forbidden, evidence, shows, numbers, **rules)
+
+
+def _tables(content: dict, kind: type) -> list:
+    """The tables [[part]], [[question]] ... of one kind.
+
+    Raises:
+        TypeError: a field is missing, unknown or of the wrong type.
+        KeyError: there is no part or question at all.
+    """
+    name = kind.__name__.lower()
+    tables = content.pop(name) if kind in (Part, Question) else content.pop(name, [])
+    if not _fits(tables, list[dict]):
+        raise TypeError(f"{name}: should be tables that begin with [[{name}]]")
+    return [kind(**_checked(table, kind, name)) for table in tables]
+
+
+def _checked(table: dict, kind: type, name: str) -> dict:
+    """The fields of a table, if they are those of the dataclass."""
+    label = next((table[key] for key in ("id", "number", "question", "name") if key in table), "")
+    known = {each.name: each for each in fields(kind)}
+    what = f"{name} {label}".rstrip()
+    if unknown := table.keys() - known.keys():
+        raise TypeError(f"{what}: unknown field {', '.join(sorted(unknown))}; the fields are {', '.join(known)}")
+    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    if missing := [field for field in needed if field not in table]:
+        raise TypeError(f"{what}: {', '.join(missing)} is missing")
+    for field_name, value in table.items():
+        _check_type(value, known[field_name].type, f"{what}: {field_name}")
+    return table
+
+
+def _rules(content: dict) -> dict:
+    """The rules for handing in, taken out of the content."""
+    known = {each.name: each.type for each in fields(Rubric)}
+    rules = {name: content.pop(name) for name in ("deadline", "hand_in", "group_size") if name in content}
+    for name, value in rules.items():
+        _check_type(value, known[name], name)
+    return rules
+
+
+def _check_type(value: object, kind, what: str) -> None:
+    if not _fits(value, kind):
+        kinds = [each for each in get_args(kind) if each in KINDS] if isinstance(kind, UnionType) else [kind]
+        wanted = " or ".join(KINDS[each] if each in KINDS else f"a list, {_listed(each)}" for each in kinds)
+        raise TypeError(f"{what} = {value!r}: should be {wanted}")
+
+
+def _listed(kind) -> str:
+    """What a list has in it: "each element a string"."""
+    (element,) = get_args(kind)
+    kinds = get_args(element) if isinstance(element, UnionType) else [element]
+    return f"each element {' or '.join(KINDS[each] for each in kinds)}"
+
+
+def _fits(value: object, kind) -> bool:
+    """Whether a value is of a type, as dataclasses write it: float, str | None, list[int | str] ..."""
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
 
 
 def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:

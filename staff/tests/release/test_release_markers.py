@@ -200,6 +200,31 @@ def test_disagreements_are_named(course):
         ('edition = "2026"', "", "'edition' is missing"),
         ('edition = "2026"', 'edition = "2026', "rubric.toml: "),
         ('edition = "2026"', 'edition = "2026"\nyear = 1', "unknown: year"),
+        ("points = 34", 'points = "34"', "part 1: points = '34': should be a number"),
+        ("points = 2\n", 'points = "2"\n', "question 1.1: points = '2': should be a number"),
+        ("manual = 2", "manual = true", "question 1.1: manual = True: should be a number"),
+        ('id = "1.1"', "id = 1.1", "question 1.1: id = 1.1: should be a string"),
+        ("number = 1", 'number = "1"', "part 1: number = '1': should be an integer"),
+        ("runs = [{ z_dim = 20", "runs = [20, { z_dim = 20", "question 1.7: runs = [20, "),
+        (
+            "at = [0, 10, 80]",
+            "at = [0, 10.5]",
+            "show 1.8: at = [0, 10.5]: should be a list, each element an integer or",
+        ),
+        ("doubt = 0.42", 'doubt = "0.42"', "evidence 1.7: doubt = '0.42': should be a number"),
+        (
+            'where = ["part3_gpt"]',
+            'where = "part3_gpt"',
+            "forbidden torch.nn.MultiheadAttention: where = 'part3_gpt': ",
+        ),
+        ("group_size = 2", 'group_size = "2"', "group_size = '2': should be an integer"),
+        ('title = "Variational autoencoders"\n', "", "part 1: title is missing"),
+        (
+            'id = "1.1"\n',
+            'id = "1.1"\nsecret = 1\n',
+            "question 1.1: unknown field secret; the fields are id, title, points",
+        ),
+        ("[[part]]\nnumber = 1", "forbidden = 3\n[[part]]\nnumber = 1", "rubric.toml: "),
     ],
 )
 def test_a_rubric_that_does_not_add_up(tmp_path, old, new, message):
