@@ -17,6 +17,7 @@ from pathlib import Path
 from course import rubric as rubrics
 from course.flags import REPOSITORY
 from course.rubric import Rubric
+from staff.release import parts
 from staff.release.markers import MarkerError, Region, marks_left, regions, template, without_staff
 from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
@@ -71,7 +72,7 @@ def read_course(root: Path = REPOSITORY) -> Course:
             for path in suites(root)
             for test in graded_tests(path.read_text("utf-8"), path.relative_to(root).as_posix())
         ]
-        problems = disagreements(rubric, blanks, tests) + not_written(rubric, root)
+        problems = disagreements(rubric, blanks, tests) + parts.missing(rubric, root) + not_written(rubric, root)
     except (rubrics.RubricError, MarkerError) as error:
         raise ReleaseError(str(error)) from error
     if problems:

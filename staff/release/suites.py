@@ -9,6 +9,9 @@ from course.rubric import Rubric
 from staff.release.markers import MarkerError, Region
 
 HIDDEN = "staff/hidden"  # the graded tests that students do not get
+# what can keep a graded test from running, or run it several times with its points each time
+MARKS = ("skip", "skipif", "xfail", "slow", "parametrize")
+CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in functions:
             if node.name.startswith("test_") or any("mark.question" in ast.unparse(d) for d in node.decorator_list):
                 raise MarkerError(f"{file}:{node.lineno}: {node.name} is in a class or another function: move it out")
+        elif isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets):
+            raise MarkerError(f"{file}:{node.lineno}: pytestmark: graded tests have no mark but their question")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
+            raise MarkerError(f"{file}:{node.lineno}: {ast.unparse(node.func)}: graded tests always run")
     tests = [function for function in functions if function.name.startswith("test_")]
     return [_graded_test(test, file) for test in tests]
 
@@ -55,6 +62,9 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
     place = f"{file}:{function.lineno}: {function.name}"
     if len(marks) != 1:
         raise MarkerError(f'{place} has no question: @pytest.mark.question("1.7", points=0.5)')
+    for mark in map(ast.unparse, function.decorator_list):
+        if mark.partition("(")[0].removeprefix("pytest.mark.") in MARKS:
+            raise MarkerError(f"{place} has @{mark}: graded tests always run, and once")
     try:
         (question,) = (ast.literal_eval(value) for value in marks[0].args)
         fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in marks[0].keywords}
@@ -82,7 +92,11 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
             problems.append(f"{place}: a blank of question {blank.question} is in another part")
         elif blank.question not in {test.question for test in tests}:
             problems.append(f"{place}: no graded test for this blank of question {blank.question}")
+    first: dict[str, GradedTest] = {}
     for test in tests:
+        other = first.setdefault(test.name, test)
+        if other is not test:
+            problems.append(f"{test.file}:{test.first}: {test.name} is also in {other.file}:{other.first}: rename one")
         for question in (test.question, *test.needs):
             if question not in rubric.questions:
                 problems.append(f"{test.file}:{test.first}: {test.name}: the rubric has no question {question}")

@@ -149,6 +149,29 @@ def test_a_graded_test_in_a_class_or_function_is_named(wrong):
             suites.graded_tests(f"{SUITE}\n\n{wrong}{inside}\n        pass\n", "test_x.py")
 
 
+@pytest.mark.parametrize(
+    "mark",
+    ["mark.skip", "mark.skip(reason='later')", "mark.skipif(True, reason='x')", "mark.xfail", "mark.slow"]
+    + ["mark.parametrize('x', [1, 2])"],
+)
+def test_a_graded_test_that_may_not_run_or_runs_twice_is_named(mark):
+    text = SUITE.replace("def test_two", f"@pytest.{mark}\ndef test_two")
+    with pytest.raises(
+        MarkerError, match=re.escape(f"test_x.py:11: test_two has @pytest.{mark}: graded tests always run")
+    ):
+        suites.graded_tests(text, "test_x.py")
+
+
+@pytest.mark.parametrize("line", ["pytest.skip('later')", "pytest.importorskip('jax')", "pytest.xfail('later')"])
+def test_a_graded_suite_that_skips_is_named(line):
+    with pytest.raises(
+        MarkerError, match=rf"^test_x.py:12: {re.escape(line.partition('(')[0])}: graded tests always run"
+    ):
+        suites.graded_tests(f"{SUITE}    {line}\n", "test_x.py")
+    with pytest.raises(MarkerError, match="^test_x.py:14: pytestmark: "):
+        suites.graded_tests(f"{SUITE}\n\npytestmark = [pytest.mark.slow]\n", "test_x.py")
+
+
 def test_rubric_blanks_and_tests_agree(course):
     assert sum(part.points for part in course.rubric.parts.values()) == 66
     assert [part.points for part in course.rubric.parts.values()] == [34, 22, 10]
@@ -180,6 +203,10 @@ def test_disagreements_are_named(course):
     assert f"{test.file}:{test.first}: {test.name}: the rubric has no question 9.9" in problems(tests=strange)
     needs = [*course.tests[1:], dataclasses.replace(test, needs=("9.9",))]
     assert "the rubric has no question 9.9" in problems(tests=needs)
+    twin = dataclasses.replace(course.tests[-1], name=test.name)
+    assert f"{twin.file}:{twin.first}: {test.name} is also in {test.file}:{test.first}: rename one" in problems(
+        tests=[*course.tests[:-1], twin]
+    )
     empty = [blank for blank in course.blanks if blank.question != "3.3"]
     assert "question 3.3 has automatic points, but no blank" in problems(blanks=empty)
 

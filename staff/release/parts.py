@@ -1,0 +1,74 @@
+"""Does everything that the rubric names exist: the parts' folders, the flags of their runs, the files of its rules?"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from course.rubric import Rubric
+
+# The flags are those of a part's options.py, parsed without the checks of this machine, which take seconds.
+PARSE = """
+import contextlib, importlib, io, json, sys
+from course import flags
+
+flags.parse = lambda parser, argv=None, check=None: flags.parse_words(parser, argv)
+for folder, words in json.load(sys.stdin):
+    said, parsed = io.StringIO(), {}
+    with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+        parsed = vars(importlib.import_module(folder + ".options").parse_args(words))
+    print(json.dumps([said.getvalue(), parsed], default=str))
+"""
+
+
+def missing(rubric: Rubric, root: Path) -> list[str]:
+    """What the rubric names and the tree does not have, a line for each."""
+    folders = [
+        f"part {part.number}: there is no folder {part.folder} with an __init__.py"
+        for part in rubric.parts.values()
+        if not (root / part.folder / "__init__.py").is_file()
+    ]
+    problems = folders or _wrong_flags(rubric, root)
+    for rule in rubric.forbidden:
+        for field, paths in (("where", rule.where), ("allowed", rule.allowed)):
+            lost = [path for path in paths if not (root / path).exists()]
+            problems += [f"forbidden {rule.name}: {field}: there is no {path}" for path in lost]
+    return [f"course/rubric.toml: {problem}" for problem in problems]
+
+
+def _wrong_flags(rubric: Rubric, root: Path) -> list[str]:
+    """Flags of runs that the parts' train.py refuses, or understands as another value."""
+    runs = [(question, run) for question in rubric.questions.values() for run in question.runs]
+    calls = [(rubric.parts[question.part].folder, _words(run)) for question, run in runs]
+    problems = []
+    for (question, run), (said, parsed) in zip(runs, _parse(calls, root), strict=True):
+        place = f"question {question.id}: runs"
+        if said:
+            problems.append(f"{place}: {said.strip().partition('error: ')[2] or said.strip()}")
+            continue
+        for name, value in run.items():
+            if name not in parsed:
+                problems.append(f"{place}: --{name} is not the name under which runs record a flag")
+            elif parsed[name] != value:
+                problems.append(f"{place}: {name} = {value!r} should be {parsed[name]!r}, as runs record it")
+    return problems
+
+
+def _words(run: dict) -> list[str]:
+    return [word for name, value in run.items() for word in (f"--{name}", str(value))]
+
+
+def _parse(calls: list[tuple[str, list[str]]], root: Path) -> list[tuple[str, dict]]:
+    """For each call of a part's options.py: what it says on stderr, and the flags by name."""
+    ended = subprocess.run(
+        [sys.executable, "-B", "-c", PARSE],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+    )
+    if ended.returncode:
+        return [(f"the flags cannot be read: {ended.stderr.strip().splitlines()[-1]}", {})] * len(calls)
+    return [tuple(json.loads(line)) for line in ended.stdout.splitlines()]
