@@ -4,7 +4,7 @@ from pathlib import Path
 
 from course.flags import REPOSITORY
 from staff.marking import answers
-from staff.release import handout, links, references
+from staff.release import handout, links, points, references
 from staff.release.build import TEMPLATE, Course, Files, ReleaseError, contents, tracked
 from staff.release.leaks import find_answers, find_staff_lines
 
@@ -27,6 +27,7 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
     """Rubric, handout, model answers, citations and links."""
     chapters = handout.read(texts)
     found = references.disagreements(course.rubric, chapters, texts)
+    found += points.disagreements(course.rubric, texts)
     found += references.dangling(course.rubric, chapters, texts)
     found += answers.disagreements(model_answers, course.rubric, chapters)
     # the pages in template/ are written for their place in the students' repository: `of_release` looks at them
