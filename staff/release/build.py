@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from course import rubric as rubrics
@@ -57,19 +57,22 @@ class Course:
         return [question for question in self.rubric.questions if question in {blank.question for blank in self.blanks}]
 
 
-def read_course(root: Path = REPOSITORY) -> Course:
+def read_course(root: Path = REPOSITORY, part: int | None = None) -> Course:
     """Read rubric, blanks and graded tests, and compare them.
+
+    Args:
+        part: read and compare this part alone.
 
     Raises:
         ReleaseError: they cannot be read or disagree: a line for each problem, with file and line.
     """
     try:
-        rubric = rubrics.read(root / "course" / "rubric.toml")
+        rubric = _part_of(rubrics.read(root / "course" / "rubric.toml"), part)
         sources = _sources(rubric, root)
         blanks = [region for file, text in sources.items() for region in regions(text, file)]
         tests = [
             test
-            for path in suites(root)
+            for path in suites(root, part)
             for test in graded_tests(path.read_text("utf-8"), path.relative_to(root).as_posix())
         ]
         problems = disagreements(rubric, blanks, tests) + parts.missing(rubric, root) + not_written(rubric, root)
@@ -78,6 +81,23 @@ def read_course(root: Path = REPOSITORY) -> Course:
     if problems:
         raise ReleaseError("\n".join(problems))
     return Course(rubric, blanks, tests, sources)
+
+
+def _part_of(rubric: Rubric, part: int | None) -> Rubric:
+    """The rubric of a part alone."""
+    if part is None:
+        return rubric
+    if part not in rubric.parts:
+        raise ReleaseError(f"there is no part {part}; the parts are {', '.join(map(str, rubric.parts))}")
+    questions = {id: question for id, question in rubric.questions.items() if question.part == part}
+    return replace(
+        rubric,
+        parts={part: rubric.parts[part]},
+        questions=questions,
+        evidence=[each for each in rubric.evidence if each.question in questions],
+        shows=[each for each in rubric.shows if each.question in questions],
+        numbers=[each for each in rubric.numbers if each.part == part],
+    )
 
 
 def _sources(rubric: Rubric, root: Path) -> dict[str, str]:

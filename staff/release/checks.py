@@ -13,8 +13,9 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from staff.release.build import Course, ReleaseError, contents
 from staff.release.leaks import find_leaks
+from staff.release.outcomes import Wrong, describe, find_wrong, summarize
 from staff.release.solutions import find_solutions
-from staff.release.suites import GradedTest, suites
+from staff.release.suites import suites
 
 
 class Checks:
@@ -22,7 +23,7 @@ class Checks:
 
     Args:
         say: called with a line as each check begins.
-        answers: see `build.contents`.
+        answers: see `build.contents`; without them, the tests ask the oracles of the tree at `root`.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Checks:
         fillings: list[tuple[str, ...]] = [(), *((question,) for question in self.course.questions())]
         fillings += sorted({(test.question, *test.needs) for test in self.course.tests if test.needs})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            checks = [pool.submit(self.solution_earns_everything)]
-            checks += [pool.submit(self.filled, questions) for questions in fillings]
-            for check in checks:
-                problems += check.result()
+            solution = pool.submit(self.solution_earns_everything)
+            templates = [pool.submit(self.filled, questions) for questions in fillings]
+            problems += solution.result()
+            found = [template.result() for template in templates]
+        problems += [problem for others, _ in found for problem in others]
+        problems += summarize(wrong for _, outcomes in found for wrong in outcomes)
         if problems:
             raise ReleaseError("\n".join(problems))
 
@@ -60,32 +63,31 @@ class Checks:
         lost = [test for test in self.course.tests if outcomes.get(test.name, {}).get("outcome") != "passed"]
         return [f"{test.file}:{test.first}: the solution does not pass {test.name}" for test in lost]
 
-    def filled(self, questions: tuple[str, ...]) -> list[str]:
+    def filled(self, questions: tuple[str, ...]) -> tuple[list[str], list[Wrong]]:
         """With the blanks of these questions filled in, exactly their tests pass; the others name a blank."""
-        named = " and ".join(f"Q{question}" for question in questions) or "no question"
-        self.say(f"the template with {named} filled in: do exactly the right tests pass?")
+        self.say(f"the template with {describe(questions)} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
             for file, content in contents(self.course, self.edition, questions, self.root, self.answers).items():
                 write_whole(Path(folder) / file, content)
             outcomes = self._judge(Path(folder))
             problems = [] if questions else self._imports(Path(folder))
-        for test in self.course.tests:
-            if test.hidden:
-                if test.name in outcomes:
-                    problems.append(f"{test.file}:{test.first}: {test.name} is hidden, but it is in the template")
-                continue
-            wanted = {test.question, *test.needs} <= set(questions)
-            if problem := _wrong(test, outcomes.get(test.name), wanted):
-                problems.append(f"{test.file}:{test.first}: with {named} filled in, {test.name} {problem}")
-        return problems
+        hidden = [test for test in self.course.tests if test.hidden and test.name in outcomes]
+        problems += [f"{test.file}:{test.first}: {test.name} is hidden, but it is in the template" for test in hidden]
+        public = [test for test in self.course.tests if not test.hidden]
+        found = [find_wrong(test, outcomes.get(test.name), questions) for test in public]
+        return problems, [wrong for wrong in found if wrong]
 
     def _judge(self, folder: Path) -> dict[str, dict]:
         """Run the graded suites in a folder: name of the test -> its entry in --points-json."""
         with tempfile.TemporaryDirectory() as results:
             report = Path(results) / "points.json"
+            known = {test.file for test in self.course.tests}
             files = [path.relative_to(folder).as_posix() for path in suites(folder)]
+            files = [file for file in files if file in known]
             pytest = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--points-json={report}"]
-            ended = subprocess.run([*pytest, *files], cwd=folder, env=_environment(), capture_output=True, text=True)
+            ended = subprocess.run(
+                [*pytest, *files], cwd=folder, env=self._environment(), capture_output=True, text=True
+            )
             if ended.returncode not in (0, 1) or not report.exists():
                 raise ReleaseError(f"the graded suites cannot be run:\n{(ended.stdout + ended.stderr)[-3000:]}")
             return {test["name"]: test for test in json.loads(report.read_text())["tests"]}
@@ -97,25 +99,10 @@ class Checks:
         names = [".".join(path.with_suffix("").parts) for path in modules if not path.stem.startswith("__")]
         code = "\n".join(f"import {name}" for name in names)
         ended = subprocess.run(
-            [sys.executable, "-B", "-c", code], cwd=folder, env=_environment(), capture_output=True, text=True
+            [sys.executable, "-B", "-c", code], cwd=folder, env=self._environment(), capture_output=True, text=True
         )
         return [f"the template cannot be imported:\n{ended.stderr[-3000:]}"] if ended.returncode else []
 
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests' tensors are small: more threads are slower
-
-
-def _wrong(test: GradedTest, entry: dict | None, should_pass: bool) -> str | None:
-    """What is wrong with the outcome of a test in a template, or None."""
-    if entry is None:
-        return "does not run"
-    if should_pass:
-        return None if entry["outcome"] == "passed" else f"does not pass: {entry['message']}"
-    if entry["outcome"] != "failed":
-        return f"should fail, but it is {entry['outcome']}"
-    if entry["error"] != "NotImplementedError":
-        return f"should meet a blank, but: {entry['message']}"
-    if not any(f"Q{question}" in entry["message"] for question in (test.question, *test.needs)):
-        return f"should name its question, but: {entry['message']}"
-    return None
+    def _environment(self) -> dict[str, str]:
+        oracles = {} if self.answers else {"PYTHONPATH": str(self.root)}
+        return {**os.environ, "OMP_NUM_THREADS": "1", **oracles}  # small tensors: more threads are slower

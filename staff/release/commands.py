@@ -14,8 +14,10 @@ HANDOUT = REPOSITORY / "build" / "handout"  # where `make handout` writes
 
 
 def check(args: argparse.Namespace) -> None:
-    """Compare rubric, blanks, graded tests and handout, and print a table of them."""
-    course = _agreed_course()
+    """Compare rubric, blanks, graded tests and, unless a part is checked alone, all pages; print a table of them."""
+    course = build.read_course(part=args.part) if args.part else _agreed_course()
+    if args.tests:
+        Checks(course, course.rubric.edition, lambda line: print(f"- {line}", flush=True)).run()
     print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
     for question in course.rubric.questions.values():
         tests = [test for test in course.tests if test.question == question.id]
@@ -25,9 +27,11 @@ def check(args: argparse.Namespace) -> None:
         print(f"Q{question.id:5}{question.points:7g}{_of(question)}{counts}  {question.title}")
     for part in course.rubric.parts.values():
         print(f"part {part.number} {part.points:6g}  {part.title}")
-    print(
-        f"all   {sum(part.points for part in course.rubric.parts.values()):7g}  rubric, blanks, tests and handout agree"
-    )
+    if args.part:
+        print("rubric, blanks and tests of this part agree")
+        return
+    total = sum(part.points for part in course.rubric.parts.values())
+    print(f"all   {total:7g}  rubric, blanks, tests and handout agree")
 
 
 def _agreed_course() -> build.Course:
@@ -75,6 +79,10 @@ def edition(text: str) -> str:
 def add(commands) -> None:
     """Add `check` and `release` to the commands."""
     command = commands.add_parser("check", help="do rubric, blanks, graded tests and handout agree?")
+    command.add_argument("--part", type=int, metavar="N", help="check this part alone: rubric, blanks and tests")
+    command.add_argument(
+        "--tests", action="store_true", help="run the tests too, as release does: in the solution and with open blanks"
+    )
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")

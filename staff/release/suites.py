@@ -146,6 +146,7 @@ def _parsed(path: Path, root: Path) -> ast.AST:
         raise MarkerError(f"{path.relative_to(root).as_posix()}: is not valid Python: {error}") from error
 
 
-def suites(root: Path) -> list[Path]:
-    """The files of the graded tests: those of the students, then those that only graders have."""
-    return [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob("test_part*.py"))]
+def suites(root: Path, part: int | None = None) -> list[Path]:
+    """The files of the graded tests, of one part or all: those of the students, then those that only graders have."""
+    names = f"test_part{part or ''}*.py"
+    return [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob(names))]

@@ -19,7 +19,7 @@ from course import submission
 from small_runs import PARTS, REPOSITORY, Program
 from staff import __main__ as command_line
 from staff.release import build as release
-from staff.release import checks, suites
+from staff.release import checks
 from staff.release.leaks import find_leaks
 from staff.release.write import write
 
@@ -232,30 +232,6 @@ def test_check_shows_the_points(capsys):
     assert command_line.main(["check"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"^Q1.7 +12 +8 +2 +2 ", shown, re.MULTILINE) and "rubric, blanks, tests and handout agree" in shown
-
-
-def entry(**fields) -> dict:
-    return {"outcome": "failed", "error": "NotImplementedError", "message": "Q2.5 is not filled in yet", **fields}
-
-
-@pytest.mark.parametrize(
-    "outcome, should_pass, problem",
-    [
-        (entry(), False, None),
-        (entry(message="Q2.4 is not filled in yet"), False, None),  # it says that it needs Q2.4
-        (entry(outcome="passed"), True, None),
-        (None, False, "does not run"),
-        (entry(), True, "does not pass"),
-        (entry(outcome="passed"), False, "should fail, but it is passed"),
-        (entry(outcome="skipped"), False, "should fail, but it is skipped"),
-        (entry(error="AttributeError"), False, "should meet a blank"),
-        (entry(message="Q3.2 is not filled in yet"), False, "should name its question"),
-    ],
-)
-def test_what_counts_as_wrong_in_a_template(outcome, should_pass, problem):
-    test = suites.GradedTest("tests/test_x.py", "test_x", "2.5", 1, False, ("2.4",), 1, 2)
-    found = checks._wrong(test, outcome, should_pass)
-    assert found is None if problem is None else found.startswith(problem)
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""Outcomes of graded tests in a template that are wrong, and a line for each cause rather than for each outcome."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from staff.release.suites import GradedTest
+
+BLANK = re.compile(r"Q(\d+\.\d+) is not filled in yet")
+SHOWN = 3  # names of tests in a line
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong outcome of a test in the template in which some questions are filled in.
+
+    blank: the question whose blank it stopped at, if its mark does not say that it needs this question.
+    """
+
+    test: GradedTest
+    filled: tuple[str, ...]
+    what: str
+    blank: str | None = None
+
+
+def find_wrong(test: GradedTest, entry: dict | None, filled: tuple[str, ...]) -> Wrong | None:
+    """What is wrong with the outcome of a test, or None.
+
+    Args:
+        entry: of the test in --points-json.
+        filled: the questions that are filled in.
+    """
+    own = (test.question, *test.needs)
+    what = _what(entry, own, passes={*own} <= {*filled})
+    if what is None:
+        return None
+    stopped = entry and entry["error"] == "NotImplementedError" and BLANK.match(entry["message"])
+    return Wrong(test, filled, what, stopped[1] if stopped and stopped[1] not in own else None)
+
+
+def _what(entry: dict | None, own: tuple[str, ...], passes: bool) -> str | None:
+    if entry is None:
+        return "does not run"
+    if passes:
+        return None if entry["outcome"] == "passed" else f"does not pass: {entry['message']}"
+    if entry["outcome"] != "failed":
+        return f"should fail, but it is {entry['outcome']}"
+    if entry["error"] != "NotImplementedError":
+        return f"should meet a blank, but: {entry['message']}"
+    if not any(f"Q{question}" in entry["message"] for question in own):
+        return f"should name its question, but: {entry['message']}"
+    return None
+
+
+def summarize(found: Iterable[Wrong]) -> list[str]:
+    """A line for each cause: tests that need another question together, and a test that fails in one way once."""
+    needs: dict[tuple, list[GradedTest]] = {}
+    others: dict[tuple, list[Wrong]] = {}
+    for wrong in found:
+        if wrong.blank:
+            tests = needs.setdefault((wrong.test.file, wrong.blank, wrong.test.needs), [])
+            tests += [wrong.test] if wrong.test not in tests else []
+        else:
+            first_line = wrong.what.partition("\n")[0]  # below it are places, which differ between fillings
+            others.setdefault((wrong.test, first_line), []).append(wrong)
+    lines = [_add_needs(tests, question) for (_, question, _), tests in needs.items()]
+    for wrong, *more in others.values():
+        place, name = f"{wrong.test.file}:{wrong.test.first}", wrong.test.name
+        also = f" (so too with {len(more)} other fillings)" if more else ""
+        lines.append(f"{place}: with {describe(wrong.filled)} filled in, {name} {wrong.what}{also}")
+    return lines
+
+
+def _add_needs(tests: list[GradedTest], question: str) -> str:
+    tests = sorted(tests, key=lambda test: test.first)
+    names = ", ".join(test.name for test in tests[:SHOWN])
+    more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
+    needs = ", ".join(f'"{each}"' for each in sorted({*tests[0].needs, question}))
+    stops = "stops" if len(tests) == 1 else "stop"
+    return (
+        f"{tests[0].file}:{tests[0].first}: {names}{more} {stops} at the blank of Q{question}: "
+        f"add needs=[{needs}], or a stand-in to the adapter"
+    )
+
+
+def describe(filled: tuple[str, ...]) -> str:
+    """The questions that are filled in, in words."""
+    return " and ".join(f"Q{question}" for question in filled) or "no question"
