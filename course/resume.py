@@ -12,6 +12,7 @@ KEPT_UNLESS_GIVEN = {
     "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
     "channels_last",
 }  # fmt: skip
+DECIDED = "DGM_RESUMED"  # environment variable: what `last` is in the processes that this one starts
 
 
 def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
@@ -20,10 +21,14 @@ def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs
     Args:
         names: names of a run's checkpoints, in order of preference.
     """
+    if value == "last" and os.environ.get("LOCAL_RANK", "0") != "0":  # another run may be the newest by now
+        value = os.environ.get(DECIDED, value)
     try:
-        return _find_checkpoint(parser, flag, value, runs, names)
+        path = _find_checkpoint(parser, flag, value, runs, names)
     except OSError as error:  # e.g. the name is too long
         parser.error(f"{flag} {value}: {error.strerror}")
+    os.environ[DECIDED] = str(path)
+    return path
 
 
 def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:

@@ -63,6 +63,10 @@ class ExactResume(Checkpoint):
 
     def setup(self, trainer, pl_module, stage):
         self.run.folder = trainer.strategy.broadcast(self.run.folder)  # known only to the first process
+        if stage == "fit" and self.run.args.checkpoint:
+            from course.training.resuming import check_agreement
+
+            check_agreement(trainer, self.run.args)
 
     def state_dict(self) -> dict:
         return {"batches_done": self.batches_done, "seconds": self.run.seconds + time.monotonic() - self.since}

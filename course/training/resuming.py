@@ -26,6 +26,17 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
     return args.resume.parent.parent if args.resume.parent.name == "checkpoints" else None
 
 
+def check_agreement(trainer, args) -> None:
+    """Check that all processes read the same checkpoint, also if they found it by themselves, as SLURM's do.
+
+    Raises:
+        Problem: `last` was another run for one of them.
+    """
+    mine = (args.checkpoint["global_step"], args.checkpoint["run"]["events"])  # the files' names have process and time
+    if not trainer.strategy.reduce_boolean_decision(mine == trainer.strategy.broadcast(mine)):
+        raise Problem("--resume: the processes found different checkpoints; name the run's folder", status=2)
+
+
 def reopen(args, folder: Path) -> None:
     """Remove what the run wrote after its checkpoint; call this with the folder locked.
 
