@@ -1,5 +1,6 @@
 """MNIST and Fashion-MNIST in memory: a batch is one index operation. `python -m course.data mnist` downloads."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -81,6 +82,16 @@ def whole_batch(batch):
     return batch
 
 
+def leave_signals_to_the_run(worker: int) -> None:
+    """`worker_init_fn`: Ctrl-C and a cluster's SIGTERM reach the workers too, but the run still needs their batches."""
+
+    def ignore_once(signum, frame):  # DataLoader ends a worker that does not answer with a second one
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignore_once)
+
+
 class EpochLoader(DataLoader):
     """A DataLoader that can begin in the middle of an epoch, once: set `first_batch`.
 
@@ -152,7 +163,7 @@ def loaders(
         raise DataError(f"--batch_size {batch_size}: the training set has {len(train[0])} examples", status=2)
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
-        options["persistent_workers"] = True
+        options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
     return (
         EpochLoader(
             ImageDataset(*train, transform),
