@@ -145,20 +145,23 @@ def merge(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from staff.grading import exports
+    from staff.grading.results import read_all
     from staff.marking import manual
 
     rubric = rubrics.read()
     given = None
+    results, problems = read_all(args.output, rubric)
     try:
-        results = exports.read_results(args.output)
         if args.manual:
             given = manual.read(args.manual, results, rubric)
         else:
             form = manual.template(results, rubric)
             write_whole(args.output / "manual.csv", form.encode("utf-8-sig"))
-        exports.write(args.output, rubric, given)
+        exports.write(args.output, exports.with_manual(results, given or {}), rubric)
     except ValueError as error:
         raise GradingError(str(error)) from error
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
+    if problems:
+        raise GradingError("\n".join(problems))
     if given is None:
         print(f"points that people give: fill in {args.output / 'manual.csv'}, then the same command with --manual")

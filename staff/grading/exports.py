@@ -9,165 +9,25 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from course.files import write_whole
 from course.rubric import Rubric
 from staff.grading import feedback, report
 from staff.grading.feedback import SHARES, known, known_of, line
+from staff.grading.results import ResultsError, check
 
-RESULTS = "results"
 FORMULA = "=+-@\u2212"
 Manual = dict[str, dict[str, float]]  # student -> question -> points
 
 
-class ResultsError(ValueError):
-    """Results that cannot be used; a line for each, which begins with the file."""
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_results(folder: str | Path) -> list[dict]:
-    """The results in `folder`/results, one file a student, sorted by student.
+def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]:
+    """Make all exports of these results, of `results.read_all`; returns the files.
 
     Raises:
-        ResultsError: a file is damaged or has points that cannot be; all such files are named.
-    """
-    results, problems = [], []
-    for path in sorted((Path(folder) / RESULTS).glob("*.json")):
-        try:
-            result = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            problems.append(f"{path}: cannot be read: {line(error)}")
-            continue
-        found = check_result(result)
-        if not found and result["student"] != path.stem:
-            found = [f"is of the student {line(result['student'])!r}"]
-        problems += [f"{path}: {problem}" for problem in found]
-        results.append(result)
-    if problems:
-        raise ResultsError("\n".join(problems))
-    return sorted(results, key=lambda result: result["student"])
-
-
-def is_points(value: Any) -> bool:
-    """A number that can be points: finite, not negative; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= value <= 1e6  # NaN and infinity are not, and whole numbers have no end
-
-
-def _number(value: Any) -> bool:
-    """A figure of a submission: any float, NaN too."""
-    return isinstance(value, float) or is_points(value) or (type(value) is int and is_points(-value))
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or check(value)
-
-
-def _one_of(*values: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value in values
-
-
-Fields = dict[str, Callable[[Any], bool]]
-OF_RESULT: Fields = {
-    "student": lambda value: _text(value) and value != "",
-    "source": _text,
-    "status": _one_of("graded", "failed"),
-    "problem": _or_none(_text),
-    "sandbox": _or_none(_text),
-    "seconds": is_points,
-    "graded": _text,
-    "left_out": _texts,
-    "problems": _texts,
-    "forbidden": lambda value: isinstance(value, list),
-    "questions": lambda value: isinstance(value, dict),
-    "tests": lambda value: isinstance(value, list),
-    "evidence": lambda value: isinstance(value, list),
-}
-OF_QUESTION: Fields = {"points": is_points} | {
-    name: check for share in SHARES for name, check in ((share, _or_none(is_points)), (f"{share}_of", is_points))
-}
-OF_TEST: Fields = {
-    "name": _text,
-    "question": _text,
-    "points": is_points,
-    "hidden": lambda value: isinstance(value, bool),
-    "outcome": _one_of("passed", "failed"),
-    "message": _or_none(_text),
-}
-OF_EVIDENCE: Fields = {
-    "question": _text,
-    "what": _text,
-    "run": _text,
-    "claimed": _or_none(_number),
-    "recomputed": _or_none(_number),
-    "points": _or_none(is_points),
-    "of": is_points,
-    "warning": _or_none(_text),
-}
-OF_FORBIDDEN: Fields = {"file": _text, "line": _or_none(is_points), "name": _text, "question": _or_none(_text)}
-
-
-def check_result(result: Any) -> list[str]:
-    """What is wrong with the content of a result file; nothing if it can be used."""
-    problems = _wrong_fields(result, OF_RESULT, "")
-    if problems:
-        return problems
-    for name, question in result["questions"].items():
-        found = _wrong_fields(question, OF_QUESTION, f"Q{line(name)}: ")
-        problems += found or [
-            f"Q{line(name)}: {share} has {question[share]:g} of {question[f'{share}_of']:g} points"
-            for share in SHARES
-            if question[share] is not None and question[share] > question[f"{share}_of"]
-        ]
-    for entry in result["evidence"]:
-        found = _wrong_fields(entry, OF_EVIDENCE, "evidence: ")
-        problems += found
-        if not found and (entry["points"] or 0) > entry["of"]:
-            problems.append(f"evidence: has {entry['points']:g} of {entry['of']:g} points")
-    for name, fields in (("tests", OF_TEST), ("forbidden", OF_FORBIDDEN)):
-        for entry in result[name]:
-            problems += _wrong_fields(entry, fields, f"{name}: ")
-    return problems
-
-
-def _wrong_fields(content: Any, fields: Fields, place: str) -> list[str]:
-    if not isinstance(content, dict):
-        return [f"{place}is no table of fields"]
-    missing = [f"{place}{name} is missing" for name in fields if name not in content]
-    wrong = [name for name, fits in fields.items() if name in content and not fits(content[name])]
-    return missing + [f"{place}{name} cannot be {line(repr(content[name]), 60)}" for name in wrong]
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def write(folder: str | Path, rubric: Rubric, manual: Manual | None = None) -> list[Path]:
-    """Make all exports of the results in `folder`/results; returns the files.
-
-    Args:
-        manual: the points that a person gave, from `manual.read`.
-
-    Raises:
-        ResultsError: a result is damaged or was judged by another rubric, or `manual` does not fit.
         OSError: a file cannot be written.
     """
     folder = Path(folder)
-    results = with_manual(read_results(folder), manual or {})
-    refuse_another_rubric(results, rubric)
     files = {"grades.csv": grades_csv(results, rubric), "grades.json": grades_json(results, rubric)}
     for result in results:
         files[f"feedback/{result['student']}.md"] = feedback.markdown(result, rubric)
@@ -191,30 +51,12 @@ def with_manual(results: list[dict], manual: Manual) -> list[dict]:
             if name not in questions:
                 problems.append(f"manual points: {line(result['student'])}: there is no question {line(name)}")
                 continue
-            questions[name] = questions[name] | {"manual": points}
+            questions[name] = questions[name] | {"manual": points, "manual_open": 0.0}
         judged.append(result | {"questions": questions})
-        problems += [f"manual points: {line(result['student'])}: {each}" for each in check_result(judged[-1])]
+        problems += [f"manual points: {line(result['student'])}: {each}" for each in check(judged[-1])]
     if problems:
         raise ResultsError("\n".join(problems))
     return judged
-
-
-def refuse_another_rubric(results: list[dict], rubric: Rubric) -> None:
-    """Results of an earlier rubric must not be added up by this one.
-
-    Raises:
-        ResultsError: questions or points differ.
-    """
-    wanted = {name: question.shares() for name, question in rubric.questions.items()}
-    problems = []
-    for result in results:
-        there = {name: tuple(each[f"{share}_of"] for share in SHARES) for name, each in result["questions"].items()}
-        differ = [name for name in {**wanted, **there} if wanted.get(name) != there.get(name)]
-        if differ or list(wanted) != list(there):
-            named = ", ".join(f"Q{line(name)}" for name in differ) or "the order of the questions"
-            problems.append(f"{line(result['student'])}: was judged by another rubric ({named} differ); grade it again")
-    if problems:
-        raise ResultsError("\n".join(problems))
 
 
 def cell(text: object) -> str:

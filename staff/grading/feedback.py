@@ -64,8 +64,8 @@ def known(question: dict) -> float:
 
 
 def known_of(question: dict) -> float:
-    """What the shares that are known are out of."""
-    return round(math.fsum(question[f"{share}_of"] for share in SHARES if question[share] is not None), 4)
+    """What the points that are known are out of."""
+    return round(math.fsum(question[f"{share}_of"] - question[f"{share}_open"] for share in SHARES), 4)
 
 
 # --- a page, and its two forms ----------------------------------------------------------------------------------------
@@ -229,12 +229,12 @@ def _points(result: dict, rubric: Rubric) -> Table:
 
 
 def _share(question: dict, share: str) -> str:
-    points, of = question[share], question[f"{share}_of"]
+    points, of, left = question[share], question[f"{share}_of"], question[f"{share}_open"]
     if not of:
         return ""
     if points is None:
         return f"{number(of)}: judged by a person" if share == "manual" else f"{number(of)}: not judged"
-    return f"{number(points)} of {number(of)}"
+    return f"{number(points)} of {number(of)}" + (f", {number(left)} not judged" if left else "")
 
 
 def _remarks(result: dict) -> list[Block]:

@@ -3,8 +3,8 @@
 `results/STUDENT.json` is written whole when a submission is done, so a grader that is stopped goes on where it was.
 """
 
+import errno
 import hashlib
-import json
 import os
 import tempfile
 import threading
@@ -19,9 +19,8 @@ from secrets import token_hex
 from tqdm import tqdm
 
 from course import rubric as rubrics
-from course.files import write_whole
 from course.rubric import Rubric
-from staff.grading import archives, rules
+from staff.grading import archives, results, rules
 from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
 
 HELPERS = [  # what the tests import
@@ -33,6 +32,12 @@ JUDGED_WITH = (
     *sorted({*SUITES, *HELPERS}), "conftest.py", "course/rubric.toml", "staff/grading/evidence/recompute.py",
     "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
+
+EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # trouble of the machine
+
+
+class Closed(Exception):
+    """The judges were closed while somebody asked: the grader is being stopped."""
 
 
 def digest(files: Iterable[tuple[str, Path]]) -> str:
@@ -70,12 +75,11 @@ class Class:
 
     def is_done(self, student: str, content: str) -> bool:
         """Whether this very submission was judged already, with these tests."""
-        try:
-            result = json.loads(self.result_file(student).read_text("utf-8"))
-            wanted = {"status": "graded", "sha256": content, "judged_with": self.with_these}
-            return all(result.get(name) == value for name, value in wanted.items())
-        except (OSError, ValueError, AttributeError):
+        result, problems = results.read(self.result_file(student))
+        if problems or results.unlike(result, self.rubric):
             return False
+        wanted = {"status": "graded", "sha256": content, "judged_with": self.with_these}
+        return all(result.get(name) == value for name, value in wanted.items())
 
     def forget(self, submissions: list[archives.Submission]) -> None:
         """Judge these again."""
@@ -84,36 +88,52 @@ class Class:
 
     def grade(
         self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None] = lambda _: None
-    ):
+    ) -> dict | None:
         """Judge one submission and write its result, unless it is there already.
+
+        Whatever goes wrong with a submission is its own result; what would go wrong with the others too is raised.
 
         Returns:
             the result; None if it was there.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or the disk is full. Closed: nobody is to judge any more.
         """
+        began = time.monotonic()
+        try:
+            result = self._graded(submission, judges, on_progress)
+        except archives.SubmissionError as error:
+            result = self.failed(submission, str(error))
+        except Exception as error:
+            if isinstance(error, Closed) or (isinstance(error, OSError) and error.errno in EVERYBODYS):
+                raise
+            result = self.failed(submission, f"the grader failed: {type(error).__name__}: {error}")
+        if result is None:
+            return None
+        result |= {"seconds": round(time.monotonic() - began, 2), "graded": results.now()}
+        return results.write(self.result_file(submission.student), result, self.rubric)
+
+    def _graded(
+        self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None]
+    ) -> dict | None:
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
-            began = time.monotonic()
-            result = self.blank_result(submission)
             if self.rules.level == "user":
                 os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
             root = Path(folder).resolve() / token_hex(16)
-            try:
-                staged = archives.stage(submission, root)
-            except archives.SubmissionError as error:
-                result |= {"status": "failed", "problem": str(error)}
-            else:
-                files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
-                result["sha256"] = digest(files)
-                if self.is_done(submission.student, result["sha256"]):
-                    return None
-                result |= {"left_out": staged.left_out, "problems": staged.problems}
-                result["seed"] = self.seed_of(result["sha256"])
-                self._judge(result, root, judges, on_progress)
-            result |= {"seconds": round(time.monotonic() - began, 2), "graded": _now()}
-        write_whole(self.result_file(submission.student), json.dumps(result, indent=1).encode() + b"\n")
-        return result
+            staged = archives.stage(submission, root)
+            files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
+            content = digest(files)
+            if self.is_done(submission.student, content):
+                return None
+            result = results.blank(submission.student, submission.source.name, self.rubric)
+            result |= {"sha256": content, "judged_with": self.with_these, "seed": self.seed_of(content)}
+            result |= {"left_out": staged.left_out, "problems": staged.problems}
+            self._judge(result, root, judges, on_progress)
+            return result
+
+    def failed(self, submission: archives.Submission, problem: str) -> dict:
+        """The result of a submission that could not be judged."""
+        return results.failed(submission.student, submission.source.name, self.rubric, problem)
 
     def seed_of(self, content: str) -> int:
         """The seed of the random inputs for a submission: the same each time that it is judged with the same tests.
@@ -124,26 +144,6 @@ class Class:
             return self.seed
         text = f"{self.with_these}/{content}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
-
-    def blank_result(self, submission: archives.Submission) -> dict:
-        """The result of one that has not been judged: no points."""
-        questions = {
-            question.id: {
-                "points": question.points,
-                "automatic": 0.0,
-                "automatic_of": question.automatic,
-                "evidence": None,
-                "evidence_of": question.evidence,
-                "manual": None,
-                "manual_of": question.manual,
-            }
-            for question in self.rubric.questions.values()
-        }
-        return {
-            "student": submission.student, "source": submission.source.name, "status": "graded", "problem": None,
-            "sandbox": None, "seed": self.seed, "sha256": None, "judged_with": self.with_these, "left_out": [],
-            "problems": [], "forbidden": [], "questions": questions, "tests": [], "evidence": [],
-        }  # fmt: skip
 
     def _judge(self, result: dict, root: Path, judges: "Judges", on_progress: Callable[[dict], None]) -> None:
         def on_test(test: dict) -> None:
@@ -162,6 +162,8 @@ class Class:
                 result["forbidden"] += self._seen(result["forbidden"], found["seen"])
                 break
             except JudgeError as error:
+                if judges.closed:
+                    raise Closed("the judges are closed") from error
                 if attempt == 2:
                     result |= {"status": "failed", "problem": f"the grader failed: {error}", "tests": []}
         self._add_up(result)
@@ -185,8 +187,10 @@ class Class:
     def _add_up(self, result: dict) -> None:
         for name, question in result["questions"].items():
             question["automatic"] = 0.0
-            rows = [row["points"] for row in result["evidence"] if row["question"] == name]
-            question["evidence"] = sum(rows) if rows and None not in rows else None
+            rows = [row for row in result["evidence"] if row["question"] == name]
+            judged = [row for row in rows if row["points"] is not None]
+            question["evidence"] = sum(row["points"] for row in judged) if judged else None
+            question["evidence_open"] = question["evidence_of"] - sum(row["of"] for row in judged)
         for test in result["tests"]:
             if test["outcome"] == "passed":
                 result["questions"][test["question"]]["automatic"] += test["points"]
@@ -203,18 +207,18 @@ class Judges:
     def __init__(self, make: Callable[[], Judge] = Judge):
         self._make, self._lock = make, threading.RLock()
         self._judge: Judge | None = None
-        self._closed = False
+        self.closed = False
         self._users: Counter[Judge] = Counter()
 
     def current(self) -> Judge:
         """The one that is asked next.
 
         Raises:
-            JudgeError: it does not start. RuntimeError: nobody is to ask any more.
+            JudgeError: it does not start. Closed: nobody is to ask any more.
         """
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the judges are closed")
+            if self.closed:
+                raise Closed("the judges are closed")
             self._judge = self._judge or self._make()
             return self._judge
 
@@ -239,7 +243,7 @@ class Judges:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            self.closed = True
         for judge in {self._judge, *+self._users} - {None}:  # those in use too
             judge.close()
 
@@ -324,7 +328,3 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
 def shard(submissions: list, number: int, of: int) -> list:
     """Every so many-th, from `number` (1 to `of`) on: the shards together are all of them, none twice."""
     return submissions[number - 1 :: of]
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

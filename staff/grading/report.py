@@ -66,7 +66,7 @@ def _counts(results: list[dict], judged: list[dict]) -> Block:
         middle = (points[(len(points) - 1) // 2] + points[len(points) // 2]) / 2
         mean = math.fsum(points) / len(points)
         lines.append(f"automatic points: mean {number(mean)}, median {number(middle)}, best {number(points[-1])}")
-    levels = Counter(result["sandbox"] for result in results)
+    levels = Counter(result["sandbox"] for result in results if result["sandbox"])
     lines += [["judged in the sandbox ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
     return Items(lines)
 

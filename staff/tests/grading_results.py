@@ -6,6 +6,7 @@ import itertools
 import math
 
 from course import rubric as rubrics
+from staff.grading import exports, results
 
 RUBRIC = rubrics.read()
 
@@ -50,10 +51,13 @@ def question(automatic=0.0, evidence=None, judged=None, name="1.7") -> dict:
         "points": of.points,
         "automatic": automatic,
         "automatic_of": of.automatic,
+        "automatic_open": 0 if automatic is not None else of.automatic,
         "evidence": evidence,
         "evidence_of": of.evidence,
+        "evidence_open": 0 if evidence is not None else of.evidence,
         "manual": judged,
         "manual_of": of.manual,
+        "manual_open": 0 if judged is not None else of.manual,
     }
 
 
@@ -130,3 +134,9 @@ def changed(path: str, value) -> dict:
         place = place[step]
     place[last] = value
     return result
+
+
+def write(folder, manual=None) -> list:
+    """All exports of the results in a folder."""
+    found, _ = results.read_all(folder, RUBRIC)
+    return exports.write(folder, exports.with_manual(found, manual or {}), RUBRIC)

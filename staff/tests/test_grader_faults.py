@@ -19,6 +19,7 @@ from course import rubric
 from small_runs import REPOSITORY
 from staff import __main__ as command_line
 from staff.grading import archives, grade, judge, kit, sandbox
+from staff.grading import results as results_module
 from staff.grading.inside import sandbox as inside_sandbox
 from staff.grading.inside import wire
 from staff.grading.inside.sandbox import Limits
@@ -187,7 +188,7 @@ def test_a_process_of_the_grader_is_killed(course, class_of_four, kill):
 
 @pytest.mark.slow
 def test_the_disk_is_full(tmp_path, class_of_four, monkeypatch, capsys):
-    out, write, written = tmp_path / "grades", grade.write_whole, []
+    out, write, written = tmp_path / "grades", results_module.write_whole, []
     arguments = ["grade", str(class_of_four), "-o", str(out), "-j", "1", "--seed", SEED]
 
     def full(path, content):
@@ -196,7 +197,7 @@ def test_the_disk_is_full(tmp_path, class_of_four, monkeypatch, capsys):
         written.append(path)
         return write(path, content)
 
-    monkeypatch.setattr(grade, "write_whole", full)
+    monkeypatch.setattr(results_module, "write_whole", full)
     assert command_line.main(arguments) == 1
     said = capsys.readouterr().err
     assert f"error: No space left on device: {out}/results/" in said and "Traceback" not in said

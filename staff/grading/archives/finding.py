@@ -13,6 +13,7 @@ from staff.grading.archives.submission import (
     Submission,
     cut,
     key,
+    part_folders,
     safe_name,
     show,
 )
@@ -73,9 +74,10 @@ def _may_be_one(path: Path) -> bool:
 def _is_one(folder: Path, depth: int = PARTS_DEPTH) -> bool:
     """Whether a folder is one submission, not a folder of them."""
     children = _children(folder)
-    if any(_is_part(child) for child in children):
-        return True
+    found = [child for child in children if _is_part(child)]
     inside = [child for child in children if _may_be_one(child)]
+    if found and not _are_students(found, inside):
+        return True
     holders = [child for child in inside if depth and child.is_dir() and _is_one(child, depth - 1)]
     names = {child.name for child in children}
     if GRADESCOPE in names:
@@ -97,6 +99,14 @@ def _is_part(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir() or not PART.match(path.name):
         return False
     return any(child.suffix.lower() in CODE for child in _children(path))
+
+
+def _are_students(parts: list[Path], inside: list[Path]) -> bool:
+    """Whether folders that are named like parts are those of students: `part1-jan` beside other submissions."""
+    if any(path.name in part_folders().values() for path in parts):
+        return False
+    others = [path for path in inside if path not in parts]
+    return any(_is_archive(path) or any(map(_is_part, _children(path))) for path in others)
 
 
 def _named(sources: list[Path]) -> list[Submission]:

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from grading_results import RUBRIC, make_result, rows_of
+from grading_results import RUBRIC, make_result, rows_of, write
 
 from staff.grading import exports
 from staff.marking import manual
@@ -96,7 +96,7 @@ def test_another_encoding_is_refused(tmp_path):
 
 def test_manual_points_count(grades):
     folder = grades(make_result("ada"), make_result("bob"))
-    exports.write(folder, RUBRIC, {"ada": {"1.1": 1.5, "1.7": 2}})
+    write(folder, {"ada": {"1.1": 1.5, "1.7": 2}})
     ada, bob = rows_of((folder / "grades.csv").read_text("utf-8"))
     assert (ada["Q1.1"], ada["Q1.7"], ada["manual"], ada["total"]) == ("1.5", "11", "3.5", "12.5")
     assert (bob["manual"], bob["total"]) == ("", "9")
@@ -109,7 +109,7 @@ def test_manual_points_count(grades):
 def test_manual_points_that_do_not_fit_are_refused(grades, points):
     folder = grades(make_result("ada"))
     with pytest.raises(exports.ResultsError, match="manual points: "):
-        exports.write(folder, RUBRIC, points)
+        write(folder, points)
     assert not (folder / "grades.csv").exists()
 
 

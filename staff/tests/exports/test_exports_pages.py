@@ -4,9 +4,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from grading_results import HOSTILE, RUBRIC, case, hostile_result, make_result, question, run
+from grading_results import HOSTILE, RUBRIC, case, hostile_result, make_result, question, run, write
 
-from staff.grading import exports, feedback, report
+from staff.grading import feedback, report
 
 # --- plain text -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ def test_the_report(grades):
     results[5] |= {"evidence": [run(warning="claimed 0.5, recomputed 0.6")]}
     results[6] |= {"status": "failed", "problem": "the archive is a bomb"}
     folder = grades(*results)
-    exports.write(folder, RUBRIC)
+    write(folder)
     text = (folder / "report.html").read_text("utf-8")
     words = re.sub(r"\s+", " ", " ".join(Tags(text).text))
     for wanted in (
@@ -207,6 +207,6 @@ def test_the_report(grades):
 
 def test_a_report_of_nobody(grades):
     folder = grades()
-    exports.write(folder, RUBRIC)
+    write(folder)
     assert "0 submissions" in (folder / "report.html").read_text()
     assert len((folder / "grades.csv").read_text().splitlines()) == 1

@@ -1,12 +1,33 @@
 """The judges that the tests of the grader share."""
 
 import pytest
+from class_cases import QuickJudge
 
-from staff.grading import grade
+from staff import __main__ as command_line
+from staff.grading import grade as grading
+from staff.grading import judge
 
 
 @pytest.fixture(scope="module")
 def judges(level):
-    judges = grade.Judges()
+    judges = grading.Judges()
     yield judges
     judges.close()
+
+
+@pytest.fixture
+def grade(tmp_path, monkeypatch, capsys):
+    """grade("class", "--manual", "x.csv") in tmp_path/grades -> exit status; grade.said: what was printed."""
+    monkeypatch.setattr(judge, "Judge", QuickJudge)
+    monkeypatch.setattr(QuickJudge, "special", {})
+    monkeypatch.setattr(QuickJudge, "judged", [])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, command: str = "grade") -> int:
+        status = command_line.main([command, *map(str, words), "-o", "grades"])
+        said = capsys.readouterr()
+        run.said = said.out + said.err
+        assert "Traceback" not in run.said
+        return status
+
+    return run

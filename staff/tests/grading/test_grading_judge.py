@@ -175,7 +175,7 @@ def test_a_judge_that_failed_ends_with_the_last_who_asks_it():
         assert same is another
     judges.close()
     assert not another.is_open
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(grade.Closed, match="closed"):
         judges.current()
 
 

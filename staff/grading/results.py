@@ -1,0 +1,225 @@
+"""The results of the grader, a file for each student, validated where they are written and where they are read.
+
+A result that cannot be used is replaced by one without points that says why, so it costs no other student anything.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from course.files import write_whole
+from course.rubric import Rubric
+from staff.grading.feedback import SHARES, line
+
+RESULTS = "results"
+LONGEST = 20_000_000  # bytes of a result file
+DAMAGED = "the result cannot be used; grade this submission again"
+
+
+class ResultsError(ValueError):
+    """Points that do not fit the results; a line for each."""
+
+
+# --- a result without points ------------------------------------------------------------------------------------------
+
+
+def blank(student: str, source: str, rubric: Rubric) -> dict:
+    """The result of a submission that has not been judged: no points."""
+    questions = {}
+    for name, question in rubric.questions.items():
+        questions[name] = {"points": question.points}
+        for share, points in zip(SHARES, question.shares(), strict=True):
+            questions[name] |= {share: None, f"{share}_of": points, f"{share}_open": points}
+        questions[name] |= {"automatic": 0.0, "automatic_open": 0.0}
+    return {
+        "student": student, "source": source, "status": "graded", "problem": None, "sandbox": None, "seed": None,
+        "sha256": None, "judged_with": None, "left_out": [], "problems": [], "forbidden": [], "questions": questions,
+        "tests": [], "evidence": [], "seconds": 0.0, "graded": now(),
+    }  # fmt: skip
+
+
+def failed(student: str, source: str, rubric: Rubric, problem: str) -> dict:
+    """The result of a submission that could not be judged."""
+    return blank(student, source, rubric) | {"status": "failed", "problem": line(problem, 500)}
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, result: dict, rubric: Rubric) -> dict:
+    """Write a result, or in its place one that says why it cannot be used; returns what was written.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        problems = check(result) or unlike(result, rubric)
+        content = json.dumps(result, indent=1).encode() + b"\n"
+        if len(content) > LONGEST:
+            problems = [f"has {len(content)} bytes"]
+    except (ValueError, TypeError, RecursionError) as error:
+        problems = [line(error)]
+    if problems:
+        problem = f"the grader failed: its result is invalid ({'; '.join(problems[:3])})"
+        result = failed(path.stem, str(result.get("source", "")), rubric, problem)
+        content = json.dumps(result, indent=1).encode() + b"\n"
+    write_whole(path, content)
+    return result
+
+
+def read(path: Path) -> tuple[dict, list[str]]:
+    """The result in a file, and what is wrong with it."""
+    try:
+        if path.stat().st_size > LONGEST:
+            return {}, [f"is larger than {LONGEST // 1_000_000} MB"]
+        result = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, [f"cannot be read: {line(error)}"]
+    problems = check(result)
+    if not problems and result["student"] != path.stem:
+        problems = [f"is of the student {line(result['student'])!r}"]
+    return result, problems
+
+
+def read_all(folder: str | Path, rubric: Rubric) -> tuple[list[dict], list[str]]:
+    """The results in `folder`/results, sorted by student, and a line for each that cannot be used.
+
+    One that is damaged, or was judged by another rubric, is replaced by one without points.
+    """
+    results, problems = [], []
+    for path in sorted((Path(folder) / RESULTS).glob("*.json")):
+        result, wrong = read(path)
+        wrong = wrong or unlike(result, rubric)
+        if wrong:
+            problems += [f"{path}: {each}" for each in wrong]
+            result = failed(path.stem, path.name, rubric, f"{DAMAGED} ({path.name}: {wrong[0]})")
+        results.append(result)
+    return sorted(results, key=lambda result: result["student"]), problems
+
+
+def unlike(result: dict, rubric: Rubric) -> list[str]:
+    """What differs from the rubric: results of an earlier one must not be added up by this one."""
+    wanted = {name: question.shares() for name, question in rubric.questions.items()}
+    there = {name: tuple(each[f"{share}_of"] for share in SHARES) for name, each in result["questions"].items()}
+    if wanted == there and list(wanted) == list(there):
+        return []
+    differ = [name for name in {**wanted, **there} if wanted.get(name) != there.get(name)]
+    named = ", ".join(f"Q{line(name)}" for name in differ) or "the order of the questions"
+    return [f"was judged by another rubric ({named} differ); grade it again"]
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def is_points(value: Any) -> bool:
+    """A number that can be points: finite, not negative; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= 1e6  # NaN and infinity are not, and whole numbers have no end
+
+
+def _number(value: Any) -> bool:
+    """A figure of a submission: any float, NaN too."""
+    return isinstance(value, float) or is_points(value) or (type(value) is int and is_points(-value))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+def _one_of(*values: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in values
+
+
+Fields = dict[str, Callable[[Any], bool]]
+OF_RESULT: Fields = {
+    "student": lambda value: _text(value) and value != "",
+    "source": _text,
+    "status": _one_of("graded", "failed"),
+    "problem": _or_none(_text),
+    "sandbox": _or_none(_text),
+    "seconds": is_points,
+    "graded": _text,
+    "left_out": _texts,
+    "problems": _texts,
+    "forbidden": lambda value: isinstance(value, list),
+    "questions": lambda value: isinstance(value, dict),
+    "tests": lambda value: isinstance(value, list),
+    "evidence": lambda value: isinstance(value, list),
+}
+OF_QUESTION: Fields = {"points": is_points} | {
+    name: check
+    for share in SHARES
+    for name, check in ((share, _or_none(is_points)), (f"{share}_of", is_points), (f"{share}_open", is_points))
+}
+OF_TEST: Fields = {
+    "name": _text,
+    "question": _text,
+    "points": is_points,
+    "hidden": lambda value: isinstance(value, bool),
+    "outcome": _one_of("passed", "failed"),
+    "message": _or_none(_text),
+}
+OF_EVIDENCE: Fields = {
+    "question": _text,
+    "what": _text,
+    "run": _text,
+    "claimed": _or_none(_number),
+    "recomputed": _or_none(_number),
+    "points": _or_none(is_points),
+    "of": is_points,
+    "warning": _or_none(_text),
+}
+OF_FORBIDDEN: Fields = {"file": _text, "line": _or_none(is_points), "name": _text, "question": _or_none(_text)}
+
+
+def check(result: Any) -> list[str]:
+    """What is wrong with the content of a result; nothing if it can be used."""
+    problems = _wrong_fields(result, OF_RESULT, "")
+    if problems:
+        return problems
+    for name, question in result["questions"].items():
+        found = _wrong_fields(question, OF_QUESTION, f"Q{line(name)}: ")
+        problems += found or [
+            f"Q{line(name)}: {share} has {question[share]:g} of {question[f'{share}_of']:g} points"
+            for share in SHARES
+            if question[share] is not None and question[share] > question[f"{share}_of"]
+        ]
+    for entry in result["evidence"]:
+        found = _wrong_fields(entry, OF_EVIDENCE, "evidence: ")
+        problems += found
+        if not found and (entry["points"] or 0) > entry["of"]:
+            problems.append(f"evidence: has {entry['points']:g} of {entry['of']:g} points")
+    for name, fields in (("tests", OF_TEST), ("forbidden", OF_FORBIDDEN)):
+        for entry in result[name]:
+            problems += _wrong_fields(entry, fields, f"{name}: ")
+    return problems
+
+
+def _wrong_fields(content: Any, fields: Fields, place: str) -> list[str]:
+    if not isinstance(content, dict):
+        return [f"{place}is no table of fields"]
+    missing = [f"{place}{name} is missing" for name in fields if name not in content]
+    wrong = [name for name, fits in fields.items() if name in content and not fits(content[name])]
+    return missing + [f"{place}{name} cannot be {_shown(content[name])}" for name in wrong]
+
+
+def _shown(value: Any) -> str:
+    try:
+        return line(repr(value), 60)
+    except (ValueError, RecursionError):  # an integer of over 4,300 digits
+        return f"this {type(value).__name__}"
