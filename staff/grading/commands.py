@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from course import rubric as rubrics
-from course.files import write_whole
 from course.flag_types import number, whole_number
 from staff.grading import archives
 from staff.grading.inside.sandbox import LEVELS, Limits
@@ -59,7 +58,13 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", type=Path, default=Path("grades"), help="the folder of the results (default: grades)"
     )
-    command.add_argument("--manual", type=Path, metavar="CSV", help="the points that people gave")
+    command.add_argument(
+        "--manual", type=Path, action="append", default=[], metavar="CSV",
+        help="a table of points that people gave, a copy of OUTPUT/manual.csv; may be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--replace", action="store_true", help="--manual wins where points were entered from another file before"
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -125,7 +130,9 @@ def _level(args: argparse.Namespace, judges) -> str:
 
 
 def merge(args: argparse.Namespace) -> None:
-    """Copy the results of all shards into one folder."""
+    """Copy the results of all shards, and what people entered for them, into one folder."""
+    from staff.marking import collect, entries
+
     results = [path for shard in args.shards for path in sorted((shard / "results").glob("*.json"))]
     if not results:
         raise GradingError(f"{', '.join(map(str, args.shards))}: no results in there")
@@ -134,11 +141,17 @@ def merge(args: argparse.Namespace) -> None:
         if path.name in seen and seen[path.name].read_bytes() != path.read_bytes():
             raise GradingError(f"{path} and {seen[path.name]}: two results of the same student that differ")
         seen[path.name] = path
+    try:
+        students = [path.stem for path in seen.values()]
+        entered = collect.of_shards(args.output, args.shards, students, rubrics.read())
+    except ValueError as error:
+        raise GradingError(str(error)) from error
     target = args.output / "results"
     target.mkdir(parents=True, exist_ok=True)
     for name, path in seen.items():
         if path.resolve() != (target / name).resolve():
             shutil.copyfile(path, target / name)
+    entries.write(args.output, entered)
     print(f"{len(seen)} results of {len(args.shards)} shards")
     _export(args)
 
@@ -146,22 +159,21 @@ def merge(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from staff.grading import exports
     from staff.grading.results import read_all
-    from staff.marking import manual
+    from staff.marking import collect, entries
 
     rubric = rubrics.read()
-    given = None
     results, problems = read_all(args.output, rubric)
+    students = [result["student"] for result in results]
     try:
-        if args.manual:
-            given = manual.read(args.manual, results, rubric)
-        else:
-            form = manual.template(results, rubric)
-            write_whole(args.output / "manual.csv", form.encode("utf-8-sig"))
-        exports.write(args.output, exports.with_manual(results, given or {}), rubric)
+        entered = collect.collect(args.output, args.manual, students, rubric, args.replace)
+        results = entries.apply(results, entered, rubric)
     except ValueError as error:
         raise GradingError(str(error)) from error
+    form = collect.keep(args.output, entered, students, rubric)
+    exports.write(args.output, results, rubric)
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
+    for student in collect.without_result(entered, students):
+        print(f"{student}: has points that a person gave, and no result; they are kept", file=sys.stderr)
     if problems:
         raise GradingError("\n".join(problems))
-    if given is None:
-        print(f"points that people give: fill in {args.output / 'manual.csv'}, then the same command with --manual")
+    print(f"points that people give: fill in {form}; what it says counts from the next grade or merge on")

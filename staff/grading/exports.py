@@ -15,14 +15,12 @@ from course.files import write_whole
 from course.rubric import Rubric
 from staff.grading import feedback, report
 from staff.grading.feedback import SHARES, known, known_of, line
-from staff.grading.results import ResultsError, check
 
 FORMULA = "=+-@\u2212"
-Manual = dict[str, dict[str, float]]  # student -> question -> points
 
 
 def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]:
-    """Make all exports of these results, of `results.read_all`; returns the files.
+    """Make all exports of these results, of `entries.apply`; returns the files.
 
     Raises:
         OSError: a file cannot be written.
@@ -36,36 +34,13 @@ def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]
     return [write_whole(folder / name, content.encode("utf-8")) for name, content in files.items()]
 
 
-def with_manual(results: list[dict], manual: Manual) -> list[dict]:
-    """The results with the points that a person gave put in.
-
-    Raises:
-        ResultsError: a student or a question that is not there, or points that are none or too many.
-    """
-    unknown = manual.keys() - {result["student"] for result in results}
-    problems = [f"manual points: there is no student {line(student)!r}" for student in sorted(unknown)]
-    judged = []
-    for result in results:
-        questions = dict(result["questions"])
-        for name, points in manual.get(result["student"], {}).items():
-            if name not in questions:
-                problems.append(f"manual points: {line(result['student'])}: there is no question {line(name)}")
-                continue
-            questions[name] = questions[name] | {"manual": points, "manual_open": 0.0}
-        judged.append(result | {"questions": questions})
-        problems += [f"manual points: {line(result['student'])}: {each}" for each in check(judged[-1])]
-    if problems:
-        raise ResultsError("\n".join(problems))
-    return judged
-
-
-def cell(text: object) -> str:
+def cell(text: object, most: int = 500) -> str:
     """Text for a cell of a spreadsheet: on one line, and an apostrophe before what would be taken for a formula.
 
     A semicolon, comma or bar is looked behind as well: a program that separates cells by another character than we do
     finds a cell there.
     """
-    shown = " ".join(feedback.clean(text, 500).split())
+    shown = " ".join(feedback.clean(text, most).split())
     parts = re.split(r"([;,|])", shown)
     shown = "".join(f"'{part}" if _starts_formula(part) else part for part in parts)
     return f"'{shown}" if str(text)[:1] in ("\t", "\r", "\n") and not shown.startswith("'") else shown
@@ -117,6 +92,8 @@ def _row(result: dict) -> dict:
         "total": _sum(map(known, result["questions"].values())) or 0,
         "open": [name for name, question in result["questions"].items() if known_of(question) < _all_of(question)],
         "problem": result["problem"] and line(result["problem"], 500),
+        "given": result.get("given", []),
+        "comments": result.get("comments", []),
     }
 
 

@@ -17,6 +17,7 @@ from course import pages
 from course.rubric import Rubric
 
 SHARES = ("automatic", "evidence", "manual")
+NAMES = {"automatic": "Tests", "evidence": "Runs handed in", "manual": "Written answer"}
 HIDDEN_FAILED = "a test that you do not see failed"
 HIDDEN_PASSED = "a test that you do not see passed"
 MESSAGE = 2000  # characters of a message at most
@@ -204,7 +205,7 @@ def _feedback(result: dict, rubric: Rubric) -> list[Block]:
     if result["status"] != "graded":
         reason = result["problem"] or "the reason is not known"
         blocks.append(Paragraph(["This submission could not be judged: ", Code(reason)]))
-    blocks += [Paragraph(_sum(result, rubric)), _points(result, rubric), *_remarks(result)]
+    blocks += [Paragraph(_sum(result, rubric)), _points(result, rubric), *_by_people(result), *_remarks(result)]
     for question in rubric.questions:
         blocks += _tests(question, [test for test in result["tests"] if test["question"] == question])
     return blocks + _evidence(result["evidence"])
@@ -219,7 +220,7 @@ def _sum(result: dict, rubric: Rubric) -> str:
 
 
 def _points(result: dict, rubric: Rubric) -> Table:
-    header = ["Question", "Points", "Tests", "Runs handed in", "Written answer", "Title"]
+    header = ["Question", "Points", *NAMES.values(), "Title"]
     rows = []
     for name, question in result["questions"].items():
         shares = [_share(question, share) for share in SHARES]
@@ -235,6 +236,25 @@ def _share(question: dict, share: str) -> str:
     if points is None:
         return f"{number(of)}: judged by a person" if share == "manual" else f"{number(of)}: not judged"
     return f"{number(points)} of {number(of)}" + (f", {number(left)} not judged" if left else "")
+
+
+def _by_people(result: dict) -> list[Block]:
+    """What people gave in place of the grader's own points, and their comments."""
+    given: list[list[Text]] = [
+        [
+            f"Q{row['question']}",
+            NAMES[row["share"]],
+            f"{number(row['points'])} of {number(row['of'])}",
+            "not judged" if row["before"] is None else number(row["before"]),
+            row["reason"],
+        ]
+        for row in result.get("given", [])
+        if row["share"] != "manual"
+    ]
+    comments: list[Text] = [f"Q{row['question']}: {row['comment']}" for row in result.get("comments", [])]
+    header = ["Question", "For", "Points", "Instead of", "Reason"]
+    blocks: list[Block] = [Heading(2, "Changed by a person"), Table(header, given)] if given else []
+    return blocks + ([Heading(2, "Comments"), Items(comments)] if comments else [])
 
 
 def _remarks(result: dict) -> list[Block]:

@@ -195,8 +195,7 @@ class Forks:
         """The tests are done: judge the runs that were handed in, and say how it ended."""
         session = self.adapters.session
         session.leave()
-        if any((session.submission / "logs").glob("*/*/")):
-            self.say({"evidence": judge_runs(session, self.wanted["seed"])})
+        self.say({"evidence": judge_runs(session, self.wanted["seed"])})
         self.say({"ended": int(status), "trouble": session.trouble, "seen": sorted(session.seen)})
 
 

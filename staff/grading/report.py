@@ -44,7 +44,7 @@ def html_page(results: list[dict], rubric: Rubric) -> str:
         counts=as_html([Heading(1, f"The class, edition {rubric.edition}"), _counts(results, judged)]),
         chart=_chart([_automatic(result) for result in judged], _most_automatic(rubric)),
         questions=[_question(name, question.title, judged) for name, question in rubric.questions.items()],
-        rest=as_html(_mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
+        rest=as_html(_given(results) + _mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
     )
 
 
@@ -118,6 +118,28 @@ def _question(name: str, title: str, judged: list[dict]) -> dict:
         shares = {"full": f"{found['full']:.0%}", "none": f"{found['none']:.0%}", "bar": round(100 * found["share"])}
         row |= {"count": found["count"], "mean": mean, **shares}
     return row
+
+
+# --- people ---------------------------------------------------------------------------------------------------------
+
+
+def _given(results: list[dict]) -> list[Block]:
+    """Points in place of the grader's own: whose, what they were, who changed them and why."""
+    rows: list[list[Text]] = [
+        [
+            [Code(result["student"])],
+            f"Q{row['question']} {row['share']}",
+            "not judged" if row["before"] is None else number(row["before"]),
+            f"{number(row['points'])} of {number(row['of'])}",
+            [Code(row["by"])],
+            [Code(row["reason"])],
+        ]
+        for result in results
+        for row in result.get("given", [])
+        if row["share"] != "manual"
+    ]
+    header = ["Student", "Points", "Before", "Now", "By", "Reason"]
+    return [Heading(2, "Changed by people"), Table(header, rows)] if rows else []
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

@@ -18,10 +18,6 @@ LONGEST = 20_000_000  # bytes of a result file
 DAMAGED = "the result cannot be used; grade this submission again"
 
 
-class ResultsError(ValueError):
-    """Points that do not fit the results; a line for each."""
-
-
 # --- a result without points ------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
-"""Points that a person gives: a table to fill in, and back.
+"""The table that people fill in: OUT/manual.csv, and back.
 
-The table is a CSV file: a row a student, and for each question with manual points a column `Q1.1 (2)`, which says how
-many they are at most. Excel may have changed commas to semicolons. An empty cell is not judged yet.
+A row a student. For each question a column for the points that a person gives, `Q1.7 (2)`; columns for points that
+replace the grader's own, `Q1.7 evidence (2)` and `Q1.7 automatic (8)`, with `Q1.7 reason`; and `Q1.7 comment`. A column
+`by` says who filled in the row. Columns may be left out. Excel may have changed commas to semicolons. An empty cell
+says nothing; a minus sign takes back what was entered.
 """
 
 import csv
@@ -10,28 +12,78 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course.rubric import Rubric
-from staff.grading.exports import Manual, cell
-from staff.grading.feedback import line, number
+from course.rubric import Question, Rubric
+from staff.grading.exports import cell
+from staff.grading.feedback import SHARES, line, number
+from staff.marking.entries import LONGEST, TEXTS, Entries, Value
 
-HEADER = re.compile(r"Q?(\d{1,3}\.\d{1,3})(?: ?\((\d{1,6}(?:\.\d{1,6})?)\))?", re.ASCII)
+FORM = "manual.csv"
+HEADER = re.compile(
+    r"Q?(\d{1,3}\.\d{1,3})(?: (manual|evidence|automatic|reason|comment))?(?: ?\((\d{1,6}(?:\.\d{1,6})?)\))?",
+    re.ASCII | re.IGNORECASE,
+)
 POINTS = re.compile(r"\d{1,6}(\.\d{0,6})?|\.\d{1,6}", re.ASCII)
+TAKEN_BACK = "-"
+Column = tuple[str, str]  # question, kind
 
 
-def template(results: list[dict], rubric: Rubric) -> str:
-    """The table to fill in, with what is known already.
+# --- the form ---------------------------------------------------------------------------------------------------------
+
+
+def columns(rubric: Rubric) -> dict[Column, str]:
+    """All columns of the form, with their titles."""
+    return {
+        (question.id, kind): _title(question, kind)
+        for question in rubric.questions.values()
+        for kind in ("manual", "evidence", "automatic", "reason", "comment")
+        if _has(question, kind)
+    }
+
+
+def _has(question: Question, kind: str) -> bool:
+    if kind == "reason":
+        return bool(question.evidence or question.automatic)
+    return kind == "comment" or bool(getattr(question, kind))
+
+
+def _title(question: Question, kind: str) -> str:
+    if kind in TEXTS:
+        return f"Q{question.id} {kind}"
+    name = "" if kind == "manual" else f" {kind}"
+    return f"Q{question.id}{name} ({number(getattr(question, kind))})"
+
+
+def form(students: list[str], entries: Entries, rubric: Rubric) -> str:
+    """The table to fill in, with what was entered already.
 
     Write it to a file with the encoding utf-8-sig, so that Excel reads it right.
     """
-    wanted = {name: question for name, question in rubric.questions.items() if question.manual}
+    wanted = columns(rubric)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
-    writer.writerow(["student", *(f"Q{name} ({number(question.manual)})" for name, question in wanted.items())])
-    for result in results:
-        known = [result["questions"][name]["manual"] for name in wanted]
-        shown = ["" if points is None else number(points) for points in known]
-        writer.writerow([cell(result["student"]), *shown])
+    writer.writerow(["student", *wanted.values(), "by"])
+    for student in sorted({*students, *entries.students()}):
+        shown = [as_cell(entries.value(student, *column)) for column in wanted]
+        writer.writerow([cell(student), *shown, ""])
     return file.getvalue()
+
+
+def as_cell(value: Value) -> str:
+    if value is None:
+        return ""
+    return number(value) if isinstance(value, float) else cell(value, LONGEST)
+
+
+# --- reading it -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """A student's row: what was typed, and by whom. A value None takes back what was entered."""
+
+    line: int
+    by: str = ""
+    typed: dict[Column, Value] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,23 +93,28 @@ class _Table:
     path: Path
     students: dict[str, str]  # as it stands in a cell -> student
     rubric: Rubric
-    columns: dict[int, str] = field(default_factory=dict)  # number of the column, from 0 -> question
+    columns: dict[int, Column] = field(default_factory=dict)  # number of the column, from 0
     student_column: int = 0
+    by_column: int | None = None
     width: int = 0
-    points: Manual = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def wrong(self, row: int, column: int | None, problem: str) -> None:
         at = "" if column is None else f", column {column + 1}"
-        name = f" (Q{self.columns[column]})" if column in self.columns else ""
+        name = f" ({_name(*self.columns[column])})" if column in self.columns else ""
         self.problems.append(f"{self.path}: line {row}{at}{name}: {problem}")
 
 
-def read(path: str | Path, results: list[dict], rubric: Rubric) -> Manual:
-    """The points in a table that was filled in: student -> question -> points.
+def _name(question: str, kind: str) -> str:
+    return f"Q{question}" if kind == "manual" else f"Q{question} {kind}"
+
+
+def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
+    """What a table says that was filled in: student -> row.
 
     Args:
-        results: of `exports.read_results`: the students that there are.
+        students: those that there are.
 
     Raises:
         ValueError: a line for each thing that is wrong, with line and column.
@@ -68,7 +125,12 @@ def read(path: str | Path, results: list[dict], rubric: Rubric) -> Manual:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8; save it as 'CSV UTF-8' (byte {error.start})") from error
-    table = _Table(path, _cells(results), rubric)
+    return parse(text, path, students, rubric)
+
+
+def parse(text: str, path: Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
+    """The same for the text of the file `path`."""
+    table = _Table(path, _cells(students), rubric)
     rows = _rows(text, table)
     if rows:
         _header(*rows[0], table)
@@ -79,12 +141,11 @@ def read(path: str | Path, results: list[dict], rubric: Rubric) -> Manual:
             _row(number_of_line, row, table)
     if table.problems:
         raise ValueError("\n".join(table.problems))
-    return table.points
+    return table.rows
 
 
-def _cells(results: list[dict]) -> dict[str, str]:
+def _cells(names: list[str]) -> dict[str, str]:
     """How students stand in the table, and in their own words; two that stand there alike are left out."""
-    names = [result["student"] for result in results]
     alike: dict[str, set[str]] = {}
     for name in names:
         alike.setdefault(cell(name), set()).add(name)
@@ -113,19 +174,25 @@ def _header(row: int, names: list[str], table: _Table) -> None:
         table.wrong(row, None, "one column has to be named student")
         return
     table.student_column, table.width = titles.index("student"), len(names)
+    table.by_column = titles.index("by") if "by" in titles else None
     for column, name in enumerate(names):
-        if column == table.student_column or not name:
-            continue
-        match = HEADER.fullmatch(name)
-        question = table.rubric.questions.get(match[1]) if match else None
-        if question is None or not question.manual:
-            table.wrong(row, column, f"{line(name)!r}: no question that a person judges has this name")
-        elif question.id in table.columns.values():
-            table.wrong(row, column, f"Q{question.id} has a column already")
-        elif match[2] and float(match[2]) != question.manual:
-            table.wrong(row, column, f"Q{question.id} has {number(question.manual)} manual points, not {match[2]}")
-        else:
-            table.columns[column] = question.id
+        if name and column not in (table.student_column, table.by_column):
+            _title_of(row, column, name, table)
+
+
+def _title_of(row: int, column: int, name: str, table: _Table) -> None:
+    match = HEADER.fullmatch(name)
+    question = table.rubric.questions.get(match[1]) if match else None
+    kind = (match[2] or "manual").lower() if match else "manual"
+    if question is None or not _has(question, kind):
+        table.wrong(row, column, f"{line(name)!r}: no question that a person judges has this name")
+    elif (question.id, kind) in table.columns.values():
+        table.wrong(row, column, f"{_name(question.id, kind)} has a column already")
+    elif match[3] and kind not in TEXTS and float(match[3]) != getattr(question, kind):
+        of = number(getattr(question, kind))
+        table.wrong(row, column, f"Q{question.id} has {of} {kind} points, not {match[3]}")
+    else:
+        table.columns[column] = (question.id, kind)
 
 
 def _row(row: int, cells: list[str], table: _Table) -> None:
@@ -140,29 +207,46 @@ def _row(row: int, cells: list[str], table: _Table) -> None:
     student = table.students.get(name)
     if student is None:
         table.wrong(row, table.student_column, f"there is no student {line(name)!r}")
-    elif student in table.points:
+    elif student in table.rows:
         table.wrong(row, table.student_column, f"{line(name)!r} stands there twice")
         student = None
-    points: dict[str, float] = {}
+    found = Row(row)
     for column, text in enumerate(cells):
-        if column in table.columns and text:
-            _points(row, column, text, points, table)
-        elif text and column != table.student_column:
+        if not text or column == table.student_column:
+            continue
+        if column == table.by_column:
+            found.by = line(text, 100)
+        elif column in table.columns:
+            _cell(row, column, text, found, table)
+        else:
             table.wrong(row, column, f"{line(text)!r} stands in no question's column")
     if student is not None:
-        table.points[student] = points
+        table.rows[student] = found
 
 
-def _points(row: int, column: int, text: str, points: dict[str, float], table: _Table) -> None:
-    """Put the points of a cell into `points`, or what is wrong with it into `table.problems`."""
-    question = table.rubric.questions[table.columns[column]]
+def _cell(row: int, column: int, text: str, found: Row, table: _Table) -> None:
+    """Put what a cell says into `found`, or what is wrong with it into `table.problems`."""
+    question, kind = table.columns[column]
+    if text == TAKEN_BACK:
+        found.typed[question, kind] = None
+    elif kind in TEXTS:
+        if len(text) > LONGEST:
+            table.wrong(row, column, f"has {len(text)} characters, at most {LONGEST} are kept; shorten it")
+        found.typed[question, kind] = " ".join(text.split())
+    elif kind in SHARES:
+        _points(row, column, text, found, table)
+
+
+def _points(row: int, column: int, text: str, found: Row, table: _Table) -> None:
+    question, kind = table.columns[column]
+    most = getattr(table.rubric.questions[question], kind)
     if re.fullmatch(r"\d*,\d+", text, re.ASCII):
         table.wrong(row, column, f"{text}: write {text.replace(',', '.')}, with a point")
     elif re.fullmatch(r"-[\d.]+", text, re.ASCII):
         table.wrong(row, column, f"{line(text)} is negative")
     elif not POINTS.fullmatch(text):
         table.wrong(row, column, f"{line(text)!r} is no number")
-    elif float(text) > question.manual:
-        table.wrong(row, column, f"{text} is more than the {number(question.manual)} that there are")
+    elif float(text) > most:
+        table.wrong(row, column, f"{text} is more than the {number(most)} that there are")
     else:
-        points[question.id] = float(text)
+        found.typed[question, kind] = float(text)

@@ -7,6 +7,7 @@ import math
 
 from course import rubric as rubrics
 from staff.grading import exports, results
+from staff.marking import entries
 
 RUBRIC = rubrics.read()
 
@@ -136,7 +137,17 @@ def changed(path: str, value) -> dict:
     return result
 
 
+def entered(points: dict[str, dict[str, float]]) -> entries.Entries:
+    """Manual points: student -> question -> points."""
+    typed = {
+        (student, question, "manual"): entries.Entry(float(value), "jo", "a.csv", "2026-11-28T12:00:00Z")
+        for student, row in points.items()
+        for question, value in row.items()
+    }
+    return entries.Entries(typed)
+
+
 def write(folder, manual=None) -> list:
     """All exports of the results in a folder."""
     found, _ = results.read_all(folder, RUBRIC)
-    return exports.write(folder, exports.with_manual(found, manual or {}), RUBRIC)
+    return exports.write(folder, entries.apply(found, entered(manual or {}), RUBRIC), RUBRIC)

@@ -2,18 +2,16 @@
 
 import copy
 import json
-import math
 import re
 
 import pytest
-from grading_results import RUBRIC, make_result, rows_of, write
+from grading_results import RUBRIC, entered, make_result, rows_of, write
 
-from staff.grading import exports
-from staff.marking import manual
+from staff.marking import entries, manual
 
 # --- points of a person -----------------------------------------------------------------------------------------------
 
-STUDENTS = [make_result("ada"), make_result("=bob"), make_result("zoë")]
+NAMES = ["ada", "=bob", "zoë"]
 
 
 HEADER = "student,Q1.1 (2),Q1.7 (2),Q2.1 (3)"
@@ -22,16 +20,23 @@ HEADER = "student,Q1.1 (2),Q1.7 (2),Q2.1 (3)"
 def read_manual(tmp_path, text: str, encoding="utf-8") -> dict:
     path = tmp_path / "manual.csv"
     path.write_bytes(text.encode(encoding))
-    return manual.read(path, STUDENTS, RUBRIC)
+    rows = manual.read(path, NAMES, RUBRIC)
+    return {
+        student: {question: value for (question, kind), value in row.typed.items() if kind == "manual"}
+        for student, row in rows.items()
+    }
 
 
 def test_the_table_to_fill_in_comes_back(tmp_path):
-    text = manual.template(STUDENTS, RUBRIC)
+    text = manual.form(NAMES, entries.Entries(), RUBRIC)
     first, *rest = text.splitlines()
-    assert first.startswith("student,Q1.1 (2),Q1.2 (3),") and "Q3.2" not in first and len(rest) == 3
+    assert first.startswith("student,Q1.1 (2),Q1.1 comment,Q1.2 (3),") and len(rest) == 3
+    assert ",Q1.7 (2),Q1.7 evidence (2),Q1.7 automatic (8),Q1.7 reason,Q1.7 comment," in first
+    assert ",Q3.2 automatic (4),Q3.2 reason,Q3.2 comment," in first and first.endswith(",by")
+    of = [float(points) for points in re.findall(r"\(([\d.]+)\)", first)]
+    assert sum(of) == sum(question.points for question in RUBRIC.questions.values()) == 66
     assert read_manual(tmp_path, text, "utf-8-sig") == {"ada": {}, "=bob": {}, "zoë": {}}
-    judged = exports.with_manual(STUDENTS, {"=bob": {"1.1": 1.5}, "zoë": {"1.1": 0, "3.1": 3}})
-    text = manual.template(judged, RUBRIC)
+    text = manual.form(NAMES, entered({"=bob": {"1.1": 1.5}, "zoë": {"1.1": 0, "3.1": 3}}), RUBRIC)
     assert read_manual(tmp_path, text) == {"ada": {}, "=bob": {"1.1": 1.5}, "zoë": {"1.1": 0, "3.1": 3}}
     assert read_manual(tmp_path, text.replace(",", ";"), "utf-8-sig")["zoë"] == {"1.1": 0, "3.1": 3}
 
@@ -105,15 +110,15 @@ def test_manual_points_count(grades):
     assert "1.1" not in content["students"][0]["open"] and "1.1" in content["students"][1]["open"]
 
 
-@pytest.mark.parametrize("points", [{"eve": {}}, {"ada": {"1.1": 3}}, {"ada": {"1.1": math.nan}}, {"ada": {"9.9": 1}}])
-def test_manual_points_that_do_not_fit_are_refused(grades, points):
+def test_manual_points_that_do_not_fit_are_refused(grades):
     folder = grades(make_result("ada"))
-    with pytest.raises(exports.ResultsError, match="manual points: "):
-        write(folder, points)
+    with pytest.raises(ValueError, match="ada: Q1.1 manual: 3 of 2 points"):
+        write(folder, {"ada": {"1.1": 3}})
     assert not (folder / "grades.csv").exists()
 
 
-def test_results_are_not_changed_by_writing():
-    before = copy.deepcopy(STUDENTS)
-    exports.with_manual(STUDENTS, {"ada": {"1.1": 1}})
-    assert before == STUDENTS
+def test_results_are_not_changed_by_what_is_entered():
+    students = [make_result(name) for name in NAMES]
+    before = copy.deepcopy(students)
+    entries.apply(students, entered({"ada": {"1.1": 1}}), RUBRIC)
+    assert before == students

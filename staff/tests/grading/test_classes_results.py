@@ -74,7 +74,9 @@ def test_an_error_in_one_submission_is_its_own(ada, grade, error, monkeypatch):
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b'{"seconds": %d}' % DIGITS, b'{"student": "bob"}'], ids=range(4))
+@pytest.mark.parametrize(
+    "content", [b"", b"[" * 100_000, b'{"seconds": %d}' % DIGITS, b'{"student": "bob"}'], ids=range(4)
+)
 def test_a_damaged_result_is_named_and_judged_again(ada, grade, content):
     """It is a row with the reason; the other rows are written, and the exit status says that something is wrong."""
     zipped(ada / "class" / "bob.zip", parts())

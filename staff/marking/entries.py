@@ -1,0 +1,193 @@
+"""What people entered: OUT/manual.json, beside the results. Nothing in it is ever dropped, an older value is kept too.
+
+An entry is what a person typed for one student, question and kind: the points of a share, the reason for points that
+replace the grader's own, or a comment.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from course.files import write_whole
+from course.rubric import Rubric
+from staff.grading.feedback import SHARES, line, number
+from staff.grading.results import is_points
+
+STORE = "manual.json"
+TEXTS = ("reason", "comment")
+KINDS = (*SHARES, *TEXTS)
+LONGEST = 2000  # characters of a text
+Value = float | str | None  # None: taken back
+Place = tuple[str, str, str]  # student, question, kind
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What somebody typed. `file`: the table that it was read from."""
+
+    value: Value
+    by: str
+    file: str
+    entered: str
+    earlier: tuple["Entry", ...] = ()
+
+    def replaced_by(self, new: "Entry") -> "Entry":
+        """The new one, which remembers this one."""
+        old = Entry(self.value, self.by, self.file, self.entered)
+        return Entry(new.value, new.by, new.file, new.entered, (*self.earlier, old))
+
+
+@dataclass
+class Entries:
+    """All that was entered, and `form`: the text of the last form that was written."""
+
+    places: dict[Place, Entry] = field(default_factory=dict)
+    form: str = ""
+
+    def value(self, student: str, question: str, kind: str) -> Value:
+        entry = self.places.get((student, question, kind))
+        return None if entry is None else entry.value
+
+    def students(self) -> set[str]:
+        return {student for student, _, _ in self.places}
+
+    def put(self, place: Place, new: Entry, replace: bool = False) -> str | None:
+        """Keep an entry. Returns a sentence, and keeps the old one, if another file has another value there."""
+        old = self.places.get(place)
+        if old is None:
+            self.places[place] = new
+        elif old.value != new.value:
+            if not replace and old.file != new.file:
+                student, question, kind = place
+                return (
+                    f"{line(student)}: Q{question} {kind}: {shown(new.value)} in {new.file}, {shown(old.value)} in "
+                    f"{old.file}; make them agree, or let the files given now win with --replace"
+                )
+            self.places[place] = old.replaced_by(new)
+        return None
+
+    def without_reason(self) -> Iterator[str]:
+        """Points in place of the grader's own, without a reason for the student."""
+        for (student, question, kind), entry in sorted(self.places.items()):
+            if kind in ("automatic", "evidence") and entry.value is not None:
+                if not self.value(student, question, "reason"):
+                    yield f"{line(student)}: Q{question} {kind}: needs a reason, in the column Q{question} reason"
+
+
+def shown(value: Value) -> str:
+    """A value in a message."""
+    if value is None:
+        return "-"
+    return number(value) if isinstance(value, float) else repr(line(value, 60))
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> Entries:
+    """What was entered so far for the results in a folder.
+
+    Raises:
+        ValueError: the file is damaged; it is left as it is.
+        OSError: it cannot be read.
+    """
+    path = Path(folder) / STORE
+    if not path.exists():
+        return Entries()
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        places = {
+            (row["student"], row["question"], row["kind"]): _entry(row["entry"], row["kind"]) for row in content["rows"]
+        }
+        if not isinstance(content["form"], str) or not all(isinstance(each, str) for each in sum(places, ())):
+            raise TypeError("a name is no text")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: is damaged ({line(repr(error))}); it holds the points that people gave: restore it from a "
+            "backup, or move it away and enter them again with --manual"
+        ) from error
+    return Entries(places, content["form"])
+
+
+def _entry(content: Any, kind: str) -> Entry:
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r}")
+    earlier = tuple(_entry(each, kind) for each in content.get("earlier", ()))
+    value, texts = content["value"], [content[name] for name in ("by", "file", "entered")]
+    right = value is None or (isinstance(value, str) if kind in TEXTS else is_points(value))
+    if not right or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"entry {value!r}")
+    return Entry(float(value) if is_points(value) else value, *texts, earlier)
+
+
+def write(folder: Path, entries: Entries) -> None:
+    """Write what was entered, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    rows = [
+        {"student": student, "question": question, "kind": kind, "entry": asdict(entry)}
+        for (student, question, kind), entry in sorted(entries.places.items())
+    ]
+    content = json.dumps({"form": entries.form, "rows": rows}, indent=1, allow_nan=False) + "\n"
+    write_whole(Path(folder) / STORE, content.encode())
+
+
+def join(target: Entries, others: Iterable[Entries]) -> list[str]:
+    """Put what was entered for the shards of a class together; returns a sentence for each conflict."""
+    problems = []
+    for entries in others:
+        problems += filter(None, (target.put(place, entry) for place, entry in sorted(entries.places.items())))
+    return problems
+
+
+# --- into the results -------------------------------------------------------------------------------------------------
+
+
+def apply(results: list[dict], entries: Entries, rubric: Rubric) -> list[dict]:
+    """The results with what people entered; the results given are not changed.
+
+    Returns:
+        results with `given`, a row for each share that a person gave: question, share, points, before (the grader's own
+        points, or None), of, reason, by; and `comments`: question, comment, by.
+
+    Raises:
+        ValueError: points that the rubric does not have.
+    """
+    found, problems = [], []
+    for result in results:
+        questions, given, comments = dict(result["questions"]), [], []
+        for name in rubric.questions:
+            question = questions[name]
+            for share in SHARES:
+                entry = entries.places.get((result["student"], name, share))
+                if entry is None or entry.value is None:
+                    continue
+                if entry.value > question[f"{share}_of"]:
+                    of = number(question[f"{share}_of"])
+                    place = f"{line(result['student'])}: Q{name} {share}"
+                    problems.append(f"{place}: {number(entry.value)} of {of} points ({entry.file})")
+                given.append(_given(name, share, question, entry, entries.value(result["student"], name, "reason")))
+                question = question | {share: entry.value, f"{share}_open": 0.0}
+            questions[name] = question
+            if (entry := entries.places.get((result["student"], name, "comment"))) and entry.value:
+                comments.append({"question": name, "comment": entry.value, "by": entry.by})
+        found.append(result | {"questions": questions, "given": given, "comments": comments})
+    if problems:
+        raise ValueError("\n".join(problems))
+    return found
+
+
+def _given(name: str, share: str, question: dict, entry: Entry, reason: Value) -> dict:
+    return {
+        "question": name, "share": share, "points": entry.value, "before": question[share],
+        "of": question[f"{share}_of"], "reason": reason or "", "by": entry.by,
+    }  # fmt: skip
