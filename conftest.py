@@ -231,7 +231,7 @@ def pytest_sessionfinish(session):
     content = {"seed": session.config.getoption("--seed"), "questions": _points(tests), "tests": tests}
     temporary = Path(f"{file}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
         temporary.replace(file)  # whole, or not there
     except OSError as error:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR

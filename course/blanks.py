@@ -27,7 +27,7 @@ def describe(error: NotImplementedError) -> str:
         raise error  # not one of our blanks
     frame = traceback.extract_tb(error.__traceback__)[-1]
     file = Path(frame.filename)
-    place = file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file
+    place = file.relative_to(REPOSITORY).as_posix() if file.is_relative_to(REPOSITORY) else file
     return f"{error} (to be filled in: {place}, line {frame.lineno})"
 
 

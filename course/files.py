@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import time
 import warnings
 import weakref
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 import filelock
 
 UNFINISHED = ".*.part"  # temporary names of `write_whole`; a killed process leaves its file behind
+SECONDS_TO_REPLACE = 5.0  # for how long another program may have a file open on Windows
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:
@@ -30,7 +32,7 @@ def write_whole(path: str | Path, content: bytes) -> Path:
             file.flush()
             os.fsync(handle)  # otherwise a power failure could leave an empty file
         os.chmod(temporary, 0o644)  # mkstemp's files are readable only by the owner
-        os.replace(temporary, path)
+        _replace(temporary, path)
         return path
     except BaseException as error:
         if temporary:
@@ -38,6 +40,18 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _replace(temporary: str, path: Path) -> None:
+    """`os.replace`. Windows refuses it while another program has the file open, such as a virus scanner: try again."""
+    patience = time.monotonic() + SECONDS_TO_REPLACE
+    while True:
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > patience:
+                raise
+            time.sleep(0.05)
 
 
 class Held(Exception):
@@ -67,7 +81,7 @@ class HeldFolder:
         self.opened = os.stat(self.watched)
         if not self.locked:
             return
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
         if hasattr(os, "register_at_fork"):  # otherwise a worker that outlives this process would keep the lock
             os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
 
@@ -119,6 +133,6 @@ def _close_inherited(lock: "weakref.ref[filelock.BaseFileLock]") -> None:
 
 def _read_owner(file: Path) -> str:
     try:
-        return file.read_text(errors="replace")[:200].strip() or "another process"
+        return file.read_text("utf-8", errors="replace")[:200].strip() or "another process"
     except OSError:
         return "another process"

@@ -29,7 +29,7 @@ def missing_code(rubric: Rubric, root: Path) -> list[str]:
                 for blank in blanks.find(path, root):
                     found.append(f"Q{blank.question}: {blank.file}, line {blank.line} is not filled in: {blank.what}")
             except (SyntaxError, ValueError) as error:
-                found.append(f"{path.relative_to(root)}: is not valid Python: {error}")
+                found.append(f"{path.relative_to(root).as_posix()}: is not valid Python: {error}")
     return found
 
 

@@ -126,7 +126,8 @@ class ExactResume(Checkpoint):
         """The sums of the epoch so far, over all processes: key -> sum, number of examples."""
 
         def total(value: Tensor) -> float:
-            return trainer.strategy.reduce(value.double(), reduce_op="sum").item()
+            value = value if value.device.type == "mps" else value.double()  # MPS has no float64, and one process
+            return trainer.strategy.reduce(value, reduce_op="sum").item()
 
         averaged = {key: metric for key, metric in trainer._results.valid_items() if metric.meta.on_epoch}
         return {key: (total(metric.value), total(metric.cumulated_batch_size)) for key, metric in averaged.items()}

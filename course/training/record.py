@@ -3,7 +3,6 @@
 import json
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -75,17 +74,24 @@ def _peak_memory_gb() -> float:
     """The peak resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage includes the parent's memory when it started this process
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text("utf-8"))[1]) * 1024 / 1e9
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e9
+    else:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on others
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _git_commit() -> str | None:
     """The commit of the code that ran, with "+changes" where the tree differs from it; None outside git."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout.strip()
+        done = subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=True, timeout=20)
+        return done.stdout.decode("utf-8", "replace").strip()
 
     try:
         changes = git("status", "--porcelain", "--untracked-files=no")

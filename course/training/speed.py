@@ -1,6 +1,7 @@
 """Faster training: memory kept between steps, fused optimizers, data on the GPU."""
 
 import ctypes
+import sys
 
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -9,6 +10,8 @@ from torch.utils.data import DataLoader
 
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next step: returning it causes thousands of page faults at each step."""
+    if sys.platform == "win32":  # which has no library without a name
+        return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other libraries have none
         m_trim_threshold, m_mmap_threshold = -1, -3
         mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the maximum in older versions
