@@ -1,25 +1,33 @@
 """Commands for students: reports, comparison and diagnosis of runs, and the zip to hand in."""
 
-import argparse
 import sys
+from importlib import import_module
 
-from course import command_line, submission
-from course.rubric import RubricError
-from course.runs import compare, diagnose, report
-from course.runs.folder import RunError
+from course import command_line, tasks
 
-COMMANDS = (report, compare, diagnose, submission)
-PROBLEMS = (RunError, RubricError)
+COMMANDS = (  # modules with a function `add`, imported when needed: those in `tasks` run before anything is installed
+    "course.tasks",
+    "course.runs.report",
+    "course.runs.compare",
+    "course.runs.diagnose",
+    "course.submission",
+)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(modules: tuple[str, ...] = COMMANDS) -> command_line.Parser:
     """Create the parser with all commands and their flags."""
-    return command_line.make_parser("python -m course", __doc__, COMMANDS)
+    return command_line.make_parser("python -m course", __doc__, map(import_module, modules))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    return command_line.run(parser().parse_args(argv), PROBLEMS)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in tasks.TASKS:
+        return command_line.run(tasks.parse(parser(("course.tasks",)), words), ())
+    from course.rubric import RubricError
+    from course.runs.folder import RunError
+
+    return command_line.run(parser().parse_args(words), (RunError, RubricError))
 
 
 if __name__ == "__main__":

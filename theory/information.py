@@ -97,7 +97,7 @@ assert close(length_p, entropy(p), 5 / n**0.5) and close(length_q, cross_entropy
 # %%
 for name, a, b, there, back in [("sheet", 0.5, 0.1, 0.5108, 0.3681), ("lecture", 0.5, 0.3, 0.0872, 0.0823)]:
     first, second = torch.tensor([a, 1 - a]), torch.tensor([b, 1 - b])
-    print(f"{name:8} KL(p‖q) = {kl(first, second) * log(2):.4f} nats, KL(q‖p) = {kl(second, first) * log(2):.4f} nats")
+    print(f"{name:8} KL(p||q) {kl(first, second) * log(2):.4f} nats, KL(q||p) {kl(second, first) * log(2):.4f} nats")
     assert close(kl(first, second) * log(2), there, 1e-4) and close(kl(second, first) * log(2), back, 1e-4)
 
 # %%

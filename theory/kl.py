@@ -42,7 +42,7 @@ p, q = Normal(0.0, 1.0), Normal(1.0, 2.0)
 draws = p.sample((10_000 if quick else 1_000_000,))
 terms = p.log_prob(draws) - q.log_prob(draws)  # log p(x)/q(x), x ~ p
 exact, integral, monte_carlo = kl_divergence(p, q), kl_by_quadrature(p, q), terms.mean()
-print(f"KL(p‖q): {exact:.4f} nats exactly, {integral:.4f} by quadrature, {monte_carlo:.4f} by {len(draws):,} samples")
+print(f"KL(p||q): {exact:.4f} nats exactly, {integral:.4f} by quadrature, {monte_carlo:.4f} by {len(draws):,} samples")
 assert abs(integral - exact) < 1e-9
 assert abs(monte_carlo - exact) < 5 * terms.std() / len(draws) ** 0.5  # 5 standard errors
 
@@ -82,7 +82,7 @@ def fit(divergence, start):
 
 covering = fit(lambda q: kl_by_quadrature(two_modes, q), start=1.0)
 seeking_left, seeking_right = (fit(lambda q: kl_by_quadrature(q, two_modes), start) for start in (-2.0, 2.0))
-for name, (mean, std) in {"KL(p‖q)": covering, "KL(q‖p)": seeking_left, "KL(q‖p) again": seeking_right}.items():
+for name, (mean, std) in {"KL(p||q)": covering, "KL(q||p)": seeking_left, "KL(q||p) again": seeking_right}.items():
     print(f"minimum of {name:13}: mean {mean:5.2f}, standard deviation {std:.2f}")
 # the minimum of KL(p‖q) has the mean and the variance of p
 assert abs(covering[0] - two_modes.mean) < 0.01 and abs(covering[1] - two_modes.stddev) < 0.01

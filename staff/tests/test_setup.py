@@ -1,5 +1,6 @@
 """Setting up: the Makefile's environment, what a Python without PyTorch is told, and the supported versions."""
 
+import ast
 import os
 import re
 import shutil
@@ -8,50 +9,151 @@ import sys
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import course
+from course import tasks
+from course.__main__ import main
 from small_runs import PARTS, REPOSITORY
 
-PYTHON = """#!/bin/sh
-echo "$*" >> "{log}"
-case "$*" in *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac
-"""
+PIP = "-m pip install --disable-pip-version-check -e .[dev] -c constraints.txt"
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A checkout as far as `make setup` looks at it, in a folder whose name has a space."""
-    folder = tmp_path / "my practical"
-    folder.mkdir()
-    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+    """A checkout as far as setting it up looks at it, in a folder whose name has a space and an umlaut."""
+    folder = tmp_path / "mein Übungsblatt"
+    shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", *tasks.DESCRIPTIONS):
         shutil.copy(REPOSITORY / name, folder)
     return folder
 
 
-def make_setup(folder: Path) -> list[str]:
-    """`make setup` with a stand-in for Python; returns the words with which it was called."""
-    log, python = folder.parent / "log.txt", folder.parent / "python"
-    log.write_text("")
-    python.write_text(PYTHON.format(log=log))
-    python.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "setup", f"PYTHON='{python}'"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [line for line in log.read_text().splitlines() if line.startswith("-m")]
+@pytest.fixture
+def setup(monkeypatch):
+    """setup(folder) -> the words with which Python was called; nothing is created or installed but the mark."""
+
+    def setup(folder: Path, fails: str = "", **flags) -> list[str]:
+        calls = []
+
+        def run(command, cwd, env):
+            assert cwd == folder
+            calls.append(" ".join(map(str, command)).replace(f"{sys.executable} ", ""))
+            (folder / ".venv").mkdir(exist_ok=True)
+            return subprocess.CompletedProcess(command, 1 if fails and fails in command else 0)
+
+        for name, place in {"REPOSITORY": ".", "ENVIRONMENT": ".venv", "INSTALLED": ".venv/installed"}.items():
+            monkeypatch.setattr(tasks, name, folder / place)
+        monkeypatch.setattr(tasks, "subprocess", SimpleNamespace(run=run))
+        try:
+            tasks.setup(**flags)
+        except SystemExit as end:
+            calls.append(f"exit {end.code}")
+        return [call.replace(f"{folder}/.venv/bin/python ", "") for call in calls]
+
+    return setup
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-def test_a_folder_that_was_moved_gets_a_new_environment(folder):
-    assert make_setup(folder)[0] == "-m venv .venv"
-    assert make_setup(folder) == [], "there is nothing to do"
+def test_a_folder_that_was_moved_gets_a_new_environment(folder, setup):
+    assert setup(folder) == ["-m venv .venv", PIP]
+    assert setup(folder) == [], "there is nothing to do"
     moved = folder.rename(folder.with_name("another folder"))
-    venv, pip = make_setup(moved)
-    assert venv == "-m venv --clear .venv" and pip.startswith("-m pip install")
-    assert make_setup(moved) == []
+    assert setup(moved) == ["-m venv --clear .venv", PIP]
+    assert setup(moved) == []
     (moved / ".venv" / "installed").write_text("")  # as it was before it held the folder
-    assert make_setup(moved) == []
+    assert setup(moved) == []
+
+
+def test_what_failed_or_changed_is_installed_again(folder, setup):
+    assert setup(folder, fails="pip") == ["-m venv .venv", PIP, "exit 1"]
+    assert setup(folder, fails="venv") == ["-m venv .venv", "exit 1"]
+    assert setup(folder) == ["-m venv .venv", PIP]
+    later = (folder / ".venv" / "installed").stat().st_mtime + 1
+    os.utime(folder / "constraints.txt", (later, later))
+    assert setup(folder) == ["-m venv .venv", PIP]
+
+
+def test_an_environment_does_not_clear_itself(folder, setup, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(folder / ".venv"))
+    assert setup(folder) == [PIP]
+    monkeypatch.setattr(sys, "prefix", str(folder.with_name("another folder") / ".venv"))
+    moved = folder.rename(folder.with_name("another folder"))
+    (message,) = setup(moved)
+    assert "was created in another folder" in message and "deactivate" in message
+
+
+UV = """#!/bin/sh
+echo "$*" >> "$NOTES"
+mkdir -p .venv
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize("command", ["{python} -S -m course setup --uv", "make setup"])
+def test_setting_up_needs_a_bare_python_only(folder, command, tmp_path):
+    """Without site-packages; make's Python is a stand-in that notes what it is asked for, as uv is."""
+    (tmp_path / "uv").write_text(UV)
+    shutil.copy(tmp_path / "uv", tmp_path / "python3")
+    for program in ("uv", "python3"):
+        (tmp_path / program).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
+    words = [word.format(python=sys.executable) for word in command.split()]
+    for _ in range(2):
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    notes = (tmp_path / "notes").read_text().splitlines()
+    if words[0] == "make":
+        assert notes == ["-m course setup"] * 2
+        return
+    assert notes == [
+        f"venv --allow-existing --python {sys.executable} .venv",
+        f"pip install --python {folder}/.venv/bin/python -e .[dev] -c constraints.txt",
+    ], "the second time there is nothing to do"
+    assert "source .venv/bin/activate" in done.stdout
+
+
+def test_a_bare_python_is_allowed_what_needs_no_packages():
+    assert course.TASKS == tuple(tasks.TASKS)
+    words = [[sys.executable, "-S", "-m", "course", *words] for words in (["setup", "--help"], ["report", "--help"])]
+    done = [subprocess.run(each, cwd=REPOSITORY, env={}, capture_output=True, text=True) for each in words]
+    assert [each.returncode for each in done] == [0, 1]
+    assert "--uv" in done[0].stdout and "PyTorch is not installed" in done[1].stderr
+
+
+def test_an_old_python_is_told_which_one_is_needed():
+    """It compiles the file with what old versions understand, and stops there."""
+    source = (REPOSITORY / "course" / "__init__.py").read_text("utf-8")
+    ast.parse(source, feature_version=(3, 7))
+    code = "import sys; sys.version_info = (3, 8, 1); sys.argv = ['-m', 'setup']; import course"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 1 and "Python 3.11 or newer is needed" in done.stderr
+    assert "make PYTHON=python3.12 setup" in done.stderr
+
+
+def test_flags_are_passed_on(monkeypatch):
+    """`python -m course test --question 1.7`: the flags are pytest's."""
+    ran = []
+    run = lambda command, **options: ran.append((command, options)) or SimpleNamespace(returncode=0)  # noqa: E731
+    monkeypatch.setattr(tasks, "subprocess", SimpleNamespace(run=run))
+    assert main(["test", "--question", "1.7", "--help"]) == 0
+    assert main(["tensorboard", "--port", "0"]) == 0
+    (mnist, _), (test, options), (board, _) = ran
+    assert mnist[1:] == ["-m", "course.data", "mnist"]
+    assert test == [sys.executable, "-m", "pytest", "--question", "1.7", "--help"]
+    assert options["env"]["OMP_NUM_THREADS"] == "1" and options["cwd"] == REPOSITORY
+    assert board[:3] == [sys.executable, "-m", "tensorboard.main"] and board[-2:] == ["--port", "0"]
+
+
+def test_the_status_of_a_failed_program_is_handed_on(monkeypatch):
+    monkeypatch.setattr(tasks.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
+    for task in tasks.TASKS.keys() - {"setup", "theory"}:
+        with pytest.raises(SystemExit) as end:
+            main([task])
+        assert end.value.code == 3, task
+    with pytest.raises(SystemExit, match="error: failed: .*kl.py"):
+        main(["theory"])
 
 
 COMMANDS = ["-m course", "part3_gpt/generate.py", *(f"{part}/train.py" for part in PARTS.values())]
@@ -75,5 +177,5 @@ def test_the_supported_versions_are_the_same_everywhere():
     assert tomllib.loads((REPOSITORY / "ruff.toml").read_text())["target-version"] == "py311"
     for name in ("README.md", "template/README.md"):
         assert "Python 3.11 to 3.14" in (REPOSITORY / name).read_text(), name
-    assert "sys.version_info < (3, 11)" in (REPOSITORY / "Makefile").read_text()
+    assert "sys.version_info < (3, 11)" in (REPOSITORY / "course" / "__init__.py").read_text()
     assert not re.search(r"python_version", (REPOSITORY / "constraints.txt").read_text())

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -57,14 +56,9 @@ class Board:
 @contextmanager
 def tensorboard(logs: Path) -> Iterator[Board]:
     """`make tensorboard`, for other logs, on a free port of loopback; it and what it started are ended in any case."""
-    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}  # of `make test-slow`, from which it would announce its folder
-    alone = {name: value for name, value in os.environ.items() if name not in outer}
-    ask = ["make", "-n", "tensorboard"]
-    shown = subprocess.run(ask, cwd=REPOSITORY, capture_output=True, text=True, check=True, env=alone)
-    flags = shlex.split(shown.stdout.splitlines()[-1])[1:]
-    flags[flags.index("--logdir") + 1] = str(logs)
-    command = [sys.executable, "-m", "tensorboard.main", *flags, "--host", "127.0.0.1", "--port", "0"]
-    process = subprocess.Popen(command, cwd=logs, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    where = ["--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-m", "course", "tensorboard", *where]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         printed = []
         for line in process.stderr:

@@ -44,13 +44,16 @@ def undisturbed(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, request):
+def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, request, capsys):
     if "data.load(" in script.read_text("utf-8"):
         request.getfixturevalue("mnist_files")
     monkeypatch.setattr(sys, "argv", [str(script), "--quick"])
     committed = {path: path.stat().st_mtime_ns for path in (THEORY / "figures").iterdir()}
     fig = runpy.run_path(str(script), run_name="__main__")["fig"]
     assert {path: path.stat().st_mtime_ns for path in (THEORY / "figures").iterdir()} == committed
+    printed = capsys.readouterr().out
+    for code_page in ("cp1252", "cp1250", "cp932"):  # of Windows, which prints to files in the country's
+        printed.encode(code_page)
 
     fig.savefig(tmp_path / "figure.png")
     for ax in fig.axes:

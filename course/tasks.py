@@ -1,0 +1,172 @@
+"""What the Makefile does, for systems without make: `python -m course setup`, then demo, test and the others.
+
+It imports nothing that has to be installed, so that any Python can run it. The programs run with the Python that this
+one is, if it has PyTorch (an active environment, conda, a notebook), or else with the one in .venv.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from course.parser import Parser
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ENVIRONMENT = REPOSITORY / ".venv"
+INSTALLED = ENVIRONMENT / "installed"  # written last, so that an interrupted installation is repeated
+DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # of what is to be installed
+PACKAGES = ["-e", ".[dev]", "-c", "constraints.txt"]
+PASSED_ON = ("test", "tensorboard")  # their flags are pytest's and TensorBoard's
+DEMO = (
+    ("MNIST, unless it is there (seconds)", "-m course.data mnist"),
+    (
+        "a VAE learns to draw digits (2 epochs, about a minute)",
+        "part1_vae/train.py --epochs 2 --accelerator cpu",
+    ),
+    (
+        "an adversarial autoencoder learns to copy them (2 epochs, about a minute)",
+        "part2_aae/train.py --epochs 2 --accelerator cpu",
+    ),
+    (
+        "a small GPT learns to write (1 epoch, about a minute and a half)",
+        "part3_gpt/train.py --epochs 1 --accelerator cpu",
+    ),
+    ("it writes (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
+)
+PROMPT = 'The "assert" statement'
+# by itself TensorBoard keeps ten pictures or texts of a kind and a thousand points of a curve
+SHOW = "scalars=100000,images=1000,text=1000,histograms=1000"
+
+
+def setup(uv: bool = False) -> None:
+    """Create .venv and install the packages, unless that has been done."""
+    python = _python_of_environment()
+    if not _is_installed():
+        if Path(sys.prefix).resolve() != ENVIRONMENT:
+            _create(uv)
+        elif INSTALLED.exists() and not _is_here():
+            sys.exit(f"error: {ENVIRONMENT} was created in another folder; `deactivate` it, then run this again")
+        installer = ["uv", "pip", "install", "--python", str(python)]
+        if not uv:
+            installer = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+        _run([*installer, *PACKAGES])
+        INSTALLED.write_text(f"{REPOSITORY}\n", "utf-8")
+    activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
+    print(f"The packages are installed in {ENVIRONMENT}. To use them in this terminal: {activate}", flush=True)
+
+
+def _create(uv: bool) -> None:
+    """A new virtual environment. The scripts of an old one have its path in them: it is cleared if it was moved."""
+    clear = ["--clear"] if INSTALLED.exists() and not _is_here() else []
+    if uv:
+        _run(["uv", "venv", *(clear or ["--allow-existing"]), "--python", sys.executable, ENVIRONMENT.name])
+    else:
+        _run([sys.executable, "-m", "venv", *clear, ENVIRONMENT.name])
+
+
+def _is_installed() -> bool:
+    """Whether everything was installed here, and what is to be installed has not changed since."""
+    if not INSTALLED.exists() or not _is_here():
+        return False
+    changed = max((REPOSITORY / file).stat().st_mtime for file in DESCRIPTIONS)
+    return INSTALLED.stat().st_mtime >= changed
+
+
+def _is_here() -> bool:
+    """Whether the environment was made in this folder; a mark that is empty is an older one."""
+    return INSTALLED.read_text("utf-8").strip() in ("", str(REPOSITORY))
+
+
+def _python_of_environment() -> Path:
+    return ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _python() -> str:
+    """This Python if it has PyTorch, else the environment's, which is set up first."""
+    if find_spec("torch"):
+        return sys.executable
+    setup()
+    return str(_python_of_environment())
+
+
+def _run(command: list[str], **variables: str) -> None:
+    """Run a command in the repository's folder; end with its exit status unless it is 0."""
+    try:
+        status = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **variables}).returncode
+    except FileNotFoundError:
+        sys.exit(f"error: there is no command {command[0]}; install it first")
+    if status:
+        sys.exit(status)
+
+
+def demo() -> None:
+    """Download MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, and generate text."""
+    python = _python()
+    for number, (what, words) in enumerate(DEMO, start=1):
+        print(f"{number}/{len(DEMO)}: {what}", flush=True)
+        _run([python, *words.split(), *([PROMPT] if words.endswith("--prompt") else [])])
+    print("\nOpen the newest report.html in logs/vae/, logs/aae/ and logs/gpt/, or run: python -m course tensorboard")
+
+
+def theory() -> None:
+    """Run the demos of the written questions; their figures are written to theory/figures/."""
+    python, failed = _python(), []
+    for script in sorted((REPOSITORY / "theory").glob("*.py")):
+        print(f"--- theory/{script.name}", flush=True)
+        if subprocess.run([python, script], cwd=REPOSITORY).returncode:
+            failed.append(script.name)
+    if failed:
+        sys.exit(f"error: failed: {', '.join(failed)}")
+
+
+def notebooks() -> None:
+    """Convert the same demos to notebooks, in build/notebooks/."""
+    python = _python()
+    _run([python, "-m", "pip", "install", "--disable-pip-version-check", "-e", ".[notebooks]", "-c", "constraints.txt"])
+    (REPOSITORY / "build" / "notebooks").mkdir(parents=True, exist_ok=True)
+    for script in sorted((REPOSITORY / "theory").glob("*.py")):
+        notebook = f"build/notebooks/{script.stem}.ipynb"
+        _run([python, "-m", "jupytext", "--to", "ipynb", "--output", notebook, str(script)])
+
+
+def test(flags: list[str]) -> None:
+    """Run the tests, with the points that they give; its flags are pytest's."""
+    python = _python()
+    _run([python, "-m", "course.data", "mnist"])
+    # the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
+    _run([python, "-m", "pytest", *flags], OMP_NUM_THREADS="1")
+
+
+def tensorboard(flags: list[str]) -> None:
+    """Look at the runs in logs/; its flags are TensorBoard's."""
+    _run([_python(), "-m", "tensorboard.main", "--logdir", "logs", "--samples_per_plugin", SHOW, *flags])
+
+
+TASKS = {
+    "setup": setup,
+    "demo": demo,
+    "theory": theory,
+    "notebooks": notebooks,
+    "test": test,
+    "tensorboard": tensorboard,
+}
+
+
+def add(commands) -> None:
+    """Add the tasks to the commands."""
+    for name, task in TASKS.items():
+        parser = commands.add_parser(name, help=task.__doc__.partition("\n")[0])
+        parser.set_defaults(run=lambda args, task=task: task())
+        if name == "setup":
+            parser.add_argument("--uv", action="store_true", help="install with uv, which is faster than pip")
+            parser.set_defaults(run=lambda args: setup(args.uv))
+
+
+def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
+    """Parse the words of a task; what follows the name of one that runs another program is for that program."""
+    name, *flags = words
+    if name in PASSED_ON:
+        return argparse.Namespace(run=lambda args: TASKS[name](flags))
+    return parser.parse_args(words)
