@@ -25,7 +25,6 @@ MANIFEST = ".release.json"
 TEMPLATE = "template/"  # files that only students have
 FOLDERS = ("course/", "tests/", "handout/", "theory/")  # released whole, like the folders of the parts
 ROOT_FILES = (
-    ".gitignore",
     "LICENSE",
     "Makefile",
     "conftest.py",
