@@ -23,7 +23,7 @@ help:
 	@echo "make check        do rubric, blanks, graded tests and handout agree?"
 	@echo "make handout      build the handout as a site and a PDF: build/handout"
 	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
-	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it"
+	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it; make clean keeps it"
 # END STAFF
 	@echo "make clean        remove what the commands above made, except data/ and logs/"
 
@@ -69,7 +69,7 @@ check: setup
 	$(BIN)/python -m staff check
 
 release: setup
-	$(BIN)/python -m staff release $(OUT) $(if $(EDITION),--edition $(EDITION))
+	$(BIN)/python -m staff release "$(OUT)" $(if $(EDITION),--edition "$(EDITION)")
 
 handout: setup
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev,handout]' -c constraints.txt
@@ -80,5 +80,6 @@ autograder: setup
 # END STAFF
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv *.egg-info .pytest_cache .ruff_cache
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name release -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

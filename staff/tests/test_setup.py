@@ -56,6 +56,28 @@ def setup(monkeypatch):
     return setup
 
 
+def test_make_clean_keeps_data_runs_and_a_release(folder):
+    kept = ["data/MNIST/raw/x", "logs/vae/version_0/summary.json", "build/release/.git/HEAD", "part1_vae/train.py"]
+    removed = [".venv/bin/python", "build/handout/index.html", "build/autograder.zip", "course/__pycache__/x.pyc"]
+    for name in [*kept, *removed]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    for _ in range(2):  # the second time there is less to remove
+        subprocess.run(["make", "-s", "clean"], cwd=folder, check=True)
+    assert [name for name in [*kept, *removed] if (folder / name).exists()] == kept
+
+
+def test_a_release_goes_where_it_is_asked_for(folder):
+    """A path with a space, as make passes it on."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nfor word; do echo "<$word>"; done\n')
+    python.chmod(0o755)
+    command = ["make", "-s", "release", "PYTHON=true", "OUT=my dir/x", "EDITION=2027"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert made.stdout.split("\n")[-6:] == ["<staff>", "<release>", "<my dir/x>", "<--edition>", "<2027>", ""]
+
+
 def test_a_folder_that_was_moved_gets_a_new_environment(folder, setup):
     assert setup(folder) == ["-m venv .venv", PIP]
     assert setup(folder) == [], "there is nothing to do"
