@@ -10,6 +10,7 @@ SYMPTOMS = {  # a phrase of the remark that belongs to it
     "sum": "is a term missing or weighted",
     "bits": "check elbo_to_bpd",
     "sign": "the KL divergence may have the wrong sign",
+    "limited": "after the decoder's last layer",
     "collapse": "posterior collapse",
     "cheap": "that is too little for so much information",
     "slow": "should be below 2 after two",

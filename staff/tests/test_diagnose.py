@@ -11,6 +11,7 @@ from diagnose_cases import SYMPTOMS, symptoms
 from course import __main__ as command_line
 from course.runs import diagnose
 from course.runs import folder as runs
+from course.runs import symptoms as part_rules
 from small_runs import make_run
 
 
@@ -88,15 +89,18 @@ def test_of_a_healthy_run_nothing_is_said(tmp_path, capsys, name):
     assert "nothing unusual" in printed(tmp_path / program / "version_0", capsys)
 
 
+FROZEN = {"val/loss_real": 0.702448}  # a real run's with --d_lr 1e-30
+
 SICK = {  # program, history, flags, first step: what is to be said
     "averaged": ("vae", [vae_row(0.001, 0.5)], {}, {"train/bpd_step": 0.005, "train/reconstruction_step": 2.78}),
     "sum": ("vae", [vae_row(0.7, 20) | {"val/regularization": 30}], {}, None),
     "bits": ("vae", [vae_row(0.7, 20)], {}, {"train/bpd_step": 2.77, "train/reconstruction_step": 2180.0}),
     "sign": ("vae", [vae_row(0.7, -3)], {}, None),
+    "limited": ("vae", [vae_row(2.6, 9), vae_row(2.13, 11), vae_row(2.12, 11)], {}, None),
     "collapse": ("vae", [vae_row(1.0, 0.02)], {}, None),
     "cheap": ("vae", [vae_row(0.6, 2.5)], {}, None),
     "slow": ("vae", [vae_row(3.1, 5), vae_row(2.9, 5)], {}, None),
-    "above": ("vae", [vae_row(1.52, 5), vae_row(1.515, 5)], {}, None),
+    "above": ("vae", [vae_row(1.22, 5), vae_row(1.215, 5)], {}, None),
     "blurred": ("vae", [vae_row(1.01, 5), vae_row(1.0, 5), vae_row(0.995, 5)], {}, None),
     "nothing": ("vae", [vae_row(4.02, 0.01), vae_row(4.01, 0.01)], {}, None),
     "small rate": ("vae", [vae_row(4.02, 0.01)], {"lr": 1e-7}, None),
@@ -118,6 +122,38 @@ SICK = {  # program, history, flags, first step: what is to be said
     "shift": ("gpt", [gpt_row(0.02, 0.999)], {}, None),
     "characters": ("gpt", [gpt_row(4.7, 0.25), gpt_row(4.69, 0.25)], {}, None),
 }
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "note"),
+    [
+        ("vae", {"dataset": "fashion"}, "--dataset fashion; no question asks for such a run"),
+        ("vae", {"z_dim": 3}, "--z_dim 3; no question asks for such a run"),
+        ("vae", {"epochs": 1}, "--epochs 1; Q1.7 asks for 80: continue with --resume and --epochs 80"),
+        ("aae", {"epochs": 10, "lambda_": 1.0}, "--epochs 10; Q2.4 asks for 95"),
+    ],
+)
+def test_a_run_that_no_question_asks_for(tmp_path, capsys, program, flags, note):
+    """Good numbers, but not of the run that the assignment wants."""
+    row = vae_row(0.8, 25) if program == "vae" else aae_row(0.1) | {"train/ae_loss": flags.get("lambda_", 0.995) * 0.1}
+    folder = tmp_path / program / "version_0"
+    make_run(folder, program, FLAGS[program] | flags, [row], {}, first_step=FIRST[program])
+    said = printed(folder, capsys)
+    assert "nothing unusual in the numbers" in said and note in said
+
+
+def test_a_run_that_the_assignment_asks_for_has_no_such_note(tmp_path, capsys):
+    folder = make_run(tmp_path / "vae" / "version_0", "vae", VAE, [vae_row(0.8, 25)], {}, first_step=FIRST["vae"])
+    assert "asks for" not in printed(folder, capsys)
+
+
+def test_a_discriminator_that_stands_still(tmp_path):
+    """Its accuracy changes with the encoder, but validation draws the same codes from the prior each time."""
+    assert said_of(tmp_path, "aae", [aae_row(0.24, 0.26) | FROZEN, aae_row(0.2, 0.29) | FROZEN]) == {"not trained"}
+
+
+def test_a_gpt_that_is_worse_than_at_the_first_step(tmp_path):
+    assert said_of(tmp_path, "gpt", [gpt_row(32.7, 0.1), gpt_row(24, 0.1)], lr=1.0) == {"large rate"}
 
 
 def test_a_first_epoch_that_is_worse_than_the_first_step(tmp_path):
@@ -157,10 +193,10 @@ def test_what_a_decoder_reaches_that_does_not_look_at_z(mnist_files):
     images = data.loaders("mnist", lambda images: images, download=False)[0].dataset.images[:8_000]
     levels = (images.long() * 16 // 255).clamp(max=15).flatten(1)  # [N, 784]
     shares = torch.stack([(levels == level).float().mean(dim=0) for level in range(16)])  # [16, 784]
-    assert -torch.xlogy(shares, shares).sum().item() == pytest.approx(diagnose.FIXED_NATS, rel=0.01)
+    assert -torch.xlogy(shares, shares).sum().item() == pytest.approx(part_rules.FIXED_NATS, rel=0.01)
     tanh = images.float() / 127.5 - 1
-    assert tanh.var(dim=0).mean().item() == pytest.approx(diagnose.MEAN_IMAGE, rel=0.01)
-    assert (tanh + 1).square().mean().item() == pytest.approx(diagnose.BLACK, rel=0.01)
+    assert tanh.var(dim=0).mean().item() == pytest.approx(part_rules.MEAN_IMAGE, rel=0.01)
+    assert (tanh + 1).square().mean().item() == pytest.approx(part_rules.BLACK, rel=0.01)
 
 
 def test_notes_and_several_runs(tmp_path, capsys):

@@ -1,0 +1,215 @@
+"""The rules of `python -m course diagnose` for the runs of each part."""
+
+import math
+from collections.abc import Callable
+
+from course.runs.folder import Run, is_number
+from course.runs.remarks import LARGE_RATE, Remark, Remarks, rate_is, rates, stuck
+
+PIXELS = 28 * 28
+UNIFORM_NATS = PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats, 4 bits per dimension
+# Measured on the training images of MNIST: the best that a decoder can do if it ignores z.
+FIXED_BPD = 0.98  # the best distribution for each pixel, 4-bit images
+FIXED_NATS = FIXED_BPD * PIXELS * math.log(2)
+LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # at best, with logits in -1..1: 1.6
+BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel, images in -1..1, of a black and of the mean image
+
+
+# --- the VAE ----------------------------------------------------------------------------------------------------------
+
+
+def vae_first_step(run: Run) -> Remarks:
+    """Before training, a decoder of 16 grey levels needs 4 bits per dimension, or 2174 nats per image."""
+    nats, bpd = run.first_step.get("train/reconstruction_step"), run.first_step.get("train/bpd_step")
+    if nats is not None and not UNIFORM_NATS / 1.5 < nats < UNIFORM_NATS * 1.5:
+        seen = (
+            f"the reconstruction loss of the first step is {nats:.4g} nats; expected are {UNIFORM_NATS:.0f} per image"
+        )
+        few = "it may be averaged over the pixels instead of summed (Eq. 13)"
+        yield Remark(seen, few if nats < UNIFORM_NATS else "it may be summed over the batch instead of averaged")
+    elif bpd is not None and not 3.5 < bpd < 4.5:
+        seen = f"the first step has {bpd:.4g} bits per dimension; with 16 grey levels, 4 are expected"
+        yield Remark(seen, "check elbo_to_bpd: the factor log2(e) (2.77 without it), and the number of dimensions")
+
+
+def vae_sum(run: Run) -> Remarks:
+    """The bpd must match the two terms of the loss."""
+    bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
+    if bpd is None or nats is None or kl is None:
+        return
+    if kl < -0.01 or bpd < 0:
+        seen = f"val/regularization is {kl:.4g} nats and val/bpd {bpd:.4g}; neither can be negative"
+        yield Remark(seen, "the KL divergence may have the wrong sign or a wrong term: check KLD")
+        return
+    expected = (nats + kl) * math.log2(math.e) / PIXELS
+    if abs(bpd - expected) > 0.02 * expected:
+        seen = (
+            f"val/bpd is {bpd:.4g}; reconstruction ({nats:.4g} nats) and regularization ({kl:.4g}) give {expected:.4g}"
+        )
+        yield Remark(seen, "check how the loss combines them: is a term missing or weighted, or is the unit wrong?")
+
+
+def vae_limited(run: Run) -> Remarks:
+    """A bound that stays above what logits in -1..1 allow."""
+    bpd = run.last("val/bpd")
+    if _is_limited(run):
+        seen = f"val/bpd stays at {bpd:.4g}; with logits in -1..1 it cannot fall below {LIMITED_BPD:.2g}{rates(run)}"
+        yield Remark(seen, "is there a tanh or a sigmoid after the decoder's last layer? Logits need no activation")
+
+
+def _is_limited(run: Run) -> bool:
+    bpd, kl = run.last("val/bpd"), run.last("val/regularization")
+    learned = bpd is not None and LIMITED_BPD < bpd < 0.9 * run.first_step.get("train/bpd_step", 4)
+    return learned and stuck(run, "val/bpd") and kl is not None and kl > -0.01
+
+
+def vae_collapse(run: Run) -> Remarks:
+    """If z has no information, the best that the decoder can do is the same blurred image for every z."""
+    bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
+    if bpd is None or nats is None or kl is None or kl < -0.01 or _is_limited(run):
+        return
+    fixed = f"val/bpd is {bpd:.4g}; the same blurred image for every z gives {FIXED_BPD}"
+    if kl < 0.1 and nats < 0.9 * UNIFORM_NATS:
+        seen = f"val/regularization is {kl:.2g} nats, " + (fixed if bpd > 0.9 else f"val/bpd {bpd:.4g}")
+        where = "does the decoder get z from sample_reparameterize, does its gradient reach the encoder"
+        weight = "is the weight of the KL divergence too large? Look at the reconstructions"
+        yield Remark(seen, f"z may carry no information (posterior collapse): {where}, {weight}")
+    elif abs(bpd - FIXED_BPD) < 0.1 and run.done > 2 and stuck(run, "val/bpd"):
+        minor = bool(run.flags.get("limit_batches"))
+        yield Remark(fixed, "the decoder may hardly use z: look at the reconstructions and at val/active_dims", minor)
+
+
+def vae_too_good(run: Run) -> Remarks:
+    """Good reconstructions at hardly any KL: z has no noise, or not the noise that the KL divergence assumes."""
+    nats, kl, bpd = (run.last(f"val/{name}") for name in ("reconstruction", "regularization", "bpd"))
+    if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in another unit
+        return
+    gain = FIXED_NATS - nats
+    if gain > 40 and gain > 25 * kl:
+        seen = f"with {kl:.3g} nats of KL divergence, reconstruction is {gain:.0f} nats better than one fixed image"
+        noise = "is noise added to z, does sample_reparameterize get exp(log_std), does KLD get log_std and not std?"
+        yield Remark(seen, f"that is too little for so much information: {noise}")
+
+
+def vae_slow(run: Run) -> Remarks:
+    """It should be below 2 after two epochs, as in the assignment, and then better than one fixed image."""
+    bpd, minor = run.last("val/bpd"), bool(run.flags.get("limit_batches"))
+    if bpd is None or run.done < 2 or bpd > 0.97 * run.first_step.get("train/bpd_step", 4) or _is_limited(run):
+        return
+    if bpd > 2:
+        seen = f"val/bpd is {bpd:.4g} after {run.done} epochs; it should be below 2 after two{rates(run)}"
+        yield Remark(seen, "the learning rate may be too small or too large", minor)
+    elif bpd > FIXED_BPD + 0.1 and stuck(run, "val/bpd"):
+        seen = f"val/bpd stays at {bpd:.4g}; even one blurred image for every z gives {FIXED_BPD}{rates(run)}"
+        yield Remark(
+            seen, "check the decoder's last layers (no activation after the logits) and the learning rate", minor
+        )
+
+
+# --- the AAE ----------------------------------------------------------------------------------------------------------
+
+
+def aae_reconstruction(run: Run) -> Remarks:
+    """Values of a decoder that ignores the code, and values that are impossible after a tanh."""
+    value = run.last("val/recon_loss")
+    if value is None or run.flags.get("reconstruction", "mse") != "mse":
+        return
+    first = run.first_step.get("train/recon_loss_step", 0)
+    if max(value, first) > 4:
+        seen = f"the reconstruction loss is {max(value, first):.4g}; for images in -1..1 it is at most 4 per pixel"
+        yield Remark(seen, "it may be summed over the pixels or the batch instead of averaged")
+    elif abs(value - BLACK) < 0.02 and stuck(run, "val/recon_loss"):
+        seen = f"val/recon_loss stays at {value:.4g}; a black image has {BLACK}"
+        yield Remark(seen, f"the tanh may be saturated: check the initialization and the learning rate{rates(run)}")
+    elif abs(value - MEAN_IMAGE) < 0.02 and stuck(run, "val/recon_loss"):
+        seen = f"val/recon_loss stays at {value:.4g}; the mean of all images has {MEAN_IMAGE}"
+        yield Remark(seen, "the code may carry no information: does the gradient reach the encoder?")
+    elif run.flags.get("z_dim") == 8 and run.done >= 40 and value > 0.05:
+        seen = f"val/recon_loss is {value:.4g} after {run.done} epochs; with z_dim 8 it should be below 0.05"
+        yield Remark(seen, f"check lambda, the learning rate{rates(run)} and the layers of encoder and decoder")
+
+
+def aae_sum(run: Run) -> Remarks:
+    """The autoencoder's loss must match its two terms."""
+    weight = run.flags.get("lambda_")
+    total, recon, gen = (run.last(f"train/{name}") for name in ("ae_loss", "recon_loss", "gen_loss"))
+    if not is_number(weight) or total is None or recon is None:
+        return
+    expected = weight * recon + (1 - weight) * (gen or 0)
+    if abs(total - expected) > 0.02 * abs(expected):
+        seen = f"train/ae_loss is {total:.4g}; with --lambda_ {weight:g} its two terms give {expected:.4g}"
+        yield Remark(seen, "lambda_ may be on the wrong term: it is the weight of the reconstruction")
+
+
+def aae_discriminator(run: Run) -> Remarks:
+    """One side has won, or does not learn."""
+    _, accuracies = run.curve("val/accuracy")
+    if not accuracies:
+        return
+    accuracy = accuracies[-1]
+    disc, gen, mmd = (run.last(f"val/{name}") for name in ("disc_loss", "gen_loss", "mmd"))
+    seen = f"val/accuracy of the discriminator is {accuracy:.3g} in epoch {run.done}"
+    if gen is not None and gen < 0.3 and not 0.2 < accuracy < 0.9:
+        seen += f" with val/gen_loss at {gen:.2g}"
+        both = (
+            "the encoder may help the discriminator instead of fooling it: check the labels of real, fake and generator"
+        )
+        yield Remark(seen, both)
+    elif accuracy > 0.99:
+        cut = "is the generator's loss part of ae_loss, does its gradient reach the encoder?"
+        yield Remark(seen, f"the encoder may not learn to fool the discriminator: {cut}")
+    elif _unchanged(accuracies) or _unchanged(run.curve("val/loss_real")[1]):
+        name = "val/accuracy" if _unchanged(accuracies) else "val/loss_real"
+        yield Remark(
+            f"{seen}; {name} is the same in every epoch", "it may not be trained at all: does its optimizer step?"
+        )
+    elif disc is not None and disc > 0.75:
+        seen += f" with val/disc_loss at {disc:.3g}; always answering 1/2 gives {math.log(2):.3g}"
+        yield Remark(
+            seen, f"it learns more slowly than the encoder: check its labels and its learning rate{rates(run)}"
+        )
+    elif abs(accuracy - 0.5) < 0.02 and mmd is not None and mmd > 0.1:
+        seen += f", which is chance, although the codes are far from the prior (val/mmd {mmd:.3g})"
+        yield Remark(seen, "it may give every code the same answer: check its layers and its learning rate")
+
+
+def _unchanged(values: list[float]) -> bool:
+    """Whether several epochs have the same value. (Validation draws the same codes from the prior each time.)"""
+    return len(values) > 1 and max(values) - min(values) < 1e-5
+
+
+# --- the GPT ----------------------------------------------------------------------------------------------------------
+
+
+def gpt_sees_the_answer(run: Run) -> Remarks:
+    """A model that predicts nearly every character of the validation text sees the answers."""
+    bits, accuracy = run.last("val/bits_per_char"), run.last("val/accuracy")
+    if bits is None or accuracy is None or bits > 1 or accuracy < 0.75:
+        return
+    seen = f"val/bits_per_char is {bits:.3g}, and the most likely token is right in {accuracy:.1%} of all cases"
+    if run.first_step.get("train/cross_entropy_step", 9) < 1 or run.last("val/bits_per_char", 0) < 0.1:
+        yield Remark(seen, "the targets may be the inputs themselves: are they shifted by one (TextDataset)?")
+    else:
+        yield Remark(
+            seen, "attention may see later tokens: check the mask, and the attention figure above the diagonal"
+        )
+
+
+def gpt_single_characters(run: Run) -> Remarks:
+    """About 4.7 bits: the model knows how frequent each character is, but ignores the context."""
+    bits, start = run.last("val/bits_per_char"), run.first_step.get("train/bits_per_char_step", 0)
+    if bits is None or run.flags.get("tokenizer") != "char" or not 4.2 < bits < 0.9 * start:
+        return
+    of_characters = f"{bits:.3g}, about what single-character frequencies give{rates(run)}"
+    if rate_is(run, lambda rate: rate > LARGE_RATE):
+        yield Remark(f"val/bits_per_char is {of_characters}", "the learning rate may be far too large")
+    elif stuck(run, "val/bits_per_char"):
+        other = "the model may ignore the context: check attention and positions"
+        yield Remark(f"val/bits_per_char stays at {of_characters}", other)
+
+
+RULES: dict[str, tuple[Callable[[Run], Remarks], ...]] = {
+    "vae": (vae_first_step, vae_sum, vae_limited, vae_collapse, vae_too_good, vae_slow),
+    "aae": (aae_reconstruction, aae_sum, aae_discriminator),
+    "gpt": (gpt_sees_the_answer, gpt_single_characters),
+}
