@@ -186,17 +186,19 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
 
 def test_a_folder_is_not_held_by_who_was_started(tmp_path):
     """As by the processes that load data, which may live for some seconds longer."""
-    read, write = os.pipe()
+    (read, write), (started, starting) = os.pipe(), os.pipe()
     owner = os.fork()
     if owner == 0:
         held = HeldFolder(tmp_path)
         if os.fork() == 0:
             os.close(write)
+            os.write(starting, b"x")
             os.read(read, 1)  # until the test ends
         os._exit(0 if held.locked else 1)
     os.close(read)
     try:
         assert os.waitpid(owner, 0)[1] == 0
+        os.read(started, 1)  # what it does first of all in the new process is done
         HeldFolder(tmp_path)
     finally:
         os.close(write)
