@@ -57,12 +57,16 @@ def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
 
 
 def seeds(runs: list[Run]) -> list[list[Run]]:
-    """The runs, grouped by all flags except the seed."""
+    """The runs, grouped by all flags except the seed. Runs with the same seed are not a sample: each is on its own."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = str(sorted((name, str(value)) for name, value in run.flags.items() if name not in {"seed", *SAY_NOTHING}))
         groups.setdefault(f"{run.done} {key}", []).append(run)
-    return list(groups.values())
+    found = []
+    for group in groups.values():
+        different = len({run.flags.get("seed") for run in group}) == len(group)
+        found += [group] if different else [[run] for run in group]
+    return found
 
 
 def _final_numbers(runs: list[Run], titles: list[str], numbers: list[Number]) -> str:

@@ -61,6 +61,16 @@ def test_seeds_are_a_mean_and_a_spread(tmp_path):
     assert Page(tmp_path / "seeds.html").row("bpd") == [f"{mean:.4g} ± {spread:.2g}", "0.7"]
 
 
+def test_runs_with_the_same_seed_are_no_sample(tmp_path):
+    runs = [vae_run(tmp_path / "vae" / f"version_{number}", seed=7) for number in range(2)]
+    for run, score in zip(runs, [0.518, 0.52], strict=True):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "results": {"test/bpd": score}}))
+    assert run_command(*runs, "-o", tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    assert page.row("bpd") == ["0.518", "0.52"] and "seeds, mean" not in page.text
+
+
 # --- wrong input ------------------------------------------------------------------------------------------------------
 
 
