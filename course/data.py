@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from course.datasets import DataError, find
 
@@ -137,6 +137,29 @@ class Shuffle(torch.utils.data.Sampler):
         return iter(torch.randperm(self.size, generator=order).tolist())
 
 
+class InOrder(DistributedSampler):
+    """All examples in their order; several processes share them, and none is counted twice.
+
+    Lightning's sampler would give each process the same number, and repeat some.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def _indices(self) -> range:
+        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        count = 1 if alone else torch.distributed.get_world_size()
+        if count > self.size:  # each process needs an example to take part in the means, so each takes all of them
+            return range(self.size)
+        return range(0 if alone else torch.distributed.get_rank(), self.size, count)
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices())
+
+
 def loaders(
     name: str,
     transform: Callable[[Tensor], Tensor],
@@ -171,8 +194,8 @@ def loaders(
             drop_last=True,
             **options,
         ),
-        EpochLoader(ImageDataset(*val, transform), **options),
-        EpochLoader(ImageDataset(*test, transform), **options),
+        EpochLoader(ImageDataset(*val, transform), sampler=InOrder(len(val[0])), **options),
+        EpochLoader(ImageDataset(*test, transform), sampler=InOrder(len(test[0])), **options),
     )
 
 

@@ -37,7 +37,10 @@ class LatentUse(pl.Callback):
         self._record(trainer, vae, "test")
 
     def _record(self, trainer, vae, stage: str) -> None:
-        per_dim = trainer.strategy.reduce(torch.cat(self.batches).mean(dim=0), reduce_op="mean")  # [D]
+        nats = torch.cat(self.batches)  # of this process, [N, D]
+        count = torch.tensor(float(len(nats)), device=nats.device)
+        total, count = (trainer.strategy.reduce(each, reduce_op="sum") for each in (nats.sum(dim=0), count))
+        per_dim = total / count  # [D]
         self.batches = []
         record_vector(self.run, trainer, f"{stage}/kl_per_dim", per_dim)
         vae.log(f"{stage}/active_dims", active_dims(per_dim), rank_zero_only=True)

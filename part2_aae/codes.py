@@ -51,8 +51,12 @@ class CodeStatistics(pl.Callback):
             lit.log(f"{stage}/mse", mse, on_epoch=True, batch_size=len(x), sync_dist=True)
 
     def _log(self, trainer, lit, stage: str) -> None:
-        codes = lit.all_gather(torch.cat(self.codes)).view(-1, lit.hparams.z_dim)  # of all processes
+        codes = torch.cat(self.codes)
         self.codes = []
+        if trainer.world_size > 1:
+            from course.training.several import gather_rows
+
+            codes = gather_rows(lit, codes)
         if len(codes) < 2:
             return
         numbers, stds = compare_with_prior(codes)

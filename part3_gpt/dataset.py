@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from course.data import EpochLoader, Shuffle, leave_signals_to_the_run, whole_batch
+from course.data import EpochLoader, InOrder, Shuffle, leave_signals_to_the_run, whole_batch
 from course.datasets import DataError
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPTConfig
@@ -278,5 +278,5 @@ def loaders(
     whole_batches = len(train) >= batch_size  # otherwise a short text would have no batch
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
-        EpochLoader(val, **options),
+        EpochLoader(val, sampler=InOrder(len(val)), **options),
     )

@@ -24,7 +24,7 @@ from course.files import write_whole
 from course.training import entry
 from course.training.checkpoints import BestCheckpoint, LastCheckpoint
 from course.training.exact import ExactResume, Reproducible
-from course.training.extras import extras, limits, plugins
+from course.training.extras import extras, limits, plugins, strategy
 from course.training.finite import StopOnNaN
 from course.training.history import History
 from course.training.pictures import Pictures
@@ -214,7 +214,7 @@ def train(args: argparse.Namespace) -> None:
             accelerator=args.accelerator,
             devices=args.devices,
             num_nodes=args.num_nodes,
-            strategy=args.strategy,
+            strategy=strategy(args),
             precision=args.precision,
             num_sanity_val_steps=0,
             enable_progress_bar=args.progress_bar,

@@ -11,9 +11,9 @@ entry          turns errors and signals into one line and an exit status
 speed          memory, fused optimizers, data on the GPU
 problems, signals are small helpers
 
-Imported only when needed: resuming (--resume), explain (error messages), network (--channels_last, --compile),
-recipe (--recipe fast), progress (a bar), board (TensorBoard's layout and HPARAMS tab), record (summary.json and the
-report, at the end).
+Imported only when needed: resuming (--resume), several (--devices above 1), explain (error messages), network
+(--channels_last, --compile), recipe (--recipe fast), progress (a bar), board (TensorBoard's layout and HPARAMS tab),
+record (summary.json and the report, at the end).
 
 A run can be stopped at any time and resumed exactly (on the CPU, bit for bit), because nothing depends on state that is
 hard to save: noise depends on seed and step, the order of the data on seed and epoch, the sums of an epoch are in the

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
@@ -16,8 +17,14 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
     Args:
         shown: names of the metrics next to the progress bar.
     """
+    if args.accelerator != "cpu" and torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, several times as fast
     callbacks: list[Callback] = [FusedOptimizers(), DataOnDevice(loaders)]
     # imported only if requested, so that readers of a default run can skip them
+    if several(args):
+        from course.training.several import TrainsSomething
+
+        callbacks.append(TrainsSomething())
     if args.progress_bar:
         from course.training.progress import ProgressBar
 
@@ -42,11 +49,23 @@ def plugins() -> list:
     return [WholeCheckpoints(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])]
 
 
-def manual_strategy(args) -> str:
-    """For the Trainer's `strategy` under manual optimization: a backward pass reaches one optimizer's parameters."""
+def several(args) -> bool:
+    """Whether the flags ask for several processes."""
     count = len(args.devices) if isinstance(args.devices, list) else args.devices
-    several = args.strategy == "ddp" or count * args.num_nodes > 1
-    return "ddp_find_unused_parameters_true" if several else args.strategy
+    return args.strategy == "ddp" or count * args.num_nodes > 1
+
+
+def strategy(args, manual: bool = False):
+    """For the Trainer's `strategy`.
+
+    Args:
+        manual: whether optimization is manual; a backward pass then reaches only one optimizer's parameters.
+    """
+    if not several(args):
+        return args.strategy
+    from course.training.several import distributed
+
+    return distributed(find_unused_parameters=manual)
 
 
 def limits(args) -> dict:

@@ -1,6 +1,8 @@
 """Several processes: they resume the same run, load data after a signal, and evaluate each example once."""
 
+import json
 import os
+import random
 import shutil
 import signal
 from contextlib import suppress
@@ -13,6 +15,8 @@ import torch
 from course import data
 from course.training import resuming
 from course.training.problems import Problem
+from course.training.several import gather_rows
+from part1_vae.evaluation import LatentUse
 
 # --- one run is resumed -----------------------------------------------------------------------------------------------
 
@@ -85,3 +89,73 @@ def test_a_signal_to_all_processes_of_a_run(program):
     assert process.returncode == 143, message
     assert "stopped by SIGTERM" in message and "Traceback" not in message
     assert (program.run() / "checkpoints" / "last.ckpt").exists()
+
+
+# --- each example counts once -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "processes"), [(13, 1), (13, 2), (13, 4), (8, 4), (2, 3)])
+def test_processes_share_the_examples_of_an_evaluation(monkeypatch, size, processes):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        sampler = data.InOrder(size)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1]) > 0, "a process without examples would not take part in the means"
+    counts = {index: sum(share.count(index) for share in shares) for index in range(size)}
+    assert len(set(counts.values())) == 1, "each example has the same weight in a mean over all processes"
+    assert size < processes or set(counts.values()) == {1}
+
+
+def test_the_rows_of_processes_with_different_numbers():
+    ours, theirs = torch.rand(3, 2), torch.rand(1, 2)
+
+    def all_gather(value):
+        if value.dim() == 0:
+            return torch.tensor([len(theirs), value])
+        assert len(value) == 3, "processes must gather tensors of one size"
+        return torch.stack([torch.cat([theirs, torch.full((2, 2), torch.nan)]), value])
+
+    assert torch.equal(gather_rows(SimpleNamespace(all_gather=all_gather), ours), torch.cat([theirs, ours]))
+
+
+def test_the_use_of_dimensions_is_a_mean_over_the_images_of_all_processes():
+    ours, theirs = torch.rand(3, 4), torch.rand(1, 4)
+
+    def reduce(value, reduce_op):
+        assert reduce_op == "sum"
+        return value + (len(theirs) if value.dim() == 0 else theirs.sum(dim=0))
+
+    run, use = SimpleNamespace(vectors={}), LatentUse(None)
+    use.run, use.batches = run, [ours[:2], ours[2:]]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=reduce), logger=None)
+    use._record(trainer, SimpleNamespace(log=lambda *_, **__: None), "val")
+    expected = torch.cat([ours, theirs]).mean(dim=0)
+    torch.testing.assert_close(torch.tensor(run.vectors["val/kl_per_dim"]), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_does(gpt, tmp_path):
+    """13 windows in batches of 2: one process has 4 batches, the other 3."""
+    letters = random.Random(1)
+    (tmp_path / "text.txt").write_text("".join(letters.choice("abcdefgh ") for _ in range(10 * (13 * 16 + 1))))
+    common = ["--txt_file", str(tmp_path / "text.txt"), "--epochs", "1", "--lr", "1e-30", "--limit_batches", "20"]
+    ends = []
+    for number in ("1", "2"):
+        flags = [*common, "--batch_size", "2", "--devices", number, "--generate_every_n_steps", "0"]
+        process = gpt.start(*flags, log_dir=tmp_path / number)
+        _, message = process.communicate(timeout=300)
+        assert process.returncode == 0, message
+        [row] = json.loads((gpt.run(tmp_path / number) / "summary.json").read_text())["history"]
+        ends.append({tag: value for tag, value in row.items() if tag.startswith("val/")})
+    assert ends[1] == pytest.approx(ends[0], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_that_no_process_can_fill(vae):
+    process = vae.start("--epochs", "1", "--batch_size", "30000", "--devices", "2")
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 2, message
+    assert "--batch_size 30000: each of the 2 processes has 27000 examples" in message and "Traceback" not in message
