@@ -15,6 +15,8 @@ from course.training.problems import Stopped, say
 from course.training.run import Run
 from course.training.signals import on_signals, raise_stopped
 
+DECIDE_EVERY = 10  # batches
+
 
 class Reproducible(Callback):
     """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
@@ -106,7 +108,7 @@ class ExactResume(Checkpoint):
         if self.sums:
             self._add_sums(trainer)
         # not at the last batch, because the epoch is about to end with validation and a checkpoint
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer):
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer, batch_idx):
             for name, parameter in pl_module.named_parameters():
                 stop_unless_finite(self.run, trainer, name, parameter)
             self._log_step(trainer)
@@ -126,8 +128,9 @@ class ExactResume(Checkpoint):
         """The sums of the epoch so far, over all processes: key -> sum, number of examples."""
 
         def total(value: Tensor) -> float:
-            value = value if value.device.type == "mps" else value.double()  # MPS has no float64, and one process
-            return trainer.strategy.reduce(value, reduce_op="sum").item()
+            if trainer.world_size == 1:
+                return value.item()
+            return trainer.strategy.reduce(value.double(), reduce_op="sum").item()  # MPS has no float64
 
         averaged = {key: metric for key, metric in trainer._results.valid_items() if metric.meta.on_epoch}
         return {key: (total(metric.value), total(metric.cumulated_batch_size)) for key, metric in averaged.items()}
@@ -146,9 +149,11 @@ class ExactResume(Checkpoint):
             values = trainer.callback_metrics.items()
             trainer.logger.log_metrics({tag: float(value) for tag, value in values if tag.endswith("_step")}, step)
 
-    def _must_stop(self, trainer) -> bool:
+    def _must_stop(self, trainer, batch_idx: int = 0) -> bool:
         if trainer.world_size == 1:
             return bool(self.signum)
+        if batch_idx % DECIDE_EVERY and trainer.strategy.root_device.type != "cpu":
+            return False  # to decide, GPUs wait for each other
         return trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False)
 
     def _stop(self, when: str) -> None:

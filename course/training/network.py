@@ -30,9 +30,24 @@ class ChannelsLast(Callback):
 
 
 class Compile(Callback):
-    """--compile: torch.compile, with CUDA graphs on a GPU, so that a step needs a few launches instead of hundreds."""
+    """--compile: torch.compile, with CUDA graphs on a GPU, so that a step needs a few launches instead of hundreds.
+
+    Only for training: evaluation would compile the network again, without gradients and for its smaller last batch.
+    """
 
     def setup(self, trainer, pl_module, stage):
         if stage == "fit":
             mode = "reduce-overhead" if trainer.strategy.root_device.type == "cuda" else None
             getattr(pl_module, "model", pl_module).compile(mode=mode)
+
+    def on_validation_start(self, trainer, pl_module):
+        torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self, trainer, pl_module):
+        torch.compiler.set_stance("default")
+
+    def on_test_start(self, trainer, pl_module):
+        self.on_validation_start(trainer, pl_module)
+
+    def on_test_end(self, trainer, pl_module):
+        self.on_validation_end(trainer, pl_module)

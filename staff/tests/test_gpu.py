@@ -71,6 +71,7 @@ def exact(monkeypatch):
     """Products in fp32 as on the CPU, without TF32, and the same noise on all devices."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
     monkeypatch.setattr(torch, "randn_like", lambda tensor: torch.randn(tensor.shape).to(tensor))
 
 

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from course import data
 from course.training import finite, network, speed
-from course.training.exact import Reproducible
+from course.training.exact import ExactResume, Reproducible
+from course.training.extras import extras
 from course.training.history import History
 from course.training.pictures import Pictures
 from part1_vae import utils
@@ -189,6 +190,38 @@ def test_a_negative_std_is_found_in_validation_at_the_latest():
         utils.sample_reparameterize(mean.to(META), std.to(META))
 
 
+def test_several_gpus_do_not_wait_for_each_other_at_each_batch(monkeypatch):
+    """To decide whether one of them got a signal, they do: at each batch on CPUs, at each tenth on GPUs."""
+    resume, decisions = ExactResume(None), []
+    for device in ("cpu", "cuda"):
+        trainer = a_trainer(device, processes=2)
+        trainer.strategy.reduce_boolean_decision = lambda *_, device=device, **__: decisions.append(device)
+        trainer.fit_loop = SimpleNamespace(
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
+        )
+        for batch in range(25):
+            resume.on_train_batch_end(trainer, None, None, None, batch)
+        resume.on_train_epoch_end(trainer, None)
+    assert (decisions.count("cpu"), decisions.count("cuda")) == (26, 4)
+
+
+def test_a_device_without_float64_can_stop_in_mid_epoch():
+    """As MPS: float64 does not exist there, also not for the sums of a checkpoint."""
+
+    class NoFloat64(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **kwargs or {})
+            assert all(leaf.dtype != torch.float64 for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+            return result
+
+    metric = SimpleNamespace(meta=SimpleNamespace(on_epoch=True), value=torch.tensor(3.0))
+    metric.cumulated_batch_size = torch.tensor(2)
+    trainer = a_trainer("mps")
+    trainer._results = SimpleNamespace(valid_items=lambda: [("loss", metric)])
+    with NoFloat64():
+        assert ExactResume(None)._sum_up(trainer) == {"loss": (3.0, 2)}
+
+
 # --- what else a GPU gets ---------------------------------------------------------------------------------------------
 
 
@@ -235,6 +268,16 @@ def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
     assert here == torch.rand(()).item(), "the CPU and the GPU have the same seed"
 
 
+@pytest.mark.parametrize(("accelerator", "gpus", "expected"), [("auto", 1, ["high"]), ("cpu", 1, []), ("auto", 0, [])])
+def test_products_are_fast_on_a_gpu(monkeypatch, accelerator, gpus, expected):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    flags = {"accelerator": accelerator, "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    extras(SimpleNamespace(**flags, progress_bar=False, compile=False), (), [])
+    assert chosen == expected
+
+
 def test_what_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append((type(self), options)))
@@ -245,3 +288,20 @@ def test_what_is_compiled(monkeypatch):
             assert compiled.pop() == (kind, {"mode": mode})
             network.Compile().setup(a_trainer(device), model, "test")
             assert not compiled, "it is compiled already"
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_network_is_compiled_once(aae, monkeypatch):
+    """Not again without gradients and for the last batch of an evaluation, which is smaller."""
+    compile_with, split, batches = torch.nn.Module.compile, data._split, []
+
+    def backend(graph, inputs):
+        batches.extend(len(each) for each in inputs if each.shape[1:] == (1, 28, 28))
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: compile_with(self, backend=backend))
+    monkeypatch.setattr(data, "_split", lambda *args: [[rows[:40] for rows in part] for part in split(*args)])
+    assert aae("--epochs", "2", "--compile") == 0
+    assert batches == [16]
+    unchanged = torch.compile(torch.neg, backend=lambda *_: lambda x: [x])
+    assert unchanged(torch.ones(1)) == 1, "after the run, compiled code is used again"
