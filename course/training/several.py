@@ -18,10 +18,8 @@ class Distributed(DDPStrategy):
     """Lightning's strategy, with exact means of processes that have different numbers of examples."""
 
     def reduce(self, tensor, group=None, reduce_op="mean"):
-        if (
-            torch.is_tensor(tensor) and not tensor.is_floating_point()
-        ):  # a number of examples, of which Lightning rounds the mean down
-            tensor = tensor.double()
+        if torch.is_tensor(tensor) and not tensor.is_floating_point():
+            tensor = tensor.double()  # a number of examples, whose mean Lightning rounds down
         return super().reduce(tensor, group, reduce_op)
 
 
