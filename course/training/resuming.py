@@ -3,10 +3,12 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from tensorboard.summary.writer import event_file_writer
 
-from course.files import UNFINISHED
+from course.files import UNFINISHED, write_whole
 from course.training.problems import Problem
 
 
@@ -46,6 +48,9 @@ def reopen(args, folder: Path) -> None:
     now = torch.load(str(args.resume), map_location="cpu", weights_only=True, mmap=True)  # without the tensors
     if now["run"]["events"] != args.checkpoint["run"]["events"]:
         raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
+    last = folder / "checkpoints" / "last.ckpt"
+    if args.resume != last:  # an earlier checkpoint: last.ckpt must not have the epochs that are removed below
+        write_whole(last, args.resume.read_bytes())
     cut_event_files(folder, args.checkpoint["run"]["events"])
     for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # hparams.yaml, as some flags may have changed
         path.unlink(missing_ok=True)
@@ -53,16 +58,18 @@ def reopen(args, folder: Path) -> None:
 
 def cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
     """Truncate TensorBoard's event files to these sizes, in bytes, and remove the files that are not listed."""
-    second = int(time.time())
+    newest = 0
     for path in folder.glob("events.out.tfevents.*"):
+        if path.name.split(".")[3].isdigit():
+            newest = max(newest, int(path.name.split(".")[3]))
         if path.name not in sizes:
             path.unlink()
         elif path.stat().st_size > sizes[path.name]:
             os.truncate(path, sizes[path.name])
-        # TensorBoard reads the files of a run in the order of their names, which begin with their creation time in
-        # seconds: the next file must not be created in the same second
-        if path.name.split(".")[3] == str(second):
-            time.sleep(max(0, second + 1 - time.time()))
+    # TensorBoard reads the files of a run in the order of their names, which begin with their creation time in seconds:
+    # the next file must have a later one, also within the same second, and if this machine's clock is behind
+    behind = max(0, newest + 1 - int(time.time()))
+    event_file_writer.time = SimpleNamespace(time=lambda: time.time() + behind)
 
 
 def resume_training(trainer, args, batches_done: int) -> None:
@@ -80,7 +87,17 @@ def resume_training(trainer, args, batches_done: int) -> None:
         )
     for optimizer in trainer.optimizers:
         lay_out_state(optimizer)
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, torch.optim.lr_scheduler.LambdaLR):
+            recompute_rates(config.scheduler)
     trainer.train_dataloader.first_batch = batches_done
+
+
+def recompute_rates(schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
+    """Set the learning rates of the next step: with another --epochs, they are not those in the checkpoint."""
+    groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, rate, factor in groups:
+        group["lr"] = rate * factor(schedule.last_epoch)
 
 
 def lay_out_state(optimizer: torch.optim.Optimizer) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from course.files import write_whole
 from course.training.finite import StopOnNaN
 from course.training.problems import Problem
 from course.training.run import Run
-from small_runs import PARTS, REPOSITORY
+from small_runs import PARTS, REPOSITORY, with_callback
 
 SLOW = pytest.mark.slow  # the same for other parts, moments and signals
 
@@ -184,6 +185,50 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
     assert [row["epoch"] for row in history(tested)] == [1, 2]
     assert [row["epoch"] for row in history(longer)] == [1, 2, 3]
     assert history(longer)[:2] == history(old)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_killed_after_going_back_to_an_earlier_checkpoint(vae, monkeypatch):
+    """The run then ends where it was resumed: TensorBoard and the history have the same epochs."""
+    run = vae.finished(1)
+    earlier = shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "earlier.ckpt")
+    assert vae("--resume", str(run), "--epochs", "3") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(pl, "Trainer", lambda **_: os.kill(os.getpid(), signal.SIGTERM))
+        assert vae("--resume", str(earlier), "--epochs", "3") == 128 + signal.SIGTERM
+    assert vae("--resume", "last", "--epochs", "3") == 0
+    assert [row["epoch"] for row in history(run)] == [1, 2, 3]
+    assert [step for step, _ in events(run)["train/bpd"]] == [5, 11, 17]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_clock_that_is_behind(vae, monkeypatch):
+    """As on another machine of a cluster: TensorBoard reads event files in the order of the times in their names."""
+    run = vae.finished(1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 120)
+    for epochs in ("2", "3"):
+        before = set(run.glob("events.out.tfevents.*"))
+        assert vae("--resume", "last", "--epochs", epochs) == 0
+        new = set(run.glob("events.out.tfevents.*")) - before
+        assert min(path.name for path in new) > max(path.name for path in before)
+    assert [step for step, _ in events(run)["train/bpd"]] == [5, 11, 17]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_longer_run_takes_the_learning_rates_of_its_new_length(gpt, monkeypatch):
+    rates = []
+
+    class Watch(pl.Callback):
+        def on_before_optimizer_step(self, trainer, lit, optimizer):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+
+    gpt.finished(1)
+    monkeypatch.setattr(pl, "Trainer", with_callback(Watch()))
+    assert gpt("--resume", "last", "--epochs", "3") == 0
+    resumed, rates[:] = list(rates), []
+    assert gpt("--epochs", "3", log_dir=gpt.log_dir / "unbroken") == 0
+    assert len(rates) == 18 and resumed == rates[6:]
 
 
 @pytest.mark.usefixtures("without_pictures")
