@@ -77,6 +77,7 @@ def _shard(text: str) -> tuple[int, int]:
 def grade(args: argparse.Namespace) -> None:
     """Judge what was not judged yet, then write everything that is made of the results."""
     from staff.grading import grade as grading
+    from staff.grading.results import STATUSES
 
     try:
         submissions, skipped = archives.find(args.submissions)
@@ -87,7 +88,8 @@ def grade(args: argparse.Namespace) -> None:
     if args.shard:
         submissions = grading.shard(submissions, *args.shard)
     counts = _judge(args, submissions) if submissions else {}
-    print(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no submissions")
+    said = [f"{count} {STATUSES.get(what, what)}" for what, count in counts.items() if count]
+    print(", ".join(said) or "no submissions")
     _export(args)
 
 
@@ -158,7 +160,7 @@ def merge(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from staff.grading import exports
-    from staff.grading.results import read_all
+    from staff.grading.results import STATUSES, read_all
     from staff.marking import collect, entries
 
     rubric = rubrics.read()
@@ -171,6 +173,9 @@ def _export(args: argparse.Namespace) -> None:
         raise GradingError(str(error)) from error
     form = collect.keep(args.output, entered, students, rubric)
     exports.write(args.output, results, rubric)
+    for result in results:
+        if result["status"] != "graded":
+            print(f"{result['student']}: {STATUSES[result['status']]}: {result['problem'] or ''}", file=sys.stderr)
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
     for student in collect.without_result(entered, students):
         print(f"{student}: has points that a person gave, and no result; they are kept", file=sys.stderr)

@@ -15,6 +15,7 @@ from course.files import write_whole
 from course.rubric import Rubric
 from staff.grading import feedback, report
 from staff.grading.feedback import SHARES, known, known_of, line
+from staff.grading.results import STATUSES
 
 FORMULA = "=+-@\u2212"
 
@@ -59,13 +60,16 @@ def grades_csv(results: list[dict], rubric: Rubric) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     questions = [f"Q{name}" for name in rubric.questions]
-    writer.writerow(["student", "status", *questions, *SHARES, "total", "problem"])
+    known_people = any(result["name"] or result["group"] for result in results)
+    people = ["name", "group"] if known_people else []
+    writer.writerow(["student", *people, "status", *questions, *SHARES, "total", "problem"])
     for result in results:
         row = _row(result)
         points = [row["questions"][name]["points"] for name in rubric.questions]
         numbers = [*points, *(row[share] for share in SHARES), row["total"]]
         shown = ["" if value is None else f"{value:.10g}" for value in numbers]
-        writer.writerow([cell(row["student"]), row["status"], *shown, cell(row["problem"] or "")])
+        people = [cell(result["name"]), cell(result["group"])] if known_people else []
+        writer.writerow([cell(row["student"]), *people, STATUSES[row["status"]], *shown, cell(row["problem"] or "")])
     return "\ufeff" + file.getvalue()
 
 
@@ -86,12 +90,16 @@ def _row(result: dict) -> dict:
     questions = {name: _question_row(question) for name, question in result["questions"].items()}
     return {
         "student": result["student"],
+        "name": result["name"],
+        "group": result["group"],
         "status": result["status"],
         "questions": questions,
         **{share: _sum(question[share] for question in questions.values()) for share in SHARES},
         "total": _sum(map(known, result["questions"].values())) or 0,
         "open": [name for name, question in result["questions"].items() if known_of(question) < _all_of(question)],
         "problem": result["problem"] and line(result["problem"], 500),
+        "missing": result["missing"],
+        "older": result["older"],
         "given": result.get("given", []),
         "comments": result.get("comments", []),
     }

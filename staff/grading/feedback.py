@@ -202,13 +202,36 @@ def html_page(result: dict, rubric: Rubric) -> str:
 
 def _feedback(result: dict, rubric: Rubric) -> list[Block]:
     blocks = [Heading(1, ["Feedback for ", Code(result["student"])])]
-    if result["status"] != "graded":
-        reason = result["problem"] or "the reason is not known"
-        blocks.append(Paragraph(["This submission could not be judged: ", Code(reason)]))
+    if result["status"] == "nothing":
+        blocks.append(Paragraph("You handed in nothing."))
+    elif result["status"] not in ("graded", "partly"):
+        reason = clean(result["problem"] or "the reason is not known")
+        blocks.append(Paragraph(f"This submission could not be judged: {reason}"))
+    if result["older"]:
+        counted = ["Counted: ", Code(result["source"]), ". Handed in earlier, not counted: "]
+        blocks.append(Paragraph([*counted, Code(", ".join(result["older"]))]))
     blocks += [Paragraph(_sum(result, rubric)), _points(result, rubric), *_by_people(result), *_remarks(result)]
+    missing = missing_parts(result, rubric)
+    for number in sorted(missing):
+        part = rubric.parts[number]
+        count = sum(is_of_part(test, number) for test in result["tests"])
+        blocks += [
+            Heading(2, f"Part {number}"),
+            Paragraph(f"{part.folder} is missing, so its {count} tests could not run."),
+        ]
     for question in rubric.questions:
-        blocks += _tests(question, [test for test in result["tests"] if test["question"] == question])
+        tests = [test for test in result["tests"] if test["question"] == question]
+        blocks += _tests(question, [test for test in tests if not any(is_of_part(test, part) for part in missing)])
     return blocks + _evidence(result["evidence"])
+
+
+def missing_parts(result: dict, rubric: Rubric) -> set[int]:
+    """The numbers of the parts that a submission lacks."""
+    return {number for number, part in rubric.parts.items() if part.folder in result["missing"]}
+
+
+def is_of_part(test: dict, number: int) -> bool:
+    return test["question"].split(".")[0] == str(number)
 
 
 def _sum(result: dict, rubric: Rubric) -> str:

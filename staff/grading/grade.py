@@ -78,7 +78,9 @@ class Class:
         result, problems = results.read(self.result_file(student))
         if problems or results.unlike(result, self.rubric):
             return False
-        wanted = {"status": "graded", "sha256": content, "judged_with": self.with_these}
+        if result["status"] not in results.JUDGED:
+            return False
+        wanted = {"sha256": content, "judged_with": self.with_these}
         return all(result.get(name) == value for name, value in wanted.items())
 
     def forget(self, submissions: list[archives.Submission]) -> None:
@@ -103,7 +105,7 @@ class Class:
         try:
             result = self._graded(submission, judges, on_progress)
         except archives.SubmissionError as error:
-            result = self.failed(submission, str(error))
+            result = self.failed(submission, str(error), "unreadable")
         except Exception as error:
             if isinstance(error, Closed) or (isinstance(error, OSError) and error.errno in EVERYBODYS):
                 raise
@@ -121,19 +123,23 @@ class Class:
                 os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
             root = Path(folder).resolve() / token_hex(16)
             staged = archives.stage(submission, root)
+            if not staged.parts:
+                raise archives.SubmissionError(" ".join(staged.problems))
             files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
             content = digest(files)
             if self.is_done(submission.student, content):
                 return None
             result = results.blank(submission.student, submission.source.name, self.rubric)
             result |= {"sha256": content, "judged_with": self.with_these, "seed": self.seed_of(content)}
-            result |= {"left_out": staged.left_out, "problems": staged.problems}
+            result |= {"left_out": staged.left_out, "problems": staged.problems, "missing": staged.missing}
+            if staged.missing:
+                result |= {"status": "partly", "problem": f"Missing: {', '.join(staged.missing)}."}
             self._judge(result, root, judges, on_progress)
             return result
 
-    def failed(self, submission: archives.Submission, problem: str) -> dict:
+    def failed(self, submission: archives.Submission, problem: str, status: str = "failed") -> dict:
         """The result of a submission that could not be judged."""
-        return results.failed(submission.student, submission.source.name, self.rubric, problem)
+        return results.failed(submission.student, submission.source.name, self.rubric, problem, status)
 
     def seed_of(self, content: str) -> int:
         """The seed of the random inputs for a submission: the same each time that it is judged with the same tests.
@@ -257,7 +263,7 @@ def grade_all(
         show: a progress bar with the rate and the time left.
 
     Returns:
-        how many were "graded", "there already", "failed".
+        how many were "graded", "partly", "there already", "unreadable", "failed".
     """
     work = _Work(course, submissions, judges, show)
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(submissions)))]
@@ -281,7 +287,7 @@ class _Work:
     def __init__(self, course: Class, submissions: list[archives.Submission], judges: Judges, show: bool):
         self.course, self.judges = course, judges
         self.left, self.lock = list(reversed(submissions)), threading.Lock()
-        self.counts = {"graded": 0, "there already": 0, "failed": 0}
+        self.counts = dict.fromkeys(("graded", "partly", "there already", "unreadable", "failed"), 0)
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
         self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)

@@ -39,7 +39,7 @@ def results_json(result: dict, rubric: Rubric, visibility: str = "visible", outp
             is hidden would hide the total.
         output: said above everything.
     """
-    entries = _test_entries(result) + _evidence_entries(result)
+    entries = _test_entries(result, rubric) + _evidence_entries(result)
     for entry in entries:
         entry["visibility"] = visibility
     return {
@@ -73,16 +73,18 @@ def _score(result: dict, rubric: Rubric) -> float:
     return round(math.fsum(points), 4)
 
 
-def _test_entries(result: dict) -> list[dict]:
+def _test_entries(result: dict, rubric: Rubric) -> list[dict]:
     """An entry for each test that students see, and one a question for all those that they do not."""
-    entries = []
+    entries, missing = [], set(result.get("missing", []))
     tests = result.get("tests", [])
     for question in dict.fromkeys(test["question"] for test in tests):
         seen = [test for test in tests if test["question"] == question and not test["hidden"]]
         unseen = [test for test in tests if test["question"] == question and test["hidden"]]
+        folder = rubric.parts[rubric.questions[question].part].folder if question in rubric.questions else ""
         for number, test in enumerate(seen, start=1):
             passed = test["outcome"] == "passed"
             message = "" if passed else clean(test["message"] or "failed")
+            message = f"{folder} is missing." if folder in missing else message
             name, place = f"Q{question}: {test['name']}", f"{question}.{number}"
             entries.append(_entry(name, place, test["points"] if passed else 0, test["points"], message, passed))
         if unseen:
@@ -122,7 +124,7 @@ def _entry(name: str, number: str, score: Any, most: Any, output: str, passed: b
 
 def _remarks(result: dict) -> list[str]:
     """What was odd about the submission as a whole, a line each."""
-    failed = result.get("status") == "failed"
+    failed = result.get("status") in ("failed", "unreadable")
     found = [f"This submission could not be judged: {result.get('problem') or 'no reason is known'}"] * failed
     found += [f"problem: {each}" for each in result.get("problems", [])]
     found += [f"forbidden: {each['file']}:{each['line']}: {each['name']}" for each in result.get("forbidden", [])]

@@ -19,12 +19,15 @@ from staff.grading.feedback import (
     Table,
     Text,
     as_html,
+    is_of_part,
     known,
     known_of,
     line,
+    missing_parts,
     number,
     page,
 )
+from staff.grading.results import JUDGED, STATUSES
 
 BARS = 12
 MISTAKES = 30
@@ -36,7 +39,7 @@ NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)
 
 def html_page(results: list[dict], rubric: Rubric) -> str:
     """The page; `results` as `exports.read_results` gives them."""
-    judged = [result for result in results if result["status"] == "graded"]
+    judged = [result for result in results if result["status"] in JUDGED]
     return page(
         "The class at a glance",
         Markup(),
@@ -44,7 +47,9 @@ def html_page(results: list[dict], rubric: Rubric) -> str:
         counts=as_html([Heading(1, f"The class, edition {rubric.edition}"), _counts(results, judged)]),
         chart=_chart([_automatic(result) for result in judged], _most_automatic(rubric)),
         questions=[_question(name, question.title, judged) for name, question in rubric.questions.items()],
-        rest=as_html(_given(results) + _mistakes(judged) + _failed(results) + _slowest(results) + _warnings(results)),
+        rest=as_html(
+            _not_whole(results) + _given(results) + _mistakes(judged, rubric) + _slowest(results) + _warnings(results)
+        ),
     )
 
 
@@ -61,7 +66,9 @@ def _most_automatic(rubric: Rubric) -> float:
 
 def _counts(results: list[dict], judged: list[dict]) -> Block:
     points = sorted(map(_automatic, judged))
-    lines: list[Text] = [f"{len(results)} submissions, {len(judged)} judged, {len(results) - len(judged)} failed"]
+    statuses = Counter(result["status"] for result in results)
+    said = [f"{statuses[status]} {name}" for status, name in STATUSES.items() if statuses[status]]
+    lines: list[Text] = [f"{len(results)} students: {', '.join(said) or 'none'}"]
     if points:
         middle = (points[(len(points) - 1) // 2] + points[len(points) // 2]) / 2
         mean = math.fsum(points) / len(points)
@@ -151,13 +158,17 @@ def sentence(message: str | None) -> str:
     return NUMBER.sub("N", lines) or "no message"
 
 
-def mistakes(judged: list[dict]) -> list[tuple[int, str, str, list[str]]]:
-    """The mistakes, the most common first: how many submissions made it, question, sentence, names of the tests."""
+def mistakes(judged: list[dict], rubric: Rubric) -> list[tuple[int, str, str, list[str]]]:
+    """The mistakes, the most common first: how many submissions made it, question, sentence, names of the tests.
+
+    A part that is missing is no mistake in its questions.
+    """
     students: dict[tuple[str, str], set[str]] = {}
     tests: dict[tuple[str, str], set[str]] = {}
     for result in judged:
+        missing = missing_parts(result, rubric)
         for test in result["tests"]:
-            if test["outcome"] != "passed":
+            if test["outcome"] != "passed" and not any(is_of_part(test, part) for part in missing):
                 key = (test["question"], sentence(test["message"]))
                 students.setdefault(key, set()).add(result["student"])
                 tests.setdefault(key, set()).add(test["name"])
@@ -165,8 +176,8 @@ def mistakes(judged: list[dict]) -> list[tuple[int, str, str, list[str]]]:
     return sorted(found, key=lambda row: (-row[0], row[1:]))
 
 
-def _mistakes(judged: list[dict]) -> list[Block]:
-    found = mistakes(judged)
+def _mistakes(judged: list[dict], rubric: Rubric) -> list[Block]:
+    found = mistakes(judged, rubric)
     if not found:
         return []
     rows: list[list[Text]] = [
@@ -188,13 +199,19 @@ def _words(words: list[str]) -> Text:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def _failed(results: list[dict]) -> list[Block]:
+def _not_whole(results: list[dict]) -> list[Block]:
     rows: list[list[Text]] = [
-        [[Code(result["student"])], [Code(result["source"])], [Code(result["problem"] or "the reason is not known")]]
+        [
+            [Code(result["student"])],
+            STATUSES[result["status"]],
+            [Code(result["source"])],
+            [Code(result["problem"] or "")],
+        ]
         for result in results
         if result["status"] != "graded"
     ]
-    return [Heading(2, "Failed"), Table(["Student", "Source", "Problem"], rows)] if rows else []
+    header = ["Student", "Status", "Source", "Problem"]
+    return [Heading(2, "Not graded as a whole"), Table(header, rows)] if rows else []
 
 
 def _slowest(results: list[dict]) -> list[Block]:

@@ -15,6 +15,14 @@ from staff.grading.feedback import SHARES, line
 
 RESULTS = "results"
 LONGEST = 20_000_000  # bytes of a result file
+STATUSES = {  # what each says in the exports
+    "graded": "graded",
+    "partly": "partly graded",  # parts are missing
+    "unreadable": "not readable",  # the submission's fault
+    "failed": "failed",  # the grader's fault; judged again the next time
+    "nothing": "nothing handed in",
+}
+JUDGED = ("graded", "partly")
 DAMAGED = "the result cannot be used; grade this submission again"
 
 
@@ -32,13 +40,14 @@ def blank(student: str, source: str, rubric: Rubric) -> dict:
     return {
         "student": student, "source": source, "status": "graded", "problem": None, "sandbox": None, "seed": None,
         "sha256": None, "judged_with": None, "left_out": [], "problems": [], "forbidden": [], "questions": questions,
-        "tests": [], "evidence": [], "seconds": 0.0, "graded": now(),
+        "tests": [], "evidence": [], "missing": [], "older": [], "name": "", "group": "", "where": "", "seconds": 0.0,
+        "graded": now(),
     }  # fmt: skip
 
 
-def failed(student: str, source: str, rubric: Rubric, problem: str) -> dict:
+def failed(student: str, source: str, rubric: Rubric, problem: str, status: str = "failed") -> dict:
     """The result of a submission that could not be judged."""
-    return blank(student, source, rubric) | {"status": "failed", "problem": line(problem, 500)}
+    return blank(student, source, rubric) | {"status": status, "problem": line(problem, 500)}
 
 
 def now() -> str:
@@ -145,13 +154,18 @@ Fields = dict[str, Callable[[Any], bool]]
 OF_RESULT: Fields = {
     "student": lambda value: _text(value) and value != "",
     "source": _text,
-    "status": _one_of("graded", "failed"),
+    "status": _one_of(*STATUSES),
     "problem": _or_none(_text),
     "sandbox": _or_none(_text),
     "seconds": is_points,
     "graded": _text,
     "left_out": _texts,
     "problems": _texts,
+    "missing": _texts,
+    "older": _texts,
+    "name": _text,
+    "group": _text,
+    "where": _text,
     "forbidden": lambda value: isinstance(value, list),
     "questions": lambda value: isinstance(value, dict),
     "tests": lambda value: isinstance(value, list),

@@ -87,15 +87,14 @@ def test_a_missing_part_a_missing_file_and_a_notebook_are_problems(tmp_path):
     ]
 
 
-def test_flat_files_and_an_archive_in_the_archive_are_problems(tmp_path):
-    inner = zipped(tmp_path / "inner.zip", PARTS).read_bytes()
-    files = {"utils.py": CODE, "gpt.py": CODE, "work/final.zip": inner}
+def test_flat_files_are_a_problem(tmp_path):
+    files = {"utils.py": CODE, "gpt.py": CODE, "work/notes.zip": zipped(tmp_path / "b.zip", {"a": b""}).read_bytes()}
     result = staged(tmp_path, zipped(tmp_path / "a.zip", files))
-    assert (content(result.root), result.parts) == ({}, {})
-    assert result.problems[3:] == [
+    assert (content(result.root), result.parts, len(result.missing)) == ({}, {}, 3)
+    assert result.problems == [
+        "There is none of the folders part1_vae, part2_aae, part3_gpt in it.",
         "The files gpt.py, utils.py do not lie in folders of the parts; they belong into part1_vae, part2_aae, "
         "part3_gpt.",
-        "work/final.zip is an archive within the submission; hand in what is in it.",
     ]
 
 

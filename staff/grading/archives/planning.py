@@ -67,7 +67,14 @@ class Plan:
     files: dict[Names, Entry] = field(default_factory=dict)  # place in the copy -> file
     left_out: dict[str, str] = field(default_factory=dict)  # name in the submission -> reason
     parts: dict[int, Names] = field(default_factory=dict)  # number -> folder in the submission
-    problems: list[str] = field(default_factory=list)
+    lacks: dict[int, str] = field(default_factory=dict)  # number -> why there is no such part
+    flat: list[str] = field(default_factory=list)  # what a student may have done who handed in no part at all
+
+    def problems(self) -> list[str]:
+        """Sentences for the student."""
+        if not self.parts and not any(lack.startswith("Several") for lack in self.lacks.values()):
+            return [f"There is none of the folders {', '.join(part_folders().values())} in it.", *self.flat]
+        return [self.lacks[number] for number in sorted(self.lacks)]
 
     def leave_out(self, names: Names | str, reason: str) -> None:
         self.left_out.setdefault(names if isinstance(names, str) else "/".join(names), reason)
@@ -82,7 +89,7 @@ def make_plan(entries: list[Entry], limits: Limits) -> Plan:
     plan = Plan()
     possible = list(_possible(entries, plan))
     _choose_parts([names for names, entry in possible if not entry.folder], plan)
-    root = _root(plan)
+    root = _root(plan) if plan.parts else _root_of_runs([names for names, entry in possible if not entry.folder])
     claimed: dict[Names, Names] = {}
     for names, entry in possible:
         place = _place(names, root, plan)
@@ -130,14 +137,14 @@ def _choose_parts(files: list[Names], plan: Plan) -> None:
 
         folders = sorted(sorted(found.get(number, ())), key=rank)
         if not folders:
-            plan.problems.append(f"There is no folder {right} with Python files in it.")
+            plan.lacks[number] = f"There is no folder {right} with Python files in it."
         elif len(folders) > 1 and rank(folders[0]) == rank(folders[1]):
             listed = ", ".join(show("/".join(folder)) for folder in folders[:5])
-            plan.problems.append(f"Several folders could be {right} ({listed}); hand in one, named {right}.")
+            plan.lacks[number] = f"Several folders could be {right} ({listed}); hand in one, named {right}."
         else:
             plan.parts[number] = folders[0]
     if not plan.parts:
-        plan.problems += _lies_flat(files)
+        plan.flat += _lies_flat(files)
 
 
 def _lies_flat(files: list[Names]) -> Iterator[str]:
@@ -147,16 +154,18 @@ def _lies_flat(files: list[Names]) -> Iterator[str]:
     if code:
         some = ", ".join(code[:5]) + (", ..." if len(code) > 5 else "")
         yield f"The files {some} do not lie in folders of the parts; they belong into {folders}."
-    for names in files:
-        if names[-1].lower().endswith(PACKED):
-            yield f"{show('/'.join(names))} is an archive within the submission; hand in what is in it."
-            return
 
 
 def _root(plan: Plan) -> Names:
     """The folder around the parts: where most of them lie."""
     parents = Counter(folder[:-1] for folder in plan.parts.values())
     return min(parents, key=lambda parent: (-parents[parent], len(parent), parent), default=())
+
+
+def _root_of_runs(files: list[Names]) -> Names:
+    """The folder around logs/, where there is no part: an archive of the runs alone."""
+    found = {names[: names.index(LOGS)] for names in files if LOGS in names[:-2]}
+    return min((root for root in found if len(root) <= PARTS_DEPTH), key=lambda root: (len(root), root), default=())
 
 
 def _place(names: Names, root: Names, plan: Plan) -> Names | str:
@@ -211,6 +220,36 @@ def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names]
     claimed.update(folders)
     claimed[keys[-1]] = place
     plan.files[place] = entry
+
+
+def overlay(plans: list[tuple[str, Plan]]) -> Plan:
+    """One plan for several files of one submission, each with its name: a part, and the runs of a program, come from
+    the first that has them."""
+    if len(plans) == 1:
+        return plans[0][1]
+    whole, lacks = Plan(), {}
+    for name, plan in plans:
+        taken = {_unit(place) for place in whole.files}
+        whole.files |= {place: entry for place, entry in plan.files.items() if _unit(place) not in taken}
+        whole.parts = {**plan.parts, **whole.parts}
+        for number, lack in plan.lacks.items():
+            lacks[number] = min(lack, lacks.get(number, lack))  # "Several folders" says more than "There is none"
+        whole.flat += [each for each in plan.flat if each not in whole.flat]
+        for left, reason in plan.left_out.items():
+            whole.leave_out(f"{name}/{left}", reason)
+    whole.lacks = {number: lack for number, lack in lacks.items() if number not in whole.parts}
+    return whole
+
+
+def _unit(place: Names) -> Names:
+    return place[:2] if place[0] == LOGS else place[:1]
+
+
+def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
+    """The archives within a submission, not too deep in it."""
+    possible = [(names, entry) for names, entry in _possible(entries, Plan()) if not entry.folder]
+    packed = [entry for names, entry in possible if len(names) <= PARTS_DEPTH and names[-1].lower().endswith(PACKED)]
+    return packed[:most]
 
 
 def _leave_out_runs(limits: Limits, plan: Plan) -> None:

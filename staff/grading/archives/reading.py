@@ -5,8 +5,9 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,41 +18,64 @@ from staff.grading.archives.tar_files import of_tar, unpacked
 from staff.grading.archives.zip_files import of_zip
 
 
-def read_entries(source: Path, limits: Limits, folder: Path, opened: ExitStack) -> tuple[list[Entry], Meter]:
-    """The entries of a folder or archive, sorted by name, and the meter for reading them.
+def read_entries(
+    source: Path, limits: Limits, folder: Path, opened: ExitStack, deadline: float | None = None
+) -> list[Entry]:
+    """The entries of a folder or archive, sorted by name; their pieces are counted as they are read.
 
     Args:
         folder: where a packed tar file may be unpacked to, in a file without a name.
         opened: closes what stays open for the entries to be read.
+        deadline: of `time.monotonic`.
     """
-    deadline = time.monotonic() + limits.seconds
-    most = limits.total + limits.logs
-    if source.is_dir():
-        root = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
-        opened.callback(os.close, root)
-        meter = Meter(limits, None, most, deadline)
-        entries = _of_folder(source, root, limits)
-    else:
-        file = opened.enter_context(open(source, "rb"))
-        packed = Meter(limits, os.fstat(file.fileno()).st_size, most, deadline)
-        kind = _kind(source, file)
-        if kind == "zip":
-            meter = packed
-            entries = of_zip(file, meter)
-        else:
-            meter = Meter(limits, None, most, deadline)
-            if kind != "tar":
-                file = unpacked(file, kind, packed, opened.enter_context(tempfile.TemporaryFile(dir=folder)))
-            entries = of_tar(file, meter)
+    deadline = deadline or time.monotonic() + limits.seconds
+    if not source.is_dir():
+        return read_archive(source.name, opened.enter_context(open(source, "rb")), limits, folder, opened, deadline)
+    root = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    opened.callback(os.close, root)
+    return _counted(_of_folder(source, root, limits), Meter(limits, None, limits.total + limits.logs, deadline), limits)
+
+
+def read_archive(
+    name: str, file: BinaryIO, limits: Limits, folder: Path, opened: ExitStack, deadline: float
+) -> list[Entry]:
+    """The same for an open archive."""
+    size = os.fstat(file.fileno()).st_size
+    packed = Meter(limits, size, limits.total + limits.logs, deadline)
+    kind = _kind(name, file)
+    if kind == "zip":
+        return _counted(of_zip(file, packed), packed, limits)
+    if kind != "tar":
+        file = unpacked(file, kind, packed, opened.enter_context(tempfile.TemporaryFile(dir=folder)))
+    meter = Meter(limits, None, limits.total + limits.logs, deadline)
+    return _counted(of_tar(file, meter), meter, limits)
+
+
+def spooled(entry: Entry, folder: Path, opened: ExitStack) -> BinaryIO:
+    """An archive within a submission, in a file without a name."""
+    file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
+    for piece in entry.pieces():
+        file.write(piece)
+    file.seek(0)
+    return file
+
+
+def _counted(entries: Iterator[Entry], meter: Meter, limits: Limits) -> list[Entry]:
     found = []
     for entry in entries:
-        found.append(entry)
+        found.append(replace(entry, pieces=lambda pieces=entry.pieces: _counting(pieces, meter)))
         if len(found) > limits.entries:
             raise SubmissionError(f"It has more than {limits.entries} files; hand in the code and the runs only.")
-    return sorted(found, key=lambda entry: entry.name), meter
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _kind(source: Path, file: BinaryIO) -> str:
+def _counting(pieces: Callable[[], Iterator[bytes]], meter: Meter) -> Iterator[bytes]:
+    for piece in pieces():
+        meter.count(len(piece))
+        yield piece
+
+
+def _kind(name: str, file: BinaryIO) -> str:
     """By the first bytes, as many a .tar.gz is none; else by the name."""
     start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
@@ -60,7 +84,7 @@ def _kind(source: Path, file: BinaryIO) -> str:
     for magic, kind in ((b"PK", "zip"), (b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\xfd7zXZ", "xz")):
         if start.startswith(magic):
             return kind
-    return "zip" if source.name.lower().endswith(".zip") else "tar"
+    return "zip" if name.lower().endswith(".zip") else "tar"
 
 
 def _of_folder(source: Path, root: int, limits: Limits) -> Iterator[Entry]:

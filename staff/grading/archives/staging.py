@@ -4,15 +4,17 @@ import ast
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from course.flags import REPOSITORY
-from staff.grading.archives.entry import Entry, Meter
-from staff.grading.archives.planning import LOGS, Plan, make_plan
-from staff.grading.archives.reading import read_entries
+from staff.grading.archives.entry import Entry
+from staff.grading.archives.planning import LOGS, Plan, inner_archives, make_plan, overlay
+from staff.grading.archives.reading import read_archive, read_entries, spooled
 from staff.grading.archives.submission import Limits, Staged, Submission, SubmissionError, mb, part_folders, show
 from staff.grading.rules import PARSING
 
@@ -35,16 +37,65 @@ def stage(submission: Submission, folder: Path, limits: Limits | None = None) ->
     try:
         os.chmod(folder, 0o755)
         with ExitStack() as opened:
-            entries, meter = read_entries(submission.source, limits, folder, opened)
-            plan = make_plan(entries, limits)
-            _copy(plan, folder, limits, meter)
+            plan = _plan(submission, folder, limits, opened)
+            _copy(plan, folder, limits)
         return _staged(plan, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _copy(plan: Plan, folder: Path, limits: Limits, meter: Meter) -> None:
+def _plan(submission: Submission, folder: Path, limits: Limits, opened: ExitStack) -> Plan:
+    """What counts of all files of a submission. One that cannot be read is left out if another has a part.
+
+    Raises:
+        SubmissionError: none can be read.
+    """
+    reading = _Reading(folder, limits, opened, time.monotonic() + limits.seconds)
+    for source in submission.sources:
+        reading.read(source)
+    plan = overlay(reading.plans) if reading.plans else Plan()
+    if reading.errors and not plan.parts:
+        raise next(iter(reading.errors.values()))
+    for name, error in reading.errors.items():
+        plan.leave_out(name, str(error))
+    return plan
+
+
+@dataclass
+class _Reading:
+    """The plans of the files of a submission, each with its name, and those that cannot be read."""
+
+    folder: Path
+    limits: Limits
+    opened: ExitStack
+    deadline: float
+    plans: list[tuple[str, Plan]] = field(default_factory=list)
+    errors: dict[str, SubmissionError] = field(default_factory=dict)
+
+    def read(self, source: Path) -> None:
+        try:
+            entries = read_entries(source, self.limits, self.folder, self.opened, self.deadline)
+            plan = make_plan(entries, self.limits)
+        except SubmissionError as error:
+            self.errors[show(source.name)] = error
+            return
+        self.plans.append((show(source.name), plan))
+        for entry in () if plan.parts else inner_archives(entries):
+            plan.left_out.pop(entry.name, None)
+            self._read_inner(entry)
+
+    def _read_inner(self, entry: Entry) -> None:
+        name = show(entry.name)
+        try:
+            file = spooled(entry, self.folder, self.opened)
+            entries = read_archive(entry.name, file, self.limits, self.folder, self.opened, self.deadline)
+            self.plans.append((name, make_plan(entries, self.limits)))
+        except SubmissionError as error:
+            self.errors[name] = error
+
+
+def _copy(plan: Plan, folder: Path, limits: Limits) -> None:
     size = {LOGS: 0, "": 0}
     for place, entry in sorted(plan.files.items()):
         kind = LOGS if place[0] == LOGS else ""
@@ -54,13 +105,13 @@ def _copy(plan: Plan, folder: Path, limits: Limits, meter: Meter) -> None:
             if not path.exists():
                 path.mkdir()
                 os.chmod(path, 0o755)  # mkdir's mode goes through the umask
-        fits = _write(path / place[-1], entry, size, kind, limits, meter)
+        fits = _write(path / place[-1], entry, size, kind, limits)
         if not fits:
             (path / place[-1]).unlink()
             plan.leave_out(place, f"the runs take more than {mb(limits.logs)}")
 
 
-def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Limits, meter: Meter) -> bool:
+def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Limits) -> bool:
     """Write one file. Returns whether there was room, if it belongs to a run.
 
     Raises:
@@ -70,7 +121,6 @@ def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Li
     with open(handle, "wb") as file:
         os.fchmod(handle, 0o644)
         for piece in entry.pieces():
-            meter.count(len(piece))
             size[kind] += len(piece)
             if kind == LOGS and size[kind] > limits.logs:
                 size[kind] -= file.tell() + len(piece)
@@ -83,7 +133,7 @@ def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Li
 
 def _staged(plan: Plan, folder: Path) -> Staged:
     """Add what a part needs to be imported, and look for modules that are missing."""
-    problems = list(plan.problems)
+    problems = plan.problems()
     for number, source in sorted(plan.parts.items()):
         part = folder / part_folders()[number]
         problems += _missing(part, show(source[-1]))

@@ -29,10 +29,18 @@ class SubmissionError(Exception):
 
 @dataclass(frozen=True)
 class Submission:
-    """One student's: a name that is safe as a file name and nobody else's, and the folder or archive."""
+    """One student's: a name that is safe as a file name and nobody else's, and the folder or archive.
+
+    `more`: other files of the same attempt, such as logs.zip beside code.zip.
+    """
 
     student: str
     source: Path
+    more: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        return (self.source, *self.more)
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class Staged:
     left_out: list[str]
     parts: dict[int, str]
     problems: list[str]
+
+    @property
+    def missing(self) -> list[str]:
+        """The folders of the parts that it lacks."""
+        return [folder for number, folder in part_folders().items() if number not in self.parts]
 
 
 def safe_name(text: str) -> str:

@@ -20,7 +20,7 @@ def ada(tmp_path):
 def test_submissions_that_cannot_be_read_cost_the_others_nothing(ada, grade):
     (ada / "class" / "bob.zip").write_bytes(b"PK\x03\x04 damaged")
     (ada / "class" / "cem.tar.xz").write_bytes(lzma.compress(b"") * 2000)
-    zipped(ada / "class" / "dan.zip", {f"{number}/": b"" for number in range(5000)})
+    zipped(ada / "class" / "dan.zip", {f"{number}/": b"" for number in range(5000)} | parts("many"))
     zipped(ada / "class" / "eve.zip", parts("open"))
     for attempt in ("the first time", "again"):
         assert grade("class") == 0, attempt
@@ -28,10 +28,10 @@ def test_submissions_that_cannot_be_read_cost_the_others_nothing(ada, grade):
         assert list(found) == ["ada", "bob", "cem", "dan", "eve"]
         assert found["ada"]["total"] == found["eve"]["total"] == "24"
         for student in ("bob", "cem"):
-            assert (found[student]["status"], found[student]["total"]) == ("failed", "0")
+            assert (found[student]["status"], found[student]["total"]) == ("not readable", "0")
             assert found[student]["problem"].startswith("The archive is damaged or incomplete")
         page = (ada / "grades" / "report.html").read_text()
-        assert "5 submissions, 3 judged, 2 failed" in page
+        assert "5 students: 3 graded, 2 not readable" in page
         assert {path.stem for path in (ada / "grades" / "feedback").iterdir()} == set(found)
 
 

@@ -89,7 +89,7 @@ def test_a_submission_that_never_ends(class_, judges, tmp_path):
 def test_one_that_cannot_be_staged(class_, judges, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK no zip")
     result = class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges)
-    assert result["status"] == "failed" and result["problem"] and points(result) == 0
+    assert result["status"] == "unreadable" and result["problem"] and points(result) == 0
     assert class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges), "what failed is tried again"
 
 
