@@ -11,6 +11,7 @@ COMMANDS = (  # modules with a function `add`, imported when needed: those in `t
     "course.runs.compare",
     "course.runs.diagnose",
     "course.submission",
+    "course.points",
 )
 
 
