@@ -23,8 +23,9 @@ from staff.release.suites import GradedTest, disagreements, graded_tests, not_wr
 
 MANIFEST = ".release.json"
 TEMPLATE = "template/"  # files that only students have
-FOLDERS = ("course/", "tests/", "handout/", "theory/")  # released whole, like the folders of the parts
+FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released whole, as the parts are
 ROOT_FILES = (
+    ".gitattributes",
     "LICENSE",
     "Makefile",
     "conftest.py",
