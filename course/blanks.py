@@ -1,24 +1,40 @@
-"""Blanks that a student still has to fill in, marked by `raise NotImplementedError("Q1.7: ...")`."""
+"""Blanks that students fill in: `raise NotImplementedError("Q1.7: ...")`, below a comment that begins with `# Q1.7: `.
+
+The comment says what to write and gives a hint. It stays when the blank is filled in, so that the place can be found.
+"""
 
 import ast
+import io
 import re
+import tokenize
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from course.flags import REPOSITORY
+from course.rubric import Part, Rubric
 
 QUESTION = re.compile(r"Q(\d+\.\d+): ")
+HINT = "Hint: "
+MARK = re.compile(r"# (?:BEGIN|END) [A-Z]+")  # in the solution, below the comment
+LISTED = re.compile(r"^\| (`[^|]*`) \|", re.MULTILINE)  # the files of a part, in the table of its README
 
 
 @dataclass(frozen=True)
 class Blank:
-    """A place to fill in: in a file, relative to the repository, at a line; `what` says what to write there."""
+    """A place to fill in: in a file, relative to the repository, at a line; `what` says what to write there.
+
+    `where` is the name of the function, such as `VAE.forward`. `open` is False once it is filled in.
+    """
 
     file: str
     line: int
     question: str
     what: str
+    hint: str = ""
+    where: str = ""
+    open: bool = True
 
 
 def describe(error: NotImplementedError) -> str:
@@ -37,11 +53,92 @@ def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
     Raises:
         SyntaxError: the file is not valid Python.
     """
-    blanks = []
-    for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):
+    return [blank for blank in find_all(file, root) if blank.open]
+
+
+def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
+    """All blanks of a Python file, in order; those that are filled in too, if the comment is still there.
+
+    Raises:
+        SyntaxError: the file is not valid Python.
+    """
+    text = file.read_text("utf-8")
+    tree = ast.parse(text, str(file))
+    place, said = file.relative_to(root).as_posix(), _open(tree)
+    blanks = {}
+    for first, below, comment in _comments(text):
+        question, what, hint = _split(comment)
+        line = below if below in said else first
+        blanks[line] = Blank(place, line, question, what, hint, _function(tree, line), open=below in said)
+    for line, what in said.items():  # without its comment
+        question = QUESTION.match(what)
+        blank = Blank(place, line, question[1], what[question.end() :], where=_function(tree, line))
+        blanks.setdefault(line, blank)
+    return sorted(blanks.values(), key=lambda blank: blank.line)
+
+
+def in_order(rubric: Rubric, root: Path = REPOSITORY) -> list[Blank]:
+    """The blanks of all parts, question by question; within one, in the order of the files in the part's README.
+
+    Raises:
+        SyntaxError: a file of a part is not valid Python.
+    """
+    blanks = [
+        blank for part in rubric.parts.values() for file in _files(part, root) for blank in find_all(root / file, root)
+    ]
+    order = list(rubric.questions)
+    return sorted((blank for blank in blanks if blank.question in order), key=lambda blank: order.index(blank.question))
+
+
+def _files(part: Part, root: Path) -> list[str]:
+    """The part's Python files, in the order of its README."""
+    files = [path.relative_to(root).as_posix() for path in sorted((root / part.folder).rglob("*.py"))]
+    readme = root / part.folder / "README.md"
+    cells = LISTED.findall(readme.read_text("utf-8")) if readme.is_file() else []
+    listed = [f"{part.folder}/{name}" for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    return sorted(files, key=lambda file: listed.index(file) if file in listed else len(listed))
+
+
+def _open(tree: ast.AST) -> dict[int, str]:
+    """Line -> what it says, of each blank that raises NotImplementedError."""
+    found = {}
+    for node in ast.walk(tree):
         match node:
             case ast.Raise(exc=ast.Call(func=ast.Name("NotImplementedError"), args=[ast.Constant(str(what))])):
-                if question := QUESTION.match(what):
-                    place = file.relative_to(root).as_posix()
-                    blanks.append(Blank(place, node.lineno, question[1], what[question.end() :]))
-    return sorted(blanks, key=lambda blank: blank.line)
+                if QUESTION.match(what):
+                    found[node.lineno] = what
+    return found
+
+
+def _comments(text: str) -> Iterator[tuple[int, int, str]]:
+    """First line, the line below, and text of each comment that begins with a question."""
+    lines = text.splitlines()
+    starts = [
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT and QUESTION.match(token.string[2:]) and token.line.strip() == token.string
+    ]
+    for start in starts:
+        below = start + 1
+        while below <= len(lines) and lines[below - 1].strip().startswith("# "):
+            if MARK.match(lines[below - 1].strip()) or below in starts:
+                break
+            below += 1
+        yield start, below, " ".join(line.strip()[2:] for line in lines[start - 1 : below - 1])
+
+
+def _split(comment: str) -> tuple[str, str, str]:
+    """Question, what to write, hint."""
+    question = QUESTION.match(comment)
+    what, _, hint = comment[question.end() :].partition(HINT)
+    return question[1], what.strip(), hint.strip()
+
+
+def _function(tree: ast.AST, line: int) -> str:
+    """The name of the function around a line, with that of its class."""
+    names = [
+        (node.lineno, node.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.lineno <= line <= node.end_lineno
+    ]
+    return ".".join(name for _, name in sorted(names))

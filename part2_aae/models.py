@@ -101,6 +101,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
         # Q2.4: decode these codes.
+        # Hint: as in part 1, reshape [B, C * 4 * 4] to [B, C, 4, 4] between the linear layer and the convolutions.
         # BEGIN SOLUTION Q2.4
         hidden = self.linear(z)
         return self.net(hidden.view(len(z), -1, 4, 4)).float()
@@ -132,6 +133,7 @@ class Discriminator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Codes [B, D] -> logits [B, 1]: above 0 means "from the prior"."""
         # Q2.5: compute the logits of these codes.
+        # Hint: one number per code, not a probability; as in the other networks, float32.
         # BEGIN SOLUTION Q2.5
         return self.net(z).float()
         # END SOLUTION
@@ -164,6 +166,7 @@ class AdversarialAE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
         # Q2.4: encode the images, then decode their codes.
+        # Hint: return both, in the order of the docstring.
         # BEGIN SOLUTION Q2.4
         z = self.encoder(x)
         recon_x = self.decoder(z)
@@ -234,6 +237,7 @@ class AdversarialAE(nn.Module):
     def sample(self, batch_size: int) -> Tensor:
         """Decode codes drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
         # Q2.5: draw codes from the prior and decode them.
+        # Hint: the prior is N(0, I) with `self.z_dim` dimensions; `self.device` is where the codes have to be.
         # BEGIN SOLUTION Q2.5
         return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))
         # END SOLUTION

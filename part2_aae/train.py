@@ -70,6 +70,7 @@ class LitAAE(pl.LightningModule):
         if not self.adversarial:
             return [ae_optimizer]
         # Q2.5: d_optimizer, which is SGD for the parameters of the discriminator.
+        # Hint: with learning rate d_lr; it updates nothing but the discriminator.
         # BEGIN SOLUTION Q2.5
         d_optimizer = torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr)
         # END SOLUTION
@@ -90,6 +91,7 @@ class LitAAE(pl.LightningModule):
         if self.adversarial:
             with self.toggled_optimizer(d_optimizer):
                 # Q2.5: update the discriminator on the codes z, and add what its loss returns for logging to `logs`.
+                # Hint: `self.model` has this loss too, and `self._step` does the rest; `logs` is a dictionary.
                 # BEGIN SOLUTION Q2.5
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
                 self._step(d_optimizer, loss)
@@ -120,8 +122,7 @@ class LitAAE(pl.LightningModule):
 
     def _log(self, logs: dict[str, Tensor], stage: str, batch_size: int) -> None:
         """Log the means over an epoch and, in training, each step."""
-        logs = {name: value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
-        values = {f"{stage}/{name}": value for name, value in logs.items()}
+        values = {f"{stage}/{name}": value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
         if stage == "train":
             self.log_dict({f"{tag}_step": value for tag, value in values.items()}, on_step=True, on_epoch=False)
@@ -133,9 +134,8 @@ class Figures(Pictures):
     epochs = (20, 50, 100)
 
     def pictures(self, lit: LitAAE) -> dict[str, Callable[[], Tensor]]:
-        pictures = {"samples": lambda: figures.grid((lit.model.sample(64) + 1) / 2, nrow=8)}
-        pictures["reconstructions"] = lambda: self._reconstructions(lit.model)
-        return pictures | pictures_of_codes(lit, self.loaders)
+        pictures = pictures_of_codes(lit, self.loaders) | {"reconstructions": lambda: self._reconstructions(lit.model)}
+        return pictures | {"samples": lambda: figures.grid((lit.model.sample(64) + 1) / 2, nrow=8)}
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
         """A validation image of each label above its reconstruction (Q2.4)."""

@@ -27,7 +27,7 @@ class MarkerError(Exception):
 
 @dataclass(frozen=True)
 class Region:
-    """A blank: the lines (from 1) of its two marks, how far they are indented, the question, what is to be written."""
+    """A blank: the lines (from 1) of its marks, how far they are indented, the question, what to write, a hint."""
 
     file: str
     begin: int
@@ -35,6 +35,7 @@ class Region:
     indent: int
     question: str
     what: str
+    hint: str
 
 
 def regions(text: str, file: str) -> list[Region]:
@@ -69,8 +70,8 @@ def regions(text: str, file: str) -> list[Region]:
             raise MarkerError(f"{file}:{number}: is not indented as the mark at line {start}")
         if not any(line.strip() for line in lines[start : number - 1]):
             raise MarkerError(f"{file}:{start}: there is nothing in this region")
-        what = _what_to_write(lines, start, indent, question, file)
-        found.append(Region(file, start, number, indent, question, what))
+        what, _, hint = _comment_above(lines, start, indent, question, file).partition("Hint: ")
+        found.append(Region(file, start, number, indent, question, what.strip(), hint.strip()))
         begun = None
     if begun:
         raise MarkerError(f"{file}:{begun[0]}: this region is not closed")
@@ -86,16 +87,15 @@ def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
     return [(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 
-def _what_to_write(lines: list[str], begin: int, indent: int, question: str, file: str) -> str:
-    """The comment above the mark at line `begin`, without its hint."""
+def _comment_above(lines: list[str], begin: int, indent: int, question: str, file: str) -> str:
+    """The comment above the mark at line `begin`: what to write, and a hint."""
     comment: list[str] = []
     for line in reversed(lines[: begin - 1]):
         if not line.startswith(" " * indent + "# "):
             break
         comment.insert(0, line.strip()[2:])
         if comment[0].startswith(f"Q{question}: "):
-            what = " ".join(comment).removeprefix(f"Q{question}: ")
-            return what.split("Hint: ")[0].strip()
+            return " ".join(comment).removeprefix(f"Q{question}: ")
     raise MarkerError(f"{file}:{begin}: above it should stand a comment '# Q{question}: ' that says what to write")
 
 

@@ -92,6 +92,8 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
             problems.append(f"{place}: a blank of question {blank.question} is in another part")
         elif blank.question not in {test.question for test in tests}:
             problems.append(f"{place}: no graded test for this blank of question {blank.question}")
+        if not blank.hint:
+            problems.append(f"{place}: the comment above this blank gives no hint: '# Hint: ...'")
     first: dict[str, GradedTest] = {}
     for test in tests:
         other = first.setdefault(test.name, test)

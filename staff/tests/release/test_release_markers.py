@@ -6,6 +6,7 @@ import re
 import pytest
 
 from course import blanks, rubric
+from small_runs import REPOSITORY
 from staff.release import suites
 from staff.release.markers import MarkerError, regions, solution_lines, template, without_staff
 
@@ -30,6 +31,7 @@ TEXT = """
 def test_a_blank_and_its_template():
     (region,) = regions(BLANK, "half.py")
     assert (region.begin, region.end, region.question, region.what) == (5, 7, "1.7", "half of x.")
+    assert region.hint == "two halves are a whole."
     lines = template(BLANK, "half.py").splitlines()
     assert lines[2:6] == [
         "    # Q1.7: half of x.",
@@ -52,10 +54,41 @@ def test_a_long_message_is_wrapped(tmp_path):
     (tmp_path / "half.py").write_text(made)
     (blank,) = blanks.find(tmp_path / "half.py", tmp_path)
     assert blank.question == "1.7" and blank.what == what
+    assert (blank.hint, blank.where) == ("two halves are a whole.", "half")
     names = {}
     exec(made, names)
     with pytest.raises(NotImplementedError, match=re.escape(what)):
         names["half"](1)
+
+
+@pytest.mark.parametrize("comment", [True, False])
+def test_blanks_are_found_open_and_filled_in(tmp_path, comment):
+    """As students have them, with the comment above them or without it, and as the solution has them."""
+    solved, file = BLANK.split("\n\nTEXT")[0], tmp_path / "half.py"
+    cases = {template(solved, "x"): (True, 5), template(solved, "x", filled=["1.7"]): (False, 3), solved: (False, 3)}
+    for text, (is_open, line) in cases.items():
+        lines = [each for each in text.splitlines() if comment or not each.strip().startswith("# ")]
+        file.write_text("\n".join(lines))
+        found = blanks.find_all(file, tmp_path)
+        if comment:
+            wanted = blanks.Blank("half.py", line, "1.7", "half of x.", "two halves are a whole.", "half", is_open)
+            assert found == [wanted]
+        else:
+            assert found == [blanks.Blank("half.py", 3, "1.7", "half of x.", "", "half", True)] * is_open
+        assert bool(blanks.find(file, tmp_path)) == is_open
+
+
+def test_blanks_come_in_the_order_of_the_readme(course):
+    found = blanks.in_order(course.rubric)
+    assert len(found) == len(course.blanks) and not [blank for blank in found if blank.open or not blank.hint]
+    files = list(dict.fromkeys((blank.question, blank.file.partition("/")[2]) for blank in found))
+    table = (REPOSITORY / "template" / "README.md").read_text().partition("| | where | what |")[2]
+    rows = re.findall(r"^\| (?:Q(\d\.\d))? *\| ([^|]*) \|", table, re.MULTILINE)
+    listed, question = [], ""
+    for named, cell in rows:
+        question = named or question
+        listed += [(question, path) for path in re.findall(r"`part\w+/(\w+\.py)`", cell)]
+    assert files == listed, "the table in template/README.md has the same files in the same order"
 
 
 WRONG_MARKS = {
@@ -189,6 +222,10 @@ def test_disagreements_are_named(course):
     first = course.blanks[0]
     unknown = dataclasses.replace(first, question="1.10")
     assert f"{first.file}:{first.begin}: the rubric has no question 1.10" in problems(blanks=[*course.blanks, unknown])
+    without_hint = [dataclasses.replace(first, hint=""), *course.blanks[1:]]
+    assert problems(blanks=without_hint) == (
+        f"{first.file}:{first.begin}: the comment above this blank gives no hint: '# Hint: ...'"
+    )
     elsewhere = dataclasses.replace(first, file="part2_aae/utils.py")
     assert f"{elsewhere.file}:{first.begin}: a blank of question {first.question} is in another part" in problems(
         blanks=[*course.blanks, elsewhere]
