@@ -5,7 +5,7 @@ pytest adds nothing to these messages: the modules of graded tests say PYTEST_DO
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +29,24 @@ _refuse_other_runners()
 
 SIGMAS = 5
 P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
+
+
+def check_samples(check: Callable, *args, **kwargs) -> None:
+    """Run a check that draws a random sample; it fails only if it rejects a second, independent sample as well.
+
+    A right submission then loses something with a probability below one in a million. With one sample and bounds of 5
+    sigma, a comparison rejects it with a probability p of at most 1e-6: 5.7e-7, and more where a tail is heavier than
+    a normal variable's. A check of m comparisons fails with a probability of at most (m p)²; there are fewer than 60
+    checks, of at most 60 comparisons each: 60 (60 * 1e-6)² = 2.2e-7.
+
+    Args:
+        check: draws samples for the inputs args and kwargs, and asserts what they should be.
+    """
+    try:
+        return check(*args, **kwargs)
+    except AssertionError:
+        pass  # not the second time in here: pytest would show both
+    check(*args, **kwargs)
 
 
 def standardized(x: Tensor) -> Tensor:

@@ -10,38 +10,45 @@ import torch
 
 from adapters import part1
 from inputs import uniform
-from judge import SIGMAS, assert_independent, assert_shape, assert_standard_normal, assert_value
+from judge import SIGMAS, assert_independent, assert_shape, assert_standard_normal, assert_value, check_samples
 
 # --- reparameterization ----------------------------------------------------------------------------------------------
 
 
+def assert_moments(mean, std, spread, n=20_000):
+    """The mean and the standard deviation of n draws of z [D]; spread: what an oracle says of the latter."""
+    z = part1.run_sample_reparameterize(mean.expand(n, -1), std.expand(n, -1))
+    assert_shape("z", z, (n, len(mean)), "it has the shape of the mean")
+    # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
+    rtol = SIGMAS / math.sqrt(2 * n)
+    assert_value("the standard deviation of many draws of z", z.std(0), spread, rtol=rtol, atol=1e-6)
+    for column, atol in enumerate((SIGMAS * std / math.sqrt(n)).tolist()):
+        assert_value("the mean of many draws of z", z[:, column].mean(), mean[column], atol=atol)
+
+
+def assert_gaussian(shape):
+    z = part1.run_sample_reparameterize(torch.zeros(shape), torch.ones(shape))
+    assert_standard_normal("z, for a mean of 0 and a std of 1,", z)
+
+
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_mean_and_spread(rng, expected):
-    n = 20_000
     mean, std = uniform(rng, 5, low=-3, high=3), uniform(rng, 5, low=0.1, high=4)
-    answer = expected("spread", std=std)
-    z = part1.run_sample_reparameterize(mean.expand(n, 5), std.expand(n, 5))
-    assert_shape("z", z, (n, 5), "it has the shape of the mean")
-    # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
-    assert_value(
-        "the standard deviation of many draws of z", z.std(0), answer["std"], rtol=SIGMAS / math.sqrt(2 * n), atol=1e-6
-    )
-    for column in range(5):
-        assert_value(
-            "the mean of many draws of z", z[:, column].mean(), mean[column],
-            atol=SIGMAS * std[column].item() / math.sqrt(n),
-        )  # fmt: skip
-    z = part1.run_sample_reparameterize(torch.zeros(n, 5), torch.ones(n, 5))
-    assert_standard_normal("z, for a mean of 0 and a std of 1,", z)
+    check_samples(assert_moments, mean, std, expected("spread", std=std)["std"])
+    check_samples(assert_gaussian, (20_000, 5))
+
+
+def assert_fresh_noise(shape):
+    """The noise of each number of this shape is its own, in each of two calls."""
+    first, again = (part1.run_sample_reparameterize(torch.zeros(shape), torch.ones(shape)) for _ in range(2))
+    assert_shape("z", first, shape, "it has the shape of the mean")
+    assert_independent("the noise", first.reshape(-1, shape[-1]), again.reshape(-1, shape[-1]))
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_noise_is_independent(rng):
     for shape in [(20_000, 6), (40, 50, 6)]:
-        mean, std = torch.zeros(shape), torch.ones(shape)
-        first, again = (part1.run_sample_reparameterize(mean, std) for _ in range(2))
-        assert_shape("z", first, shape, "it has the shape of the mean")
-        assert_independent("the noise", first.reshape(-1, 6), again.reshape(-1, 6))
+        check_samples(assert_fresh_noise, shape)
 
 
 @pytest.mark.question("1.7", points=0.5)

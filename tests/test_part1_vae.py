@@ -10,7 +10,7 @@ import torch
 
 from adapters import part1
 from inputs import grey_levels, normal, uniform
-from judge import SIGMAS, assert_independent, assert_shape, assert_standard_normal, assert_value
+from judge import SIGMAS, assert_independent, assert_shape, assert_standard_normal, assert_value, check_samples
 
 
 def linear_decoder(rng, z_dim, scale=1.0):
@@ -38,12 +38,9 @@ def test_vae_forward_losses(rng, expected):
             assert_value(f"{name} of VAE.forward", obtained, answer[name], rtol=1e-4, hint=hint)
 
 
-@pytest.mark.question("1.7", points=0.25)
-def test_vae_forward_samples_from_the_posterior(rng, expected):
-    n = 200
-    imgs, decoder = grey_levels(rng, n), linear_decoder(rng, 4, scale=0.1)
-    mean, log_std = uniform(rng, 4, low=-2, high=2), torch.tensor([-1.5, -0.7, 0.7, 1.5])
-    std = expected("posterior_spread", log_std=log_std)["std"]
+def assert_posterior(imgs, mean, log_std, std, decoder):
+    """What the decoder gets are draws of q(z|x), the same one for all images; std: an oracle's."""
+    n = len(imgs)
     z = part1.run_vae_forward(imgs, mean.expand(n, 4), log_std.expand(n, 4), *decoder)["z"]
     assert_shape("the z that the decoder gets", z, (n, 4))
     # as in the tests of the reparameterization
@@ -58,6 +55,14 @@ def test_vae_forward_samples_from_the_posterior(rng, expected):
         )  # fmt: skip
     z = part1.run_vae_forward(imgs, torch.zeros(n, 4), torch.zeros(n, 4), *decoder)["z"]
     assert_standard_normal("the z that the decoder gets for mean and log_std 0", z)
+
+
+@pytest.mark.question("1.7", points=0.25)
+def test_vae_forward_samples_from_the_posterior(rng, expected):
+    imgs, decoder = grey_levels(rng, 200), linear_decoder(rng, 4, scale=0.1)
+    mean, log_std = uniform(rng, 4, low=-2, high=2), torch.tensor([-1.5, -0.7, 0.7, 1.5])
+    std = expected("posterior_spread", log_std=log_std)["std"]
+    check_samples(assert_posterior, imgs, mean, log_std, std, decoder)
 
 
 @pytest.mark.question("1.7", points=0.25)
@@ -121,13 +126,8 @@ def assert_drawn_from(samples, scores, answer):
     )
 
 
-@pytest.mark.question("1.8", points=1)
-def test_vae_sample(rng, expected):
-    """The decoder gives image i of a batch the logits i % 2, whatever z is."""
-    n, z_dim = 50, 3
-    logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    scores = normal(rng, 3, 2, 16, 28, 28)
-    answer = expected("pixels", logits=logits, scores=scores)
+def assert_samples(logits, scores, answer, n=50, z_dim=3):
+    """Two calls of VAE.sample: pixels and z; see the test."""
     (first, second), latents = part1.run_vae_sample(logits, z_dim, n, calls=2)
     assert_shape("what VAE.sample gives", first, (n, 1, 28, 28))
     assert not first.is_floating_point(), f"samples are integers 0..15, not {first.dtype}"
@@ -153,3 +153,11 @@ def test_vae_sample(rng, expected):
             f"{what} are not drawn independently\nexpected {equal.sum():.0f} equal pixels\n"
             f"obtained {(one == other).sum()}, {excess:.3g} sigma off"
         )
+
+
+@pytest.mark.question("1.8", points=1)
+def test_vae_sample(rng, expected):
+    """The decoder gives image i of a batch the logits i % 2, whatever z is."""
+    logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    scores = normal(rng, 3, 2, 16, 28, 28)
+    check_samples(assert_samples, logits, scores, expected("pixels", logits=logits, scores=scores))

@@ -8,7 +8,15 @@ import torch
 
 from adapters import part2
 from inputs import codes, images, normal
-from judge import assert_any, assert_independent, assert_logs, assert_shape, assert_standard_normal, assert_value
+from judge import (
+    assert_any,
+    assert_independent,
+    assert_logs,
+    assert_shape,
+    assert_standard_normal,
+    assert_value,
+    check_samples,
+)
 
 LAMBDAS = (0, 0.3, 0.995, 1)
 
@@ -101,16 +109,18 @@ def test_discriminator_loss(rng, expected):
         assert_value("disc_loss in the log", logs["disc_loss"], got["loss"], rtol=1e-5, hint="it is the loss itself")
 
 
-@pytest.mark.question("2.5", points=0.25)
-def test_prior_is_standard_normal(rng):
-    z = codes(rng, 2000, 3) + 2  # the prior has nothing to do with the codes of images
-    first, again = (
-        codes_of_the_prior(part2.run_aae_loss_discriminator(z, torch.zeros(2000), torch.tensor(0.0))["seen"], z)
-        for _ in range(2)
-    )
+def assert_prior(z):
+    """What the discriminator sees beside the codes z of images, in two calls."""
+    logits = torch.zeros(len(z)), torch.tensor(0.0)
+    first, again = (codes_of_the_prior(part2.run_aae_loss_discriminator(z, *logits)["seen"], z) for _ in range(2))
     assert_shape("what the discriminator sees of the prior", first, z.shape, "as many codes as z_fake, all different")
     assert_independent("the prior's code", first, again)
     assert_standard_normal("the prior's code", torch.cat([first, again]))
+
+
+@pytest.mark.question("2.5", points=0.25)
+def test_prior_is_standard_normal(rng):
+    check_samples(assert_prior, codes(rng, 2000, 3) + 2)  # the prior has nothing to do with the codes of images
 
 
 @pytest.mark.question("2.5", points=0.25, needs=["2.4"])
@@ -148,12 +158,8 @@ def test_discriminator_accuracy(rng, expected):
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 
-@pytest.mark.question("2.5", points=0.25)
-def test_aae_sample(rng):
-    """The decoder writes z into the first pixels of the image."""
-    n, z_dim = 500, 3
-    weight, bias = torch.zeros(1, 28, 28, z_dim), normal(rng, 1, 28, 28)
-    weight[0, 0, :z_dim], bias[0, 0, :z_dim] = torch.eye(z_dim), 0
+def assert_samples(weight, bias, n=500, z_dim=3):
+    """Two calls of sample; see the test."""
     samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):
         assert_shape("the z that the decoder gets", z, (n, z_dim))
@@ -162,3 +168,11 @@ def test_aae_sample(rng):
         assert_value("what sample gives", image, written, rtol=1e-5, atol=1e-5, hint="it is the decoder's image of z")
     assert_independent("the z", *latents)
     assert_standard_normal("the z that the decoder gets", torch.cat(latents))
+
+
+@pytest.mark.question("2.5", points=0.25)
+def test_aae_sample(rng):
+    """The decoder writes z into the first pixels of the image."""
+    weight, bias = torch.zeros(1, 28, 28, 3), normal(rng, 1, 28, 28)
+    weight[0, 0, :3], bias[0, 0, :3] = torch.eye(3), 0
+    check_samples(assert_samples, weight, bias)

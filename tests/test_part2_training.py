@@ -8,7 +8,7 @@ import torch
 
 from adapters import part2_training
 from inputs import images, normal
-from judge import SIGMAS, assert_any, assert_logs, assert_value
+from judge import SIGMAS, assert_any, assert_logs, assert_value, check_samples
 
 
 def linear_networks(rng, z_dim):
@@ -92,17 +92,15 @@ def test_adversarial_step(rng, expected):
             hint = "it goes up the gradient" if uphill else "a step is -lr times the gradient: is anything added?"
             assert_value(f"SGD's change of {name}", change, -d_lr * gradient, rtol=1e-2, atol=1e-6, hint=hint)
         assert_logs(batch["logged"], LOGGED)
-    assert_sgd_steps(rng, expected, lambda_, ae_lr, d_lr)
-
-
-def assert_sgd_steps(rng, expected, lambda_, ae_lr, d_lr):
-    """SGD's gradients are those of the discriminator's loss, the sum or the mean of its halves.
-
-    With a weight of 0 each logit is the bias, whatever is drawn from the prior.
-    """
+    # with a weight of 0 each logit is the bias, whatever is drawn from the prior
     x, weights = images(rng, 128).view(2, 64, 1, 28, 28) + 0.3, linear_networks(rng, 3)
     weights |= {"discriminator.weight": torch.zeros(3), "discriminator.bias": torch.tensor(2.0)}
     answers = [expected("discriminator_step", x=imgs, weights=weights) for imgs in x]
+    check_samples(assert_sgd_steps, x, weights, answers, lambda_, ae_lr, d_lr)
+
+
+def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
+    """SGD's gradients are those of the discriminator's loss, the sum or the mean of its halves."""
     batches = part2_training.run_aae_training(x, lambda_, ae_lr, d_lr, weights)
     for batch, answer in zip(batches, answers, strict=True):
         gradients = the_step(batch, "SGD")["gradients"]

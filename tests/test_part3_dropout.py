@@ -12,7 +12,7 @@ from adapters import part3
 from answers import Value
 from gpt_inputs import legible, prescribed, read, split_heads
 from inputs import normal
-from judge import SIGMAS, assert_value
+from judge import SIGMAS, assert_value, check_samples
 
 
 def assert_kept_independently(kept, keep, what):
@@ -23,9 +23,10 @@ def assert_kept_independently(kept, keep, what):
     assert products.mean().abs() < bound, f"dropout should be drawn for each weight: {what} share it"
 
 
-def assert_dropped(output, answer, factor, v, p):
+def assert_dropped(x, weights, answer, factor, v, p):
     """Weights are dropped with probability p, each for itself, and the others are scaled up."""
-    T = v.size(1)
+    n_head, T, _ = v.shape
+    output = part3.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
     seen = torch.ones(T, T).tril().bool()
     right, dropped = answer["weights"].tensor[..., seen], read(output, v)[..., seen]  # [B, nh, pairs of tokens]
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
@@ -75,7 +76,7 @@ def test_attention_dropout(rng, expected):
             output = part3.run_attention(x, weights, n_head, T, **options)
             hint = "dropout should have no effect"
             assert_value(what, split_heads(output, n_head), plain, rtol=1e-4, atol=1e-4, hint=hint)
-        assert_dropped(part3.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p), answer, factor, v, p)
+        check_samples(assert_dropped, x, weights, answer, factor, v, p)
     # the other dropout is of channels; float32 sums of 6 weights
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
     output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)

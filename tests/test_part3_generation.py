@@ -14,7 +14,7 @@ from answers import rounded
 from generating import assert_continues, assert_greedy, assert_likeliest
 from gpt_inputs import V, model_of, prompts, table
 from inputs import integers, uniform
-from judge import P_5_SIGMA
+from judge import P_5_SIGMA, check_samples
 
 
 def unlikely(tokens, probs):
@@ -87,35 +87,33 @@ def test_generate_greedy_is_not_random(rng, expected):
             assert_likeliest(new, before, tokens, f"do_sample=False, {options}")
 
 
+def assert_next_tokens(idx, logits, right, what, **options):
+    """Tokens that are drawn after the prompts' last ones, for logits [V, V]; right: an oracle's probabilities."""
+    new = assert_continues(part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
+    for token in range(V):
+        probs, mistakes = of_token(right, token)
+        assert_drawn(new[idx[:, -1] == token], probs, what, mistakes)
+
+
 @pytest.mark.question("3.3", points=0.5)
 def test_generate_sampling_frequencies(rng, expected):
-    logits, n = table(rng), 1000
-    last = torch.arange(V).repeat(n)  # neighbours in the batch have different probabilities
+    logits = table(rng)
+    last = torch.arange(V).repeat(1000)  # neighbours in the batch have different probabilities
     for temperature in (1.0, 0.4, 2.5, 0.7 + 0.6 * rng.uniform()):
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
-        idx = prompts(rng, last, T=2)
-        result = part3.run_generate(idx, 1, **model_of(logits), temperature=temperature, do_sample=True)
-        new = assert_continues(result, idx, 1)[:, 0]
-        for token in range(V):
-            probs, mistakes = of_token(right, token)
-            assert_drawn(new[last == token], probs, f"temperature {temperature:.3g}", mistakes)
+        idx, what = prompts(rng, last, T=2), f"temperature {temperature:.3g}"
+        check_samples(assert_next_tokens, idx, logits, right, what, temperature=temperature)
     # logits far from 0 have the same probabilities, and a low temperature takes the likeliest
-    last, idx = last[: V * 300], idx[: V * 300]
+    idx = idx[: V * 300]
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
-        model = model_of(logits + shift)
-        new = part3.run_generate(idx, 1, **model, temperature=temperature, do_sample=True)["tokens"][:, -1]
         # float32 has logits near 300 to 1e-4, probabilities to as much of themselves: less than shows
-        for token in range(V):
-            assert_drawn(new[last == token], right.tensor[token], f"logits near {shift}, temperature {temperature}")
+        what = f"logits near {shift}, temperature {temperature}"
+        check_samples(assert_next_tokens, idx, logits + shift, right, what, temperature=temperature)
 
 
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_draws_are_fresh(rng, expected):
-    logits = table(rng, rows=1)
-    probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
-    model = model_of(logits.expand(V, V))
-    idx, n = prompts(rng, integers(rng, V, 1500), T=1), 6
+def assert_fresh_draws(idx, model, probs, n=6):
+    """Each token is a draw of its own; its probabilities [V] are always the same."""
     first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
     for step in range(n):
         assert_drawn(first[:, step], probs, f"new token {step}")
@@ -129,16 +127,19 @@ def test_generate_draws_are_fresh(rng, expected):
         assert not unlikely((V * one + other).flatten(), pairs), f"{what}: each draw should be a fresh one"
 
 
+@pytest.mark.question("3.3", points=0.25)
+def test_generate_draws_are_fresh(rng, expected):
+    logits = table(rng, rows=1)
+    probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
+    check_samples(assert_fresh_draws, prompts(rng, integers(rng, V, 1500), T=1), model_of(logits.expand(V, V)), probs)
+
+
 def assert_filtered(rng, expected, logits, **options):
     """Draws after each token have the probabilities that are expected with these options."""
     right = expected("next_token", logits=logits, **{"temperature": 1.0} | options)["probabilities"]
-    last = torch.arange(V).repeat(500)
-    idx = prompts(rng, last, T=1)
-    new = assert_continues(part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
+    idx = prompts(rng, torch.arange(V).repeat(500), T=1)
     what = ", ".join(f"{name} {value}" for name, value in options.items())
-    for token in range(V):
-        probs, mistakes = of_token(right, token)
-        assert_drawn(new[last == token], probs, what, mistakes)
+    check_samples(assert_next_tokens, idx, logits, right, what, **options)
 
 
 @pytest.mark.question("3.3", points=0.25)
@@ -166,12 +167,9 @@ def test_generate_top_p(rng, expected):
             assert_filtered(rng, expected, logits, top_p=top_p, top_k=top_k, temperature=temperature)
 
 
-@pytest.mark.question("3.3", points=0.25)
-def test_generate_with_a_generator(rng, expected):
-    logits = table(rng, rows=1)
-    probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
-    model = model_of(logits.expand(V, V))
-    idx, n, seed = prompts(rng, integers(rng, V, 1000), T=1), 4, int(integers(rng, 2**31))
+def assert_follows_generator(rng, idx, model, probs, n=4):
+    """The draws are those of the generator that is given."""
+    seed = int(integers(rng, 2**31))
     first, again, other = (
         assert_continues(part3.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)
         for number in (seed, seed, seed + 1)
@@ -180,6 +178,14 @@ def test_generate_with_a_generator(rng, expected):
     pairs = torch.outer(probs, probs).flatten()
     for what, one, two in (("two seeds", first, other), ("two steps", first[:, ::2], first[:, 1::2])):
         assert not unlikely((V * one + two).flatten(), pairs), f"a generator gives the same draws for {what}"
+
+
+@pytest.mark.question("3.3", points=0.25)
+def test_generate_with_a_generator(rng, expected):
+    logits = table(rng, rows=1)
+    probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
+    idx = prompts(rng, integers(rng, V, 1000), T=1)
+    check_samples(assert_follows_generator, rng, idx, model_of(logits.expand(V, V)), probs)
 
 
 @pytest.mark.question("3.3", points=0.25)

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -98,19 +99,40 @@ def test_noise_is_told_from_other_noise(rng):
             judge.assert_independent("noise", noise, again)
 
 
+def test_a_check_fails_only_if_it_rejects_two_samples():
+    def passes_from(first: int) -> int:
+        """How often a check draws that passes from this sample on."""
+        drawn = []
+
+        def check(what: str, *, number: int) -> None:
+            drawn.append(number)
+            assert len(drawn) >= first, f"{what}, sample {len(drawn)} of {number}"
+
+        judge.check_samples(check, "no good", number=7)
+        return len(drawn)
+
+    assert (passes_from(1), passes_from(2)) == (1, 2)
+    with pytest.raises(AssertionError, match="no good, sample 2 of 7"):
+        passes_from(3)
+
+
 # --- every seed -------------------------------------------------------------------------------------------------------
+
+MOST_CHECKS = 60  # see `judge.check_samples`
 
 
 def lost(seed: int) -> list[str]:
-    """Run in another process: the graded tests that the solution fails with this seed."""
+    """Run in another process: the graded tests that the solution fails with this seed, and if it draws too often."""
     torch.set_num_threads(1)
     os.chdir(REPOSITORY)
     if str(REPOSITORY) not in sys.path:
         sys.path.insert(0, str(REPOSITORY))
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *map(str, SUITES)])
+        with mock.patch.object(judge, "check_samples", wraps=judge.check_samples) as check_samples:
+            status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *map(str, SUITES)])
     text = out.getvalue()
     assert status in (0, 1) and re.search(r"^sum +", text, re.MULTILINE), text[-3000:]
+    assert 30 < check_samples.call_count < MOST_CHECKS, f"{check_samples.call_count} checks draw samples"
     return [f"seed {seed}: {line}" for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
 
 
