@@ -134,8 +134,9 @@ class Figures(Pictures):
     epochs = (20, 50, 100)
 
     def pictures(self, lit: LitAAE) -> dict[str, Callable[[], Tensor]]:
-        pictures = pictures_of_codes(lit, self.loaders) | {"reconstructions": lambda: self._reconstructions(lit.model)}
-        return pictures | {"samples": lambda: figures.grid((lit.model.sample(64) + 1) / 2, nrow=8)}
+        pictures = {"samples": lambda: figures.grid((lit.model.sample(64) + 1) / 2, nrow=8)}
+        pictures["reconstructions"] = lambda: self._reconstructions(lit.model)
+        return pictures | pictures_of_codes(lit, self.loaders)
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
         """A validation image of each label above its reconstruction (Q2.4)."""
@@ -188,8 +189,7 @@ def train(args: argparse.Namespace) -> None:
         )
         trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)
         run.load_best(model)
-        results = trainer.test(model, test_loader, verbose=False)
-        summarize(run, trainer, results)
+        summarize(run, trainer, trainer.test(model, test_loader, verbose=False))
 
 
 def main(argv: list[str] | None = None) -> int:
