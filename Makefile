@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COURSE := $(BIN)/python -m course
 # BEGIN STAFF
-PYTEST_FLAGS := -n 2 --dist loadscope
+PYTEST_FLAGS := -n 2 --dist loadscope --max-worker-restart 0
 # END STAFF
 
 .PHONY: help setup demo theory notebooks test submission tensorboard clean

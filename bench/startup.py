@@ -17,7 +17,7 @@ from course.flags import REPOSITORY
 from staff.release.suites import suites
 
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope"]  # as `make test`
+ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope", "--max-worker-restart", "0"]  # as `make test`
 DONE = re.compile(rb" (PASSED|FAILED|ERROR|SKIPPED)\b")  # what -v says of a test
 IMPORTS = {  # what programs that train cannot do without
     "import torch": "import torch",

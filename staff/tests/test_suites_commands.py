@@ -1,8 +1,10 @@
 """The graded suites on the command line: what conftest.py's flags refuse, and runners that are not pytest."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,27 @@ def test_python_without_asserts_is_refused(suite, flag, environment):
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR and "passed" not in ended.stdout
     (line,) = ended.stderr.strip().splitlines()
     assert line.startswith("ERROR: Python runs without asserts") and "PYTHONOPTIMIZE" in line and "-O" in line
+
+
+HANGS = "import time\nimport torch  # which takes seconds\n\ndef test_hangs():\n    time.sleep(600)\n"
+CRASHES = "import os\n\ndef test_crashes():\n    os._exit(3)\n\ndef test_after():\n    pass\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["-n", "1", "--max-worker-restart", "0"]])
+def test_a_test_that_hangs_ends_the_run(suite, flags):
+    """Without the setting, the second would wait for as long as the test does, and the first too."""
+    (suite / "tests" / "test_part1_small.py").write_text(HANGS)
+    start = time.monotonic()
+    ended = run(suite, "-m", "pytest", "tests", "-o", "faulthandler_timeout=10", *flags)
+    assert ended.returncode != 0 and time.monotonic() - start < 300
+    assert "test_hangs" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_worker_that_crashes_ends_the_run(suite):
+    make = (REPOSITORY / "Makefile").read_text()
+    flags = re.search(r"^PYTEST_FLAGS := (.*)$", make, re.MULTILINE)[1].split()
+    (suite / "tests" / "test_part1_small.py").write_text(CRASHES)
+    ended = run(suite, "-m", "pytest", "tests", *flags)
+    assert ended.returncode != 0 and "crashed" in ended.stdout and "test_crashes" in ended.stdout
