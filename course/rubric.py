@@ -73,6 +73,7 @@ class Number:
     name: str
     unit: str
     curve: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

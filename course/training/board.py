@@ -1,19 +1,59 @@
-"""TensorBoard's custom charts, which group related curves, and its table of runs."""
+"""TensorBoard: descriptions of tags, custom charts, which group related curves, and the table of runs."""
 
+from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams, scalar
+
+from course.rubric import Number, read
+
+STAGES = {
+    "train": "training, the mean of each epoch", "val": "validation, after each epoch",
+    "test": "test, with the weights of the best epoch", "step": "training, single steps",
+}  # fmt: skip
+
+
+@cache
+def _numbers() -> dict[tuple[str, str], Number]:
+    """(program, name) -> the entry in rubric.toml."""
+    rubric = read()
+    return {(rubric.parts[number.part].logs, number.name): number for number in rubric.numbers}
+
+
+def describe(program: str, tag: str) -> str:
+    """The unit of a tag, its equation, and what it is measured on; "" for a tag that is not in rubric.toml."""
+    stage, _, name = tag.partition("/")
+    if name.endswith("_step"):
+        stage, name = "step", name.removesuffix("_step")
+    number = _numbers().get((program, name))
+    if number is None or stage not in STAGES:
+        return ""
+    return "; ".join(text for text in (number.unit, number.source, STAGES[stage]) if text)
+
+
+def add_described(writer: SummaryWriter, program: str, tag: str, value: float, step: int | None) -> None:
+    """Like `writer.add_scalar`, with the description of the tag; TensorBoard takes it from the first value."""
+    summary = scalar(tag, value)
+    metadata = summary.value[0].metadata
+    # without its class, TensorBoard replaces the metadata by those of a plain value
+    metadata.plugin_data.plugin_name, metadata.data_class = "scalars", DATA_CLASS_SCALAR
+    metadata.summary_description = describe(program, tag)
+    writer.file_writer.add_summary(summary, step)
 
 
 def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None:
     """Show training and validation of a metric in one chart, if it has both: the tab Custom Scalars.
 
-    The charts of all runs of a program are grouped together.
+    The charts of all runs of a program are grouped together. A chart shows a tag of all runs, so metrics that several
+    parts have, such as the accuracy, get none.
     """
     tags = set(tags)
-    names = sorted(tag.removeprefix("val/") for tag in tags if tag.startswith("val/"))
+    shared = {name for name, count in Counter(name for _, name in _numbers()).items() if count > 1}
+    names = sorted({tag.removeprefix("val/") for tag in tags if tag.startswith("val/")} - shared)
     both = [name for name in names if f"train/{name}" in tags]
     # tags are regular expressions, and train/loss should not also match train/loss_step
     writer.add_custom_scalars({program: {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in both}})
@@ -27,16 +67,17 @@ def add_result(folder: Path, flags: dict, best: dict[str, float], step: int) -> 
     selects more; flags that differ come before flags that do not.
 
     Args:
-        best: tag -> value of the monitored metric. A tag such as best/loss is sorted before the others.
+        best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is shown beside the flags, and
+            first, because capitals are: as a metric, it would also be a card with a single point in Time Series.
         step: the number of completed steps.
 
     Raises:
         OSError: the event file cannot be written.
     """
-    shown = {name: value if type(value) in (int, float, str) else str(value) for name, value in flags.items()}
+    shown = best | {name: value if type(value) in (int, float, str) else str(value) for name, value in flags.items()}
     _, flags_of_run, is_complete = hparams({name: value for name, value in shown.items() if value != "None"}, {})
     writer = FileWriter(folder)
-    for summary in (flags_of_run, is_complete, *(scalar(tag, value) for tag, value in best.items())):
+    for summary in (flags_of_run, is_complete):
         writer.add_summary(summary, step)
     writer.flush()  # raises errors from writing; close does not
     writer.close()

@@ -22,7 +22,7 @@ from course.training.run import Run
 def write(run: Run, trainer) -> None:
     """Write all outputs, and print their location."""
     run.check_folder()
-    best = {run.best["metric"].replace("val/", "best/"): run.best["value"]} if run.best else {}
+    best = {run.best["metric"].replace("val/", "Best "): run.best["value"]} if run.best else {}
     board.add_result(run.folder, defining_flags(run.args), best, trainer.fit_loop.epoch_loop.total_batch_idx)
     write_summary(run, trainer)
     print(f"summary: {run.folder / 'summary.json'}")

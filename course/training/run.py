@@ -78,10 +78,19 @@ class Run:
 
 
 class RunLogger(TensorBoardLogger):
-    """Lightning's logger, without the tag `epoch` that Lightning adds to everything it logs."""
+    """Lightning's logger, without the tag `epoch` that Lightning adds to everything, and with descriptions of tags."""
+
+    described: frozenset[str] = frozenset()
 
     def log_metrics(self, metrics, step=None):
-        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
+        metrics = {tag: float(value) for tag, value in metrics.items() if tag != "epoch"}
+        if new := metrics.keys() - self.described:
+            from course.training import board  # imported here: not needed to start a run
+
+            self.described |= new
+            for tag in new:
+                board.add_described(self.experiment, self.name, tag, metrics.pop(tag), step)
+        super().log_metrics(metrics, step)
 
 
 @contextmanager
