@@ -10,6 +10,7 @@ COMMANDS = (  # modules with a function `add`, imported when needed: those in `t
     "course.runs.report",
     "course.runs.compare",
     "course.runs.diagnose",
+    "course.runs.assigned",
     "course.submission",
     "course.points",
 )

@@ -228,6 +228,7 @@ WRONG = [
     ("-m staff grade", "class -j 0", "-j/--jobs: '0' is not a whole number from 1 to 256"),
     ("-m staff merge", "", "the following arguments are required: GRADES"),
     ("-m course compare", "run -o picture.gif", "--output picture.gif: the name should end in .png"),
+    ("-m course runs", "--lsit", "unrecognized arguments: --lsit; did you mean --list?"),
     ("-m course submission", "-o work.tar", "--output work.tar: the name should end in .zip"),
     ("-m staff.grading.gradescope", "", "one of the arguments --root --build is required"),
 ]
