@@ -15,6 +15,8 @@ from course.datasets import SOURCES, DataError, Files, find, is_whole
 from course.files import write_whole
 from course.parser import Parser
 
+LARGEST = 512 << 20  # bytes of a download: it is in memory as a whole, and the largest dataset file has 10 MB
+
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
     """Make sure that the four files of a dataset are present and intact; return their folder.
@@ -93,11 +95,12 @@ def download(url: str) -> bytes:
     """Download the content of a URL, with a progress bar if the output is a terminal.
 
     Raises:
-        OSError: it cannot be downloaded, is incomplete, or the server redirects from https to http.
+        OSError: it cannot be downloaded, is incomplete or too large, or the server redirects from https to http.
     """
     import pooch  # imported here: the import is slow, and most runs download nothing
 
-    fetch_url = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30, hooks={"response": _refuse_downgrade})
+    hooks = {"response": [_refuse_downgrade, _limit_size]}
+    fetch_url = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30, hooks=hooks)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "download"
         try:
@@ -112,6 +115,21 @@ def _refuse_downgrade(response, **_) -> None:
     location = response.headers.get("Location", "")
     if response.url.lower().startswith("https:") and location.lower().startswith("http:"):
         raise OSError(f"{response.url} redirects to {location}, which is not encrypted")
+
+
+def _limit_size(response, **_) -> None:
+    """Raise an OSError as soon as more than LARGEST bytes have arrived, whatever the server says of their number."""
+    content = response.iter_content
+
+    def iter_content(*args, **kwargs) -> Iterator[bytes]:
+        size = 0
+        for chunk in content(*args, **kwargs):
+            size += len(chunk)
+            if size > LARGEST:
+                raise OSError(f"{response.url} is larger than {LARGEST >> 20} MiB")
+            yield chunk
+
+    response.iter_content = iter_content
 
 
 def _root_cause(error: BaseException) -> str:

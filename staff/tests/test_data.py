@@ -181,6 +181,18 @@ def test_a_server_that_does_not_deliver(content, reason):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 3000000", b"X-Length: unknown"])
+def test_a_download_without_an_end(monkeypatch, length):
+    """One of the largest size is complete, one byte more is too much, even if the server names no length."""
+    body = b"a" * 3_000_000
+    url = answer(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + body)
+    monkeypatch.setattr(download, "LARGEST", len(body))
+    assert download.download(url) == body
+    monkeypatch.setattr(download, "LARGEST", len(body) - 1)
+    with pytest.raises(OSError, match=f"{url} is larger than 2 MiB"):
+        download.download(url)
+
+
 def test_nobody_listens():
     with pytest.raises(OSError, match="^Connection refused$"):
         download.download("http://127.0.0.1:9/file")
