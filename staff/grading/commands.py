@@ -27,12 +27,18 @@ def add(commands) -> None:
     command.add_argument(
         "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
     )
-    command.add_argument("--shard", type=_shard, metavar="K/N", help="only every N-th, from the K-th on: then `merge`")
+    command.add_argument(
+        "--shard", type=_shard, metavar="K/N", help="only one of N shards of the students: then `merge`"
+    )
     command.add_argument(
         "--seed",
         type=whole_number(0, 2**31 - 1),
         help="of the random inputs of all (default: for each submission its own, the same when it is judged again)",
     )
+    command.add_argument(
+        "--same-students", action="store_true",
+        help="submissions from another folder than before are of the same students, where only their names say so",
+    )  # fmt: skip
     command.add_argument("--again", action="store_true", help="judge those too that were judged already")
     command.add_argument(
         "--seconds",
@@ -59,6 +65,10 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, default=Path("grades"), help="the folder of the results (default: grades)"
     )
     command.add_argument(
+        "--roster", type=Path, metavar="CSV",
+        help="who takes the course: columns id, name, group, and what the systems call them; kept beside the results",
+    )  # fmt: skip
+    command.add_argument(
         "--manual", type=Path, action="append", default=[], metavar="CSV",
         help="a table of points that people gave, a copy of OUTPUT/manual.csv; may be given several times",
     )  # fmt: skip
@@ -80,17 +90,34 @@ def grade(args: argparse.Namespace) -> None:
     from staff.grading.results import STATUSES
 
     try:
-        submissions, skipped = archives.find(args.submissions)
+        submissions, skipped = _find(args)
     except ValueError as error:
         raise GradingError(str(error)) from error
     for name in skipped:
-        print(f"{name}: is neither a folder nor an archive, left out", file=sys.stderr)
+        print(f"{name}: is no submission, left out", file=sys.stderr)
     if args.shard:
         submissions = grading.shard(submissions, *args.shard)
     counts = _judge(args, submissions) if submissions else {}
     said = [f"{count} {STATUSES.get(what, what)}" for what, count in counts.items() if count]
     print(", ".join(said) or "no submissions")
     _export(args)
+
+
+def _find(args: argparse.Namespace) -> tuple[list[archives.Submission], list[str]]:
+    """The submissions, one for each student or group; results of what was withdrawn are put aside.
+
+    Raises:
+        ValueError: a path holds none, or it is not clear whose something is.
+    """
+    from staff.grading import class_list, people
+
+    found, skipped = archives.find(args.submissions)
+    roster = class_list.load_roster(args.output, args.roster)
+    submissions = [people.submission(handed, roster) for handed in people.who(found, roster)]
+    class_list.refuse_namesakes(args.output, submissions, args.same_students)
+    for student in class_list.withdraw(args.output, args.submissions, submissions):
+        print(f"{student}: is not handed in any more; the result is in {class_list.WITHDRAWN}/", file=sys.stderr)
+    return submissions, skipped
 
 
 def _judge(args: argparse.Namespace, submissions: list[archives.Submission]) -> dict[str, int]:
@@ -133,40 +160,39 @@ def _level(args: argparse.Namespace, judges) -> str:
 
 def merge(args: argparse.Namespace) -> None:
     """Copy the results of all shards, and what people entered for them, into one folder."""
+    from staff.grading import class_list
     from staff.marking import collect, entries
 
-    results = [path for shard in args.shards for path in sorted((shard / "results").glob("*.json"))]
-    if not results:
+    if not any(path for shard in args.shards for path in (shard / "results").glob("*.json")):
         raise GradingError(f"{', '.join(map(str, args.shards))}: no results in there")
-    seen: dict[str, Path] = {}
-    for path in results:
-        if path.name in seen and seen[path.name].read_bytes() != path.read_bytes():
-            raise GradingError(f"{path} and {seen[path.name]}: two results of the same student that differ")
-        seen[path.name] = path
+    chosen, said = class_list.newest([args.output, *args.shards])
     try:
-        students = [path.stem for path in seen.values()]
-        entered = collect.of_shards(args.output, args.shards, students, rubrics.read())
+        entered = collect.of_shards(args.output, args.shards, list(chosen), rubrics.read())
     except ValueError as error:
         raise GradingError(str(error)) from error
     target = args.output / "results"
     target.mkdir(parents=True, exist_ok=True)
-    for name, path in seen.items():
-        if path.resolve() != (target / name).resolve():
-            shutil.copyfile(path, target / name)
+    for path in chosen.values():
+        if path.resolve() != (target / path.name).resolve():
+            shutil.copyfile(path, target / path.name)
     entries.write(args.output, entered)
-    print(f"{len(seen)} results of {len(args.shards)} shards")
+    rosters = [shard / class_list.ROSTER for shard in args.shards if (shard / class_list.ROSTER).exists()]
+    args.roster = args.roster or next(iter(rosters), None)
+    print("\n".join(said), end="\n" if said else "")
+    print(f"{len(chosen)} results of {len(args.shards)} shards")
     _export(args)
 
 
 def _export(args: argparse.Namespace) -> None:
-    from staff.grading import exports
+    from staff.grading import class_list, exports
     from staff.grading.results import STATUSES, read_all
     from staff.marking import collect, entries
 
     rubric = rubrics.read()
     results, problems = read_all(args.output, rubric)
-    students = [result["student"] for result in results]
     try:
+        results = class_list.with_everybody(results, class_list.load_roster(args.output, args.roster), rubric)
+        students = [result["student"] for result in results]
         entered = collect.collect(args.output, args.manual, students, rubric, args.replace)
         results = entries.apply(results, entered, rubric)
     except ValueError as error:

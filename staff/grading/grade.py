@@ -9,9 +9,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -21,7 +19,8 @@ from tqdm import tqdm
 from course import rubric as rubrics
 from course.rubric import Rubric
 from staff.grading import archives, results, rules
-from staff.grading.judge import REPOSITORY, SUITES, Judge, JudgeError, Rules, to_watch
+from staff.grading.judge import REPOSITORY, SUITES, JudgeError, Rules, to_watch
+from staff.grading.judges import Closed, Judges
 
 HELPERS = [  # what the tests import
     path.relative_to(REPOSITORY).as_posix()
@@ -34,10 +33,6 @@ JUDGED_WITH = (
 )  # fmt: skip
 
 EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # trouble of the machine
-
-
-class Closed(Exception):
-    """The judges were closed while somebody asked: the grader is being stopped."""
 
 
 def digest(files: Iterable[tuple[str, Path]]) -> str:
@@ -86,10 +81,11 @@ class Class:
     def forget(self, submissions: list[archives.Submission]) -> None:
         """Judge these again."""
         for submission in submissions:
-            self.result_file(submission.student).unlink(missing_ok=True)
+            for student in submission.everybody:
+                self.result_file(student).unlink(missing_ok=True)
 
     def grade(
-        self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None] = lambda _: None
+        self, submission: archives.Submission, judges: Judges, on_progress: Callable[[dict], None] = lambda _: None
     ) -> dict | None:
         """Judge one submission and write its result, unless it is there already.
 
@@ -113,11 +109,30 @@ class Class:
         if result is None:
             return None
         result |= {"seconds": round(time.monotonic() - began, 2), "graded": results.now()}
-        return results.write(self.result_file(submission.student), result, self.rubric)
+        for student in reversed(submission.everybody):
+            written = self._write(student, submission, result)
+        return written
+
+    def _write(self, student: str, submission: archives.Submission, result: dict) -> dict:
+        """Write the result for one student of a submission."""
+        name, group = submission.names.get(student, ("", ""))
+        whose = {"student": student, "name": name, "group": group, "source": submission.source.name}
+        whose |= {"older": list(submission.older), "where": submission.where}
+        return results.write(self.result_file(student), result | whose, self.rubric)
+
+    def _is_done(self, submission: archives.Submission, content: str) -> bool:
+        """Whether it was judged already, for everybody in its group. What is known of its students may have changed."""
+        if not all(self.is_done(student, content) for student in submission.everybody):
+            return False
+        for student in submission.everybody:
+            self._write(student, submission, results.read(self.result_file(student))[0])
+        return True
 
     def _graded(
-        self, submission: archives.Submission, judges: "Judges", on_progress: Callable[[dict], None]
+        self, submission: archives.Submission, judges: Judges, on_progress: Callable[[dict], None]
     ) -> dict | None:
+        if submission.problem:
+            raise archives.SubmissionError(submission.problem)
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
             if self.rules.level == "user":
                 os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
@@ -127,7 +142,7 @@ class Class:
                 raise archives.SubmissionError(" ".join(staged.problems))
             files = [(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
             content = digest(files)
-            if self.is_done(submission.student, content):
+            if self._is_done(submission, content):
                 return None
             result = results.blank(submission.student, submission.source.name, self.rubric)
             result |= {"sha256": content, "judged_with": self.with_these, "seed": self.seed_of(content)}
@@ -151,7 +166,7 @@ class Class:
         text = f"{self.with_these}/{content}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
 
-    def _judge(self, result: dict, root: Path, judges: "Judges", on_progress: Callable[[dict], None]) -> None:
+    def _judge(self, result: dict, root: Path, judges: Judges, on_progress: Callable[[dict], None]) -> None:
         def on_test(test: dict) -> None:
             result["tests"].append(test)
             self._add_up(result)
@@ -205,53 +220,6 @@ class Class:
             if rule.deduct and rule.name in used:
                 row = result["questions"][rule.question]
                 row["automatic"] = max(0.0, row["automatic"] - rule.deduct)
-
-
-class Judges:
-    """The judge that all threads ask; a new one where it failed."""
-
-    def __init__(self, make: Callable[[], Judge] = Judge):
-        self._make, self._lock = make, threading.RLock()
-        self._judge: Judge | None = None
-        self.closed = False
-        self._users: Counter[Judge] = Counter()
-
-    def current(self) -> Judge:
-        """The one that is asked next.
-
-        Raises:
-            JudgeError: it does not start. Closed: nobody is to ask any more.
-        """
-        with self._lock:
-            if self.closed:
-                raise Closed("the judges are closed")
-            self._judge = self._judge or self._make()
-            return self._judge
-
-    @contextmanager
-    def borrowed(self) -> Iterator[Judge]:
-        """One that fails is asked nothing more, and closed when nobody waits for it."""
-        with self._lock:  # nobody closes it in between
-            judge = self.current()
-            self._users[judge] += 1
-        try:
-            yield judge
-        except JudgeError:
-            with self._lock:
-                self._judge = None if self._judge is judge else self._judge
-            raise
-        finally:
-            with self._lock:
-                self._users[judge] -= 1
-                last = not self._users[judge] and judge is not self._judge
-            if last:
-                judge.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self.closed = True
-        for judge in {self._judge, *+self._users} - {None}:  # those in use too
-            judge.close()
 
 
 def grade_all(
@@ -331,6 +299,10 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
             judges.close()
 
 
-def shard(submissions: list, number: int, of: int) -> list:
-    """Every so many-th, from `number` (1 to `of`) on: the shards together are all of them, none twice."""
-    return submissions[number - 1 :: of]
+def shard(submissions: list[archives.Submission], number: int, of: int) -> list[archives.Submission]:
+    """Those whose student belongs to a shard, `number` of 1 to `of`: the same one, whoever hands in late."""
+    return [each for each in submissions if _shard_of(each.student, of) == number]
+
+
+def _shard_of(student: str, of: int) -> int:
+    return int.from_bytes(hashlib.sha256(student.encode()).digest()[:8], "big") % of + 1

@@ -222,7 +222,9 @@ def _slowest(results: list[dict]) -> list[Block]:
 
 def warnings(result: dict) -> list[str]:
     """What the staff should look at: forbidden names, figures that differ, files left out that nobody has by chance."""
-    found = [
+    found = ["is not on the roster"] if result.get("unlisted") else []
+    found += [f"older, not counted: {each}" for each in result["older"]]
+    found += [
         f"{use['file']}:{use['line']}: {use['name']} is forbidden"
         + (f" in Q{use['question']}" if use["question"] else "")
         for use in result["forbidden"]

@@ -51,6 +51,13 @@ class Entries:
         entry = self.places.get((student, question, kind))
         return None if entry is None else entry.value
 
+    def of_group(self, student: str, group: list[str], question: str, kind: str) -> Entry | None:
+        """A student's entry; where there is none, what was entered for others of the group, if they have the same."""
+        if own := self.places.get((student, question, kind)):
+            return own
+        others = [entry for mate in group if (entry := self.places.get((mate, question, kind)))]
+        return others[0] if len({entry.value for entry in others}) == 1 else None
+
     def students(self) -> set[str]:
         return {student for student, _, _ in self.places}
 
@@ -163,22 +170,28 @@ def apply(results: list[dict], entries: Entries, rubric: Rubric) -> list[dict]:
         ValueError: points that the rubric does not have.
     """
     found, problems = [], []
+    groups: dict[str, list[str]] = {}
     for result in results:
+        groups.setdefault(result["group"] or f"alone {result['student']}", []).append(result["student"])
+    for result in results:
+        group = groups[result["group"] or f"alone {result['student']}"]
         questions, given, comments = dict(result["questions"]), [], []
         for name in rubric.questions:
             question = questions[name]
             for share in SHARES:
-                entry = entries.places.get((result["student"], name, share))
+                entry = entries.of_group(result["student"], group, name, share)
                 if entry is None or entry.value is None:
                     continue
                 if entry.value > question[f"{share}_of"]:
                     of = number(question[f"{share}_of"])
                     place = f"{line(result['student'])}: Q{name} {share}"
                     problems.append(f"{place}: {number(entry.value)} of {of} points ({entry.file})")
-                given.append(_given(name, share, question, entry, entries.value(result["student"], name, "reason")))
+                given.append(
+                    _given(name, share, question, entry, entries.of_group(result["student"], group, name, "reason"))
+                )
                 question = question | {share: entry.value, f"{share}_open": 0.0}
             questions[name] = question
-            if (entry := entries.places.get((result["student"], name, "comment"))) and entry.value:
+            if (entry := entries.of_group(result["student"], group, name, "comment")) and entry.value:
                 comments.append({"question": name, "comment": entry.value, "by": entry.by})
         found.append(result | {"questions": questions, "given": given, "comments": comments})
     if problems:
@@ -186,8 +199,8 @@ def apply(results: list[dict], entries: Entries, rubric: Rubric) -> list[dict]:
     return found
 
 
-def _given(name: str, share: str, question: dict, entry: Entry, reason: Value) -> dict:
+def _given(name: str, share: str, question: dict, entry: Entry, reason: Entry | None) -> dict:
     return {
         "question": name, "share": share, "points": entry.value, "before": question[share],
-        "of": question[f"{share}_of"], "reason": reason or "", "by": entry.by,
+        "of": question[f"{share}_of"], "reason": (reason and reason.value) or "", "by": entry.by,
     }  # fmt: skip

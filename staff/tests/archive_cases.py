@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from staff.grading import people
 from staff.grading.archives import Limits, Staged, Submission, SubmissionError, find, stage
+from staff.grading.roster import Roster
 
 CODE = b"x = 1\n"
 
@@ -92,5 +94,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def found(*paths: Path) -> tuple[dict[str, str], list[str]]:
+    """Student -> name of what was handed in, and what was skipped."""
     submissions, skipped = find(list(paths))
-    return {each.student: each.source.name for each in submissions}, skipped
+    everybody = people.who(submissions, Roster())
+    return {each.student: each.found[0].path.name for each in everybody}, skipped

@@ -4,11 +4,12 @@ finding says which there are; reading, with zip_files and tar_files, lists what 
 staging makes the copy.
 """
 
-from staff.grading.archives.finding import find
+from staff.grading.archives.finding import Found, find
 from staff.grading.archives.staging import needed_modules, stage
 from staff.grading.archives.submission import Limits, Staged, Submission, SubmissionError, part_folders, safe_name, show
 
 __all__ = [
+    "Found",
     "Limits",
     "Staged",
     "Submission",

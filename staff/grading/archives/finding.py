@@ -1,91 +1,135 @@
-"""Which submissions there are in the folders and archives that are named."""
+"""What was handed in: the files and folders in the places that are named, each with whoever a system says it is of."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from staff.grading.archives.planning import LOGS, NEVER
-from staff.grading.archives.submission import (
-    CODE,
-    GRADESCOPE,
-    PACKED,
-    PART,
-    PARTS_DEPTH,
-    Submission,
-    cut,
-    key,
-    part_folders,
-    safe_name,
-    show,
-)
+from staff.grading.archives.platforms import Owner, gradescope_owners, owner_of, stem
+from staff.grading.archives.submission import CODE, GRADESCOPE, PACKED, PART, part_folders, show
+
+LISTS = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".log", ".xlsx", ".ods")  # of the staff
 
 
-def find(paths: Iterable[Path]) -> tuple[list[Submission], list[str]]:
-    """The submissions that these folders and archives are or hold.
+@dataclass(frozen=True)
+class Found:
+    """A file or folder that somebody handed in, and who, as a system says; [] where none does."""
 
-    A folder is one submission if the folders of the parts lie in it, or in the only folder in it; else each folder and
-    archive in it is one.
+    path: Path
+    owners: tuple[Owner, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        return self.path.is_dir() or is_archive(self.path)
+
+    @property
+    def stem(self) -> str:
+        name = self.path.resolve().name if self.path.name in ("", "..") else self.path.name
+        return stem(name) if self.path.is_file() else name
+
+
+def find(paths: Iterable[Path]) -> tuple[list[Found], list[str]]:
+    """What was handed in. A folder is one submission if the folders of the parts lie directly in it; else everything in
+    it is one: however many there are, and however they are named on the command line, the same is found.
 
     Returns:
-        the submissions, in the order of their names, and the names of files that are neither folder nor archive.
+        what was found, sorted by path, and the names of files that are lists of the staff, not submissions.
 
     Raises:
-        ValueError: a path does not exist, or holds no submission.
+        ValueError: a path does not exist, or nothing was handed in there.
     """
-    sources: list[Path] = []
+    found: dict[Path, Found] = {}
     skipped: list[str] = []
     for path in map(Path, paths):
-        if _is_archive(path) or (path.is_dir() and _is_one(path)):
-            sources.append(path)
+        if not path.exists():
+            raise ValueError(f"{path}: does not exist")
+        if path.is_file() or _is_one(path):
+            found[path.resolve()] = one = _found(path)
+            if _is_list(path) and not one.owners:
+                raise ValueError(f"{path}: is neither a folder nor an archive ({', '.join(PACKED)})")
             continue
-        found, others = _each_in(path)
-        sources += found
+        inside, others = _each_in(path)
+        found |= {each.path.resolve(): each for each in inside}
         skipped += others
-    unique = {source.resolve(): source for source in sources}
-    return _named(list(unique.values())), skipped
+    return sorted(found.values(), key=lambda each: str(each.path)), skipped
 
 
-def _is_archive(path: Path) -> bool:
+def _found(path: Path) -> Found:
+    owners = gradescope_owners(path.parent).get(path.name)
+    if owners is None:
+        owner = owner_of(path.name)
+        owners = [owner] if owner else []
+    return Found(path, tuple(owners))
+
+
+def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(PACKED) and path.is_file()
 
 
-def _each_in(path: Path) -> tuple[list[Path], list[str]]:
-    if not path.exists():
-        raise ValueError(f"{path}: does not exist")
-    if not path.is_dir():
-        raise ValueError(f"{path}: is neither a folder nor an archive ({', '.join(PACKED)})")
+def _each_in(folder: Path) -> tuple[list[Found], list[str]]:
+    folder = _downloaded(folder)
+    owners = gradescope_owners(folder)
     found, others = [], []
-    for child in sorted(path.iterdir()):
-        if _may_be_one(child):
-            found.append(child)
-        else:
+    for child in _submissions(folder):
+        system = owners.get(child.name) or list(filter(None, [owner_of(child.name)]))
+        if child.is_symlink() or (not system and _is_list(child)):
             others.append(show(child.name))
+        else:
+            found.append(Found(child, tuple(system)))
     if not found:
-        raise ValueError(f"{path}: holds no submission, neither a folder nor an archive ({', '.join(PACKED)})")
+        raise ValueError(f"{folder}: holds no submission, neither a folder nor an archive ({', '.join(PACKED)})")
     return found, others
 
 
-def _may_be_one(path: Path) -> bool:
-    """Whether an entry of a folder of submissions is one. A link could lead into somebody else's."""
-    if path.is_symlink() or path.name.startswith(".") or path.name.lower() in NEVER | {LOGS, "course"}:
-        return False
-    return path.is_dir() or _is_archive(path)
+def _submissions(folder: Path) -> list[Path]:
+    return [
+        child
+        for child in sorted(folder.iterdir())
+        if not child.name.startswith(".") and child.name.lower() not in NEVER | {LOGS, "course"}
+    ]
 
 
-def _is_one(folder: Path, depth: int = PARTS_DEPTH) -> bool:
+def _downloaded(folder: Path) -> Path:
+    """The folder of a system's download, where it is the only thing in the one that was named.
+
+    It is looked into only there: a student can put files with other people's names into a folder too.
+    """
+    inside = _submissions(folder)
+    if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not owner_of(inside[0].name):
+        children = _children(inside[0])
+        names = [child.name for child in children if not _is_list(child)]
+        if GRADESCOPE in {child.name for child in children} or (names and all(map(owner_of, names))):
+            return inside[0]
+    return folder
+
+
+def _is_list(path: Path) -> bool:
+    """A list of the staff, such as grades.csv. A link could lead into somebody else's."""
+    return path.is_file() and path.name.lower().endswith(LISTS)
+
+
+def _is_one(folder: Path) -> bool:
     """Whether a folder is one submission, not a folder of them."""
     children = _children(folder)
-    found = [child for child in children if _is_part(child)]
-    inside = [child for child in children if _may_be_one(child)]
-    if found and not _are_students(found, inside):
-        return True
-    holders = [child for child in inside if depth and child.is_dir() and _is_one(child, depth - 1)]
-    names = {child.name for child in children}
-    if GRADESCOPE in names:
+    if GRADESCOPE in {child.name for child in children}:
         return False
-    if ".git" in names and len(holders) == 1:
-        return True  # a repository with the parts in one of its folders
-    flat = any(child.suffix.lower() in CODE for child in children) and not any(map(_is_archive, inside))
-    return len(holders) == len(inside) == 1 or (flat and not holders)
+    parts = [child for child in children if _is_part(child)]
+    if parts:
+        return not _are_students(parts, children)
+    return any(child.suffix.lower() in CODE and not owner_of(child.name) for child in children) and not any(
+        map(_holds_parts, children)
+    )
+
+
+def _are_students(parts: list[Path], children: list[Path]) -> bool:
+    """Whether folders that are named like parts are those of students: `part1-jan` beside other submissions."""
+    if any(path.name in part_folders().values() for path in parts):
+        return False
+    return any(_holds_parts(path) for path in children if path not in parts)
+
+
+def _holds_parts(path: Path) -> bool:
+    return is_archive(path) or (path.is_dir() and not path.is_symlink() and any(map(_is_part, _children(path))))
 
 
 def _children(folder: Path) -> list[Path]:
@@ -99,34 +143,3 @@ def _is_part(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir() or not PART.match(path.name):
         return False
     return any(child.suffix.lower() in CODE for child in _children(path))
-
-
-def _are_students(parts: list[Path], inside: list[Path]) -> bool:
-    """Whether folders that are named like parts are those of students: `part1-jan` beside other submissions."""
-    if any(path.name in part_folders().values() for path in parts):
-        return False
-    others = [path for path in inside if path not in parts]
-    return any(_is_archive(path) or any(map(_is_part, _children(path))) for path in others)
-
-
-def _named(sources: list[Path]) -> list[Submission]:
-    """Each with a name of its own: where two would have the same, the later ones get -2, -3 ..."""
-    ordered = sorted((safe_name(_stem(source)), str(source), source) for source in sources)
-    taken: set[str] = set()
-    first, later = [], []
-    for name, _, source in ordered:
-        (later if key(name) in taken else first).append((name, source))
-        taken.add(key(name))
-    for name, source in later:
-        number = 2
-        while key(numbered := cut(name, 80 - len(f"-{number}")) + f"-{number}") in taken:
-            number += 1
-        taken.add(key(numbered))
-        first.append((numbered, source))
-    return [Submission(name, source) for name, source in sorted(first)]
-
-
-def _stem(source: Path) -> str:
-    name = source.resolve().name if source.name in ("", "..") else source.name
-    ending = next((ending for ending in PACKED if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(ending)] if source.is_file() else name

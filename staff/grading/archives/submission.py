@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,12 +31,32 @@ class SubmissionError(Exception):
 class Submission:
     """One student's: a name that is safe as a file name and nobody else's, and the folder or archive.
 
-    `more`: other files of the same attempt, such as logs.zip beside code.zip.
+    Attributes:
+        more: other files of the same attempt, such as logs.zip beside code.zip.
+        members: the students of a group, this one too; () for one who works alone.
+        names: student -> name and group, as far as they are known.
+        older: names of what was handed in earlier and does not count.
+        problem: why nothing of it can be read.
+        only_a_name: nothing but the name of the file says whose it is.
     """
 
     student: str
     source: Path
     more: tuple[Path, ...] = ()
+    members: tuple[str, ...] = ()
+    names: dict[str, tuple[str, str]] = field(default_factory=dict, hash=False)
+    older: tuple[str, ...] = ()
+    problem: str = ""
+    only_a_name: bool = False
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        return self.members or (self.student,)
+
+    @property
+    def where(self) -> str:
+        """The folder that it lies in."""
+        return str(self.source.resolve().parent)
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -1,0 +1,127 @@
+"""The names under which courses' systems deliver submissions, and what they say about who handed in.
+
+| system | file or folder |
+| --- | --- |
+| Canvas | `doejane_LATE_12345_678901_submission-1.zip`: name, id of the user, number of the file, name of the file |
+| Moodle | `Jane Doe_12345_assignsubmission_file_`, a folder, or that and the name of the file |
+| Brightspace | `12345-67890 - Jane Doe - Nov 20, 2026 1005 AM`, a folder, or that and ` - ` and the name of the file |
+| Blackboard | `practical3_jdoe_attempt_2026-11-20-10-05-00_submission.zip` |
+| Gradescope | `submission_123`, described in `submission_metadata.yml` beside it |
+
+Others (ANS, GitHub Classroom, e-mail) have no pattern of their own: a roster says whose they are.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from staff.grading.archives.submission import GRADESCOPE, PACKED, show
+
+DATE = r"(?P<date>[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4} \d{1,2}:?\d{2} [AP]M)"
+PATTERNS = {
+    "canvas": r"(?P<person>[^_]+)_(?:LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)",
+    "moodle": r"(?P<person>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.+)?)?",
+    "brightspace": rf"(?P<id>\d+)-\d+ - (?P<person>.+?) - {DATE}(?: - (?P<file>.+))?",
+    "blackboard": r"(?P<assignment>.+)_(?P<id>[\w.@-]+)_attempt_(?P<stamp>\d{4}(?:-\d\d){5})(?:_(?P<file>.+))?",
+}
+COMPILED = {platform: re.compile(pattern, re.ASCII) for platform, pattern in PATTERNS.items()}
+AGAIN = re.compile(r"-\d+(?=(\.[^.]+)*$)")  # Canvas numbers the files of a later attempt
+METADATA = 20_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who handed in, as a system says: what it calls the person (or the group), and when.
+
+    names: other names of the person, such as an e-mail address. order: larger for a later attempt; () is not known.
+    file: the name of the file as the student gave it, without the number of the attempt.
+    """
+
+    platform: str
+    id: str
+    person: str = ""
+    names: tuple[str, ...] = ()
+    order: tuple[int, ...] = ()
+    file: str = ""
+
+    @property
+    def student(self) -> str:
+        """A name for the student's files where there is no roster."""
+        return f"{self.person}_{self.id}" if self.person and self.person != self.id else self.id
+
+
+def owner_of(name: str) -> Owner | None:
+    """What the name of a file or folder says; None where no system made it."""
+    for platform, pattern in COMPILED.items():
+        if match := pattern.fullmatch(name):
+            found = match.groupdict()
+            person = found.get("person") or ""
+            return Owner(platform, found["id"], person, (), _order(found), AGAIN.sub("", found.get("file") or ""))
+    return None
+
+
+def _order(found: dict[str, str | None]) -> tuple[int, ...]:
+    if found.get("order"):
+        return (int(found["order"][:18]),)
+    if found.get("stamp"):
+        return tuple(map(int, found["stamp"].split("-")))
+    if not found.get("date"):
+        return ()
+    day, _, clock = found["date"].replace(".", "").partition(", ")
+    year, time, half = clock.split(" ")
+    time = time.replace(":", "").zfill(4)
+    for form in ("%b", "%B"):
+        try:
+            when = datetime.strptime(f"{day} {year} {time} {half}", f"{form} %d %Y %I%M %p")
+            return when.year, when.month, when.day, when.hour, when.minute
+        except ValueError:
+            continue
+    return ()
+
+
+def gradescope_owners(folder: Path) -> dict[str, list[Owner]]:
+    """Of an export of Gradescope: name of a folder -> who handed it in, several in a group.
+
+    Raises:
+        ValueError: submission_metadata.yml is damaged.
+    """
+    path = folder / GRADESCOPE
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > METADATA:
+            raise ValueError(f"has more than {METADATA // 1_000_000} MB")
+        content = yaml.load(path.read_text("utf-8"), Loader=Plain) or {}
+        return {str(name): _submitters(str(name), entry or {}) for name, entry in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read ({show(str(error))}); export the submissions again") from error
+
+
+class Plain(yaml.SafeLoader):
+    """Texts alone: a student's number 0123 stays what it is, and nothing refers to anything else."""
+
+    yaml_implicit_resolvers: dict = {}
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has an alias")
+        return super().compose_node(parent, index)
+
+
+def _submitters(name: str, entry: dict) -> list[Owner]:
+    owners = []
+    for person in entry.get(":submitters") or []:
+        texts = {key: str(person.get(f":{key}") or "").strip() for key in ("name", "sid", "email")}
+        identity = texts["sid"] or texts["email"] or texts["name"]
+        order = tuple(map(int, re.findall(r"\d{1,9}", str(entry.get(":created_at") or ""))[:6]))
+        owners.append(Owner("gradescope", identity, texts["name"], tuple(filter(None, texts.values())), order))
+    return [owner for owner in owners if owner.id]
+
+
+def stem(name: str) -> str:
+    """The name of a file without the ending of an archive."""
+    ending = next((ending for ending in PACKED if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]

@@ -1,0 +1,105 @@
+"""The students of a folder of results: those of the roster, and what became of results whose submission is gone."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from course.files import write_whole
+from course.rubric import Rubric
+from staff.grading import results, roster
+from staff.grading.archives import Submission
+from staff.grading.feedback import line
+from staff.grading.roster import Roster
+
+ROSTER = roster.FILE
+WITHDRAWN = "withdrawn"  # results whose submission is no longer there
+SHOWN = 5
+
+
+def load_roster(out: Path, given: Path | None) -> Roster:
+    """The roster that is given, else the one that was given before; it is kept beside the results.
+
+    Raises:
+        ValueError, OSError: it cannot be used.
+    """
+    kept = Path(out) / roster.FILE
+    if given is None:
+        return roster.read(kept) if kept.exists() else Roster()
+    found = roster.read(given)
+    write_whole(kept, given.read_bytes())
+    return found
+
+
+def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students: bool) -> None:
+    """A file's name alone does not say that two submissions from different folders are one student's.
+
+    Raises:
+        ValueError: results of such names are there, of submissions from elsewhere.
+    """
+    problems = []
+    for submission in submissions if not same_students else ():
+        path = Path(out) / results.RESULTS / f"{submission.student}.json"
+        result, wrong = results.read(path) if submission.only_a_name and path.exists() else ({}, ["none"])
+        if not wrong and result["where"] not in ("", submission.where):
+            before = Path(result["where"]) / result["source"]
+            problems.append(
+                f"{submission.student}: {before} was graded under this name, and {submission.source} is new"
+            )
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise ValueError(
+            "\n".join([*problems[:SHOWN], *more])
+            + "\nIf they are of different people, rename them or give --roster; if not, say --same-students"
+        )
+
+
+def withdraw(out: Path, paths: Iterable[Path], submissions: Iterable[Submission]) -> list[str]:
+    """Put results aside whose submission lay in one of these folders and is not there any more; their students."""
+    folders = {str(path.resolve()) for path in paths if path.is_dir()}
+    there = {member for submission in submissions for member in submission.everybody}
+    gone = []
+    for path in sorted((Path(out) / results.RESULTS).glob("*.json")):
+        result, wrong = results.read(path)
+        if not wrong and path.stem not in there and _lay_in(result["where"], folders):
+            target = Path(out) / WITHDRAWN / path.name
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
+            gone.append(path.stem)
+    return gone
+
+
+def _lay_in(where: str, folders: set[str]) -> bool:
+    return bool(where) and any(str(path) in folders for path in (Path(where), Path(where).parent))
+
+
+def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[dict]:
+    """The results with a row for each student of the roster, and `unlisted` where one is not on it."""
+    there = {result["student"] for result in found}
+    rows = [result | {"unlisted": bool(people.people) and result["student"] not in people.people} for result in found]
+    for person in people.people.values():
+        if person.id not in there:
+            nothing = results.failed(person.id, "", rubric, "", "nothing")
+            rows.append(nothing | {"problem": None, "graded": "", "name": person.name, "group": person.group})
+    return sorted(rows, key=lambda result: result["student"])
+
+
+def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    """Of several folders of results: student -> file, and a sentence for each result that is older.
+
+    A file that cannot be used counts only where there is no other.
+    """
+    chosen: dict[str, tuple[str, Path]] = {}
+    said = []
+    for folder in folders:
+        for path in sorted((Path(folder) / results.RESULTS).glob("*.json")):
+            result, wrong = results.read(path)
+            graded = "" if wrong else result["graded"]
+            before = chosen.get(path.stem)
+            if before is None:
+                chosen[path.stem] = (graded, path)
+                continue
+            if before[1].read_bytes() != path.read_bytes():
+                old, new = sorted([before, (graded, path)], key=lambda each: each[0])
+                said.append(f"{line(path.stem)}: {new[1]} counts, it is newer than {old[1]}")
+                chosen[path.stem] = new
+    return {student: path for student, (_, path) in chosen.items()}, said

@@ -1,0 +1,131 @@
+"""Who takes the course: roster.csv, a row a student.
+
+Columns: `id`, the student's identity here; `name`; `group`; and any others, with what the systems call the student:
+`canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email` ... Only `id` is needed.
+"""
+
+import csv
+import io
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from staff.grading.archives import safe_name
+from staff.grading.archives.platforms import Owner
+from staff.grading.feedback import line
+
+FILE = "roster.csv"  # beside the results, so that a later command knows the same students
+
+
+@dataclass(frozen=True)
+class Person:
+    """A row: `names`, column -> what a system calls the student."""
+
+    id: str
+    name: str = ""
+    group: str = ""
+    names: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Everybody who takes the course, by id; empty where there is no roster."""
+
+    people: dict[str, Person] = field(default_factory=dict)
+
+    def group_of(self, student: str) -> list[str]:
+        """The students who hand in together with this one, themselves included."""
+        group = self.people[student].group if student in self.people else ""
+        return [each.id for each in self.people.values() if each.group == group] if group else [student]
+
+    def who(self, owner: Owner) -> list[Person]:
+        """Those whom a system means: by its own number, else by another name, else by their own, or a group's."""
+        people = self.people.values()
+        by_number = [each for each in people if same(each.names.get(owner.platform, ""), owner.id)]
+        ids = {plain(name) for name in (owner.id, *owner.names)}
+        by_name = [each for each in people if ids & {plain(each.id), *map(plain, each.names.values())} - {""}]
+        called = {letters(name) for name in (owner.person, *owner.names)} - {""}
+        by_person = [each for each in people if called & _spellings(each.name)]
+        group = [each for each in people if each.group and letters(each.group) in called]
+        return by_number or by_name or by_person or group
+
+    def whose(self, stem: str) -> list[Person]:
+        """Those whom a file's or folder's name means: an id, a name, a group; or one that ends in a GitHub name."""
+        people, text = self.people.values(), plain(stem)
+        exact = [each for each in people if text in {plain(each.id), *map(plain, each.names.values())} - {""}]
+        named = [each for each in people if letters(stem) in _spellings(each.name)]
+        group = [each for each in people if each.group and text == plain(each.group)]
+        ends = [each for each in people if (name := plain(each.names.get("github", ""))) and text.endswith(f"-{name}")]
+        longest = max((len(each.names["github"]) for each in ends), default=0)
+        ends = [each for each in ends if len(each.names["github"]) == longest]
+        words = set(text.replace("_", " ").replace("-", " ").split())
+        within = [each for each in people if plain(each.id) in words]
+        return exact or named or group or ends or within
+
+
+def plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a name alone: Canvas makes doejane of Doe, Jane."""
+    return "".join(char for char in plain(text) if char.isalnum())
+
+
+def same(one: str, other: str) -> bool:
+    return bool(plain(one)) and plain(one) == plain(other)
+
+
+def _spellings(name: str) -> set[str]:
+    """A name in both orders."""
+    last, comma, first = name.partition(",")
+    words = name.split()
+    turned = f"{first} {last}" if comma else " ".join([*words[1:], *words[:1]])
+    sorted_last = " ".join([*words[-1:], *words[:-1]])
+    return {letters(name), letters(turned), letters(sorted_last)} - {""}
+
+
+def read(path: Path) -> Roster:
+    """Read a roster; Excel may have changed commas to semicolons.
+
+    Raises:
+        ValueError: a line for each thing that is wrong with it.
+        OSError: it cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8; save it as 'CSV UTF-8' (byte {error.start})") from error
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), restval="")
+    titles = [(title or "").strip().lower() for title in reader.fieldnames or []]
+    if titles.count("id") != 1 or len(set(titles)) != len(titles):
+        raise ValueError(f"{path}: line 1: one column has to be named id, and no two alike; there are {line(first)!r}")
+    reader.fieldnames = titles
+    people: dict[str, Person] = {}
+    taken: dict[str, str] = {}
+    problems = []
+    for row in reader:
+        cells = {title: " ".join(value.split()) for title, value in row.items() if isinstance(value, str)}
+        if any(cells.values()):
+            problems += _add(cells, people, taken, f"{path}: line {reader.line_num}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return Roster(people)
+
+
+def _add(cells: dict[str, str], people: dict[str, Person], taken: dict[str, str], place: str) -> list[str]:
+    """Put a row among the people; what is wrong with it."""
+    identity = cells.pop("id")
+    if not identity or safe_name(identity) != identity:
+        return [f"{place}: the id {line(identity)!r} cannot be a file name; use letters, digits and . _ -"]
+    if plain(identity) in {plain(each) for each in people}:
+        return [f"{place}: the id {line(identity)!r} stands there twice"]
+    person = Person(identity, cells.pop("name", ""), cells.pop("group", ""), {k: v for k, v in cells.items() if v})
+    problems = []
+    for column, name in person.names.items():
+        other = taken.setdefault(f"{column} {plain(name)}", identity)
+        if other != identity:
+            problems.append(f"{place}: {column} {line(name)!r} is {other} already")
+    people[identity] = person
+    return problems
