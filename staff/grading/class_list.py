@@ -54,8 +54,8 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
 
 
 def withdraw(out: Path, paths: Iterable[Path], submissions: Iterable[Submission]) -> list[str]:
-    """Put results aside whose submission lay in one of these folders and is not there any more; their students."""
-    folders = {str(path.resolve()) for path in paths if path.is_dir()}
+    """Put results aside whose submission lay in one of these places and is not there any more; their students."""
+    folders = {str(path.resolve()) for path in paths}
     there = {member for submission in submissions for member in submission.everybody}
     gone = []
     for path in sorted((Path(out) / results.RESULTS).glob("*.json")):

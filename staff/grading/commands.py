@@ -3,6 +3,8 @@
 import argparse
 import shutil
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -89,31 +91,36 @@ def grade(args: argparse.Namespace) -> None:
     from staff.grading import grade as grading
     from staff.grading.results import STATUSES
 
-    try:
-        submissions, skipped = _find(args)
-    except ValueError as error:
-        raise GradingError(str(error)) from error
-    for name in skipped:
-        print(f"{name}: is no submission, left out", file=sys.stderr)
-    if args.shard:
-        submissions = grading.shard(submissions, *args.shard)
-    counts = _judge(args, submissions) if submissions else {}
-    said = [f"{count} {STATUSES.get(what, what)}" for what, count in counts.items() if count]
-    print(", ".join(said) or "no submissions")
+    with ExitStack() as opened:
+        try:
+            submissions, skipped = _find(args, opened)
+        except ValueError as error:
+            raise GradingError(str(error)) from error
+        for name in skipped:
+            print(f"{name}: is no submission, left out", file=sys.stderr)
+        if args.shard:
+            submissions = grading.shard(submissions, *args.shard)
+        counts = _judge(args, submissions) if submissions else {}
+        said = [f"{count} {STATUSES.get(what, what)}" for what, count in counts.items() if count]
+        print(", ".join(said) or "no submissions")
     _export(args)
 
 
-def _find(args: argparse.Namespace) -> tuple[list[archives.Submission], list[str]]:
+def _find(args: argparse.Namespace, opened: ExitStack) -> tuple[list[archives.Submission], list[str]]:
     """The submissions, one for each student or group; results of what was withdrawn are put aside.
 
     Raises:
         ValueError: a path holds none, or it is not clear whose something is.
     """
     from staff.grading import class_list, people
+    from staff.grading.archives import bulk
 
-    found, skipped = archives.find(args.submissions)
+    paths = opened.enter_context(bulk.unpacked(args.submissions))
+    found, skipped = archives.find(paths)
     roster = class_list.load_roster(args.output, args.roster)
     submissions = [people.submission(handed, roster) for handed in people.who(found, roster)]
+    if paths != args.submissions:
+        submissions = [replace(each, place=str(args.submissions[0].resolve())) for each in submissions]
     class_list.refuse_namesakes(args.output, submissions, args.same_students)
     for student in class_list.withdraw(args.output, args.submissions, submissions):
         print(f"{student}: is not handed in any more; the result is in {class_list.WITHDRAWN}/", file=sys.stderr)

@@ -40,7 +40,8 @@ def test_a_folder_that_is_one_submission(tmp_path):
     folder(tmp_path / "ann", PARTS)
     assert found(tmp_path / "ann") == ({"ann": "ann"}, [])
     folder(tmp_path / "bob" / "repository", PARTS)
-    assert sorted(found(tmp_path / "ann", tmp_path / "bob")[0]) == ["ann", "repository"]
+    with pytest.raises(ValueError, match="ann is a submission, and .*bob is a folder of submissions"):
+        found(tmp_path / "ann", tmp_path / "bob")
     assert sorted(found(tmp_path)[0]) == ["ann", "bob"], "the class"
 
 

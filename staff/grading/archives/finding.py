@@ -40,10 +40,19 @@ def find(paths: Iterable[Path]) -> tuple[list[Found], list[str]]:
     """
     found: dict[Path, Found] = {}
     skipped: list[str] = []
-    for path in map(Path, paths):
+    paths = list(map(Path, paths))
+    for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: does not exist")
-        if path.is_file() or _is_one(path):
+    single = [path for path in paths if path.is_file() or owner_of(path.name) or _is_one(path)]
+    several = [path for path in paths if path not in single]
+    if single and several:  # of a student's folder, what is in it must not be taken for other students' submissions
+        raise ValueError(
+            f"{single[0]} is a submission, and {several[0]} is a folder of submissions, as no folder of a part lies "
+            "directly in it: name the one or the other"
+        )
+    for path in paths:
+        if path in single:
             found[path.resolve()] = one = _found(path)
             if _is_list(path) and not one.owners:
                 raise ValueError(f"{path}: is neither a folder nor an archive ({', '.join(PACKED)})")

@@ -33,7 +33,7 @@ OF_A_RUN = (
 )  # fmt: skip
 
 
-def _names(name: str) -> Names:
+def names_of(name: str) -> Names:
     """The names in a path.
 
     Raises:
@@ -109,7 +109,7 @@ def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]
     """The entries whose names are paths inside the submission and which are not refused for what they are."""
     for entry in entries:
         try:
-            names = _names(entry.name)
+            names = names_of(entry.name)
         except ValueError as error:
             plan.leave_out(entry.name, str(error))
             continue

@@ -38,6 +38,7 @@ class Submission:
         older: names of what was handed in earlier and does not count.
         problem: why nothing of it can be read.
         only_a_name: nothing but the name of the file says whose it is.
+        place: the download that it was unpacked from.
     """
 
     student: str
@@ -48,6 +49,7 @@ class Submission:
     older: tuple[str, ...] = ()
     problem: str = ""
     only_a_name: bool = False
+    place: str = ""
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -55,8 +57,8 @@ class Submission:
 
     @property
     def where(self) -> str:
-        """The folder that it lies in."""
-        return str(self.source.resolve().parent)
+        """The folder, or the download, that it lies in."""
+        return self.place or str(self.source.resolve().parent)
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -45,6 +45,40 @@ def test_what_the_systems_deliver_is_found(tmp_path, grade):
     assert {row["total"] for row in found.values()} == {"24"} and found["Ada_007"]["name"] == "Ada"
 
 
+def test_a_systems_download_is_graded_as_it_comes(tmp_path, grade):
+    """One archive with everybody's files: Canvas's zips in it, or Gradescope's folders."""
+    names = ("doejane_345_11_submission.zip", "leebob_346_12_work-1.zip", "rareve_347_13_a.rar")
+    zipped(tmp_path / "submissions.zip", {name: packed(tmp_path) for name in names})
+    assert grade("submissions.zip") == 0
+    assert {student: row["status"] for student, row in rows(tmp_path).items()} == {
+        "doejane_345": "graded", "leebob_346": "graded", "rareve_347": "not readable",
+    }  # fmt: skip
+    zipped(tmp_path / "submissions.zip", {name: packed(tmp_path) for name in names[:1]})
+    assert grade("submissions.zip") == 0
+    assert "1 there already" in grade.said and list(rows(tmp_path)) == ["doejane_345"]
+    shutil.rmtree(tmp_path / "grades")
+    export = {
+        f"assignment_1_export/submission_{number}/{name}": text for number in (1, 2) for name, text in parts().items()
+    }
+    people = "".join(f"submission_{number}:\n  :submitters:\n  - :sid: s{number}\n" for number in (1, 2))
+    zipped(tmp_path / "export.zip", export | {"assignment_1_export/submission_metadata.yml": people.encode()})
+    assert grade("export.zip") == 0 and {*rows(tmp_path)} == {"s1", "s2"}
+
+
+def test_a_student_cannot_hand_in_for_somebody_else(tmp_path, grade):
+    """Names of others within a submission are nobody's."""
+    zipped(tmp_path / "class" / "doejane_345_11_submission.zip", parts("jane"))
+    forged = {"doejane_345_99_submission.zip": packed(tmp_path, "forged")}
+    zipped(tmp_path / "class" / "eve_346_12_submission.zip", forged)
+    unpacked(tmp_path / "class" / "practical3-eve", forged)
+    zipped(tmp_path / "class" / "eve.zip", forged)
+    words = ["class", *sorted((tmp_path / "class").iterdir())]
+    for paths, status in ((words[:1], 0), (words[1:], 1)):
+        assert grade(*paths) == status
+        result = json.loads((tmp_path / "grades" / "results" / "doejane_345.json").read_text())
+        assert result["source"] == "doejane_345_11_submission.zip" and result["older"] == []
+
+
 def test_an_identity_does_not_depend_on_the_command_line(tmp_path, grade):
     """Two people with one name in two folders are an error, in one command or in two; nothing is mixed."""
     for section in ("secA", "secB"):
