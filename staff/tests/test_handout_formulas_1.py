@@ -243,6 +243,14 @@ def test_spread_of_the_score_function_estimate_in_twenty_dimensions():
     assert estimates.std() == pytest.approx(math.sqrt(second - 4), rel=allowed)
 
 
+def test_gradient_of_a_density_is_no_density():
+    def gradient(z, step=1e-5):  # with respect to the mean of N(0.3, 0.5²)
+        return (stats.norm.pdf(z, 0.3 + step, 0.5) - stats.norm.pdf(z, 0.3 - step, 0.5)) / (2 * step)
+
+    assert integrate.quad(gradient, -5, 5)[0] == pytest.approx(0, abs=1e-6)
+    assert gradient(0.0) < 0 < gradient(0.6)
+
+
 # --- section 1.6: building -------------------------------------------------------------------------------------------
 
 

@@ -148,6 +148,14 @@ def test_dirac_delta_is_the_limit_of_narrow_gaussians():
         assert narrow == pytest.approx(math.cos(point), abs=1e-6)  # Eq. 14m
 
 
+def test_mean_over_codes_is_a_mean_over_images():
+    encode = np.tanh  # of x ~ N(0, 1); the codes have a density here, by the change of variables z = tanh(x)
+    density = lambda z: stats.norm.pdf(np.arctanh(z)) / (1 - z**2)  # noqa: E731
+    over_codes, _ = integrate.quad(lambda z: math.exp(z) * density(z), -1, 1)
+    over_images, _ = integrate.quad(lambda x: math.exp(encode(x)) * stats.norm.pdf(x), -10, 10)
+    assert over_codes == pytest.approx(over_images, abs=1e-6)  # Eq. 14n
+
+
 # --- section 2.3: the objective --------------------------------------------------------------------------------------
 
 
@@ -193,6 +201,12 @@ def images():
     return [dataset.transform(dataset.images).flatten(1) for dataset in datasets]
 
 
+@pytest.fixture(scope="module")
+def labels(images):
+    """Those of the training images, [54000]."""
+    return torch.as_tensor(mnist(None, 64, 0)[0].dataset.labels)
+
+
 def test_losses_of_a_black_image_and_of_the_mean_image(images):
     training, validation = images
     assert_row("a black image", f"{(validation + 1).square().mean():.3f}")
@@ -215,6 +229,13 @@ def test_estimate_of_the_dimension_is_right_where_it_is_known():
 def test_intrinsic_dimension_of_digits(images):
     for neighbours in (10, 20):
         assert_quoted(f"{levina_bickel(images[0][:5000], neighbours):.1f}")
+
+
+def test_intrinsic_dimension_differs_between_digits(images, labels):
+    each = [levina_bickel(images[0][:5000][labels[:5000] == digit], 10) for digit in range(10)]
+    assert each.index(min(each)) == 1 and each.index(max(each)) == 8
+    assert_quoted(f"{min(each):.1f}", f"{max(each):.1f}")
+    assert sum(value < 8 for value in each) == 1 and max(each) < 20  # 8 is near the lower end, 20 is above all of them
 
 
 def gaussian_kernel_mean(point, width, nodes=60):
