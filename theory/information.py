@@ -59,7 +59,7 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
 # Entropy of the next letter, given the k letters before it: H(k + 1 letters) - H(k letters).
 
 # %%
-if "__file__" in globals():  # run as a script: take the text that lies here
+if "__file__" in globals():  # run as a script: use the text in this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8").lower()[: 10**5 if quick else None]
 letters = torch.tensor([ord(c) - ord("a") for c in text if "a" <= c <= "z"])

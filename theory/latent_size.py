@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-if "__file__" in globals():  # run as a script: take the course that lies here, whatever is installed
+if "__file__" in globals():  # run as a script: import the course from this folder, not an installed one
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import data
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-if "__file__" in globals():  # run as a script: take the part that lies here, whatever is installed
+if "__file__" in globals():  # run as a script: import the part from this folder, not an installed one
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import blanks, data
 from part2_aae.mnist import normalize
