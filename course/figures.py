@@ -1,6 +1,7 @@
 """Figures that a run writes as PNG: image grids and curves."""
 
 import io
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from course.files import write_whole
 
 # apart for people with protanopia, deuteranopia and tritanopia too (simulated as Machado and others, 2009, do)
 LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"]  # Okabe and Ito, 2008
+Curves = dict[str, tuple[list[float], list[float]]]  # name -> (epochs, values)
 
 
 def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
@@ -32,7 +34,7 @@ def grid(images: Tensor, nrow: int) -> Tensor:
 
 
 def save_curves(
-    curves: dict[str, tuple[list[float], list[float]]],
+    curves: Curves,
     path: str | Path,
     ylabel: str,
     title: str,
@@ -44,7 +46,7 @@ def save_curves(
 
 
 def curves_png(
-    curves: dict[str, tuple[list[float], list[float]]],
+    curves: Curves,
     ylabel: str,
     title: str,
     log: bool = False,
@@ -52,39 +54,67 @@ def curves_png(
 ) -> bytes:
     """Draw curves over epochs, or what `xlabel` says, as PNG.
 
+    If the curves look flat after a steep beginning, an inset shows the rest on a scale of its own.
+
     Args:
-        curves: name -> (epochs, values).
         ylabel: the quantity and its unit.
         log: whether the vertical axis is logarithmic (tick labels are plain numbers either way); if so, values that
             are not positive are skipped.
     """
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter
 
-    figure = new_figure(7, 4.2, layout=None)  # computing a layout takes as long as drawing
-    axes = figure.add_axes((0.16, 0.12, 0.79, 0.81))
-    axes.set_prop_cycle(color=LINES)
-    for name, (places, values) in curves.items():
-        axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
+    # large text, as a phone shows it at a third of its size; computing a layout takes as long as drawing
+    figure = new_figure(5.6, 3.9, layout=None, dpi=140)
+    axes = figure.add_axes((0.2, 0.13, 0.76, 0.75))
+    _plot(axes, curves)
     every = [value for _, values in curves.values() for value in values if value > 0]
     if log and every:
         axes.set_yscale("log", nonpositive="mask")
         axes.set_yticks(_log_ticks(min(every), max(every)), minor=False)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.set_title(textwrap.fill(title, 66), fontsize=10)
+    rest = _flat_rest(curves)
+    axes.legend(frameon=False, loc="upper right" if rest else "best")
+    if rest:
+        inset = axes.inset_axes((0.4, 0.3, 0.57, 0.42))
+        _plot(inset, rest)
+        inset.tick_params(labelsize=8)
     return _png(Image.fromarray(_pixels(figure)))
 
 
-def new_figure(width: float, height: float, layout: str | None = "constrained"):
+def _plot(axes, curves: Curves) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_prop_cycle(color=LINES)
+    for name, (places, values) in curves.items():
+        axes.plot(places, values, marker="o" if len(places) < 30 else None, markersize=3.5, linewidth=1.6, label=name)
+
+
+def _flat_rest(curves: Curves) -> Curves:
+    """The curves after a fifth of the epochs, if their range is then less than a tenth of the whole range."""
+    last = max((place for places, _ in curves.values() for place in places), default=0)
+    rest = {}
+    for name, curve in curves.items():
+        pairs = [(place, value) for place, value in zip(*curve, strict=True) if place >= last / 5]
+        rest[name] = ([place for place, _ in pairs], [value for _, value in pairs])
+    ranges = [
+        max(values) - min(values)
+        for each in (rest, curves)
+        if (values := [value for _, values in each.values() for value in values])
+    ]
+    return rest if last >= 20 and ranges and ranges[0] < 0.1 * ranges[-1] else {}
+
+
+def new_figure(width: float, height: float, layout: str | None = "constrained", dpi: int = 110):
     """A matplotlib figure, sized in inches, that does not need a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout=layout)
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

@@ -27,7 +27,9 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
         axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
-    reach = max(3.6, 1.05 * points.abs().max().item())
+    farthest = 1.05 * points.abs().max().item()
+    # one of few ranges, so that figures of different runs and epochs can be compared
+    reach = next((each for each in (3.6, 6, 10, 20, 50, 100) if each >= farthest), farthest)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, markerscale=4, bbox_to_anchor=(1, 1), loc="upper left", title="label")

@@ -106,17 +106,20 @@ def _compared(runs: list[Run], titles: list[str], number: Number) -> bytes | Non
 
 
 def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
-    """A row for each figure that a question asks for; if there is none, for the last version of each figure."""
+    """A row for each figure that a question asks for, then one for the last version of each other figure."""
     wanted = [
         {key: each for _, show, flags in answered(run, rubric) for key, each in asked(run, show, flags).items()}
         for run in runs
     ]
-    if not any(wanted):
-        wanted = [{(each.name, "last"): each for each in other_figures(run)} for run in runs]
+    names = {name for each in wanted for name, _ in each}
+    others = [{(each.name, "last"): each for each in other_figures(run, names)} for run in runs]
     rows = []
-    for name, epoch in sorted({key for each in wanted for key in each}, key=lambda key: (key[0], str(key[1]).zfill(6))):
-        cells = [each.get((name, epoch)) or _if_there(run, name, epoch) for run, each in zip(runs, wanted, strict=True)]
-        rows.append([Cell(Figure(name, epoch, None).caption()), *cells])
+    for figures in (wanted, others):
+        keys = sorted({key for each in figures for key in each}, key=lambda key: (key[0], str(key[1]).zfill(6)))
+        for name, epoch in keys:
+            pairs = zip(runs, figures, strict=True)
+            cells = [each.get((name, epoch)) or _if_there(run, name, epoch) for run, each in pairs]
+            rows.append([Cell(Figure(name, epoch, None).caption()), *cells])
     return rows
 
 

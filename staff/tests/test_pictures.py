@@ -68,6 +68,30 @@ def test_curves_have_room_for_their_numbers(log, kept_figures):
         assert 0 <= drawn.x0 and drawn.x1 <= width and 0 <= drawn.y0 and drawn.y1 <= height, values
 
 
+@pytest.mark.parametrize("epochs, slope, insets", [(80, 0, 1), (80, 0.03, 0), (12, 0, 0)])
+def test_a_flat_curve_has_an_inset(epochs, slope, insets, kept_figures):
+    """After a steep beginning nothing else would be seen of many epochs."""
+    places = list(range(epochs + 1))
+    values = [4.0, *(0.52 + 1 / epoch + slope * (epochs - epoch) for epoch in places[1:])]
+    figures.curves_png({"bpd": (places, values), "validation": (places[1:], values[1:])}, "bits", "title", log=True)
+    [axes] = kept_figures[-1].axes
+    found = axes.child_axes
+    assert len(found) == insets
+    for inset in found:
+        assert len(inset.lines) == 2
+        for line, whole in zip(inset.lines, axes.lines, strict=True):
+            assert line.get_color() == whole.get_color() and line.get_xdata()[0] == epochs / 5
+            assert list(line.get_ydata()) == values[-len(line.get_ydata()) :]
+
+
+def test_a_long_title_is_drawn_whole(kept_figures):
+    title = "reconstruction, z_dim 8, lambda 0.995: best validation 0.0498 (epoch 24), test 0.0501"
+    figures.curves_png({"mse": ([1, 2], [0.3, 0.1])}, "mse", title)
+    canvas, (axes,) = kept_figures[-1].canvas, kept_figures[-1].axes
+    drawn, (width, height) = axes.title.get_window_extent(canvas.get_renderer()), canvas.get_width_height()
+    assert 0 <= drawn.x0 and drawn.x1 <= width and drawn.y1 <= height
+
+
 RANGES = [(0.5105, 0.552), (0.51, 0.53), (1.01, 1.19), (7.1, 7.9), (0.3, 4.0), (2e-4, 3.0)]
 
 

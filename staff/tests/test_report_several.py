@@ -49,6 +49,24 @@ def test_a_figure_that_is_asked_of_one_of_the_runs(tmp_path):
     assert not [lack for lack in page.lacks if "Q1.9" in lack]
 
 
+def test_what_no_question_asks_for_is_beside_each_other_too(tmp_path):
+    """The codes of two runs with two latent dimensions, for example: the last of each."""
+    figures = (
+        {"codes_epoch_003.png": 1, "samples_epoch_003.png": 3},
+        {"codes_epoch_002.png": 2, "codes_epoch_012.png": 3},
+    )
+    runs = [
+        make_run(
+            tmp_path / "aae" / f"version_{number}", "aae", AAE | {"epochs": 3}, [{"val/recon_loss": 0.1}] * 3, each
+        )
+        for number, each in enumerate(figures)
+    ]
+    assert run_command(*runs, "-o", tmp_path / "both.html") == 0
+    page = Page(tmp_path / "both.html")
+    assert {"codes, after 3 epochs", "codes, after 12 epochs"} <= set(page.pictures)
+    assert "codes, after 2 epochs" not in page.pictures and "codes, the last" in page.text
+
+
 def test_seeds_are_a_mean_and_a_spread(tmp_path):
     scores = [0.518, 0.521, 0.527]
     runs = [vae_run(tmp_path / "vae" / f"version_{seed}", seed=seed) for seed in range(3)]
