@@ -7,6 +7,7 @@ from course import command_line, tasks
 
 COMMANDS = (  # modules with a function `add`, imported when needed: those in `tasks` run before anything is installed
     "course.tasks",
+    "course.next",
     "course.runs.report",
     "course.runs.compare",
     "course.runs.diagnose",
@@ -26,10 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in tasks.TASKS:
         return command_line.run(tasks.parse(parser(("course.tasks",)), words), ())
+    from course.next import NextError
     from course.rubric import RubricError
     from course.runs.folder import RunError
 
-    return command_line.run(parser().parse_args(words), (RunError, RubricError))
+    return command_line.run(parser().parse_args(words), (RunError, RubricError, NextError))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
     Raises:
         SyntaxError: the file is not valid Python.
     """
-    text = file.read_text("utf-8")
+    with tokenize.open(file) as source:  # with a byte order mark or not, in the encoding that the file names
+        text = source.read()
     tree = ast.parse(text, str(file))
     place, said = file.relative_to(root).as_posix(), _open(tree)
     blanks = {}
@@ -77,15 +78,13 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
     return sorted(blanks.values(), key=lambda blank: blank.line)
 
 
-def in_order(rubric: Rubric, root: Path = REPOSITORY) -> list[Blank]:
-    """The blanks of all parts, question by question; within one, in the order of the files in the part's README.
+def in_order(rubric: Rubric, part: Part, root: Path = REPOSITORY) -> list[Blank]:
+    """The blanks of a part, question by question; within one, in the order of the files in the part's README.
 
     Raises:
-        SyntaxError: a file of a part is not valid Python.
+        SyntaxError: a file of the part is not valid Python.
     """
-    blanks = [
-        blank for part in rubric.parts.values() for file in _files(part, root) for blank in find_all(root / file, root)
-    ]
+    blanks = [blank for file in _files(part, root) for blank in find_all(root / file, root)]
     order = list(rubric.questions)
     return sorted((blank for blank in blanks if blank.question in order), key=lambda blank: order.index(blank.question))
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,7 +33,8 @@ def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
 def suite(tmp_path) -> Path:
     """A folder with one suite, the real conftest.py, judge.py and settings."""
     folder = tmp_path / "practical"
-    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py", "course/__init__.py"):
+    shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text((REPOSITORY / name).read_text())
     (folder / "tests" / "test_part1_small.py").write_text(SUITE)

@@ -1,0 +1,87 @@
+"""What a run of the graded tests says at its end: points that it does not count, and what to do next."""
+
+import ast
+from pathlib import Path
+
+from course import blanks
+from course.rubric import Rubric, read
+
+SUITES = ("tests", "staff/hidden")  # students have the first
+
+
+def points_here(root: Path) -> dict[str, float]:
+    """Question -> points of the graded tests that are in the repository, by their marks.
+
+    Files that cannot be read are left out: pytest reports them.
+    """
+    points: dict[str, float] = {}
+    for path in [path for folder in SUITES for path in sorted((root / folder).glob("test_part*.py"))]:
+        try:
+            nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for node in nodes:
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="question"),
+                    args=[ast.Constant(str(question))],
+                    keywords=[ast.keyword("points", ast.Constant(int() | float() as worth)), *_],
+                ):
+                    points[question] = points.get(question, 0) + worth
+    return points
+
+
+def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None) -> str:
+    """The points that the table of a run does not have: "not counted: 6 points for runs, 36 for written answers".
+
+    All points of the assignment if each of its questions with tests ran, else those of the questions that did.
+
+    Args:
+        ran: question -> points of the tests that ran.
+        root: the repository.
+    """
+    rubric = rubric or read()
+    tested = [question.id for question in rubric.questions.values() if question.automatic]
+    everything = set(tested) <= ran.keys()
+    questions = [each for each in rubric.questions.values() if everything or each.id in ran]
+    here = points_here(root)
+    rows = {
+        "in tests that did not run": sum(here.get(each.id, 0) - ran.get(each.id, 0) for each in questions),
+        "in tests that only graders have": sum(each.automatic - here.get(each.id, 0) for each in questions),
+        "for runs": sum(each.evidence for each in questions),
+        "for written answers": sum(each.manual for each in questions),
+    }
+    parts = [f"{points:g} {what}" for what, points in rows.items() if points > 0]
+    if not parts:
+        return ""
+    number, _, rest = parts[0].partition(" ")
+    parts[0] = f"{number} point{'s' if number != '1' else ''} {rest}"
+    of = "" if everything else f"of {', '.join(f'Q{each.id}' for each in questions)}, "
+    return f"{of}not counted: {', '.join(parts)}"
+
+
+def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> str:
+    """What to do after a run: the first question, in the rubric's order, that has a test which failed.
+
+    Args:
+        tests: of the run: name, question, outcome, message.
+        root: the repository.
+    """
+    rubric = rubric or read()
+    order = list(rubric.questions)
+    lost = [test for test in tests if test["outcome"] != "passed" and test["question"] in order]
+    if not lost:
+        return "next: `python -m course next` says what comes after these tests"
+    first = min((test["question"] for test in lost), key=order.index)
+    lost = [test for test in lost if test["question"] == first]
+    more = "for a hint: python -m course next --hint"
+    wrong = [test for test in lost if not (test["message"] or "").startswith(f"Q{first} is not filled in yet: ")]
+    if wrong:
+        return f"next: Q{first}, {wrong[0]['name']} fails, see above; {more}"
+    question = rubric.questions[first]
+    try:
+        left = [blank for blank in blanks.in_order(rubric, rubric.parts[question.part], root) if blank.open]
+        blank = next(blank for blank in left if blank.question == first)
+    except (StopIteration, OSError, SyntaxError, ValueError):  # a file that is not Python: a test says so
+        return f"next: Q{first}, {lost[0]['name']}, see above; {more}"
+    return f"next: Q{first}, {blank.file}, line {blank.line}: {blank.what.rstrip('.')}; {more}"

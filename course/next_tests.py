@@ -1,0 +1,81 @@
+"""A pytest plugin for `python -m course next`: graded tests question by question, until one has a test that fails.
+
+Each step is appended to a file as a line of JSON while the tests run: {"starts": name, "question": "1.7"}, then
+{"ends": name, "question": "1.7", "passed": false, "message": ..., "reached": [[file, function], ...]}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from course import rubric
+
+
+def pytest_addoption(parser):
+    parser.addoption("--events", metavar="FILE", required=True, help="the file of the steps")
+
+
+def pytest_configure(config):
+    events = Events(Path(config.getoption("--events")), config.rootpath)
+    config.pluginmanager.register(events, "events of the graded tests")
+
+
+class Events:
+    """Writes the steps, and leaves out the questions after the first that has a test that fails.
+
+    Args:
+        file: where to.
+        root: the repository; functions in its files are noted.
+    """
+
+    def __init__(self, file: Path, root: Path):
+        self.file, self.root = file, root
+        self.order = list(rubric.read().questions)
+        self.failed: str | None = None  # a question
+        self.reached: set[tuple[str, str]] = set()
+
+    def write(self, **event) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items):
+        graded = [item for item in items if _question(item) in self.order]
+        items[:] = sorted(graded, key=lambda item: self.order.index(_question(item)))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item):
+        if self.failed and _question(item) != self.failed:
+            return True  # done with it
+        self.reached = set()
+        self.write(starts=item.name, question=_question(item))
+        return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self):
+        sys.settrace(self._note)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+
+    def _note(self, frame, event, argument) -> None:
+        """Note a function that is called; its lines are of no interest."""
+        file = frame.f_code.co_filename
+        if file.startswith(str(self.root)):
+            self.reached.add((Path(file).relative_to(self.root).as_posix(), frame.f_code.co_qualname))
+
+    def pytest_runtest_logreport(self, report):
+        graded = getattr(report, "graded", None)
+        if graded is None or (report.passed and report.when != "call"):
+            return
+        self.failed = self.failed if report.passed else graded["question"]
+        event = {"ends": graded["name"], "question": graded["question"], "passed": report.passed}
+        self.write(**event, message=graded.get("message"), reached=sorted(self.reached))
+
+
+def _question(item) -> str | None:
+    marker = item.get_closest_marker("question")
+    return marker.args[0] if marker else None
