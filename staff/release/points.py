@@ -5,6 +5,7 @@ The headings of the handout's questions and its tables are compared in `referenc
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from course.rubric import Part, Question, Rubric
 from staff.release.handout import FENCE, FOLDER, HEADING, QUESTION
@@ -86,7 +87,7 @@ def _of_part(rubric: Rubric, part: Part, pages: dict[str, str]) -> Iterator[str 
 def _sections(text: str) -> Iterator[tuple[str, int, str]]:
     """Title and position of each heading, and the text below it, up to the next."""
     found = list(HEADING.finditer(text))
-    for heading, following in zip(found, [*found[1:], None], strict=True):
+    for heading, following in zip_longest(found, found[1:]):
         yield heading[2], heading.start(), text[heading.end() : following.start() if following else None]
 
 

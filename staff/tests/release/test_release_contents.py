@@ -27,9 +27,15 @@ from staff.release.write import write
 
 
 def test_what_is_in_the_release_and_what_is_not(files, course):
-    assert {"README.md", "CHANGELOG.md", "answers.md", "Makefile", "tests/judge.py", "part1_vae/train.job"} <= set(
-        files
-    )
+    assert {
+        "README.md",
+        "AGENTS.md",
+        "CHANGELOG.md",
+        "answers.md",
+        "Makefile",
+        "tests/judge.py",
+        "part1_vae/train.job",
+    } <= set(files)
     withheld = ["staff", "release.py", "markers.py", "suites.py", "bench", "template/", ".ci", "ruff.toml", "hidden"]
     assert not [file for file in files if any(name in file for name in withheld)]
     text = b"\n".join(content for file, content in files.items() if not file.endswith(".png")).decode()
