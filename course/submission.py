@@ -3,8 +3,12 @@
 import io
 import json
 import re
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 from course import blanks
 from course.command_line import WrongFlag
@@ -39,23 +43,70 @@ def missing_answers(rubric: Rubric, root: Path) -> list[str]:
         text = (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return [f"{ANSWERS}: cannot be read: {error}"]
+    lost = [f"{ANSWERS}: there is no picture {link} here" for link, file in pictures(root).items() if not file]
+    return _missing_sections(rubric, text) + lost
+
+
+def _missing_sections(rubric: Rubric, text: str) -> list[str]:
     sections = dict(re.findall(r"^## Q(\d+\.\d+)[^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     found = []
     for question in rubric.questions.values():
         answer = sections.get(question.id, "").replace(f"*{question.title}.*", "").strip()
         if question.manual and not answer:
             found.append(f"Q{question.id}: no answer in {ANSWERS}: {question.title}")
+        words, most = len(answer.split()), re.search(r"\((\d+) words at most\)", question.title)
+        if most and words > int(most[1]):
+            found.append(f"Q{question.id}: the answer in {ANSWERS} has {words} words, {most[1]} are allowed")
     return found
 
 
-def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
-    """The folders of the runs that the questions ask for, and a list of missing runs or epochs."""
+def read_answers(root: Path) -> str:
+    """The text of answers.md; empty if it cannot be read."""
+    try:
+        return (root / ANSWERS).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def pictures(root: Path) -> dict[str, Path | None]:
+    """The pictures that the answers link, web addresses apart -> their files in the repository, or None."""
+    pairs = re.findall(r"!\[[^\]]*\]\(\s*<?([^)>\s]+)|<img[^>]*\bsrc=[\"']([^\"']+)", read_answers(root))
+    links = [unquote(one or two) for one, two in pairs if "://" not in one + two]
+    files = {link: (root / link).resolve() for link in links}
+    here = root.resolve()
+    return {link: file if file.is_file() and file.is_relative_to(here) else None for link, file in files.items()}
+
+
+def missing_points(root: Path) -> list[str]:
+    """Run the graded tests; the questions of which some fail."""
+    with tempfile.TemporaryDirectory() as folder:
+        points = Path(folder) / "points.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        try:
+            questions = json.loads(points.read_text("utf-8"))["questions"]
+        except (OSError, ValueError, KeyError):
+            lines = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
+            return [f"the tests did not run: {lines[-1]}; run pytest to see why"]
+    return [
+        f"Q{id}: the tests give {row['earned']:g} of {row['worth']:g} points; pytest --question {id} says why"
+        for id, row in questions.items()
+        if row["earned"] < row["worth"]
+    ]
+
+
+def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path], list[str]]:
+    """The folders of the runs that the questions ask for, and a list of missing runs or epochs.
+
+    Args:
+        answers: the written answers; a run that they name, such as vae/version_3, goes before a longer one.
+    """
     chosen: list[Path] = []
     missing = []
     for question in rubric.questions.values():
         part = rubric.parts[question.part]
         for wanted in question.runs:
-            run, epochs = _longest(part, wanted, logs)
+            run, epochs = _longest(part, wanted, logs, answers)
             name = _command(question, part, wanted)
             if run is None:
                 missing.append(f"{name}: no such run in {logs / part.logs}")
@@ -67,9 +118,14 @@ def find_runs(rubric: Rubric, logs: Path) -> tuple[list[Path], list[str]]:
     return chosen, missing
 
 
-def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
-    """The newest run with the most epochs among runs with these flags (ignoring epochs), and its number of epochs."""
-    best: tuple[int, float] | None = None
+def _longest(part: Part, wanted: dict, logs: Path, answers: str) -> tuple[Path | None, int]:
+    """Of the runs with these flags (ignoring epochs) that the answers name, or of all: the longest, then the newest.
+
+    Returns:
+        its folder and its number of epochs.
+    """
+    named = set(re.findall(rf"\b{re.escape(part.logs)}/([\w.-]*\w)", answers))
+    best: tuple[bool, int, float] = (False, 0, 0.0)
     found = None
     for summary in (logs / part.logs).glob("*/summary.json"):
         try:
@@ -77,9 +133,10 @@ def _longest(part: Part, wanted: dict, logs: Path) -> tuple[Path | None, int]:
             flags, epochs = content["flags"], len(content["history"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # treat a damaged file as missing
-        if fits(flags, wanted) and (best is None or (epochs, summary.stat().st_mtime) > best):
-            best, found = (epochs, summary.stat().st_mtime), summary.parent
-    return found, best[0] if best else 0
+        rank = (summary.parent.name in named, epochs, summary.stat().st_mtime)
+        if fits(flags, wanted) and rank > best:
+            best, found = rank, summary.parent
+    return found, best[1]
 
 
 def _command(question: Question, part: Part, wanted: dict) -> str:
@@ -99,12 +156,13 @@ def write_reports(runs: list[Path]) -> list[str]:
 
 
 def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
-    """The contents of the zip, name -> file: the parts' code, the answers, and the relevant files of each run."""
+    """The contents of the zip, name -> file: the parts' code, the answers, their pictures, and files of each run."""
     files = {}
     for part in rubric.parts.values():
         paths = [*(root / part.folder).rglob("*.py"), *(root / part.folder).glob("*.job")]
         files |= {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
     files |= {ANSWERS: root / ANSWERS} if (root / ANSWERS).is_file() else {}
+    files |= {file.relative_to(root.resolve()).as_posix(): file for file in pictures(root).values() if file}
     for run in runs:
         paths = [path for pattern in OF_A_RUN for path in run.glob(pattern) if path.is_file()]
         files |= {f"logs/{path.relative_to(logs).as_posix()}": path for path in paths}
@@ -120,13 +178,14 @@ def pack(files: dict[str, Path], out: Path) -> None:
     write_whole(out, buffer.getvalue())
 
 
-def build(output: Path, logs: Path, root: Path = REPOSITORY) -> None:
+def build(output: Path, logs: Path, root: Path = REPOSITORY, test: bool = False) -> None:
     """Write the zip and print what is missing.
 
     Args:
         output: the zip to write.
         logs: the folder of the runs.
         root: the repository with the parts and the answers.
+        test: whether to run the graded tests.
 
     Raises:
         WrongFlag: the zip cannot be written.
@@ -134,8 +193,11 @@ def build(output: Path, logs: Path, root: Path = REPOSITORY) -> None:
     if output.suffix != ".zip":
         raise WrongFlag(f"--output {output}: the name should end in .zip")
     rubric = read()
-    runs, missing = find_runs(rubric, logs)
+    runs, missing = find_runs(rubric, logs, read_answers(root))
     missing = missing_code(rubric, root) + missing + write_reports(runs) + missing_answers(rubric, root)
+    if test:
+        print("running the tests, which takes a minute or two", flush=True)
+        missing += missing_points(root)
     for line in missing:
         print(f"missing  {line}")
     files = files_of(root, rubric, runs, logs)
@@ -153,4 +215,5 @@ def add(commands) -> None:
     parser = commands.add_parser("submission", help="list what is missing and build the zip to hand in")
     parser.add_argument("-o", "--output", type=Path, default=Path("submission.zip"), help="the zip to write")
     parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
-    parser.set_defaults(run=lambda args: build(args.output, args.log_dir))
+    parser.add_argument("--no-test", action="store_false", dest="test", help="do not run the graded tests")
+    parser.set_defaults(run=lambda args: build(args.output, args.log_dir, test=args.test))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course.rubric import Part
+from course.runs.folder import fits
 from staff.grading.archives import show
 
 MOST_SUMMARY, MOST_EVENTS, MOST_CHECKPOINT = 2_000_000, 30_000_000, 200_000_000  # bytes
@@ -38,14 +39,13 @@ class Run:
 
 
 def find_run(root: Path, part: Part, wanted: dict) -> Run:
-    """The run on MNIST with these flags (epochs apart) that has the most epochs; of equals, the latest version.
+    """The run with these flags (epochs apart) that has the most epochs; of equals, the latest version.
 
     Raises:
         Doubt: there is none.
     """
     logs = root / "logs" / part.logs
     folders = sorted((path for path in children(logs) if path.is_dir()), key=_version)[-MOST_RUNS:]
-    flags = {"dataset": "mnist"} | {name: value for name, value in wanted.items() if name != "epochs"}
     best, problems = None, []
     for folder in folders:
         try:
@@ -53,8 +53,7 @@ def find_run(root: Path, part: Part, wanted: dict) -> Run:
         except Doubt as doubt:
             problems.append(str(doubt))
             continue
-        fits = all(run.flags.get(name) == value for name, value in flags.items())
-        if fits and (best is None or len(run.history) >= len(best.history)):
+        if fits(run.flags, wanted) and (best is None or len(run.history) >= len(best.history)):
             best = run
     if best is None:
         lack = f"There is no run with {named(wanted)} in logs/{part.logs}."

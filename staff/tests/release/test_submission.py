@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import pytest
 from release_cases import write_template
 
 from course import __main__ as students
@@ -65,6 +66,76 @@ def test_nothing_is_missing(tmp_path, course, capsys):
     submission.build(tmp_path / "x.zip", logs, tmp_path)
     said = capsys.readouterr().out
     assert "missing  " not in said and "6 runs" in said and "nothing is missing" in said
+
+
+@pytest.fixture
+def answered(tmp_path, course, capsys):
+    """answered(text) -> what `submission` prints and packs if the answer of Q1.7 is this text."""
+    write_template(tmp_path, course, course.questions())
+    answers = re.sub(r"\*\n\n", "*\n\nBecause.\n\n", (tmp_path / "answers.md").read_text() + "\n")
+
+    def build(text: str, question: str = "1.7", **how) -> tuple[str, list[str]]:
+        before, heading, after = answers.partition(f"## Q{question}")
+        (tmp_path / "answers.md").write_text(before + heading + after.replace("Because.", text, 1))
+        submission.build(tmp_path / "x.zip", tmp_path / "logs", tmp_path, **how)
+        return capsys.readouterr().out, zipfile.ZipFile(tmp_path / "x.zip").namelist()
+
+    return build
+
+
+def test_pictures_of_the_answers_are_packed(tmp_path, answered):
+    for name in ("my pictures/a b.png", "logs/vae/version_7/figures/bpd_curve.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"png")
+    links = "![my own](my%20pictures/a%20b.png) <img width='9' src='./logs/vae/version_7/figures/bpd_curve.png'>"
+    web = "![](https://example.org/x.png)"
+    said, names = answered(f"{links} {web} ![gone](gone.png) ![not mine](../../outside.png)")
+    assert {"my pictures/a b.png", "logs/vae/version_7/figures/bpd_curve.png"} <= set(names)
+    lost = [line for line in said.splitlines() if line.startswith("missing  answers.md")]
+    assert lost == [
+        f"missing  answers.md: there is no picture {link} here" for link in ("gone.png", "../../outside.png")
+    ]
+
+
+def test_the_run_that_the_answers_name_is_packed(tmp_path, answered):
+    for number, (flags, done) in enumerate([({}, 90), ({}, 80), ({"recipe": "fast"}, 99), ({}, 12)]):
+        a_run(tmp_path / "logs", "vae", number, done, z_dim=20, epochs=done, **flags)
+
+    def packed(text: str) -> set[str]:
+        return {name.split("/")[2] for name in answered(text)[1] if name.startswith("logs/vae/")}
+
+    assert packed("A curve.") == {"version_0"}, "the longest of the assignment's recipe"
+    assert packed("The run is logs/vae/version_1, see vae/version_2 for a faster one.") == {"version_1"}
+    assert packed("The run is `logs/vae/version_3`.") == {"version_3"}
+    assert packed("The run is `logs/aae/version_3` or vae/version_33.") == {"version_0"}
+
+
+def test_words_are_counted(answered):
+    for count in (200, 201):
+        said, _ = answered("word " * count, question="3.1")
+        assert ("the answer in answers.md has 201 words, 200 are allowed" in said) == (count == 201)
+
+
+@pytest.mark.parametrize("conftest", [None, "raise SystemExit('broken')"])
+def test_the_tests_are_run(tmp_path, answered, conftest):
+    points = {"1.7": {"earned": 3.5, "worth": 7.5}, "1.8": {"earned": 1, "worth": 1}}
+    code = f"""
+import json
+from pathlib import Path
+
+def pytest_addoption(parser):
+    parser.addoption("--points-json")
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "question")
+    assert config.getoption("-m") == "question"
+    Path(config.getoption("--points-json")).write_text(json.dumps({{"questions": {points}}}))
+"""
+    (tmp_path / "conftest.py").write_text(conftest or code)
+    said, _ = answered("Because.", test=True)
+    failed = "missing  Q1.7: the tests give 3.5 of 7.5 points; pytest --question 1.7 says why\n"
+    assert (failed in said) == (conftest is None) and "Q1.8: the tests" not in said
+    assert ("missing  the tests did not run: " in said) == (conftest is not None)
 
 
 def test_a_zip_that_cannot_be_written(tmp_path, capsys):
