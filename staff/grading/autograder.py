@@ -26,6 +26,8 @@ apt-get install -y --no-install-recommends python3 python3-venv
 python3 -m venv "$root/venv"
 "$root/venv/bin/python" -m pip install --no-cache-dir -r "$root/source/requirements.txt" \\
   -c "$root/source/constraints.txt"
+cd "$root/source"
+"$root/venv/bin/python" -m course.data mnist  # submitted runs are judged with it
 """
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission.

@@ -135,12 +135,24 @@ def _judge(args: argparse.Namespace, submissions: list[archives.Submission]) -> 
     judges = grading.Judges(partial(Judge, args.sandbox))
     try:
         rules = Rules(_level(args, judges), args.seconds, limits)
-        course = grading.Class(args.output, rubrics.read(), rules, args.seed)
+        course = grading.Class(args.output, rubrics.read(), rules, args.seed, _has_mnist())
         if args.again:
             course.forget(submissions)
         return grading.grade_all(course, submissions, judges, args.jobs, show=sys.stderr.isatty())
     finally:
         judges.close()
+
+
+def _has_mnist() -> bool:
+    """Whether MNIST is here, or can be downloaded: runs are judged with it."""
+    from course import download
+
+    try:
+        download.fetch("mnist")
+        return True
+    except (download.DataError, OSError) as error:
+        print(f"{error}\nNo MNIST: submitted runs are not judged now; grade again when it is there", file=sys.stderr)
+        return False
 
 
 def _level(args: argparse.Namespace, judges) -> str:
@@ -212,6 +224,9 @@ def _export(args: argparse.Namespace) -> None:
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
     for student in collect.without_result(entered, students):
         print(f"{student}: has points that a person gave, and no result; they are kept", file=sys.stderr)
+    waiting = [each["student"] for each in results if any(row["waits_for"] for row in each["evidence"])]
+    if waiting:
+        print(f"runs not judged for want of MNIST: {', '.join(waiting)}", file=sys.stderr)
     if problems:
         raise GradingError("\n".join(problems))
     print(f"points that people give: fill in {form}; what it says counts from the next grade or merge on")

@@ -57,12 +57,14 @@ class Class:
         out: the folder of the results.
         rules: how each submission is judged.
         seed: of the random inputs of all; None: see `seed_of`.
+        has_data: MNIST is here, so what waits for it can be judged.
     """
 
     out: Path
     rubric: Rubric
     rules: Rules = Rules()
     seed: int | None = None
+    has_data: bool = True
     with_these: str = field(default_factory=judged_with)
 
     def result_file(self, student: str) -> Path:
@@ -74,6 +76,8 @@ class Class:
         if problems or results.unlike(result, self.rubric):
             return False
         if result["status"] not in results.JUDGED:
+            return False
+        if self.has_data and any(row["waits_for"] == "data" for row in result["evidence"]):
             return False
         wanted = {"sha256": content, "judged_with": self.with_these}
         return all(result.get(name) == value for name, value in wanted.items())

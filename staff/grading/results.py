@@ -193,6 +193,7 @@ OF_EVIDENCE: Fields = {
     "points": _or_none(is_points),
     "of": is_points,
     "warning": _or_none(_text),
+    "waits_for": _or_none(_one_of("data")),
 }
 OF_FORBIDDEN: Fields = {"file": _text, "line": _or_none(is_points), "name": _text, "question": _or_none(_text)}
 

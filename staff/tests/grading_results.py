@@ -77,7 +77,16 @@ def case(name="test_kld", outcome="passed", message="", hidden=False, of="1.7", 
 
 def run(**changed) -> dict:
     what = {"question": "1.7", "what": "test bits per dimension", "run": "logs/vae/version_0"}
-    return {**what, "claimed": 0.519, "recomputed": 0.52, "points": 2, "of": 2, "warning": None, **changed}
+    return {
+        **what,
+        "claimed": 0.519,
+        "recomputed": 0.52,
+        "points": 2,
+        "of": 2,
+        "warning": None,
+        "waits_for": None,
+        **changed,
+    }
 
 
 def make_result(student="ada", **changed) -> dict:

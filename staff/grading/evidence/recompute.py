@@ -56,7 +56,8 @@ def judge(
 
     Returns:
         a row for each rule: question, what, run, claimed, recomputed (numbers or None), points, of, and warning, a
-        sentence or None. `points` is None where only a person can judge.
+        sentence or None. `points` is None where only a person can judge, or, with waits_for "data", where the grader
+        lacks MNIST.
 
     Raises:
         sandbox.SandboxError: no process can be shut in.
@@ -81,6 +82,7 @@ class _Judging:
 
     def row(self) -> dict:
         points: float | None = 0.0
+        waits_for = None
         try:
             run = find_run(self.root, self.part, self.wanted)
             self.name = run.name
@@ -91,12 +93,13 @@ class _Judging:
         except Doubt as doubt:
             self.warnings.append(str(doubt))
         except NoData as lack:
-            points = None
-            self.warnings.append(f"{lack} {BY_HAND}")
+            points, waits_for = None, "data"
+            self.warnings.append(str(lack))
         warning = " ".join(self.warnings)[:1000] or None
         return {
             "question": self.rule.question, "what": self.what, "run": self.name, "claimed": self.claimed,
             "recomputed": self.recomputed, "points": points, "of": self.rule.points, "warning": warning,
+            "waits_for": waits_for,
         }  # fmt: skip
 
     # each of these gives the points, and may raise Doubt

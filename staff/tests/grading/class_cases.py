@@ -43,11 +43,11 @@ class QuickJudge:
         pass
 
 
-def evidence(points: float | None = 0.0) -> list[dict]:
+def evidence(points: float | None = 0.0, waits_for: str | None = None) -> list[dict]:
     """A row for each rule of the rubric."""
     return [
         {"question": rule.question, "what": rule.what, "run": "", "claimed": None, "recomputed": None, "points": points,
-         "of": rule.points, "warning": "There is no run."}
+         "of": rule.points, "warning": "There is no run.", "waits_for": waits_for}
         for rule in RUBRIC.evidence
     ]  # fmt: skip
 

@@ -1,8 +1,11 @@
 """The judges that the tests of the grader share."""
 
+from functools import partial
+
 import pytest
 from class_cases import QuickJudge
 
+from course import download
 from staff import __main__ as command_line
 from staff.grading import grade as grading
 from staff.grading import judge
@@ -13,6 +16,12 @@ def judges(level):
     judges = grading.Judges()
     yield judges
     judges.close()
+
+
+@pytest.fixture(autouse=True)
+def without_network(monkeypatch):
+    """MNIST is used if it is here, and not downloaded."""
+    monkeypatch.setattr(download, "fetch", partial(download.fetch, download=False))
 
 
 @pytest.fixture
