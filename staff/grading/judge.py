@@ -19,6 +19,10 @@ from staff.release.suites import suites
 
 SUITES = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
 TO_START = 180  # seconds
+OPTIMIZED = (
+    "Python runs with -O or PYTHONOPTIMIZE, which removes the asserts of the graded tests: wrong submissions would get "
+    "all points; run it without"
+)
 
 
 class JudgeError(Exception):
@@ -51,6 +55,8 @@ class Judge:
     """
 
     def __init__(self, level: str | None = None):
+        if sys.flags.optimize:
+            raise JudgeError(OPTIMIZED)
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.errors = tempfile.TemporaryFile()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -23,7 +23,7 @@ from course import rubric as rubrics
 from course.flags import REPOSITORY
 from staff.grading.inside import kernel
 from staff.grading.inside.sandbox import Limits
-from staff.grading.judge import SUITES, Rules, to_watch
+from staff.grading.judge import OPTIMIZED, SUITES, Rules, to_watch
 from staff.grading.kit import SandboxError, Zygote
 
 # --- in the fork that judges one submission -------------------------------------------------------------------------
@@ -216,6 +216,9 @@ def judge_runs(session: Session, seed: int) -> list[dict]:
 def main(fd: int, level: str | None) -> None:
     """Say what the sandbox is; then judge what is asked for until the other side is gone."""
     requests = socket.socket(fileno=fd)
+    if sys.flags.optimize:
+        requests.send(json.dumps({"refused": OPTIMIZED}).encode())
+        return
     gc.disable()  # what is imported stays: to look through it for garbage would take a second
     try:
         zygote = Zygote()  # it starts while this process imports

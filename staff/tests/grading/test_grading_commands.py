@@ -221,6 +221,28 @@ def shim(folder: Path, line: str) -> str:
     return str(program)
 
 
+@pytest.mark.parametrize("flags, variables", [(["-O"], {}), (["-OO"], {}), ([], {"PYTHONOPTIMIZE": "1"})])
+def test_python_without_asserts_is_refused(tmp_path, flags, variables):
+    """The graded tests check nothing then."""
+    a_template(tmp_path / "ada")
+    command = [sys.executable, *flags, "-m", "staff", "grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]
+    environment = {**os.environ, "DGM_DATA_DIR": str(tmp_path), **variables}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and not list(tmp_path.glob("grades/results/*"))
+    assert ended.stderr.startswith("error: Python runs with -O or PYTHONOPTIMIZE"), ended.stderr
+
+
+def test_a_judge_without_asserts_refuses(tmp_path, monkeypatch, capsys):
+    """However it was started: only it runs the graded tests."""
+    a_template(tmp_path / "ada")
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -O "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
+    assert "error: Python runs with -O" in capsys.readouterr().err
+
+
 def test_a_folder_without_submissions(tmp_path, capsys):
     assert command_line.main(["grade", str(tmp_path / "nothing"), "-o", str(tmp_path / "grades")]) == 1
     assert str(tmp_path / "nothing") in capsys.readouterr().err
