@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tempfile
 import time
 import warnings
 import weakref
@@ -26,12 +25,13 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = str(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
+        # not by mkstemp, whose files only the owner may read: the umask decides who may
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(handle)  # otherwise a power failure could leave an empty file
-        os.chmod(temporary, 0o644)  # mkstemp's files are readable only by the owner
         _replace(temporary, path)
         return path
     except BaseException as error:

@@ -1,7 +1,10 @@
 """Everybody has a status: graded, partly graded, not readable, nothing handed in."""
 
 import json
+import os
+import stat
 
+import pytest
 from class_cases import PARTS, RUBRIC, parts, rows, unpacked, zipped
 
 from staff.grading import gradescope
@@ -34,3 +37,16 @@ def test_a_submission_without_a_part_says_why(tmp_path, grade):
     assert found["ada"]["status"] == found["bob"]["status"] == "not readable"
     assert "The files gpt.py, utils.py do not lie in folders of the parts" in found["ada"]["problem"]
     assert found["bob"]["problem"].startswith(f"There is none of the folders {', '.join(part_folders().values())}")
+
+
+@pytest.mark.parametrize("umask, mode", [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644)])
+def test_the_umask_decides_who_can_read_grades(tmp_path, grade, umask, mode):
+    zipped(tmp_path / "class" / "ada.zip", parts())
+    (tmp_path / "roster.csv").write_text("id\nada\nbob\n")
+    before = os.umask(umask)
+    try:
+        assert grade("class", "--roster", "roster.csv") == 0
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "grades").rglob("*") if path.is_file()]
+    assert len(files) > 8 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
