@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Why the squared error blurs
 #
-# For the lecture's "why do autoencoders produce blurry images?". The code of an image does not say everything about it.
-# Say it leaves two images equally likely: a stroke, and the same stroke three pixels to the right. The decoder has to
-# give one answer to both. We search the best answer for each of the lecture's losses.
+# For Exercises 18 to 20. Why do autoencoders produce blurry images? The code of an image does not say everything about
+# it. Suppose it leaves two images equally likely: a stroke, and the same stroke three pixels to the right. The decoder
+# has to give one answer for both. We search for the best answer under four losses.
 #
 # **Predict before you run it**
 #

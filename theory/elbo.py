@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The ELBO, log p(x), and the gap between them
 #
-# For Q1.3, Q1.4 and part 3(d) of the discussion sheet. With one latent dimension every integral can be computed on a
-# grid, so that for once we see all three terms of Eq. 10: log p(x), the ELBO, and KL(q(z|x)‖p(z|x)).
+# For Q1.3, Q1.4 and Exercises 9 and 10. With one latent dimension every integral can be computed on a grid, so that for
+# once we see all three terms of Eq. 10: log p(x), the ELBO, and KL(q(z|x)‖p(z|x)).
 #
 # **Predict before you run it**
 #

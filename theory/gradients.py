@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Two ways to a gradient through a sample
 #
-# For Q1.6, parts 2(c) and 2(d) of the discussion sheet, and the lecture. x ~ N(θ, 1), and we want the gradient of
-# E[x²] with respect to θ. It can be computed exactly: E[x²] = θ² + 1, so the gradient is 2θ.
+# For Q1.6 and Exercises 11 and 12. x ~ N(θ, 1), and we want the gradient of E[x²] with respect to θ. It can be computed
+# exactly: E[x²] = θ² + 1, so the gradient is 2θ.
 #
 # **Predict before you run it**
 #
@@ -29,8 +29,8 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 # %% [markdown]
 # ## Two estimates
 # `sample` returns numbers that no longer know θ. `rsample` reparameterizes: Q1.6 asks how, in Q1.7 you write it.
-# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In part 2(d) of the sheet
-# there is a network in place of θ, and `backward` applies the same chain rule.
+# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In Exercise 12 there is a
+# function of several inputs in place of θ + ε, and `backward` applies the same chain rule.
 
 
 # %%

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Entropy, cross-entropy and the KL divergence
 #
-# For appendix A, part 1 of the discussion sheet, and the lecture's slides on entropy. Appendix A says that the KL
-# divergence is the length that a code wastes. Here we write messages in a good code and in a bad one, and count.
+# For Appendix A and Exercises 1 to 3 and 7. Appendix A says that the KL divergence is the length that a code wastes.
+# Here we write messages in a good code and in a bad one, and count.
 #
 # **Predict before you run it**
 # 1. What has the higher entropy: a fair coin, a fair die, a letter of the alphabet, a letter of a real text?
 # 2. A letter of a text of which you know the two letters before it: how many bits are left?
 # 3. One source, two codes: how many bits per symbol does the wrong code waste?
-# 4. The sheet's p = (0.5, 0.5) and q = (0.1, 0.9): which is larger, KL(p‖q) or KL(q‖p)?
+# 4. Let p = (0.5, 0.5) and q = (0.1, 0.9): which is larger, KL(p‖q) or KL(q‖p)?
 
 # %%
 import argparse
@@ -92,10 +92,10 @@ assert close(length_p, entropy(p), 5 / n**0.5) and close(length_q, cross_entropy
 
 # %% [markdown]
 # ## Not symmetric
-# The two coins of the discussion sheet, and the lecture's. These are in nats: a nat is 1.443 bits.
+# The coins of Exercises 1 and 3. These numbers are in nats: a nat is 1.443 bits.
 
 # %%
-for name, a, b, there, back in [("sheet", 0.5, 0.1, 0.5108, 0.3681), ("lecture", 0.5, 0.3, 0.0872, 0.0823)]:
+for name, a, b, there, back in [("0.5, 0.1", 0.5, 0.1, 0.5108, 0.3681), ("0.5, 0.3", 0.5, 0.3, 0.0872, 0.0823)]:
     first, second = torch.tensor([a, 1 - a]), torch.tensor([b, 1 - b])
     print(f"{name:8} KL(p||q) {kl(first, second) * log(2):.4f} nats, KL(q||p) {kl(second, first) * log(2):.4f} nats")
     assert close(kl(first, second) * log(2), there, 1e-4) and close(kl(second, first) * log(2), back, 1e-4)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # How many latent dimensions?
 #
-# For the lecture, Exercise 16 and Q2.7. An autoencoder and a VAE with 1 to 64 latent dimensions learn 500 MNIST images.
+# For Exercises 14 and 16 and Q2.7. An autoencoder and a VAE with 1 to 64 latent dimensions learn 500 MNIST images.
 #
 # **Predict before you run it**
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Why nobody trains a VAE with samples from the prior
 #
-# For Q1.2 and part 2(a) of the discussion sheet. Eq. 8 estimates log p(x) with samples of z. We test it on a model
-# whose log p(x) is known: z ~ N(0, I) in D dimensions, and x is z with a little noise, x ~ N(z, 0.3² I).
+# For Q1.2 and Exercise 8. Eq. 8 estimates log p(x) with samples of z. We test it on a model whose log p(x) is known:
+# z ~ N(0, I) in D dimensions, and x is z with a little noise, x ~ N(z, 0.3² I).
 #
 # **Predict before you run it**
 #
