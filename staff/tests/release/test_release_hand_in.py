@@ -1,0 +1,34 @@
+"""The release and what students hand in."""
+
+import re
+import subprocess
+
+from small_runs import REPOSITORY
+from staff.release import build as release
+
+
+def test_runs_can_be_handed_in_with_git(tmp_path, files):
+    """What a pushed repository needs to earn the points for runs; not the data, nor what only resuming needs."""
+    (tmp_path / ".gitignore").write_bytes(files[".gitignore"])
+    run = tmp_path / "logs" / "vae" / "version_0"
+    wanted = ["summary.json", "report.html", "hparams.yaml", "events.out.tfevents.1", "checkpoints/best.ckpt"]
+    wanted.append("figures/samples_epoch_080.png")
+    unwanted = [run / "checkpoints" / "last.ckpt", tmp_path / "data" / "x", tmp_path / "submission.zip"]
+    for path in [*(run / name for name in wanted), *unwanted]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    listed = subprocess.run(
+        ["git", "-C", tmp_path, "ls-files", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert set(listed) == {".gitignore", *(f"logs/vae/version_0/{name}" for name in wanted)}
+
+
+def test_students_do_not_get_the_pictures_that_questions_ask_for(files):
+    """Those at the length that a question asks for could be handed in."""
+    asked = re.compile(r"docs/(vae|aae)_(samples|reconstructions|manifold|curve|recon_curve)(_\d+)?\.png")
+    assert [file for file in release.tracked(REPOSITORY) if asked.fullmatch(file)]
+    assert not [file for file in files if asked.fullmatch(file)]
