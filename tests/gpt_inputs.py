@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from inputs import integers, normal
+from inputs import integers, normal, uniform
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 13, "block_size": 10}
 V = 8  # tokens of a GPT with known logits
@@ -33,16 +33,21 @@ def gpt_weights(rng, sizes, scale=0.2):
 
 
 def table(rng, rows=V):
-    """Logits [rows, V] of the next token after each token: the same ones, at least 0.3 apart, in random order."""
+    """Logits [rows, V] of the next token after each token: at least 0.3 apart, in random order.
+
+    They are the same in all rows, but for a shift of each row; those of odd rows are farther apart.
+    """
     logits = -0.4 * torch.arange(V) - 0.1 * torch.from_numpy(rng.uniform(size=V)).float()
-    return torch.stack([logits[torch.from_numpy(rng.permutation(V))] for _ in range(rows)])
+    ordered = torch.stack([logits[torch.from_numpy(rng.permutation(V))] for _ in range(rows)])
+    return ordered * (1 + 0.7 * (torch.arange(rows) % 2))[:, None] + uniform(rng, rows, 1, low=-2, high=2)
 
 
 def model_of(logits, block_size=16):
-    """A GPT for the adapters whose logits after token i are logits[i], whatever came before.
+    """A GPT for the adapters whose logits [V, V] after token i are logits[i], whatever came before.
 
     Embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
     """
+    V = len(logits)
     sizes = {"n_layer": 1, "n_head": 1, "n_embd": V, "vocab_size": V, "block_size": block_size}
     mean, std = 1 / V, math.sqrt((1 - 1 / V) / V + 1e-5)
     weights = {

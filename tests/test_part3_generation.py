@@ -89,8 +89,9 @@ def test_generate_greedy_is_not_random(rng, expected):
 
 def assert_next_tokens(idx, logits, right, what, **options):
     """Tokens that are drawn after the prompts' last ones, for logits [V, V]; right: an oracle's probabilities."""
-    new = assert_continues(part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options), idx, 1)[:, 0]
-    for token in range(V):
+    result = part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options)
+    new = assert_continues(result, idx, 1, len(logits))[:, 0]
+    for token in idx[:, -1].unique().tolist():
         probs, mistakes = of_token(right, token)
         assert_drawn(new[idx[:, -1] == token], probs, what, mistakes)
 
@@ -110,6 +111,11 @@ def test_generate_sampling_frequencies(rng, expected):
         # float32 has logits near 300 to 1e-4, probabilities to as much of themselves: less than shows
         what = f"logits near {shift}, temperature {temperature}"
         check_samples(assert_next_tokens, idx, logits + shift, right, what, temperature=temperature)
+    # among many tokens no unlikely one is left out
+    logits = -0.08 * torch.from_numpy(rng.permutation(64)).float()[None]
+    right = expected("next_token", logits=logits, temperature=1.0)["probabilities"]
+    idx, what = torch.zeros(30_000, 1, dtype=torch.int64), "64 tokens, no filter"
+    check_samples(assert_next_tokens, idx, logits.expand(64, 64), right, what)
 
 
 def assert_fresh_draws(idx, model, probs, n=6):
@@ -150,10 +156,12 @@ def test_generate_top_k(rng, expected):
 
 
 def clear_calls(rng, expected, logits, count, temperature, top_k):
-    """Values of top_p that keep as many tokens whichever filter comes first, and not by a hair."""
-    top_p = (uniform(rng, 20, low=0.1, high=0.97) * 1000).round() / 1000
-    margins = expected("top_p_margins", logits=logits[0], temperature=temperature, top_k=top_k, top_p=top_p)["margins"]
-    return [round(each, 3) for each in top_p[margins.tensor > 0.005].tolist()[:count]]
+    """Values of top_p that keep so many tokens, and not by a hair; first those where the order of filters matters."""
+    top_p = (uniform(rng, 40, low=0.1, high=0.97) * 1000).round() / 1000
+    answer = expected("top_p_calls", logits=logits[:2], temperature=temperature, top_k=top_k, top_p=top_p)
+    clear = answer["margin"].tensor > 0.005
+    matters = answer["order_matters"].tensor[clear].argsort(descending=True, stable=True)
+    return [round(each, 3) for each in top_p[clear][matters].tolist()[:count]]
 
 
 @pytest.mark.question("3.3", points=0.25)
@@ -161,9 +169,9 @@ def test_generate_top_p(rng, expected):
     logits = table(rng)
     for top_p in (0.05, *clear_calls(rng, expected, logits, 4, 1.0, None), 1.0):
         assert_filtered(rng, expected, logits, top_p=top_p)
-    # with the others: where it makes no difference which of them comes first
-    for temperature, top_k in [(1.3, None), (1.0, 6), (0.8, 4)]:
-        for top_p in clear_calls(rng, expected, logits, 2, temperature, top_k):
+    # after the others
+    for temperature, top_k in [(1.6, None), (1.0, 5), (0.8, 4)]:
+        for top_p in clear_calls(rng, expected, logits, 3, temperature, top_k):
             assert_filtered(rng, expected, logits, top_p=top_p, top_k=top_k, temperature=temperature)
 
 

@@ -94,6 +94,7 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
     return {sentence: _masked(products / scale, see).softmax(-1) for sentence, scale in scaled.items()} | {
         "there is no causal mask": scores.softmax(-1),
         "the mask is the wrong way round": _masked(scores, see.mT).softmax(-1),
+        "the mask is the wrong way round: self.mask is True where a token may look": _masked(scores, ~see).softmax(-1),
         "the mask hides the token itself": _masked(scores, see.tril(-1)).softmax(-1),
         "the mask lets a token see the one after it": _masked(scores, torch.ones_like(see).tril(1)).softmax(-1),
         "the mask of 0 and 1 is added to the scores, so that hidden tokens still count": (scores + see).softmax(-1),
@@ -101,6 +102,7 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
         "the mask comes after the softmax": scores.softmax(-1) * see,
         "the softmax runs over the queries": _masked(scores, see).softmax(-2),
         "the softmax runs over the heads": _masked(scores, see).softmax(1),
+        "the softmax runs over the batch": _masked(scores, see).softmax(0),
         "there are two softmaxes": right.softmax(-1),
         "queries and keys are exchanged": _masked(scores.mT, see).softmax(-1),
         "the scores have the wrong sign": _masked(-scores, see).softmax(-1),
@@ -198,48 +200,87 @@ def likeliest(logits: Tensor) -> Answer:
     return {"tokens": Value(logits.argmax(-1), mistakes, whole=True)}
 
 
-def _kept(probs: Tensor, size: int) -> Tensor:
-    """The `size` largest of the probabilities [..., V], to sum 1 again; 0 for the others."""
-    least = probs.sort(descending=True).values[..., size - 1 : size]
-    kept = probs * (probs >= least)
-    return kept / kept.sum(-1, keepdim=True)
+def _kept(probs: Tensor, sizes: Tensor | int) -> Tensor:
+    """The `sizes` [R] largest of the probabilities [R, V], to sum 1 again; 0 for the others."""
+    sizes = torch.as_tensor(sizes).clamp(1, probs.size(1)).expand(len(probs))
+    least = probs.sort(descending=True).values.gather(1, sizes[:, None] - 1)
+    return _normalized(probs * (probs >= least))
 
 
-def _sizes(probs: Tensor, top_p: float) -> tuple[int, float]:
-    """How many tokens top_p keeps of probabilities [V], and how close a call that is."""
-    sums = probs.sort(descending=True).values.cumsum(0)[:-1]
-    return 1 + int((sums < top_p).sum()), (sums - top_p).abs().min().item()
+def _normalized(probs: Tensor) -> Tensor:
+    return probs / probs.sum(-1, keepdim=True)
 
 
-def top_p_margins(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
-    """How close a call each of top_p [N] is for logits [V]; 0 where it matters which filter comes first."""
-    margins = []
+def _nucleus(probs: Tensor, top_p: float | None) -> Tensor:
+    """What top_p leaves of the probabilities [R, V]."""
+    if top_p is None:
+        return probs
+    return _kept(probs, 1 + (_sums(probs) < top_p - 1e-12).sum(-1))
+
+
+def _sums(probs: Tensor) -> Tensor:
+    """Of the 1, ..., V - 1 largest of the probabilities [R, V]."""
+    return probs.sort(descending=True).values.cumsum(-1)[:, :-1]
+
+
+def _filtered(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+    """The probabilities [R, V] that are drawn from: temperature, top_k, top_p, in this order."""
+    return _nucleus(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)), top_p)
+
+
+def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: float):
+    """What comes of the filters in another order."""
+    tempered = (logits / temperature).softmax(-1)
+    if top_k:
+        first = _nucleus(tempered, top_p)
+        kept = (first > 0).sum(-1).clamp(max=top_k)
+        yield "top_p comes before top_k, it should be the other way round", _kept(first, kept)
+    if temperature != 1:
+        kept = _filtered(logits, 1.0, top_k, top_p) > 0
+        yield "the temperature comes after the filters, it should come first", _normalized(tempered * kept)
+
+
+def top_p_calls(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
+    """How close a call each of top_p [N] is for logits [R, V], and whether the order of the filters matters."""
+    logits = logits.double()
+    sums = _sums(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)))
+    margins, matters = [], []
     for each in top_p.tolist():
-        plain, tempered = logits.double().softmax(0), (logits.double() / temperature).softmax(0)
-        candidates = [plain, tempered] + ([_kept(plain, top_k), _kept(tempered, top_k)] if top_k else [])
-        sizes, calls = zip(*(_sizes(probs, each) for probs in candidates), strict=True)
-        margins.append(min(calls) if len(set(sizes)) == 1 else 0.0)
-    return {"margins": Value(margins, whole=True)}
+        margins.append((sums - each).abs().min())
+        right = _filtered(logits, temperature, top_k, each)
+        orders = [wrong for _, wrong in _other_orders(logits, temperature, top_k, each)]
+        matters.append(any((right - wrong).abs().max() > 0.05 for wrong in orders))
+    return {"margin": Value(margins, whole=True), "order_matters": Value(matters, whole=True)}
 
 
 def next_token(logits: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None) -> Answer:
-    """The probabilities of the next token [R, V] for logits [R, V], in each row the same ones in another order."""
-    logits, V = logits.double(), logits.size(1)
-    drawn = (logits / temperature).softmax(-1)
-    size = min(top_k or V, _sizes(drawn[0], top_p)[0] if top_p else V)
-    right = _kept(drawn, size)
-    filters = f"top_{'p' if top_p else 'k'}"
-    mistakes = [
-        (f"{filters} is ignored", drawn),
-        ("one token too many is kept", _kept(drawn, min(V, size + 1))),
-        ("one token too few is kept", _kept(drawn, max(1, size - 1))),
-        ("the tokens that are kept are equally likely", (right > 0) / size),
-    ]
-    mistakes = mistakes if top_k or top_p else _drawing_mistakes(logits, temperature)
+    """The probabilities of the next token [R, V] for logits [R, V]."""
+    logits = logits.double()
+    right = _filtered(logits, temperature, top_k, top_p)
+    filtered = top_k or top_p
+    mistakes = (_filter_mistakes if filtered else _drawing_mistakes)(logits, right, temperature, top_k, top_p)
     return {"probabilities": Value(right, mistakes, whole=True)}
 
 
-def _drawing_mistakes(own: Tensor, temperature: float):
+def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: int | None, top_p: float | None):
+    """What goes wrong with filters, and the probabilities that come of it."""
+    drawn, kept = (logits / temperature).softmax(-1), right > 0
+    sizes = kept.sum(-1)
+    if top_p:
+        yield "top_p is ignored", _filtered(logits, temperature, top_k, None)
+        yield from _other_orders(logits, temperature, top_k, top_p)
+    if top_k:
+        yield "top_k is ignored", _filtered(logits, temperature, None, top_p)
+    yield "one token too many is kept", _kept(drawn, sizes + 1)
+    yield "one token too few is kept", _kept(drawn, sizes - 1)
+    yield "the tokens that are kept are equally likely", _normalized(kept.double())
+    least = logits.where(kept, torch.inf).amin(-1)
+    for whose, threshold in (("the first one's", least[0]), ("the lowest", least.min())):
+        wrong = _normalized(drawn * (logits >= threshold))
+        yield f"each row has its own threshold, but {whose} is used for all rows of the batch", wrong.nan_to_num()
+
+
+def _drawing_mistakes(own: Tensor, right: Tensor, temperature: float, *_):
     """What goes wrong without filters, and the probabilities that come of it."""
     yield "it is greedy, though do_sample is True", F.one_hot(own.argmax(-1), own.size(1))
     yield "all tokens are equally likely", torch.full_like(own, 1 / own.size(1))
@@ -248,12 +289,13 @@ def _drawing_mistakes(own: Tensor, temperature: float):
     yield "there are two softmaxes", (own / temperature).softmax(-1).softmax(-1)
     yield "it is the probabilities that are divided by the temperature", (own.softmax(-1) / temperature).softmax(-1)
     yield "the root of the temperature is used", (own / temperature**0.5).softmax(-1)
-    yield "the probabilities are those of another row of the batch", (own[:1] / temperature).softmax(-1).expand_as(own)
+    if len(own) > 1:
+        yield "the probabilities are those of another row of the batch", right[:1].expand_as(own)
 
 
 ORACLES = {
     each.__name__: each
     for each in (
-        attention, attention_gradients, attention_weights, dropout, gpt, greedy, likeliest, top_p_margins, next_token,
+        attention, attention_gradients, attention_weights, dropout, gpt, greedy, likeliest, top_p_calls, next_token,
     )
 }  # fmt: skip
