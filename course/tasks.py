@@ -157,7 +157,8 @@ TASKS = {
 def add(commands) -> None:
     """Add the tasks to the commands."""
     for name, task in TASKS.items():
-        parser = commands.add_parser(name, help=task.__doc__.partition("\n")[0])
+        about = task.__doc__.partition("\n")[0].removesuffix(".")
+        parser = commands.add_parser(name, help=about[0].lower() + about[1:])
         parser.set_defaults(run=lambda args, task=task: task())
         if name == "setup":
             parser.add_argument("--uv", action="store_true", help="install with uv, which is faster than pip")

@@ -58,5 +58,5 @@ for module in unix_only.CALLS:
     __import__(module)
     sys.modules[module].__class__ = Guarded
 
-OURS = r"(course|part\d_\w+|theory|tests|adapters|conftest|answers|judge|inputs|generating|gpt_inputs)(\..*)?"
+OURS = r"(__main__|course|part\d_\w+|theory|tests|adapters|conftest|answers|judge|inputs|generating|gpt_inputs)(\..*)?"
 warnings.filterwarnings("error", category=EncodingWarning, module=rf"{OURS}\Z")
