@@ -1,14 +1,13 @@
 # %% [markdown]
 # # Two ways to a gradient through a sample
 #
-# For Q1.6 and Exercises 11 and 12. x ~ N(θ, 1), and we want the gradient of E[x²] with respect to θ. It can be computed
-# exactly: E[x²] = θ² + 1, so the gradient is 2θ.
+# For Q1.6 and Exercises 11 and 12. x ~ N(θ, 1), and we want the gradient of E[x²] with respect to θ. It can
+# be computed exactly: E[x²] = θ² + 1, so the gradient is 2θ.
 #
 # **Predict before you run it**
-#
 # 1. `Normal(theta, 1).sample()` and then `backward()`: what is the gradient of θ?
-# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized one d/dθ x². Which of them is unbiased?
-# 3. How many times as large is the variance of the score function at θ = 2: twice, ten times, thirty times?
+# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized one d/dθ x². Which of them are unbiased?
+# 3. How much larger is the variance of the score-function estimate at θ = 2: 2 times, 20 times, 200 times?
 
 # %%
 import argparse
@@ -28,9 +27,9 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 
 # %% [markdown]
 # ## Two estimates
-# `sample` returns numbers that no longer know θ. `rsample` reparameterizes: Q1.6 asks how, in Q1.7 you write it.
-# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In Exercise 12 there is a
-# function of several inputs in place of θ + ε, and `backward` applies the same chain rule.
+# `Normal` has two methods that draw: `sample` and `rsample`. Q1.6 asks about the difference; in Q1.7 you write it.
+# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In Exercise 12,
+# x is any function of θ and of noise, and `backward` applies the same chain rule.
 
 
 # %%
@@ -43,13 +42,13 @@ def score_function(theta, n):
     p = Normal(theta, 1.0)
     x = p.sample()
     log_prob = p.log_prob(x).sum(dim=-1)  # [N]
-    (f(x) * log_prob).sum().backward()  # f(x) is a mere weight: no gradient goes through it
+    (f(x) * log_prob).sum().backward()  # f(x) is only a weight: no gradient flows through it
     return theta.grad
 
 
 def reparameterized(theta, n):
     theta = theta.expand(n, -1).clone().requires_grad_()
-    f(Normal(theta, 1.0).rsample()).sum().backward()  # the gradient goes through f and through the sample
+    f(Normal(theta, 1.0).rsample()).sum().backward()  # the gradient flows through f
     return theta.grad
 
 
@@ -57,7 +56,7 @@ assert not Normal(torch.tensor(2.0, requires_grad=True), 1.0).sample().requires_
 estimators = {"score function": score_function, "reparameterized": reparameterized}
 
 # %% [markdown]
-# ## Unbiased both, but how noisy?
+# ## Both are unbiased, but how noisy are they?
 # The variances in closed form: θ⁴ + 14θ² + 15 and 4. (Use the moments of u = x - θ: E[u²] = 1, E[u⁴] = 3, E[u⁶] = 15.)
 
 # %%
@@ -75,8 +74,8 @@ for name, estimate in estimators.items():
 
 # %% [markdown]
 # ## More dimensions
-# f(x) = x₁² + ... + x_D² at θ = (1, ..., 1). The weight f(x) grows with D, and takes every coordinate's noise along:
-# the variance of the first coordinate's gradient is 30 for D = 1 (as above), and grows with D².
+# f(x) = x₁² + ... + x_D² at θ = (1, ..., 1). The weight f(x) grows with D and contains the noise of all coordinates:
+# the variance of the first coordinate's gradient is 30 for D = 1 (as above) and grows with D².
 
 # %%
 dimensions = [1, 3, 10, 30, 100]
@@ -86,17 +85,17 @@ exact = [30 + 22 * (D - 1) + 4 * (D - 1) ** 2 for D in dimensions]  # from E[(x�
 assert all(abs(v / e - 1) < 0.2 for v, e in zip(grown["score function"], exact, strict=True))
 
 # %% [markdown]
-# ## Does it matter? Gradient descent on E[x²], one sample a step
+# ## Does it matter? Gradient descent on E[x²] with one sample per step, 500 times
 
 # %%
 paths = {}
 for name, estimate in estimators.items():
-    path = [torch.tensor([3.0])]
+    path = [torch.full((500, 1), 3.0)]
     for _ in range(150):
-        path.append(path[-1] - 0.02 * estimate(path[-1], 1)[0])
-    paths[name] = torch.stack(path)
-assert all(path[-1].abs() < 1.0 for path in paths.values())  # both come near the minimum at 0
-assert paths["score function"].diff(dim=0).std() > 2 * paths["reparameterized"].diff(dim=0).std()
+        path.append(path[-1] - 0.02 * estimate(path[-1], 500))
+    paths[name] = torch.cat(path, dim=1)  # [500, 151]
+assert all(path[:, -1].mean().abs() < 0.1 for path in paths.values())  # on average, both reach the minimum at 0
+assert paths["score function"][:, -1].std() > 1.5 * paths["reparameterized"][:, -1].std()
 
 # %%
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -105,11 +104,12 @@ for name, colour, marker, line in [("score function", BLUE, "o", "-"), ("reparam
     left.plot(fine, closed_form[name](fine), line, color=colour, label=f"{name}, exact")
     left.plot(thetas, variances[name], marker, color=colour, label="measured")
     middle.plot(dimensions, grown[name], marker + line, color=colour, label=name)
-    right.plot(paths[name], line, color=colour, label=name)
+    right.plot(paths[name][0], line, color=colour, label=name)
+    right.fill_between(range(151), *paths[name].quantile(torch.tensor([0.05, 0.95]), dim=0), color=colour, alpha=0.3)
 left.set(title="One dimension", xlabel="θ", ylabel="variance of one sample's gradient", yscale="log", ylim=(2, 2000))
 middle.loglog()
 middle.set(title="θ = (1, ..., 1)", xlabel="dimensions D", ylabel="variance of one sample's gradient of θ₁")
-right.set(title="Gradient descent", xlabel="step", ylabel="θ")
+right.set(title="500 descents: one, and 90 % of them", xlabel="step", ylabel="θ")
 left.legend(fontsize="x-small", ncols=2, loc="upper center")
 right.legend()
 if "ipykernel" not in sys.modules and not quick:
