@@ -1,18 +1,17 @@
 # %% [markdown]
 # # Attention and long sequences
-#
 # For Q3.1 and Eq. 22. Why are scores divided by sqrt(d_k)? And why are long sequences a problem? You write attention in
-# Q3.2; here it is PyTorch's `F.scaled_dot_product_attention`.
+# Q3.2; here we use PyTorch's `F.scaled_dot_product_attention`.
 #
 # **Predict before you run it**
-#
-# 1. q and k have independent entries of variance 1. On what does the variance of q·k depend: d_k, the length, both?
-# 2. Twice the length: how many times the multiplications? And if each token sees only itself and the 127 before it?
+# 1. q and k have independent entries of variance 1. What does the variance of q·k depend on: d_k, the length, both?
+# 2. The length doubles. By what factor do multiplications grow? And if a token sees only itself and the 127 before it?
 
 # %%
 import argparse
 import sys
 from pathlib import Path
+from time import process_time
 from timeit import repeat
 
 import matplotlib.pyplot as plt
@@ -31,18 +30,17 @@ W, D = 128, 64  # tokens of the window, width of a token
 
 # %% [markdown]
 # ## The variance of a score
-# q·k is a sum of d_k products, each of variance 1. The length T says only how many such sums there are. With the
-# identity as V, attention returns its weights: if one key gets nearly all of them, the softmax passes no gradient on.
+# q·k is a sum of d_k products, each of variance 1. The length T only says how many such sums there are. With the
+# identity as V, attention returns its weights. If one key gets nearly all of them, the softmax passes on no gradient.
 
 # %%
-widths = [4, 16, 64, 256]
-by_width = [(torch.randn(20_000, d) * torch.randn(20_000, d)).sum(dim=1).var() / d for d in widths]
-by_length = [torch.einsum("td,sd->ts", *torch.randn(2, T, 64)).var() / 64 for T in (128, 512, 2048)]  # all T² scores
-print("variance / d_k:", ", ".join(f"{ratio:.2f}" for ratio in [*by_width, *by_length]))
-assert all(abs(ratio - 1) < 0.15 for ratio in [*by_width, *by_length])
+widths, lengths = [4, 16, 64, 256], [256, 512, 1024] if quick else [256, 512, 1024, 2048, 4096]
+by_width = [(torch.randn(20_000, d) * torch.randn(20_000, d)).sum(dim=1).var() for d in widths]
+by_length = [torch.einsum("td,sd->ts", *torch.randn(2, T, 64)).var() for T in lengths]  # all T² scores
+print("variances:", {f"d_k = {d}": round(v.item(), 1) for d, v in zip(widths, by_width, strict=True)})
+assert all(abs(v / d - 1) < 0.15 for v, d in zip(by_width + by_length, widths + [64] * len(lengths), strict=True))
 
 
-# %%
 def largest_weight(d, scale):
     q, k, v = torch.randn(500, 1, d), torch.randn(500, 64, d), torch.eye(64).expand(500, 64, 64)
     return F.scaled_dot_product_attention(q, k, v, scale=scale).amax(dim=-1).mean().item()  # of [500, 1, 64]
@@ -53,8 +51,8 @@ assert max(scaled) < 0.2 and unscaled[-1] > 0.8
 
 # %% [markdown]
 # ## Four ways through a sequence
-# Plain attention; PyTorch's fused kernel, which computes the T × T weights piece by piece and forgets them; a window of
-# W tokens; and linear attention: without a softmax, phi(Q)(phi(K)ᵀV) needs no T × T matrix. Tensors are [1, 1, T, D].
+# Plain attention; PyTorch's fused kernel, which computes the T × T weights block by block and does not store them; a
+# window of W tokens; linear attention (Eq. 22e): phi(Q)(phi(K)ᵀV) needs no T × T matrix. Tensors are [1, 1, T, D].
 
 
 # %%
@@ -64,10 +62,10 @@ def plain(q, k, v):
 
 
 def window(q, k, v):
-    q = q.view(-1, 1, W, D)  # [T/W, 1, W, D]: each block of W queries takes its own keys and the block before
+    q = q.view(-1, 1, W, D)  # [T/W, 1, W, D]: each block of W queries sees its own keys and the block before
     k, v = (F.pad(t, (0, 0, W, 0)).unfold(2, 2 * W, W)[0, 0].mT[:, None] for t in (k, v))  # [T/W, 1, 2W, D]
     mask = torch.ones(len(q), 1, W, 2 * W, dtype=torch.bool).tril(W).triu(1)
-    mask[0, :, :, :W] = False  # before the first block there is padding alone
+    mask[0, :, :, :W] = False  # before the first block there is only padding
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(1, 1, -1, D)
 
 
@@ -83,16 +81,15 @@ torch.testing.assert_close(linear(q, k, v), F.normalize((F.elu(q) + 1) @ (F.elu(
 
 # %%
 METHODS = {"plain": plain, "fused": F.scaled_dot_product_attention, "window": window, "linear": linear}
-lengths = [256, 512, 1024] if quick else [256, 512, 1024, 2048, 4096]
 multiplications, kept, seconds = ({name: [] for name in METHODS} for _ in range(3))
 for name, method in METHODS.items():
     for T in lengths:
         q, k, v = (torch.randn(1, 1, T, D, requires_grad=True) for _ in range(3))
-        saved = {}  # bytes by address, so that a tensor that is kept twice is counted once
+        saved = {}  # bytes by address: a tensor that is kept twice is counted once
         hooks = saved_tensors_hooks(lambda t, saved=saved: saved.update({t.data_ptr(): t.nbytes}) or t, lambda t: t)
         with FlopCounterMode(display=False) as counter, hooks:
             method(q, k, v)
-        seconds[name].append(min(repeat(lambda m=method, t=(q, k, v): m(*t), number=1, repeat=5)))
+        seconds[name].append(min(repeat(lambda m=method, t=(q, k, v): m(*t), timer=process_time, number=1)))
         multiplications[name].append(counter.get_total_flops() / 2)  # it counts additions too
         kept[name].append(sum(saved.values()))
 assert multiplications["plain"] == multiplications["fused"] == [2 * T**2 * D for T in lengths]
@@ -102,17 +99,20 @@ assert kept["plain"] == [4 * (T**2 + 3 * T * D) for T in lengths]  # 4 bytes a n
 assert kept["fused"] == [4 * (4 * T * D + T) for T in lengths]  # q, k, v, the output, a normalizer for each token
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
-axes[0].semilogx(widths, unscaled, "o-", color=ORANGE, base=2, label="q·k")
-axes[0].semilogx(widths, scaled, "s--", color=BLUE, base=2, label="q·k / sqrt(d_k)")
-axes[0].set(title="Softmax over 64 keys", xlabel="d_k", ylabel="largest attention weight", ylim=(0, 1))
-labels = ["multiplications", "bytes kept for the backward pass", "time on this machine (s)"]
-for ax, label, counts in zip(axes[1:], labels, (multiplications, kept, seconds), strict=True):
+fig, axes = plt.subplots(1, 5, figsize=(17, 3.7), layout="constrained")
+axes[0].loglog(widths, by_width, "o-", color=BLUE, base=2, label="over d_k")
+axes[0].loglog(lengths, by_length, "s--", color=ORANGE, base=2, label="over T, with d_k = 64")
+axes[0].set(title="Variance of a score q·k", xlabel="d_k, or length T (tokens)", ylabel="variance")
+axes[1].semilogx(widths, unscaled, "o-", color=ORANGE, base=2, label="q·k")
+axes[1].semilogx(widths, scaled, "s--", color=BLUE, base=2, label="q·k / sqrt(d_k)")
+axes[1].set(title="Softmax over 64 keys", xlabel="d_k", ylabel="largest attention weight", ylim=(0, 1))
+labels = ["multiplications", "bytes kept for the backward pass", "CPU time on this machine (s)"]
+for ax, label, counts in zip(axes[2:], labels, (multiplications, kept, seconds), strict=True):
     for name, colour, line in zip(METHODS, [BLUE, ORANGE, GREEN, PURPLE], ["o-", "s:", "^--", "d-."], strict=True):
         ax.semilogx(lengths, counts[name], line, color=colour, base=2, label=name)
     ax.set(xlabel="length T (tokens)", ylabel=label, yscale="log")
+for ax in axes:
     ax.legend()
-axes[0].legend()
 if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "long_sequences.png", dpi=120)
 
