@@ -8,8 +8,8 @@
 # **Predict before you run it**
 #
 # 1. What does the best answer for the squared error look like? How much better is it than one of the two strokes?
-# 2. And for the squared error of the image's gradients (edges)? And for the absolute error?
-# 3. A decoder that gives the mean of a Gaussian of each pixel maximizes log p(x|z): is it sharper?
+# 2. And for the squared error of the image's gradients (its edges)? And for the absolute error?
+# 3. A decoder outputs the mean of a Gaussian for each pixel and maximizes log p(x|z). Is its answer sharper?
 
 # %%
 import argparse
@@ -83,14 +83,14 @@ mean = strokes.mean(dim=0, keepdim=True)
 squared, absolute, gradient, corner = LOSSES.values()
 assert (answers["squared error"] - mean).abs().max() < 1e-3  # the mean of the two: two grey strokes
 assert torch.isclose(squared(mean, strokes), squared(strokes[:1], strokes) / 2)  # and half the error of either
-assert torch.isclose(gradient(mean, strokes), gradient(strokes[:1], strokes) / 2)  # a linear filter: the same blur
+assert torch.isclose(gradient(mean, strokes), gradient(strokes[:1], strokes) / 2)  # a linear filter: the same result
 assert (answers["gradient error"] - mean).abs().max() < 0.1
 assert torch.isclose(absolute(mean, strokes), absolute(strokes[:1], strokes))  # a median: any grey is as good
-assert corner(answers["corner error"], strokes) < 0.9 * corner(mean, strokes)  # not linear: the mean is not its best
+assert corner(answers["corner error"], strokes) < 0.9 * corner(mean, strokes)  # not linear: the mean is not the best
 
 # %% [markdown]
 # ## A Gaussian decoder is the squared error
-# -log N(x; mean, s²) = (x - mean)² / 2s² + a constant: the gradients differ by the factor 1/2s² alone.
+# -log N(x; mean, s²) = (x - mean)² / 2s² + a constant: the gradients differ only by the factor 1/2s².
 
 # %%
 decoded, s = torch.rand(1, 1, 16, 16, requires_grad=True), 0.5
@@ -108,13 +108,13 @@ fig.colorbar(shown, ax=axes[:, 2], label="grey value")
 for ax, names in [(axes[0, 3], ["squared error", "absolute error"]), (axes[1, 3], ["gradient error", "corner error"])]:
     for name, colour, line in zip(["one stroke", *names], [GREY, BLUE, ORANGE], ["-", "-", "--"], strict=True):
         ax.plot(pictures[name][0, 0, 8], line, color=colour, label=name)
-    ax.set(title="across the strokes", xlabel="column (pixels)", ylabel="grey value in row 8", ylim=(-1.2, 1.9))
-    ax.legend(fontsize="small")
+    ax.set(title="across the strokes", xlabel="column (pixels)", ylabel="grey value in row 8", ylim=(-1.4, 1.9))
+    ax.legend(fontsize="small", loc="lower right")
 if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "blur.png", dpi=120)
 
 # %% [markdown]
-# Squares and edges average images. The corner error averages corners, and many images have the same corners: alone it
-# does not say what the image looks like. A discriminator (part 2) would call every one of these answers wrong.
+# The squared and the gradient error average images. The corner error averages corners, and many images have the same
+# corners: it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject each of these.
 #
 # **What to try**: a shift of one pixel; the first stroke twice as likely; the sum of the corner and the squared error.

@@ -5,8 +5,8 @@
 # Here we write messages in a good code and in a bad one, and count.
 #
 # **Predict before you run it**
-# 1. What has the higher entropy: a fair coin, a fair die, a letter of the alphabet, a letter of a real text?
-# 2. A letter of a text of which you know the two letters before it: how many bits are left?
+# 1. Which has the highest entropy: a fair coin, a fair die, a random letter of the alphabet, a letter of a real text?
+# 2. You know two successive letters of a text. How many bits of information does the next letter still carry?
 # 3. One source, two codes: how many bits per symbol does the wrong code waste?
 # 4. Let p = (0.5, 0.5) and q = (0.1, 0.9): which is larger, KL(p‖q) or KL(q‖p)?
 
@@ -75,8 +75,8 @@ assert close(next_letter[0], 4.14, 0.1)  # Shannon (1951) counted 4.14 bits for 
 
 # %% [markdown]
 # ## The wrong code
-# An optimal code gives a symbol of probability p a word of log2(1/p) bits: short words for frequent symbols. These
-# two prefix codes are optimal for p and for q. The source is p.
+# An optimal code gives a symbol of probability p a code word of log2(1/p) bits: frequent symbols get short words. These
+# two prefix codes are optimal for p and for q. The symbols are drawn from p.
 
 # %%
 p = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8], dtype=torch.double)  # of the symbols A, B, C, D
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "information.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: a q that gives a symbol of p the probability 0; a q nearer to p; a text in another language.
+# **What to try**: a q that gives one symbol the probability 0; a q closer to p; a text in another language.

@@ -7,8 +7,8 @@
 # **Predict before you run it**
 #
 # 1. KL is an integral of p(x) log(p(x)/q(x)). Is this negative anywhere? Can the integral be negative?
-# 2. From N(0, 1) to N(1, 1) it is 0.5 nats, from N(1, 1) to N(2, 1) too. Is it 1 nat from N(0, 1) to N(2, 1)?
-# 3. p has two modes, q is one Gaussian. Where does q go if KL(p‖q) is minimized, and where if KL(q‖p) is?
+# 2. It is 0.5 nats from N(0, 1) to N(1, 1), and 0.5 from N(1, 1) to N(2, 1). Is it 1 nat from N(0, 1) to N(2, 1)?
+# 3. p has two modes, q is one Gaussian. Where does q end up if we minimize KL(p‖q)? And if we minimize KL(q‖p)?
 
 # %%
 import argparse
@@ -27,7 +27,7 @@ torch.set_default_dtype(torch.double)
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 
 # %% [markdown]
-# ## Three ways to the same number
+# ## One number, computed in three ways
 
 # %%
 x = torch.linspace(-15, 15, 3001)  # a grid for integrals
@@ -48,7 +48,7 @@ assert abs(monte_carlo - exact) < 5 * terms.std() / len(draws) ** 0.5  # 5 stand
 
 # %% [markdown]
 # ## A divergence, not a distance
-# Never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than the direct way.
+# Never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than the direct route.
 
 # %%
 means, stds = torch.randn(2, 10_000), torch.rand(2, 10_000) + 0.1
@@ -95,15 +95,15 @@ fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="const
 integrand = p.log_prob(x).exp() * (p.log_prob(x) - q.log_prob(x))
 left.plot(x, p.log_prob(x).exp(), color=BLUE, label="p = N(0, 1²)")
 left.plot(x, q.log_prob(x).exp(), "--", color=ORANGE, label="q = N(1, 2²)")
-left.fill_between(x, integrand, color=GREEN, alpha=0.5, label=f"p log(p/q): area {exact:.2f} nats")
+left.fill_between(x, integrand, color=GREEN, alpha=0.5, label=f"p log(p/q), in nats: area {exact:.2f}")
 left.set(title="Negative in places, never as a whole", xlabel="x", ylabel="density", xlim=(-4, 6), ylim=(-0.12, 0.62))
 left.legend()
 middle.fill_between(x, two_modes.log_prob(x).exp(), color="lightgrey", label="p")
-styles = [(covering, BLUE, "-", "KL(p‖q): covers both"), (seeking_left, ORANGE, "--", "KL(q‖p): seeks one")]
-for (mean, std), colour, line, label in [*styles, (seeking_right, GREEN, ":", "KL(q‖p) again")]:
+styles = [(covering, BLUE, "-", "KL(p‖q)"), (seeking_left, ORANGE, "--", "KL(q‖p), start -2")]
+for (mean, std), colour, line, label in [*styles, (seeking_right, GREEN, ":", "KL(q‖p), start 2")]:
     middle.plot(x, Normal(mean, std).log_prob(x).exp(), line, color=colour, label=label)
-middle.set(title="q that minimizes", xlabel="x", ylabel="density", xlim=(-6.5, 6.5), ylim=(0, 0.95))
-middle.legend(loc="upper left", ncols=2, fontsize="small")
+middle.set(title="The q that minimizes each", xlabel="x", ylabel="density", xlim=(-6.5, 6.5), ylim=(0, 0.95))
+middle.legend(loc="upper center", ncols=2, fontsize="x-small")
 centre = torch.linspace(-4, 4.5, 200)
 right.plot(centre, [kl_by_quadrature(two_modes, Normal(m, 0.7)) for m in centre], color=BLUE, label="KL(p‖q)")
 right.plot(centre, [kl_by_quadrature(Normal(m, 0.7), two_modes) for m in centre], "--", color=ORANGE, label="KL(q‖p)")
@@ -113,5 +113,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "kl.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: modes that are closer; `start=1.0` for KL(q‖p), where q gets stuck between the modes. The encoder
+# **What to try**: modes closer together; `start=1.0` for KL(q‖p), where q gets stuck between the modes. The encoder
 # of a VAE minimizes KL(q‖p), with the true posterior as p (Eq. 10): what does it miss?

@@ -31,7 +31,7 @@ NOISE = 0.3
 
 # %% [markdown]
 # The third line of Eq. 9: the mean of p(x|z) p(z)/q(z) over z ~ q is p(x), for any q. With the prior as q it is Eq. 8.
-# The other q is near the posterior: it has the right mean, and standard deviations that are 20 % too large.
+# The other q is close to the posterior: its mean is exact, and its standard deviations are 20 % too large.
 
 
 # %%
@@ -63,8 +63,8 @@ assert all(e.abs().max() < 1.0 for e in errors["posterior"])
 
 # %% [markdown]
 # ## Samples needed for an error of 10 %
-# With relative variance r of one sample, that takes r/0.1² samples. Each dimension multiplies 1 + r by the same factor,
-# here in closed form: E[p(x|z)²]/p(x)², where p(x|z)² is again a Gaussian in z, times 1/(2 sqrt(pi) 0.3).
+# If one sample has the relative variance r, this takes r/0.1² samples. The factor E[p(x|z)²]/p(x)² of one dimension has
+# a closed form, since p(x|z)² is again a Gaussian in z, times 1/(2 sqrt(pi) 0.3). In D dimensions 1 + r is factor^D.
 
 # %%
 narrower = Normal(0.0, (1 + NOISE**2 / 2) ** 0.5).log_prob(torch.tensor(1.0)).exp()
@@ -98,15 +98,17 @@ assert abs(bias[-1] / (-(factor**D - 1) / (2 * few[-1])) - 1) < 0.5  # near -r/2
 
 # %%
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-for name, colour, marker in [("prior", BLUE, "o"), ("posterior", ORANGE, "x")]:
+for name, colour, marker, label in [("prior", BLUE, "o", "prior"), ("posterior", ORANGE, "x", "near the posterior")]:
+    left.plot([], [], marker, color=colour, label=f"samples: {label}")
     for D, found in zip(dimensions, errors[name], strict=True):
         left.plot(D + 0.8 * torch.rand(repeats) - 0.4, found, marker, color=colour, markersize=3, alpha=0.4)
-    middle.plot(range(1, 7), measured[name], marker, color=colour, label=f"{name}, measured")
+    middle.plot(range(1, 7), measured[name], marker, color=colour, label=f"{label}, measured")
 left.axhline(0, color="black", linewidth=0.8)
 left.set(title=f"{L:,} samples, {repeats} times over", xlabel="dimensions of z", ylabel="error of log p(x) (nats)")
+left.legend(loc="lower left")
 middle.plot(range(1, 21), needed, color=BLUE, label="prior, exact")
 middle.set(title="For an error of 10 %", xlabel="dimensions of z", ylabel="samples needed", yscale="log")
-middle.legend()
+middle.legend(fontsize="small")
 right.plot(few, bias, "o-", color=BLUE, label="measured")
 right.plot(few, [-(factor**2 - 1) / (2 * n) for n in few], "--", color=GREEN, label="-r/2L, for many samples")
 right.set(title="Bias of the logarithm (D = 2)", xlabel="samples L", ylabel="bias of log p(x) (nats)", xscale="log")

@@ -6,9 +6,9 @@
 #
 # **Predict before you run it**
 #
-# 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, to 7, to 4. Where does the transposed one
-#    lead from 4? Is there more than one answer?
-# 2. How often is each output pixel written, with kernel 3 and stride 2? With kernel 4?
+# 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, to 7, to 4. What does the transposed
+#    convolution map 4 to? Is there more than one answer?
+# 2. How many times is each output pixel written, with kernel 3 and stride 2? With kernel 4?
 # 3. Convolution, then the transposed convolution with the same weights: do you get your image back?
 
 # %%
@@ -28,8 +28,8 @@ torch.set_default_dtype(torch.double)
 
 # %% [markdown]
 # ## Sizes
-# Down: floor((n + 2 padding - kernel) / stride) + 1. With a stride of 2, two sizes lead to the same smaller size.
-# The way up has to choose one of them: that is what `output_padding` is for.
+# Down: floor((n + 2 padding - kernel) / stride) + 1. With a stride of 2, two sizes are mapped to the same smaller size.
+# On the way up one of them has to be chosen: that is what `output_padding` is for.
 
 
 # %%
@@ -74,15 +74,15 @@ x.requires_grad_()
 (gradient,) = torch.autograd.grad((conv(x) * y).sum(), x)
 assert torch.allclose(gradient, transposed(y))
 
-# And it is no inverse: 49 numbers cannot be found again in 16.
+# And it is not an inverse: 49 numbers cannot be recovered from 16.
 back = transposed(conv(x))
 print(f"there and back: {x.numel()} numbers, relative error {(back - x).norm() / x.norm():.2f}")
 assert back.shape == x.shape and not torch.allclose(back, x) and torch.linalg.matrix_rank(matrix) == 16
 
 # %% [markdown]
 # ## Checkerboards
-# All weights 1 and an input of ones: every output pixel shows how many kernels write to it. Kernel 3 is no multiple of
-# stride 2, so the number changes from pixel to pixel, and so does the brightness at first. Kernel 4 writes evenly.
+# All weights 1 and an input of ones: every output pixel shows how many kernels write to it. Kernel 3 is not a multiple
+# of stride 2, so the number changes from pixel to pixel, and so does the brightness at first. Kernel 4 writes evenly.
 
 # %%
 ones = torch.ones(1, 1, 7, 7)
@@ -94,7 +94,7 @@ assert inside == {3: [1.0, 2.0, 4.0], 4: [4.0]}
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained", width_ratios=[2.2, 1, 1.15, 1.15])
 limit = matrix.abs().max()
-for ax, values, title in [(axes[0], matrix, "convolution: 7 × 7 to 4 × 4"), (axes[1], matrix.T, "transposed")]:
+for ax, values, title in [(axes[0], matrix, "convolution: 7 × 7 to 4 × 4"), (axes[1], matrix.T, "its transpose")]:
     shown = ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     ax.set(title=title, xlabel="input pixel (number)", ylabel="output pixel (number)")
 fig.colorbar(shown, ax=axes[1], label="weight")
@@ -106,4 +106,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "transposed_convolution.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: kernel 2; stride 3; `F.interpolate` followed by a convolution: has it checkerboards?
+# **What to try**: kernel 2; stride 3; `F.interpolate` followed by a convolution: are there checkerboards?
