@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A neural radiance field of a small scene
 #
-# For appendix B and the question of the 2022 edition. The scene is made of formulas: a ball with stripes, and a smaller
-# one beside it. We take 24 photographs of it, fit a network to them, and look from where no photograph was taken.
+# For appendix B and Q3.1 of the 2022 edition. The scene is given by formulas: a striped ball, and a smaller one
+# beside it. We take 24 photographs of it, fit a network to them, and render a view that was never photographed.
 #
 # **Predict before you run it**
 #
-# 1. A ray passes through fog of density 2 that is 0.5 deep. Which share of the light comes from behind (Eq. B.3)?
-# 2. The network gets a position (x, y, z). What is lost in the picture without the sines and cosines of Eq. B.7?
+# 1. A ray passes through fog of density 2 over a length of 0.5. What share of the light comes from behind (Eq. B.3)?
+# 2. The network gets a position (x, y, z). What does the picture lose without the sines and cosines of Eq. B.7?
 
 # %%
 import argparse
@@ -31,7 +31,7 @@ SIZE, NEAR, FAR = 24 if quick else 40, 2.0, 4.6  # pixels of a side, and where r
 
 # %%
 def scene(points):
-    """What the network has to find out: density [..., 1] and colour [..., 3] at points [..., 3]."""
+    """What the network has to learn: density [..., 1] and colour [..., 3] at points [..., 3]."""
     in_big = torch.sigmoid(60 * (0.6 - points.norm(dim=-1, keepdim=True)))
     in_small = torch.sigmoid(60 * (0.3 - (points - torch.tensor([0.7, 0.45, 0.3])).norm(dim=-1, keepdim=True)))
     stripes = torch.sigmoid(8 * torch.sin(14 * points[..., 1:2]))
@@ -59,9 +59,8 @@ def render(field, origins, directions, pieces):
     return (weights[..., None] * colour).sum(dim=1) + reached[:, -1:], weights
 
 
-# Is the renderer right? Of the light, the share exp(-density × length) comes through fog of one density.
-fog = lambda points: (torch.full_like(points[..., :1], 0.5), torch.zeros_like(points))  # noqa: E731
-through, weights = render(fog, *rays(0.0), 32)
+# Is the renderer right? Fog of constant density lets the share exp(-density × length) of the light through.
+through, weights = render(lambda at: (torch.full_like(at[..., :1], 0.5), torch.zeros_like(at)), *rays(0.0), 32)
 assert torch.allclose(through, torch.tensor(exp(-0.5 * (FAR - NEAR))))  # black fog before a white wall
 assert torch.allclose(weights.sum(dim=1) + through[:, 0], torch.tensor(1.0))  # Eq. B.6
 
@@ -111,8 +110,8 @@ for ax, (name, view), colour, line in zip(axes, views.items(), COLOURS, LINES, s
     ax.imshow(picture := view.view(SIZE, SIZE, 3).clip(0, 1))
     ax.set(title=name + f": {psnr[name]:.1f} dB" * (ax != axes[0]), xlabel="column (pixels)", ylabel="row (pixels)")
     axes[3].plot(picture[:, SIZE // 2, 0], line, color=colour, label=name)
-axes[3].set(title="From top to bottom", xlabel="row (pixels)", ylabel="red in the middle column")
-axes[3].legend(fontsize="small")
+axes[3].set(title="From top to bottom", xlabel="row (pixels)", ylabel="red (0 to 1), middle column", ylim=(-0.05, 1.5))
+axes[3].legend(fontsize="small", loc="upper center")
 if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "nerf.png", dpi=120)
 
