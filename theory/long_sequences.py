@@ -74,8 +74,7 @@ def linear(q, k, v):
     return q @ (k.mT @ v) / (q @ k.sum(dim=2)[..., None])
 
 
-q, k, v = torch.randn(3, 1, 1, 512, D)
-band = torch.ones(512, 512, dtype=torch.bool).tril().triu(1 - W)
+q, k, v, band = *torch.randn(3, 1, 1, 512, D), torch.ones(512, 512, dtype=torch.bool).tril().triu(1 - W)
 torch.testing.assert_close(window(q, k, v), F.scaled_dot_product_attention(q, k, v, attn_mask=band))
 torch.testing.assert_close(linear(q, k, v), F.normalize((F.elu(q) + 1) @ (F.elu(k) + 1).mT, p=1, dim=-1) @ v)
 
@@ -92,9 +91,8 @@ for name, method in METHODS.items():
         seconds[name].append(min(repeat(lambda m=method, t=(q, k, v): m(*t), timer=process_time, number=1)))
         multiplications[name].append(counter.get_total_flops() / 2)  # it counts additions too
         kept[name].append(sum(saved.values()))
-assert multiplications["plain"] == [2 * T**2 * D for T in lengths]
-if any(multiplications["fused"]):  # PyTorch 2.11 does not count those of its CPU kernel
-    assert multiplications["fused"] == multiplications["plain"]
+squares = [2 * T**2 * D for T in lengths]  # PyTorch 2.11 counts none of its CPU kernel's
+assert multiplications["plain"] == squares and multiplications["fused"] in (squares, [0] * len(squares))
 assert multiplications["window"] == [4 * T * W * D for T in lengths]
 assert multiplications["linear"] == [2 * T * D**2 + T * D for T in lengths]
 assert kept["plain"] == [4 * (T**2 + 3 * T * D) for T in lengths]  # 4 bytes a number: the weights, q, k, v
