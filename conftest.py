@@ -27,6 +27,9 @@ HINTS = {  # what is in a message, and where to look
     "does not require grad": "there is nothing to differentiate: is something detached?",
     "modified by an inplace operation": "a tensor that the gradient needs is changed in place",
     "contains either `inf`, `nan` or element < 0": "what is drawn from is no probability: softmax, of what?",
+    "is not on the expected device": "the test uses another device (meta): is something created without device=...?",
+    "'NoneType' object": "something gives back None: is a `return` missing?",
+    "got NoneType": "something gives back None: is a `return` missing?",
 }
 
 

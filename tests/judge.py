@@ -37,7 +37,7 @@ def check_samples(check: Callable, *args, **kwargs) -> None:
     A right submission then loses something with a probability below one in a million. With one sample and bounds of 5
     sigma, a comparison rejects it with a probability p of at most 1e-6: 5.7e-7, and more where a tail is heavier than
     a normal variable's. A check of m comparisons fails with a probability of at most (m p)²; there are fewer than 60
-    checks, of at most 60 comparisons each: 60 (60 * 1e-6)² = 2.2e-7.
+    checks, of at most 100 comparisons each: 60 (100 * 1e-6)² = 6e-7.
 
     Args:
         check: draws samples for the inputs args and kwargs, and asserts what they should be.
@@ -115,10 +115,30 @@ def assert_logs(logs, names):
 
 
 def assert_reached(what: str, gradients: dict[str, float]) -> None:
-    """Each parameter, named with the size of its gradient, got one."""
+    """Each parameter, named with the size of its gradient, got one; under "": how many the network does not know."""
+    gradients = dict(gradients)
+    assert not gradients.pop(""), (
+        f"the {what} does not know some of its layers, so no optimizer trains them: are they in a Python list? "
+        "(nn.ModuleList)"
+    )
     unreached = [name for name, size in gradients.items() if not size > 0]
     assert not unreached, f"no gradient reaches the {what}'s parameters {unreached}: are they used, or detached?"
     assert gradients, f"the {what} has no parameters"
+
+
+def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
+    """Outputs of a network with large parameters: an activation would keep them from going far to one side or both."""
+    low, high = outputs.min().item(), outputs.max().item()
+    assert low < -1.5 and high > 1.5, (
+        f"{what} can be any number: is something on top of the last layer?\n"
+        f"expected some below -1.5 and some above 1.5, with large weights\nobtained {low:.3g} to {high:.3g}"
+    )
+
+
+def assert_not_linear(what: str, ends: Tensor, middle: Tensor) -> None:
+    """Outputs [2, ...] for two inputs, and the output for their mean."""
+    bend = (middle - ends.mean(0)).abs().max()
+    assert bend > 1e-5 * ends.abs().max(), f"the {what} is linear: are there activations between the layers?"
 
 
 def assert_causal(changes, t, what):
@@ -143,12 +163,14 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
         "it is uniform in 0..1: torch.rand in place of torch.randn?": stats.uniform(),
         "it is uniform: torch.rand in place of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
     }
-    bound = 1.1 * SIGMAS / math.sqrt(2 * len(values))  # 1.1: the tail of a standard deviation is heavier
-    for column in values.T:
-        if is_drawn_from(column, stats.norm()) and abs(column.std() - 1) < bound:
+    for column in (*values.T, values.flatten()):  # all together: a spread is found out with more numbers
+        bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: the tail of a standard deviation is heavier
+        repeated = len(column) > 1000 and len(column.unique()) < 0.9 * len(column)
+        if not repeated and is_drawn_from(column, stats.norm()) and abs(column.std() - 1) < bound:
             continue
         why = [name for name, distribution in others.items() if is_drawn_from(column, distribution)]
         why += ["it is always the same"] * (column.std() < 1e-6).item()
+        why += ["its numbers repeat: are they rounded?"] * repeated
         obtained = f"mean {column.mean():.3g}, standard deviation {column.std():.3g}"
         raise AssertionError(
             f"{what} is not drawn from N(0, 1){': ' + why[0] if why else ''}\n"
@@ -158,7 +180,8 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
 
 def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
     """The numbers of noise [N, D] are independent of each other, and of another call's [N, D]."""
-    D = noise.size(1)
+    n, D = noise.shape
+    half = n // 2
     bound = SIGMAS / math.sqrt(len(noise))
     assert noise.std(0).min() > 1e-3, f"{what} of different images is the same: is it drawn once for all of them?"
     # whether it is standard normal is judged elsewhere
@@ -169,6 +192,10 @@ def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
         "different images": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
         "two calls": (noise * again).mean(0).abs().max() / 1.1,
     }
+    if n >= 500:  # of fewer products the tail is too heavy
+        halves = {"the batch's halves": noise[half : 2 * half], "first and last images": noise.flip(0)[:half]}
+        for which, other in halves.items():
+            correlations[which] = (noise[:half] * other).mean(0).abs().max() / 1.1 / math.sqrt(2)
     for which, correlation in correlations.items():
         if correlation > bound:
             raise AssertionError(

@@ -23,7 +23,7 @@ def assert_moments(mean, std, spread, n=20_000):
     rtol = SIGMAS / math.sqrt(2 * n)
     assert_value("the standard deviation of many draws of z", z.std(0), spread, rtol=rtol, atol=1e-6)
     for column, atol in enumerate((SIGMAS * std / math.sqrt(n)).tolist()):
-        assert_value("the mean of many draws of z", z[:, column].mean(), mean[column], atol=atol)
+        assert_value("the mean of many draws of z", z[:, column].double().mean(), mean[column], atol=atol)
 
 
 def assert_gaussian(shape):
@@ -34,6 +34,7 @@ def assert_gaussian(shape):
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_mean_and_spread(rng, expected):
     mean, std = uniform(rng, 5, low=-3, high=3), uniform(rng, 5, low=0.1, high=4)
+    std[:2] = torch.tensor([1e-3, 30])  # neither a floor nor a ceiling
     check_samples(assert_moments, mean, std, expected("spread", std=std)["std"])
     check_samples(assert_gaussian, (20_000, 5))
 
@@ -47,6 +48,9 @@ def assert_fresh_noise(shape):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_reparameterize_noise_is_independent(rng):
+    alone = part1.run_sample_reparameterize(torch.tensor([[0.0, torch.nan]]), torch.ones(1, 2))
+    assert_shape("z of one image", alone, (1, 2))
+    assert alone.isnan().tolist() == [[False, True]], "z is not a number where the mean is none: is that hidden?"
     for shape in [(20_000, 6), (40, 50, 6)]:
         check_samples(assert_fresh_noise, shape)
 
@@ -74,6 +78,9 @@ def test_kld_values(rng, expected):
             f"KLD of mean and log_std {list(shape)}", part1.run_kld(mean, log_std), answer["kld"], rtol=1e-4, atol=1e-4,
             hint=f"one number for each vector of {shape[-1]}, see Eq. 13",
         )  # fmt: skip
+        assert_value("KLD_per_dim", part1.run_kld_per_dim(mean, log_std), answer["per_dim"], rtol=1e-4, atol=1e-4)
+    broken = part1.run_kld(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.zeros(2, 2))
+    assert broken.isnan().tolist() == [True, False], "KLD of what is not a number is not one either, for this image"
     zero = part1.run_kld(torch.zeros(3, 5), torch.zeros(3, 5))
     assert_value("KLD of N(0, I) from itself", zero, torch.zeros(3), atol=1e-5)
 
@@ -100,3 +107,5 @@ def test_bpd(rng, expected):
             f"bits per dimension of images {list(shape)}", part1.run_elbo_to_bpd(elbo, torch.Size(shape)),
             answer["bpd"], rtol=1e-5, atol=1e-6, hint="one number for each image",
         )  # fmt: skip
+    broken = part1.run_elbo_to_bpd(torch.tensor([math.nan, math.inf, 1.0]), torch.Size((3, 1, 2, 2)))
+    assert broken.isfinite().tolist() == [False, False, True], "what is not a finite number of nats is not one of bits"

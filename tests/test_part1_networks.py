@@ -8,17 +8,22 @@ import torch
 
 from adapters import part1
 from inputs import grey_levels, uniform
-from judge import assert_numbers, assert_reached, assert_value
+from judge import assert_not_linear, assert_nothing_on_top, assert_numbers, assert_reached, assert_value
 
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_shapes(rng):
-    for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        outputs = part1.run_encoder(grey_levels(rng, batch), filters, z_dim, seed=1)
+    for batch, filters, z_dim, channels in [(2, 8, 20, 1), (3, 4, 2, 1), (1, 32, 7, 1), (2, 4, 3, 2)]:
+        imgs = grey_levels(rng, batch).repeat(1, channels, 1, 1)
+        outputs = part1.run_encoder(imgs, filters, z_dim, seed=1)
         for name, output in zip(("mean", "log_std"), outputs, strict=True):
-            assert_numbers(f"the encoder's {name}", output, (batch, z_dim))
+            what = f"the encoder's {name} for {batch} images of num_input_channels {channels}"
+            assert_numbers(what, output, (batch, z_dim))
+    outputs = part1.run_encoder(grey_levels(rng, 16), 8, 40, seed=2, gain=10)
+    for name, output in zip(("mean", "log_std"), outputs, strict=True):
+        assert_nothing_on_top(name, output)
 
 
 @pytest.mark.question("1.7", points=0.5)
@@ -28,7 +33,6 @@ def test_encoder_depends_on_its_input(rng):
     for name, output in (("mean", mean), ("log_std", log_std)):
         distance = torch.cdist(output, output) + torch.eye(6)
         assert distance.min() > 1e-6, f"different images get the same {name}"
-        assert (output < 0).any() and (output > 0).any(), f"{name} can be positive and negative: is something on top?"
     assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs a layer of its own"
     alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
     # the same numbers in another order of summation
@@ -36,6 +40,9 @@ def test_encoder_depends_on_its_input(rng):
         "the mean of two images alone", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
     )  # fmt: skip
+    ends = grey_levels(rng, 2) // 2 * 2
+    middle = part1.run_encoder(ends.sum(0, keepdim=True) // 2, 8, 64, seed=2)[0]
+    assert_not_linear("encoder", part1.run_encoder(ends, 8, 64, seed=2)[0], middle[0])
     # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
     pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
     changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
@@ -50,19 +57,21 @@ def test_encoder_depends_on_its_input(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_encoder_gradients(rng):
-    assert_reached("encoder", part1.run_encoder_gradients(grey_levels(rng, 16), 8, 5, seed=3))
+    gradients, has_convolution = part1.run_encoder_gradients(grey_levels(rng, 16), 8, 5, seed=3)
+    assert_reached("encoder", gradients)
+    assert has_convolution, "the encoder should be a convolutional network, it has no convolution"
 
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_shapes(rng):
-    for batch, filters, z_dim in [(2, 8, 20), (3, 4, 2), (4, 32, 7)]:
-        logits = part1.run_decoder(uniform(rng, batch, z_dim, low=-2, high=2), filters, seed=1)
-        assert_numbers("the decoder's logits", logits, (batch, 16, 28, 28))
+    for batch, filters, z_dim, levels in [(2, 8, 20, 16), (3, 4, 2, 16), (1, 32, 7, 16), (2, 4, 3, 5)]:
+        logits = part1.run_decoder(uniform(rng, batch, z_dim, low=-2, high=2), filters, 1, levels)
+        assert_numbers(f"the decoder's logits, num_input_channels {levels},", logits, (batch, levels, 28, 28))
         for name, sums in (("softmax", logits.sum(1)), ("log_softmax", logits.exp().sum(1))):
             assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
                 f"logits are wanted, any numbers: is there a {name} on top of the last layer?"
             )
-        assert logits.min() < 0 < logits.max(), "logits, not probabilities: is something on top of the last layer?"
+    assert_nothing_on_top("a logit", part1.run_decoder(uniform(rng, 8, 6, low=-2, high=2), 8, seed=2, gain=10))
     for device in ("cpu", "meta"):
         found = part1.run_decoder_device(device)
         assert found == device, f"decoder.device is {found} for a decoder on {device}: it should follow the parameters"
@@ -74,6 +83,10 @@ def test_decoder_depends_on_its_input(rng):
     logits = part1.run_decoder(z, 8, seed=2)
     distance = torch.cdist(logits.flatten(1), logits.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes z give the same image"
+    for dim, what in ((2, "rows"), (3, "columns")):
+        assert logits.std(dim).max() > 1e-6, f"all {what} of the image have the same logits"
+    middle = part1.run_decoder((z[:1] + z[1:2]) / 2, 8, seed=2)
+    assert_not_linear("decoder", logits[:2], middle[0])
     # the same numbers in another order of summation
     assert_value(
         "what the decoder gives for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
@@ -83,6 +96,7 @@ def test_decoder_depends_on_its_input(rng):
 
 @pytest.mark.question("1.7", points=0.5)
 def test_decoder_gradients(rng):
-    gradients, to_z = part1.run_decoder_gradients(uniform(rng, 16, 5, low=-2, high=2), 8, seed=3)
+    gradients, to_z, has_convolution = part1.run_decoder_gradients(uniform(rng, 16, 5, low=-2, high=2), 8, seed=3)
     assert_reached("decoder", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
+    assert has_convolution, "the decoder should be a convolutional network, it has no convolution"

@@ -52,6 +52,8 @@ def assert_adam_step(batch, answer, lambda_):
             step["gradients"][name], value, rtol=1e-3, atol=1e-2 * value.rms,
             hint="is it zero_grad that is missing, is something detached, or another loss mixed in?",
         )  # fmt: skip
+    assert_value("Adam's weight_decay", step["weight_decay"], 0.0, hint="it adds another loss to that of Eq. 15")
+    assert batch["training"], "the training step leaves a network in evaluation mode"
     return step
 
 
@@ -81,11 +83,13 @@ def test_adversarial_step(rng, expected):
         adam = assert_adam_step(batch, answer, lambda_)
         assert_value("Adam's learning rate", adam["lr"], ae_lr, rtol=1e-6, hint="is it ae_lr?")
         assert_value("Adam's beta1", adam["betas"][0], 0.5, rtol=1e-6)
+        assert 0.9 <= adam["betas"][1] < 1, f"Adam's beta2 should be near its default 0.999, it is {adam['betas'][1]}"
         sgd = the_step(batch, "SGD")
         wanted = {"discriminator.weight", "discriminator.bias"}
         assert_trains(sgd, "SGD", "the discriminator alone", wanted)
         hint = "it is ae_lr" if sgd["lr"] == ae_lr else "is it d_lr?"
         assert_value("SGD's learning rate", sgd["lr"], d_lr, rtol=1e-6, hint=hint)
+        assert_value("SGD's weight_decay", sgd["weight_decay"], 0.0, hint="a step follows the loss alone")
         for name in wanted:
             change, gradient = sgd["after"][name] - sgd["before"][name], sgd["gradients"][name]
             uphill = (change * gradient).sum() > 0

@@ -26,7 +26,7 @@ def assert_kept_independently(kept, keep, what):
 def assert_dropped(x, weights, answer, factor, v, p):
     """Weights are dropped with probability p, each for itself, and the others are scaled up."""
     n_head, T, _ = v.shape
-    output = part3.run_attention(x, weights, n_head, T, training=True, attn_pdrop=p)
+    output, again = part3.run_attention_twice(x, weights, n_head, T, training=True, attn_pdrop=p)["outputs"]
     seen = torch.ones(T, T).tril().bool()
     right, dropped = answer["weights"].tensor[..., seen], read(output, v)[..., seen]  # [B, nh, pairs of tokens]
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
@@ -52,6 +52,7 @@ def assert_dropped(x, weights, answer, factor, v, p):
     assert share == pytest.approx(p, abs=bound), f"attn_pdrop {p}: the share of dropped weights is {share:.3f}"
     for dim, what in enumerate(("sequences", "heads", "tokens")):
         assert_kept_independently(kept.movedim(dim, 0), 1 - p, what)
+    assert_kept_independently(torch.stack([kept, read(again, v)[..., seen] / right > 0.5]), 1 - p, "two calls")
 
 
 @pytest.mark.question("3.2", points=0.5)

@@ -16,7 +16,7 @@ from judge import assert_causal, assert_value
 # batch size, T, heads, C, block_size
 ATTENTION_SIZES = [
     (3, 5, 2, 6, 8), (3, 8, 2, 8, 8), (2, 7, 4, 16, 16), (4, 16, 3, 24, 16), (2, 5, 1, 6, 8), (1, 9, 8, 8, 12),
-    (1, 1, 1, 4, 1),
+    (1, 1, 1, 4, 1), (1, 80, 2, 8, 96),
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_attention_output(rng, expected):
         x, weights = normal(rng, batch, T, C), attention_weights(rng, C)
         answer = expected("attention", x=x, weights=weights, n_head=n_head)
         output = part3.run_attention(x, weights, n_head, block_size)
-        # float32, sums of at most 24 terms
+        # float32, sums of at most 80 terms
         assert_value(
             f"attention to x {[batch, T, C]}, n_head {n_head}, block_size {block_size},", output, answer["output"],
             rtol=1e-4, atol=1e-4, hint="is it Eq. 22, a token seeing itself and those before it?",
@@ -107,7 +107,7 @@ def test_attention_gradients(rng, expected):
         answer = expected("attention_gradients", x=x, weights=weights, n_head=n_head, direction=direction)
         obtained = part3.run_attention_gradients(x, weights, n_head, block_size, direction)
         for name, value in answer.items():
-            # float32, sums of at most 64 tokens with both signs
+            # float32, sums of at most 80 tokens with both signs
             assert_value(
                 f"the gradient of attention with respect to {name}", obtained[name], value, rtol=1e-3, atol=1e-4,
                 hint="is something detached, or the output wrong too?",
@@ -123,6 +123,10 @@ def test_attention_is_written_out(rng, expected):
     assert torch.equal(result["x"], x), "attention changes its input in place"
     for name, value in weights.items():
         assert torch.equal(result["weights"][name], value), f"attention changes {name} in place"
+    broken = x.clone()
+    broken[0, 2] = torch.nan
+    output = part3.run_attention(broken, weights, n_head, block_size=T)
+    assert output[0, 2:].isnan().all(), "what attends to a token that is not a number is not one either: is it hidden?"
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32 in another order of summation

@@ -86,6 +86,7 @@ def kld(mean: Tensor, log_std: Tensor) -> Answer:
     of_mean, of_log_std = gradients(lambda *x: _kl(*x).sum(), mean, log_std)
     return {
         "kld": Value(_kl(mean.double(), log_std.double()), _kl_mistakes(mean, log_std)),
+        "per_dim": Value(_kl(mean.double()[..., None], log_std.double()[..., None])),
         "to_mean": Value(of_mean, [(CUT, torch.zeros_like(of_mean))]),
         "to_log_std": Value(of_log_std, [(CUT, torch.zeros_like(of_log_std))]),
     }
@@ -140,6 +141,11 @@ def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
     in_bits = 1 / NATS_PER_BIT / 784
     yield "the KL divergence is missing", rec.mean() * in_bits
     yield "the reconstruction is missing", reg.mean() * in_bits
+    for weight in (0.1, 0.5, 2):
+        yield (
+            f"the KL divergence is weighted with {weight}; in Eq. 14 it has weight 1",
+            (rec + weight * reg).mean() * in_bits,
+        )
     yield "the KL divergence is subtracted; Eq. 14 has another sign", (rec - reg).mean() * in_bits
     yield "it is in nats, not in bits per dimension", (rec + reg).mean()
     yield "it is summed over the batch; Eq. 14 takes the mean", (rec + reg).sum() * in_bits
@@ -158,6 +164,7 @@ def vae_losses(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias
         "L_rec": Value(rec.mean(), _loss_mistakes(rec, reg, twice)),
         "L_reg": Value(reg.mean(), _loss_mistakes(reg, rec, twice)),
         "bpd": Value((rec + reg).mean() / NATS_PER_BIT / 784, _bpd_mistakes(rec, reg, twice)),
+        "of_each_image": Value(rec),
     }
 
 
@@ -191,6 +198,10 @@ def _pixel_mistakes(logits: Tensor):
     """What goes wrong with the probabilities of pixels, for logits [B, 16, 28, 28]."""
     p = logits.softmax(1)
     yield "there are two softmaxes", p.softmax(1)
+    yield "the grey levels are mirrored: 0 for 15, 1 for 14, ...", p.flip(1)
+    if len(logits) > 1:
+        # batches are larger, with the same two rows of logits
+        yield "the softmax runs over the batch, not over the grey levels", logits.softmax(0)
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
     yield "rows and columns of the image are exchanged", p.mT
@@ -290,7 +301,8 @@ def manifold(weight: Tensor, bias: Tensor, n: int, places: Tensor) -> Answer:
         logits = torch.einsum("lhwd,rcd->rlchw", weight.double(), z) + bias.double()[:, None]
         mistakes = ((what, _some(wrong, places)) for what, wrong in _image_mistakes(logits))
         answer[name] = Value(_some(_images(logits), places), mistakes)
-    return answer
+        pixels = _images(logits).flatten(2)[..., places] / 15
+    return answer | {"mean_and_std": Value([pixels.mean(), pixels.std()])}
 
 
 def _some(images: Tensor, places: Tensor) -> Tensor:

@@ -132,7 +132,9 @@ def sure_losses(logit: float) -> Answer:
     """All halves where each code has this logit, however far from 0 it is."""
     logit = torch.tensor(logit).double()
     of_prior, of_image = torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit)
-    return {"gen_loss": Value(of_prior), "loss_real": Value(of_prior), "loss_fake": Value(of_image)}
+    whole = "it is the discriminator's whole loss; the encoder has a part in the codes of images alone"
+    mistakes = [(whole, sign * factor * (of_prior + of_image)) for sign in (1, -1) for factor in (1, 0.5)]
+    return {"gen_loss": Value(of_prior, mistakes), "loss_real": Value(of_prior), "loss_fake": Value(of_image)}
 
 
 def accuracy(fake: Tensor, real: Tensor) -> Answer:

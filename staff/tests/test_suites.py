@@ -216,7 +216,8 @@ def test_what_cannot_be_used_names_the_adapter(messages):
     assert messages["test_nothing"] == (
         "what the code gives back cannot be used by run_nothing in tests/adapters/part1.py: "
         "is it what the docstring says?\n"
-        "AttributeError: 'NoneType' object has no attribute 'detach'"
+        "AttributeError: 'NoneType' object has no attribute 'detach'\n"
+        "something gives back None: is a `return` missing?"
     )
 
 

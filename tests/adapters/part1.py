@@ -9,6 +9,9 @@ from adapters.stand_ins import (
     RowDecoder,
     gradient_of,
     gradient_sizes,
+    has_convolution,
+    left_alone,
+    on_another_device,
     perturbed,
     replace,
     replayed,
@@ -23,13 +26,16 @@ def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
     """-> z, one draw."""
     from part1_vae.utils import sample_reparameterize
 
-    return sample_reparameterize(mean, std).detach()
+    mean, std = mean.clone(), std.clone()
+    with left_alone(mean=mean, std=std):
+        return sample_reparameterize(mean, std).detach()
 
 
 def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """-> z; to_mean and to_std: the gradients of sum(weight * z); wider: z with the same noise and twice the std."""
     from part1_vae.utils import sample_reparameterize
 
+    on_another_device(lambda: sample_reparameterize(mean.to("meta"), std.to("meta")))
     mean, std = mean.clone().requires_grad_(), std.clone().requires_grad_()
     z, wider = replayed(lambda factor: sample_reparameterize(mean, factor * std), 1, 2)
     if z.requires_grad:
@@ -41,7 +47,16 @@ def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
     """-> the divergence, [...] for [..., D]."""
     from part1_vae.utils import KLD
 
-    return KLD(mean, log_std).detach()
+    mean, log_std = mean.clone(), log_std.clone()
+    with left_alone(mean=mean, log_std=log_std):
+        return KLD(mean, log_std).detach()
+
+
+def run_kld_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
+    """-> the summands of the divergence, [..., D]."""
+    from part1_vae.utils import KLD_per_dim
+
+    return KLD_per_dim(mean, log_std).detach()
 
 
 def run_kld_gradients(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +72,9 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
     """-> bits per dimension [B]."""
     from part1_vae.utils import elbo_to_bpd
 
-    return elbo_to_bpd(elbo, img_shape)
+    elbo = elbo.clone()
+    with left_alone(elbo=elbo):
+        return elbo_to_bpd(elbo, img_shape)
 
 
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
@@ -68,6 +85,7 @@ def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, trainin
     """
     from part1_vae.utils import visualize_manifold
 
+    on_another_device(lambda: visualize_manifold(LinearDecoder(weight, bias).to("meta"), grid_size=grid_size))
     decoder = LinearDecoder(weight, bias).train(training)
     image = visualize_manifold(decoder, grid_size=grid_size)
     left = image.requires_grad or any(p.grad is not None or not p.requires_grad for p in decoder.parameters())
@@ -77,46 +95,55 @@ def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, trainin
 # --- part 1: cnn_encoder_decoder.py -------------------------------------------------------------------------------
 
 
-def _networks(num_filters: int, z_dim: int, seed: int) -> tuple[nn.Module, nn.Module]:
-    from part1_vae.cnn_encoder_decoder import CNNDecoder, CNNEncoder
+def _network(name: str, seed: int, gain: float = 1, **sizes: int) -> nn.Module:
+    """A fresh "CNNEncoder" or "CNNDecoder"; its parameters are multiplied by the gain."""
+    from part1_vae import cnn_encoder_decoder
 
     torch.default_generator.manual_seed(seed)
-    networks = CNNEncoder(num_filters=num_filters, z_dim=z_dim), CNNDecoder(num_filters=num_filters, z_dim=z_dim)
-    return perturbed(networks[0]), perturbed(networks[1])
+    network = perturbed(getattr(cnn_encoder_decoder, name)(**sizes))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= gain
+    return network
 
 
-def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A fresh encoder in evaluation mode -> mean, log_std, each [B, D]."""
-    encoder = _networks(num_filters, z_dim, seed)[0].eval()
-    mean, log_std = encoder(imgs)
+def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: float = 1) -> tuple[Tensor, Tensor]:
+    """A fresh encoder in evaluation mode, for as many channels as the images have -> mean, log_std, each [B, D].
+
+    With a large gain, what comes before a last activation is large too.
+    """
+    sizes = {"num_input_channels": imgs.size(1), "num_filters": num_filters, "z_dim": z_dim}
+    imgs, encoder = imgs.clone(), _network("CNNEncoder", seed, gain, **sizes).eval()
+    with left_alone(encoder, imgs=imgs):
+        mean, log_std = encoder(imgs)
     return mean.detach(), log_std.detach()
 
 
-def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> dict[str, float]:
-    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of mean and log_std."""
-    encoder = _networks(num_filters, z_dim, seed)[0]
+def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[dict[str, float], bool]:
+    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of mean and log_std;
+    whether there is a convolution."""
+    encoder = _network("CNNEncoder", seed, num_filters=num_filters, z_dim=z_dim)
     mean, log_std = encoder(imgs)
-    (mean.square().sum() + log_std.square().sum()).backward()
-    return gradient_sizes(encoder)
+    return gradient_sizes(encoder, mean.square().sum() + log_std.square().sum()), has_convolution(encoder)
 
 
-def run_decoder(z: Tensor, num_filters: int, seed: int) -> Tensor:
-    """A fresh decoder in evaluation mode -> logits [B, 16, 28, 28]."""
-    return _networks(num_filters, z.size(1), seed)[1].eval()(z).detach()
+def run_decoder(z: Tensor, num_filters: int, seed: int, levels: int = 16, gain: float = 1) -> Tensor:
+    """A fresh decoder in evaluation mode -> logits [B, levels, 28, 28]; gain: see `run_encoder`."""
+    sizes = {"num_input_channels": levels, "num_filters": num_filters, "z_dim": z.size(1)}
+    return _network("CNNDecoder", seed, gain, **sizes).eval()(z).detach()
 
 
-def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor]:
+def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
     """-> names of the decoder's parameters, and the sizes of the gradients that reach them of a loss of the logits;
-    the gradient that reaches z."""
-    decoder = _networks(num_filters, z.size(1), seed)[1]
+    the gradient that reaches z; whether there is a convolution."""
+    decoder = _network("CNNDecoder", seed, num_filters=num_filters, z_dim=z.size(1))
     z = z.clone().requires_grad_()
-    decoder(z).square().sum().backward()
-    return gradient_sizes(decoder), z.grad
+    return gradient_sizes(decoder, decoder(z).square().sum(), z), gradient_of(z), has_convolution(decoder)
 
 
 def run_decoder_device(device: str) -> str:
     """-> what `decoder.device` says for a decoder that was moved there."""
-    return str(_networks(4, 2, 0)[1].to(device).device)
+    return str(_network("CNNDecoder", 0, num_filters=4, z_dim=2).to(device).device)
 
 
 # --- part 1: train.py -----------------------------------------------------------------------------------------------
@@ -139,12 +166,31 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
     vae = _vae(mean.size(1))
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
     replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
-    rec, reg, bpd = vae(imgs)
+    imgs = imgs.clone()
+    with left_alone(vae, imgs=imgs):
+        rec, reg, bpd = vae(imgs)
     bpd.backward()
     inputs = (mean, log_std, vae.decoder.weight, vae.decoder.bias)
     gradients = [gradient_of(x) for x in inputs]
     losses = {"L_rec": rec.detach(), "L_reg": reg.detach(), "bpd": bpd.detach()}
     return {**losses, "z": vae.decoder.seen[-1], "gradients": gradients}
+
+
+def run_vae_latents(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """What the decoder of one VAE is given: in training, again, in evaluation, and there without gradients."""
+    vae = _vae(mean.size(1))
+    replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
+    for training, gradients in ((True, True), (True, True), (False, True), (False, False)):
+        with torch.set_grad_enabled(gradients):
+            vae.train(training)(imgs)
+    return vae.decoder.seen
+
+
+def run_vae_reconstruction(imgs: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """VAE._reconstruction, with the logits of a linear decoder -> nats [B]."""
+    from part1_vae.train import VAE
+
+    return VAE._reconstruction(LinearDecoder(weight, bias)(z), imgs).detach()
 
 
 def run_vae_slope(
@@ -167,6 +213,9 @@ def run_vae_sample(logits: Tensor, z_dim: int, batch_size: int, calls: int) -> t
 
     -> the samples, and the z's that the decoder was given.
     """
-    vae = _vae(z_dim).eval()
+    vae = _vae(z_dim).train()
     replace(vae, decoder=RowDecoder(logits))
-    return sample_several_times(vae, batch_size, calls)
+    with left_alone(vae):
+        samples = sample_several_times(vae, batch_size, calls)
+    on_another_device(lambda: vae.to("meta").sample(batch_size))
+    return samples

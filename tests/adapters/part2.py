@@ -11,6 +11,9 @@ from adapters.stand_ins import (
     as_numbers,
     gradient_of,
     gradient_sizes,
+    has_convolution,
+    left_alone,
+    on_another_device,
     perturbed,
     replace,
     sample_several_times,
@@ -47,13 +50,20 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
     return network(x).detach()
 
 
-def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor]:
+def run_discriminators(z: Tensor, number: int) -> Tensor:
+    """So many fresh discriminators in evaluation mode -> their logits [number, B]."""
+    return torch.stack(
+        [_network("Discriminator", z.size(1), seed).eval()(z).detach().flatten() for seed in range(number)]
+    )
+
+
+def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
     """-> names of the parameters, and the sizes of the gradients that reach them of a loss of the output; the gradient
-    that reaches x."""
+    that reaches x; whether there is a convolution."""
     network = _network(name, z_dim, seed)
     x = x.clone().requires_grad_()
-    network(x).square().sum().backward()
-    return gradient_sizes(network), gradient_of(x)
+    loss = network(x).square().sum()
+    return gradient_sizes(network, loss, x), gradient_of(x), has_convolution(network)
 
 
 def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,9 +84,14 @@ def run_aae_loss_autoencoder(
     aae = _aae(z_fake.size(1))
     replace(aae, discriminator=LinearDiscriminator(weight, bias))
     recon_x, z_fake = recon_x.clone().requires_grad_(), z_fake.clone().requires_grad_()
-    loss, logs = aae.get_loss_autoencoder(x, recon_x, z_fake, lambda_)
+    x = x.clone()
+    with left_alone(aae, x=x, recon_x=recon_x, z_fake=z_fake):
+        loss, logs = aae.get_loss_autoencoder(x, recon_x, z_fake, lambda_)
     loss.backward()
-    return {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": [gradient_of(recon_x), gradient_of(z_fake)]}
+    elsewhere = [each.to("meta") for each in (x, recon_x, z_fake)]
+    gradients = [gradient_of(recon_x), gradient_of(z_fake)]
+    on_another_device(lambda: aae.to("meta").get_loss_autoencoder(*elsewhere, lambda_))
+    return {"loss": loss.detach(), "logs": as_numbers(logs), "gradients": gradients}
 
 
 def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> dict:
@@ -87,7 +102,9 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
     """
     aae = _aae(z_fake.size(1))
     replace(aae, discriminator=TableDiscriminator(z_fake, fake, real))
-    loss, logs = aae.get_loss_discriminator(z_fake.clone().requires_grad_())
+    given = z_fake.clone().requires_grad_()
+    with left_alone(aae, z_fake=given):
+        loss, logs = aae.get_loss_discriminator(given)
     loss.backward()
     result = {"loss": loss.detach(), "logs": as_numbers(logs), "seen": torch.cat(aae.discriminator.seen)}
     return {
@@ -95,8 +112,23 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
     }  # fmt: skip
 
 
+def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
+    """get_loss_discriminator of one model, called several times -> the codes that the discriminator was given."""
+    aae = _aae(z_fake.size(1))
+    weight, bias = torch.zeros(z_fake.size(1)), torch.zeros(())
+    replace(aae, discriminator=LinearDiscriminator(weight, bias))
+    seen = aae.discriminator.seen
+    ends = [aae.get_loss_discriminator(z_fake.clone()) and len(seen) for _ in range(calls)]
+    codes = [torch.cat(seen[first:end]) for first, end in zip([0, *ends], ends, strict=False)]
+    on_another_device(lambda: aae.to("meta").get_loss_discriminator(z_fake.to("meta")))
+    return codes
+
+
 def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
     """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
-    aae = _aae(weight.size(-1)).eval()
+    aae = _aae(weight.size(-1)).train()
     replace(aae, decoder=LinearDecoder(weight, bias))
-    return sample_several_times(aae, batch_size, calls)
+    with left_alone(aae):
+        samples = sample_several_times(aae, batch_size, calls)
+    on_another_device(lambda: aae.to("meta").sample(batch_size))
+    return samples

@@ -26,9 +26,9 @@ def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weigh
         weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
             "discriminator.weight" [D], "discriminator.bias" [].
 
-    -> for each batch: steps of optimizers in their order (class, lr, betas or None; weights and gradients, of the
-    parameters it trains, just before it; weights after it), seen: the codes that the discriminator was given, and
-    logged: what the training step logged of this batch.
+    -> for each batch: steps of optimizers in their order (class, lr, weight_decay, betas or None; weights before it;
+    gradients, of the parameters it trains, and weights after it), seen: the codes that the discriminator was given,
+    logged: what the training step logged of this batch, and training: whether it leaves all in training mode.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback
@@ -80,15 +80,16 @@ class _Recorder:
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     def before_step(self, optimizer, *_) -> None:
-        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         group = optimizer.param_groups[0]
         step = {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas")}
-        step["before"] = self.values()
-        step["gradients"] = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
+        step |= {"weight_decay": group["weight_decay"], "before": self.values()}
         self.batches[-1]["steps"].append(step)
 
     def after_step(self, optimizer, *_) -> None:
-        self.batches[-1]["steps"][-1]["after"] = self.values()
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        # not before: a closure computes them in the step
+        gradients = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
+        self.batches[-1]["steps"][-1].update(gradients=gradients, after=self.values())
 
     def on_train_start(self, trainer, pl_module) -> None:
         for optimizer in trainer.optimizers:
@@ -106,4 +107,5 @@ class _Recorder:
         metrics = trainer.callback_metrics.items()
         logged = {tag[len("train/") : -len("_step")]: value for tag, value in metrics if tag.endswith("_step")}
         seen = torch.cat(self.seen) if self.seen else self.no_codes
-        self.batches[-1].update(logged=as_numbers(logged), seen=seen)
+        training = all(module.training for module in pl_module.modules())
+        self.batches[-1].update(logged=as_numbers(logged), seen=seen, training=training)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from adapters.stand_ins import gradient_of
+from adapters.stand_ins import gradient_of, left_alone, on_another_device
 
 # --- part 3: helpers --------------------------------------------------------------------------------------------------
 
@@ -104,13 +104,16 @@ def run_attention_gradients(
     return {"x": gradient_of(x)} | {name: gradient_of(attention.get_parameter(name)) for name in weights}
 
 
-def run_attention_twice(x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int) -> dict:
+def run_attention_twice(
+    x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, training: bool = False, attn_pdrop: float = 0.0
+) -> dict:
     """One CausalSelfAttention called two times -> outputs of both calls; x and weights as they are afterwards."""
-    attention = _attention(weights, n_head, block_size)
+    attention = _attention(weights, n_head, block_size, attn_pdrop=attn_pdrop).train(training)
     x = x.clone()
-    with _NoFusedAttention(), torch.no_grad():
+    with _NoFusedAttention(), torch.no_grad(), left_alone(attention):
         outputs = [attention(x).clone() for _ in range(2)]
-    afterwards = {name: attention.get_parameter(name).detach() for name in weights}
+    afterwards = {name: attention.get_parameter(name).detach().clone() for name in weights}
+    on_another_device(lambda: attention.to("meta")(x.to("meta")))
     return {"outputs": outputs, "x": x, "weights": afterwards}
 
 

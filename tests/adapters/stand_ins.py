@@ -57,6 +57,16 @@ class StandIn(Replacing):
     def device(self) -> torch.device:
         return self.weight.device
 
+    def see(self, z: Tensor) -> None:
+        """Remember the codes z.
+
+        Raises:
+            RuntimeError: they are on another device.
+        """
+        if z.device != self.device:
+            raise RuntimeError(f"z is on the device {z.device} {ELSEWHERE} {self.device}")
+        self.seen.append(z.detach().clone())
+
 
 def _never_failing(init: Callable) -> Callable:
     """A constructor that leaves only its arguments, as attributes, where layers are not written yet or wrong."""
@@ -87,7 +97,7 @@ class LinearDecoder(StandIn):
     """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
 
     def forward(self, z: Tensor) -> Tensor:
-        self.seen.append(z.detach().clone())
+        self.see(z)
         return torch.einsum("lhwd,bd->blhw", self.weight, z) + self.bias
 
 
@@ -96,7 +106,7 @@ class RowDecoder(StandIn):
 
     def forward(self, z: Tensor) -> Tensor:
         first = sum(map(len, self.seen))
-        self.seen.append(z.detach().clone())
+        self.see(z)
         return self.weight[torch.arange(first, first + len(z)) % len(self.weight)]
 
 
@@ -122,7 +132,7 @@ class LinearDiscriminator(StandIn):
     """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
 
     def forward(self, z: Tensor) -> Tensor:
-        self.seen.append(z.detach().clone())
+        self.see(z)
         return (z @ self.weight + self.bias)[:, None]
 
 
@@ -134,7 +144,7 @@ class TableDiscriminator(StandIn):
         self.codes = codes
 
     def forward(self, z: Tensor) -> Tensor:
-        self.seen.append(z.detach().clone())
+        self.see(z)
         same = (z[:, None] == self.codes).all(dim=2)  # [N, B]
         return torch.where(same.any(dim=1), self.weight[same.float().argmax(dim=1)], self.bias)[:, None]
 
@@ -147,9 +157,62 @@ def perturbed(network: nn.Module) -> nn.Module:
     return network
 
 
-def gradient_sizes(module: nn.Module) -> dict[str, float]:
-    """Name of each parameter -> the sum of its gradient's absolute values; 0 if it got none."""
-    return {name: float(gradient_of(parameter).abs().sum()) for name, parameter in module.named_parameters()}
+def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str, float]:
+    """Name of each parameter -> the sum of the absolute values of the loss's gradient; 0 if it gets none.
+
+    Under "" is the number of parameters that the loss depends on and the module does not know, beside the inputs.
+    """
+    known = {id(x) for x in (*module.parameters(), *inputs)}
+    unknown = {id(x) for x in leaves(loss)} - known
+    loss.backward()
+    sizes = {name: float(gradient_of(parameter).abs().sum()) for name, parameter in module.named_parameters()}
+    return sizes | {"": float(len(unknown))}
+
+
+def leaves(loss: Tensor) -> list[Tensor]:
+    """The tensors that a backward pass gives a gradient."""
+    nodes, seen, found = [loss.grad_fn], set(), []
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found += [node.variable] if hasattr(node, "variable") else []
+        nodes += [following for following, _ in node.next_functions]
+    return found
+
+
+def has_convolution(network: nn.Module) -> bool:
+    """Whether one of its parameters is the weight of a two-dimensional convolution."""
+    return any(parameter.dim() == 4 for parameter in network.parameters())
+
+
+@contextmanager
+def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[None]:
+    """What is given does not change, and the model keeps its mode."""
+    before, training = {name: x.clone() for name, x in inputs.items()}, model is None or model.training
+    yield
+    for name, x in inputs.items():
+        if not torch.equal(x.nan_to_num(), before[name].nan_to_num()):
+            raise RuntimeError(f"{name} is changed in place, and whoever gave it still needs it")
+    if model is not None and model.training != training:
+        raise RuntimeError(f"the mode is changed: model.training was {training}, it is {model.training} afterwards")
+
+
+def on_another_device(function: Callable[[], object]) -> None:
+    """Run it on a device without numbers: what needs some cannot be judged here, a tensor on the CPU can.
+
+    Raises:
+        RuntimeError: tensors of two devices meet.
+    """
+    try:
+        function()
+    except Exception as error:
+        if any(words in str(error) for words in ("is not on the expected device", ELSEWHERE)):
+            raise
+
+
+ELSEWHERE = "while the network is on"
 
 
 def as_numbers(logs: dict) -> dict[str, float]:
