@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -187,6 +189,25 @@ def test_reconstructions_are_below_their_originals(monkeypatch):
     rows = part1.Figures(None, (None, loader, None))._reconstructions(model)
     assert_close(rows[::2], torch.arange(16).view(2, 8) / 15)
     assert_close(rows[1::2], -rows[::2] * 15)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_weights_that_are_not_finite_are_not_saved_in_mid_epoch(vae, monkeypatch, capsys):
+    """The loss of the step before was finite, so this is the only look at them."""
+
+    class Break(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 2:
+                pl_module.encoder.mean.bias.data[0] = math.nan
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pl, "Trainer", with_callback(Break()))
+    assert vae("--epochs", "1") == 1
+    assert "the encoder.mean.bias is no longer finite at step 3 (epoch 1)" in capsys.readouterr().err
+    assert not (vae.run() / "checkpoints").exists()
 
 
 # --- times and rates --------------------------------------------------------------------------------------------------
