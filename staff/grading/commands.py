@@ -46,7 +46,7 @@ def add(commands) -> None:
         "--seconds",
         type=number(1, below=100_000),
         default=60.0,
-        help="that a question may take, all its tests together (default: 60)",
+        help="of the processor, that all tests of a question may take together (default: 60)",
     )
     command.add_argument(
         "--memory", type=number(0.25, below=1000), default=2.0, help="GB that a submission may take (default: 2)"
@@ -204,7 +204,7 @@ def merge(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from staff.grading import class_list, exports
-    from staff.grading.results import STATUSES, read_all
+    from staff.grading.results import STATUSES, is_undecided, read_all
     from staff.marking import collect, entries
 
     rubric = rubrics.read()
@@ -224,7 +224,10 @@ def _export(args: argparse.Namespace) -> None:
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
     for student in collect.without_result(entered, students):
         print(f"{student}: has points that a person gave, and no result; they are kept", file=sys.stderr)
-    waiting = [each["student"] for each in results if any(row["waits_for"] for row in each["evidence"])]
+    busy = [each["student"] for each in results if is_undecided(each)]
+    if busy:
+        print(f"not judged as a whole, the machine is too busy; grade again: {', '.join(busy)}", file=sys.stderr)
+    waiting = [each["student"] for each in results if any(row["waits_for"] == "data" for row in each["evidence"])]
     if waiting:
         print(f"runs not judged for want of MNIST: {', '.join(waiting)}", file=sys.stderr)
     if problems:

@@ -301,7 +301,7 @@ def _of_question(question: str | None) -> str:
 def _tests(question: str, tests: list[dict]) -> list[Block]:
     if not tests:
         return []
-    seen = [test for test in tests if not test["hidden"]]
+    seen = [test for test in tests if not test["hidden"] and test["outcome"] != "undecided"]
     passed = [test["name"] for test in seen if test["outcome"] == "passed"]
     blocks: list[Block] = [Heading(2, f"Q{question}: tests")]
     if passed:
@@ -310,7 +310,9 @@ def _tests(question: str, tests: list[dict]) -> list[Block]:
         if test["outcome"] != "passed":
             blocks.append(Paragraph(["Failed: ", Code(test["name"]), f", worth {number(test['points'])}"]))
             blocks.append(Message(test["message"] or "no message"))
-    unseen = [test["outcome"] == "passed" for test in tests if test["hidden"]]
+    if undecided := sum(test["outcome"] == "undecided" for test in tests):
+        blocks.append(Paragraph(f"Not judged yet, as the grader's machine was too busy: {undecided} tests."))
+    unseen = [test["outcome"] == "passed" for test in tests if test["hidden"] and test["outcome"] != "undecided"]
     sentences: list[Text] = [HIDDEN_PASSED if good else HIDDEN_FAILED for good in sorted(unseen, reverse=True)]
     return blocks + ([Paragraph("Not shown:"), Items(sentences)] if sentences else [])
 

@@ -77,6 +77,8 @@ class Class:
             return False
         if result["status"] not in results.JUDGED:
             return False
+        if results.is_undecided(result):
+            return False
         if self.has_data and any(row["waits_for"] == "data" for row in result["evidence"]):
             return False
         wanted = {"sha256": content, "judged_with": self.with_these}
@@ -211,7 +213,7 @@ class Class:
 
     def _add_up(self, result: dict) -> None:
         for name, question in result["questions"].items():
-            question["automatic"] = 0.0
+            question["automatic"] = question["automatic_open"] = 0.0
             rows = [row for row in result["evidence"] if row["question"] == name]
             judged = [row for row in rows if row["points"] is not None]
             question["evidence"] = sum(row["points"] for row in judged) if judged else None
@@ -219,6 +221,8 @@ class Class:
         for test in result["tests"]:
             if test["outcome"] == "passed":
                 result["questions"][test["question"]]["automatic"] += test["points"]
+            if test["outcome"] == "undecided":
+                result["questions"][test["question"]]["automatic_open"] += test["points"]
         used = {each["name"] for each in result["forbidden"]}
         for rule in self.rubric.forbidden:
             if rule.deduct and rule.name in used:
@@ -248,6 +252,8 @@ def grade_all(
     finally:
         work.stop.set()
         work.bar.close()
+    if not work.trouble:
+        work.run_again()
     if work.trouble:
         raise work.trouble[0]
     return work.counts
@@ -260,6 +266,7 @@ class _Work:
         self.course, self.judges = course, judges
         self.left, self.lock = list(reversed(submissions)), threading.Lock()
         self.counts = dict.fromkeys(("graded", "partly", "there already", "unreadable", "failed"), 0)
+        self.again: list[archives.Submission] = []
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
         self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)
@@ -278,9 +285,16 @@ class _Work:
                 self.stop.set()
                 return
             with self.lock:
+                if result and results.is_undecided(result):
+                    self.again.append(submission)
                 self.counts["there already" if result is None else result["status"]] += 1
                 self.bar.set_postfix_str(submission.student[:30])
                 self.bar.update()
+
+    def run_again(self) -> None:
+        """Grade those once more for which the machine was too busy: alone, one after the other."""
+        for submission in self.again:
+            self.course.grade(submission, self.judges)
 
 
 def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = lambda _: None) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from course import rubric as rubrics
 from course.flags import REPOSITORY
-from staff.grading.inside.sandbox import Limits
+from staff.grading.inside.sandbox import Limits, patience
 from staff.release.suites import suites
 
 SUITES = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
@@ -31,11 +31,20 @@ class JudgeError(Exception):
 
 @dataclass(frozen=True)
 class Rules:
-    """How a submission is judged: the sandbox's level (None: the strongest there is), seconds a question may take."""
+    """How a submission is judged.
+
+    level: of the sandbox; None: the strongest there is.
+    seconds_per_question: of the processor, that all tests of a question may take together.
+    """
 
     level: str | None = None
     seconds_per_question: float = 60
     limits: Limits = Limits()
+
+    @property
+    def seconds(self) -> float:
+        """How long the tests of a submission are waited for, however busy the machine is."""
+        return 4 * patience(self.seconds_per_question) + 300
 
 
 def to_watch(rubric: rubrics.Rubric) -> dict:
@@ -96,7 +105,7 @@ class Judge:
         Raises:
             JudgeError: the judge failed, or not all tests have an outcome.
         """
-        seconds = int(10 * rules.seconds_per_question) + 300  # the runs have a time of their own
+        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # the last for the runs
         wanted = {
             "submission": str(submission), "seed": seed, "level": rules.level or self.level, "seconds": seconds,
             "seconds_per_question": rules.seconds_per_question, "limits": rules.limits.as_json(),

@@ -16,6 +16,7 @@ import time
 import types
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,28 +34,43 @@ class Session:
     """The submission's processes, one a question; a new one where the last has ended."""
 
     def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
+        from staff.grading.sandbox import Allowance
+
         self.zygote, self.submission, self.rules = zygote, submission, rules
-        self.question, self.until, self.child = None, 0.0, None
+        self.until = time.monotonic() + rules.seconds
+        self.question, self.child = None, None
+        self.allowance = Allowance(0, 0, 0)  # of the question
+        self.undecided = False  # in this test
         self.trouble: str | None = None  # the staff's, not the submission's
         self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names while it ran: file, line, name
         self.watch = to_watch(rubrics.read())
 
     def enter(self, question: str) -> None:
-        """The tests of a question begin: nothing of an earlier one is left."""
+        """A test begins; of an earlier question nothing is left."""
+        from staff.grading.sandbox import Allowance
+
+        self.undecided = False
         if question != self.question:
             self.leave()
-            self.question, self.until = question, time.monotonic() + self.rules.seconds_per_question
+            self.question = question
+            self.allowance = Allowance.of(self.rules.seconds_per_question, self.until)
 
     def leave(self) -> None:
         if self.child:
             self.child.close()
+            self._ended()
+
+    def _ended(self) -> None:
+        if self.child:
+            self.allowance.cpu = 0 if self.child.out_of_time else self.allowance.cpu - self.child.cpu
         self.child = None
 
-    def new_child(self, **more):
-        """A shut-in process with the submission in it."""
+    def new_child(self, cpu_seconds: int, **more):
+        """A shut-in process with the submission in it, for so many seconds of the processor."""
         from staff.grading import sandbox
 
-        return sandbox.Child(self.zygote, self.rules.level, self.submission, self.rules.limits, **more)
+        limits = replace(self.rules.limits, cpu_seconds=cpu_seconds)
+        return sandbox.Child(self.zygote, self.rules.level, self.submission, limits, **more)
 
     def call(self, name: str, *args, **kwargs):
         """Ask an adapter beside the submission; seeded by the noise of the test, so that a run can be repeated."""
@@ -62,19 +78,23 @@ class Session:
 
         from staff.grading import sandbox
 
-        seed = int(torch.randint(2**31, ()))
-        if time.monotonic() > self.until:
+        seed, allowance = int(torch.randint(2**31, ())), self.allowance
+        if min(allowance.cpu, allowance.idle) <= 0:
             raise sandbox.Unfinished(f"no time is left: question {self.question} has {self._seconds()}")
         try:
             if self.child is None:
-                self.child = self.new_child(watch=self.watch)
+                self.child = self.new_child(allowance.cpu_seconds, watch=self.watch)
                 self.child.seen = self.seen
-            return self.child.call(name, args, kwargs, seed, self.until)
+            return self.child.call(name, args, kwargs, seed, allowance.until, allowance)
         except sandbox.Raised as error:
             error.called = name
             raise
         except sandbox.Unfinished:
-            self.child = None
+            self._ended()
+            raise
+        except sandbox.Undecided:
+            self.undecided = True
+            self._ended()
             raise
         except sandbox.SandboxError as error:
             self.child, self.trouble = None, str(error)
@@ -186,7 +206,9 @@ class Forks:
     def pytest_runtest_logreport(self, report):
         if report.when == "call" and getattr(report, "graded", None):
             row = {"message": None, "error": None, **report.graded}
-            self.say({"test": {**row, "outcome": report.outcome, "seconds": round(report.duration, 3)}})
+            undecided = report.outcome == "failed" and self.adapters.session.undecided
+            outcome = "undecided" if undecided else report.outcome
+            self.say({"test": {**row, "outcome": outcome, "seconds": round(report.duration, 3)}})
 
     def pytest_internalerror(self, excinfo):
         self.say({"trouble": f"{excinfo.typename}: {excinfo.value}"})
@@ -207,7 +229,8 @@ def judge_runs(session: Session, seed: int) -> list[dict]:
     """What the run folders that were handed in earn; see `evidence.judge`."""
     from staff.grading import evidence
 
-    return evidence.judge(rubrics.read(), session.submission, session.new_child, seed)
+    seconds = 2 * session.rules.seconds_per_question
+    return evidence.judge(rubrics.read(), session.submission, session.new_child, seed, seconds)
 
 
 # --- the judge process ----------------------------------------------------------------------------------------------

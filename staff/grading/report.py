@@ -27,7 +27,7 @@ from staff.grading.feedback import (
     number,
     page,
 )
-from staff.grading.results import JUDGED, STATUSES
+from staff.grading.results import JUDGED, STATUSES, is_undecided
 
 BARS = 12
 MISTAKES = 30
@@ -168,7 +168,7 @@ def mistakes(judged: list[dict], rubric: Rubric) -> list[tuple[int, str, str, li
     for result in judged:
         missing = missing_parts(result, rubric)
         for test in result["tests"]:
-            if test["outcome"] != "passed" and not any(is_of_part(test, part) for part in missing):
+            if test["outcome"] == "failed" and not any(is_of_part(test, part) for part in missing):
                 key = (test["question"], sentence(test["message"]))
                 students.setdefault(key, set()).add(result["student"])
                 tests.setdefault(key, set()).add(test["name"])
@@ -232,6 +232,7 @@ def warnings(result: dict) -> list[str]:
     found += [
         f"Q{entry['question']}, {entry['run']}: {entry['warning']}" for entry in result["evidence"] if entry["warning"]
     ]
+    found += ["not judged as a whole: the machine was too busy"] if is_undecided(result) else []
     return found + [f"left out: {file}" for file in result["left_out"] if not ORDINARY.search(file)]
 
 

@@ -108,6 +108,12 @@ def read_all(folder: str | Path, rubric: Rubric) -> tuple[list[dict], list[str]]
     return sorted(results, key=lambda result: result["student"]), problems
 
 
+def is_undecided(result: dict) -> bool:
+    """Whether something could not be judged as the machine was too busy."""
+    tests = any(test["outcome"] == "undecided" for test in result["tests"])
+    return tests or any(row["waits_for"] == "time" for row in result["evidence"])
+
+
 def unlike(result: dict, rubric: Rubric) -> list[str]:
     """What differs from the rubric: results of an earlier one must not be added up by this one."""
     wanted = {name: question.shares() for name, question in rubric.questions.items()}
@@ -181,7 +187,7 @@ OF_TEST: Fields = {
     "question": _text,
     "points": is_points,
     "hidden": lambda value: isinstance(value, bool),
-    "outcome": _one_of("passed", "failed"),
+    "outcome": _one_of("passed", "failed", "undecided"),
     "message": _or_none(_text),
 }
 OF_EVIDENCE: Fields = {
@@ -193,7 +199,7 @@ OF_EVIDENCE: Fields = {
     "points": _or_none(is_points),
     "of": is_points,
     "warning": _or_none(_text),
-    "waits_for": _or_none(_one_of("data")),
+    "waits_for": _or_none(_one_of("data", "time")),
 }
 OF_FORBIDDEN: Fields = {"file": _text, "line": _or_none(is_points), "name": _text, "question": _or_none(_text)}
 

@@ -6,20 +6,24 @@ and what makes forking cheap.
 """
 
 import json
+import math
 import os
+import select
 import socket
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from course.flags import REPOSITORY
 from course.rubric import read as read_rubric
 from staff.grading.inside import wire
-from staff.grading.inside.sandbox import LEVELS, Limits
+from staff.grading.inside.sandbox import LEVELS, Limits, patience
 from staff.grading.kit import SandboxError, Zygote
 
 TO_END = 20  # seconds
+STEP = 0.5  # seconds between two looks at a process that has not answered
 MOST_LINES = 10_000_000  # of a file: a submission's process may answer any line number
 
 
@@ -37,11 +41,41 @@ class Unfinished(Exception):
     kind, places = "Unfinished", ()
 
 
+class Undecided(Exception):
+    """No answer came, and it may be the machine's fault: it is too busy. To be judged again."""
+
+    kind, places = "Undecided", ()
+
+
+@dataclass
+class Allowance:
+    """What the processes of a submission may take together: seconds of the processor, and seconds in which they wait.
+
+    until: of time.monotonic(), however busy the machine is.
+    """
+
+    cpu: float
+    idle: float
+    until: float
+
+    @classmethod
+    def of(cls, seconds: float, until: float = math.inf) -> "Allowance":
+        return cls(seconds, seconds, min(until, time.monotonic() + patience(seconds)))
+
+    @property
+    def cpu_seconds(self) -> int:
+        """The limit of the next process."""
+        return max(1, math.ceil(self.cpu))
+
+
 class Child:
     """A shut-in process with a submission in it."""
 
     def __init__(self, zygote: Zygote, level: str, submission: Path, limits: Limits, serve: str = "calls", **more):
         self.limits = limits
+        self.out_of_time = False  # it took all the time of the processor that it may
+        self.said: dict | None = None  # the warden's last word, if it has come
+        self.cpu = 0.0  # seconds of the processor that it took; known when it is closed
         self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names: file, line, name
         self.answer, answer = socket.socketpair()
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -50,25 +84,58 @@ class Child:
         answer.close()
         control.close()
 
-    def call(self, name: str, args: tuple, kwargs: dict, seed: int, until: float):
+    def call(self, name: str, args: tuple, kwargs: dict, seed: int, until: float, allowance: Allowance | None = None):
         """What an adapter gives back.
+
+        Args:
+            allowance: what it may take; then `until` says how long a busy machine is waited for.
 
         Raises:
             Raised: the submission raised an exception. Unfinished: its process is gone, was killed, or answers nothing
-                that can be read; nothing more can be asked of it.
+                that can be read; nothing more can be asked of it. Undecided: no answer came, and the machine is busy.
         """
         request = {"call": name, "args": list(args), "kwargs": kwargs, "seed": seed}
         try:
             wire.write(self.answer.fileno(), wire.encode(request), until)
+            if allowance:
+                self._wait(until, allowance)
             return self._value(wire.read(self.answer.fileno(), until))
         except wire.Late:
             self.close()
+            if allowance:
+                raise Undecided("not judged: no answer came in time, on a machine that is busy") from None
             raise Unfinished("the code does not come to an end in the time that it has: an endless loop?") from None
         except wire.Closed:
             raise Unfinished(self._why(self.close())) from None
         except wire.WireError as error:
             self.close()
             raise Unfinished(f"what the code gives back cannot be used: {error}") from None
+
+    def _wait(self, until: float, allowance: Allowance) -> None:
+        """Until there is an answer.
+
+        Raises:
+            Late: nothing came until then. Unfinished: the process has waited for longer than it may.
+        """
+        poll = select.poll()
+        poll.register(self.answer.fileno(), select.POLLIN)
+        while not poll.poll(STEP * 1000):
+            if time.monotonic() > until:
+                raise wire.Late
+            allowance.idle -= STEP * self._is_idle()
+            if allowance.idle <= 0:
+                self.close()
+                raise Unfinished("the code waits, and computes nothing, for longer than it may: an endless loop?")
+
+    def _is_idle(self) -> bool:
+        try:
+            self.control.settimeout(TO_END)
+            self.control.send(b"?")
+            said = json.loads(self.control.recv(4096))
+            self.said = said if "ended" in said else None  # it has ended meanwhile
+            return bool(said.get("idle"))
+        except (OSError, ValueError):
+            return False
 
     def read(self, until: float):
         """The next message of a process that answers without being asked."""
@@ -102,12 +169,22 @@ class Child:
             return f"the code writes more files than it may, {self.limits.scratch >> 20} MB"
         if ended == "unknown":
             raise SandboxError("the process that watches a submission is gone")
-        if ended == "signal 24":  # SIGXCPU
-            return f"the code takes more time than it may, {self.limits.cpu_seconds} s of the processor"
+        killed = ended in ("signal 9", "closed") and self.cpu > self.limits.cpu_seconds / 2  # it ignored SIGXCPU
+        if ended == "signal 24" or killed:
+            self.out_of_time = True
+            return f"the code takes more than {self.limits.cpu_seconds} s of the processor: an endless loop?"
         if ended.startswith("sandbox"):
             raise SandboxError(ended)
         how = f" ({ended})" if ended.startswith(("exit", "signal")) else ""
         return f"the code ends the process that it runs in{how}: does it call exit, or crash?"
+
+    def _last(self) -> str:
+        """How it ended, as the warden says; an answer to an earlier question may come before."""
+        said = self.said or {}
+        while "ended" not in said:
+            said = json.loads(self.control.recv(4096))
+        self.cpu = float(said.get("cpu", 0))
+        return said["ended"]
 
     def close(self) -> str:
         """End the process and all that came of it; how it ended."""
@@ -117,7 +194,7 @@ class Child:
             self.control.shutdown(socket.SHUT_WR)
         with suppress(OSError, ValueError, KeyError):
             self.control.settimeout(TO_END)
-            ended = json.loads(self.control.recv(4096))["ended"]
+            ended = self._last()
         self.control.close()
         return ended
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from staff.grading.evidence.runs import (
     need_file,
     pictures,
 )
-from staff.grading.sandbox import Child, Raised, Unfinished
+from staff.grading.sandbox import Allowance, Child, Raised, Undecided, Unfinished
 
 IMAGES = 2000  # that a figure is recomputed on
 BATCH = 250  # of them in a message
@@ -39,7 +38,7 @@ WHAT = {
 }
 CURVES = ("train/bpd", "val/bpd")
 BY_HAND = "To be judged by a person."
-OpenChild = Callable[[], Child]
+OpenChild = Callable[[int], Child]  # of the seconds of the processor that it may take
 
 
 def judge(
@@ -51,28 +50,28 @@ def judge(
         root: the staged submission; nothing in it may change meanwhile.
         open_child: starts a fresh shut-in process with this submission; it is closed here.
         seed: which images, and what noise, are drawn; the same seed gives the same rows.
-        seconds: for all of it together; what is not done by then earns nothing.
+        seconds: of the processor, for all of it together; what takes longer earns nothing.
         images: that a figure is recomputed on.
 
     Returns:
         a row for each rule: question, what, run, claimed, recomputed (numbers or None), points, of, and warning, a
         sentence or None. `points` is None where only a person can judge, or, with waits_for "data", where the grader
-        lacks MNIST.
+        lacks MNIST, or with "time", where its machine is too busy.
 
     Raises:
         sandbox.SandboxError: no process can be shut in.
     """
-    until = time.monotonic() + seconds
+    allowance = Allowance.of(seconds)
     secret = hashlib.pbkdf2_hmac("sha256", str(seed).encode(), b"evidence", 50_000)  # slow: see `noise`
-    return [_Judging(rubric, rule, root, open_child, secret, until, images).row() for rule in rubric.evidence]
+    return [_Judging(rubric, rule, root, open_child, secret, allowance, images).row() for rule in rubric.evidence]
 
 
 class _Judging:
     """One rule at work; see `judge`."""
 
-    def __init__(self, rubric: Rubric, rule: Evidence, root: Path, open_child: OpenChild, secret, until, images):
+    def __init__(self, rubric: Rubric, rule: Evidence, root: Path, open_child: OpenChild, secret, allowance, images):
         self.rule, self.root, self.open_child = rule, root, open_child
-        self.secret, self.until, self.images = secret, until, images
+        self.secret, self.allowance, self.images = secret, allowance, images
         question = rubric.questions[rule.question]
         self.part, self.wanted = rubric.parts[question.part], question.runs[rule.run - 1]
         self.what, self.name = f"{WHAT[rule.what]}, {named(self.wanted)}", f"logs/{self.part.logs}"
@@ -95,6 +94,9 @@ class _Judging:
         except NoData as lack:
             points, waits_for = None, "data"
             self.warnings.append(str(lack))
+        except Undecided:
+            points, waits_for = None, "time"
+            self.warnings.append("Not judged yet: the grader's machine was too busy.")
         warning = " ".join(self.warnings)[:1000] or None
         return {
             "question": self.rule.question, "what": self.what, "run": self.name, "claimed": self.claimed,
@@ -229,13 +231,13 @@ class _Judging:
         Raises:
             Doubt: whatever it does but answer.
         """
-        if time.monotonic() > self.until:
+        if min(self.allowance.cpu, self.allowance.idle) <= 0:
             raise Doubt("No time is left for it.")
-        child = self.open_child()
+        child = self.open_child(self.allowance.cpu_seconds)
 
         def ask(name: str, *args):
             # the seed says nothing about the images and the noise that are drawn here
-            return child.call(name, (*first, *args), {}, 0, self.until)
+            return child.call(name, (*first, *args), {}, 0, self.allowance.until, self.allowance)
 
         try:
             yield ask
@@ -246,3 +248,4 @@ class _Judging:
             raise Doubt(f"No answer: {show(str(error))}.") from None
         finally:
             child.close()
+            self.allowance.cpu = 0 if child.out_of_time else self.allowance.cpu - child.cpu

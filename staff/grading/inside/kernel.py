@@ -255,7 +255,10 @@ def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -
     for which, most in limits.items():
         _, hard = resource.getrlimit(which)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(which, (most, most))
+        most_of_all = most
+        if which == resource.RLIMIT_CPU and (hard == resource.RLIM_INFINITY or hard > most):
+            most_of_all = most + 1  # first a signal that says what it is for, then one that cannot be ignored
+        resource.setrlimit(which, (most, most_of_all))
 
 
 # --- forks ----------------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Limits:
         return asdict(self)
 
 
+def patience(seconds: float) -> float:
+    """How long to wait for what may take so many seconds, on a machine that is busy with other things."""
+    return 5 * seconds + 30
+
+
 def interpreter() -> list[Path]:
     """The folders that Python and its packages are in."""
     found = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))}
@@ -114,8 +119,9 @@ def _close_files(keep: tuple[int, ...]) -> None:
 def warden(level: str, submission: Path, kit: Path, limits: Limits, answer: int, control: socket.socket, serve) -> None:
     """Run `serve(answer)` shut in, until it ends, takes too much memory, or `control` is closed at its other end.
 
-    What became of it goes over `control` as JSON: {"ended": "exit 0", "signal 9", "memory" or "sandbox: why"}. Call it
-    in a fork of its own, which it ends.
+    What became of it goes over `control` as JSON: {"ended": "exit 0", "signal 9", "memory" or "sandbox: why", "cpu":
+    seconds of the processor that it took}. Asked "?", it says whether the process is {"idle": true}, waiting and not
+    computing. Call it in a fork of its own, which it ends.
     """
     try:
         os.setsid()
@@ -130,7 +136,8 @@ def warden(level: str, submission: Path, kit: Path, limits: Limits, answer: int,
     except BaseException as error:
         ended = f"sandbox: {type(error).__name__}: {error}"
     with suppress(OSError):
-        control.send(json.dumps({"ended": ended}).encode())
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        control.send(json.dumps({"ended": ended, "cpu": used.ru_utime + used.ru_stime}).encode())
     os._exit(0)
 
 
@@ -200,7 +207,9 @@ def _until_it_ends(child: int, limits: Limits, control: socket.socket, on_disk: 
         if on_disk and _disk(on_disk, child, limits.scratch) > limits.scratch:
             return "disk"
         try:
-            control.recv(1)
+            if control.recv(1) == b"?":
+                control.send(json.dumps({"idle": _is_idle(child)}).encode())
+                continue
         except TimeoutError:
             continue
         except OSError:
@@ -225,6 +234,18 @@ def _memory_and_threads(pid: int) -> tuple[int, int]:
     sizes = ("RssAnon", "RssShmem", "VmSwap", "VmPTE")
     memory = sum(int(fields[name].split()[0]) << 10 for name in sizes if name in fields)
     return memory, int(fields.get("Threads", 0))
+
+
+def _is_idle(pid: int) -> bool:
+    """Whether all threads of a process sleep or are stopped: none computes, or waits for a processor or a disk."""
+    try:
+        states = [
+            Path(thread.path, "stat").read_text().rpartition(")")[2].split()[0]
+            for thread in os.scandir(f"/proc/{pid}/task")
+        ]
+    except OSError:
+        return False
+    return not any(state in "RD" for state in states)
 
 
 def _disk(folder: Path, pid: int, most: int) -> int:

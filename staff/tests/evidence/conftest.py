@@ -53,7 +53,7 @@ def staged(tmp_path, logs) -> Path:
 
 @pytest.fixture
 def open_child(zygote, level, staged):
-    return lambda: sandbox.Child(zygote, level, staged, Limits())
+    return lambda seconds: sandbox.Child(zygote, level, staged, Limits(cpu_seconds=seconds))
 
 
 @pytest.fixture

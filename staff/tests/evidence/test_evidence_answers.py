@@ -1,15 +1,13 @@
 """What a submission's code answers when its runs are judged."""
 
 import math
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from evidence_cases import AE_RUN, IMAGES, VAE_RUN, judge_one, refused
 
-from staff.grading.evidence import answers, recompute
+from staff.grading.evidence import answers
 
 
 def edit(root: Path, file: str, old: str, new: str) -> None:
@@ -105,11 +103,7 @@ def test_huge_answers_are_numbers_all_the_same(judge, staged):
 
 def test_code_that_does_not_end(judge, staged, monkeypatch):
     edit(staged, NETWORKS, DECODED, "while True: pass")
-    now = time.monotonic()
-    stopped = SimpleNamespace(monotonic=lambda: now)
-    with monkeypatch.context() as patch:  # however long a busy machine takes to come to the loop
-        patch.setattr(recompute, "time", stopped)
-        refused(judge("bpd", VAE_RUN, seconds=0.5), "an endless loop?")
+    refused(judge("bpd", VAE_RUN, seconds=2), "an endless loop?")
     refused(judge("bpd", VAE_RUN, seconds=-1), "No time is left")
     assert judge("pictures", VAE_RUN, pictures=["samples"], at=[0])["points"] == 2
 
