@@ -12,6 +12,7 @@ from course import rubric as rubrics
 from course.flag_types import number, whole_number
 from staff.grading import archives
 from staff.grading.inside.sandbox import LEVELS, Limits
+from staff.grading.workplace import workplace
 
 
 class GradingError(Exception):
@@ -92,6 +93,7 @@ def grade(args: argparse.Namespace) -> None:
     from staff.grading.results import STATUSES
 
     with ExitStack() as opened:
+        opened.enter_context(workplace())
         try:
             submissions, skipped = _find(args, opened)
         except ValueError as error:

@@ -126,8 +126,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
         f"{student}.{kind}" for student in wanted for kind in ("md", "html")
     }
     assert not list(grader.out.rglob(".*")), "no file that is half written"
-    left = {path.name.split("-")[0] for path in grader.temporary.iterdir()}
-    assert left <= {"kit", "staged", "torchinductor_" + os.environ.get("USER", "root")}, "what SIGKILL cannot clean up"
+    assert not list(grader.temporary.iterdir()), "the next start removes what a killed grader has left"
 
 
 # --- a process of the grader is killed --------------------------------------------------------------------------------

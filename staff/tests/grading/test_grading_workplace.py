@@ -1,0 +1,82 @@
+"""Temporary files: in one folder of the run, which the next start removes if the run was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from class_cases import QuickJudge, parts, zipped
+
+from small_runs import REPOSITORY
+
+RUN = """
+import os, sys, tempfile, time
+from pathlib import Path
+from staff.grading.workplace import workplace
+with workplace() as folder:
+    copy = Path(tempfile.mkdtemp(prefix="staged-"), *["deep"] * 40)
+    copy.mkdir(parents=True)
+    (copy / "utils.py").write_text("a submission")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(temporary):
+    """run() -> a process with a folder, and the folder's name."""
+    processes = []
+
+    def start() -> tuple[subprocess.Popen, str]:
+        environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process, process.stdout.readline().strip().rpartition("/")[2]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_next_start_removes_what_a_killed_run_left(tmp_path, temporary, run, grade, monkeypatch):
+    dead, left = run()
+    _, living = run()
+    os.kill(dead.pid, signal.SIGKILL)
+    dead.wait()
+    assert {path.name for path in temporary.iterdir()} == {left, living}
+    zipped(tmp_path / "class" / "ada.zip", parts())
+    seen, judge = [], QuickJudge.judge
+
+    def judging(self, root, *more):
+        seen.append(
+            (root.relative_to(temporary).parts[0], os.environ["TMPDIR"], {each.name for each in temporary.iterdir()})
+        )
+        return judge(self, root, *more)
+
+    monkeypatch.setattr(QuickJudge, "judge", judging)
+    assert grade("class") == 0
+    ((place, variable, names),) = seen
+    assert names == {place, living} and variable == str(temporary / place), "everything of a run is in its folder"
+    assert [path.name for path in temporary.iterdir()] == [living]
+    assert (temporary / living).exists() and tempfile.gettempdir() == str(temporary)
+
+
+def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
+    (temporary / "grading-notes.txt").write_text("mine")
+    (temporary / "grading-link").symlink_to(tmp_path)
+    zipped(tmp_path / "class" / "ada.zip", parts())
+    assert grade("class") == 0
+    assert {path.name for path in temporary.iterdir()} == {"grading-notes.txt", "grading-link"}
+    assert (tmp_path / "class" / "ada.zip").exists()
