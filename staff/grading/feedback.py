@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from course import pages
 from course.rubric import Rubric
+from staff.grading.ordinary import is_ordinary
 
 SHARES = ("automatic", "evidence", "manual")
 NAMES = {"automatic": "Tests", "evidence": "Runs handed in", "manual": "Written answer"}
@@ -288,7 +289,7 @@ def _remarks(result: dict) -> list[Block]:
     ]
     lists = {
         "Problems": [[Code(problem)] for problem in result["problems"]],
-        "Left out of your submission": [[Code(file)] for file in result["left_out"]],
+        "Left out of your submission": [[Code(file)] for file in result["left_out"] if not is_ordinary(file)],
         "Used although it is forbidden": forbidden,
     }
     return [block for title, items in lists.items() if items for block in (Heading(2, title), Items(items))]

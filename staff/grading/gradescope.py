@@ -20,6 +20,7 @@ from course.rubric import read as read_rubric
 from staff.grading.autograder import BROKEN, build_autograder
 from staff.grading.feedback import HIDDEN_FAILED, MOST, clean, figure, line
 from staff.grading.gradescope_schema import check
+from staff.grading.ordinary import is_ordinary
 from staff.release.build import ReleaseError
 
 HIDDEN = f"What these tests check is not shown. Where points are missing, {HIDDEN_FAILED}."
@@ -128,7 +129,7 @@ def _remarks(result: dict) -> list[str]:
     found = [f"This submission could not be judged: {result.get('problem') or 'no reason is known'}"] * failed
     found += [f"problem: {each}" for each in result.get("problems", [])]
     found += [f"forbidden: {each['file']}:{each['line']}: {each['name']}" for each in result.get("forbidden", [])]
-    found += [f"left out: {each}" for each in result.get("left_out", [])]
+    found += [f"left out: {each}" for each in result.get("left_out", []) if not is_ordinary(each)]
     rest = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
     return [line(each) for each in found[:MOST]] + rest
 

@@ -27,13 +27,12 @@ from staff.grading.feedback import (
     number,
     page,
 )
+from staff.grading.ordinary import is_ordinary
 from staff.grading.results import JUDGED, STATUSES, is_undecided
 
 BARS = 12
 MISTAKES = 30
 SLOWEST = 10
-# what every computer makes beside the files that one means: left out without a word to the staff
-ORDINARY = re.compile(r"__pycache__|\.py[co]\b|\.DS_Store|__MACOSX|\.ipynb_checkpoints|\.git/|\.venv/|\.pytest_cache")
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)(?![\w])")
 
 
@@ -230,10 +229,12 @@ def warnings(result: dict) -> list[str]:
         for use in result["forbidden"]
     ]
     found += [
-        f"Q{entry['question']}, {entry['run']}: {entry['warning']}" for entry in result["evidence"] if entry["warning"]
+        f"Q{entry['question']}, {entry['run']}: {entry['warning']}"
+        for entry in result["evidence"]
+        if entry["warning"] and entry["run"]  # that a run is missing costs points, and is no oddity
     ]
     found += ["not judged as a whole: the machine was too busy"] if is_undecided(result) else []
-    return found + [f"left out: {file}" for file in result["left_out"] if not ORDINARY.search(file)]
+    return found + [f"left out: {file}" for file in result["left_out"] if not is_ordinary(file)]
 
 
 def _warnings(results: list[dict]) -> list[Block]:

@@ -273,7 +273,7 @@ def test_what_is_in_the_zip(archive):
     assert {"staff/grading/gradescope.py", "tests/adapters/part1.py", "tests/test_part1_vae.py"} <= modes.keys()
     assert {"constraints.txt", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= modes.keys()
     assert not [name for name in modes if name.startswith(("part", "staff/tests", "bench", "data", "logs", "template"))]
-    assert {"torch>=2.11", "pytest>=8.3", "scipy>=1.13"} <= set(wanted)
+    assert {"torch", "pytest", "scipy"} <= {each.partition(">=")[0] for each in wanted}
     assert not [each for each in wanted if each.startswith(("transformers", "ruff", "#"))]
 
 

@@ -111,7 +111,7 @@ def test_feedback_says_what_passed_and_what_is_wrong():
     tests = [case("test_kld"), case("test_bpd", "failed", "the bpd is in nats\nexpected 1"), case("test_q32", of="3.2")]
     result = make_result(
         tests=tests,
-        left_out=["part1_vae/__pycache__: compiled"],
+        left_out=["part1_vae/lib.so: is never loaded"],
         problems=["there is no folder part2_aae"],
         forbidden=[{"file": "part1_vae/utils.py", "line": 12, "name": "torch.distributions", "question": "1.7"}],
         evidence=[run(claimed=0.5, recomputed=0.6121, points=0, warning="the claimed figure is not that of the run")],
@@ -121,7 +121,7 @@ def test_feedback_says_what_passed_and_what_is_wrong():
     assert "| Q1.7 | 9 of 10 | 7.5 of 8 | 1.5 of 2 | 2: judged by a person |" in text
     assert "- `test_kld`" in text and "Failed: `test_bpd`, worth 0.5" in text
     assert "```text\nthe bpd is in nats\nexpected 1\n```" in text
-    for words in ("part1_vae/__pycache__: compiled", "no folder part2_aae", "`part1_vae/utils.py:12` uses"):
+    for words in ("part1_vae/lib.so: is never loaded", "no folder part2_aae", "`part1_vae/utils.py:12` uses"):
         assert words in text
     assert "| 0.5 | 0.6121 | 0 of 2 | `the claimed figure is not that of the run` |" in text
     page = "".join(Tags(feedback.html_page(result, RUBRIC)).text)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import stat
 
 import pytest
 from class_cases import PARTS, RUBRIC, parts, rows, unpacked, zipped
+from grading_cases import released
 
 from staff.grading import gradescope
 from staff.grading.archives import part_folders
@@ -50,3 +52,20 @@ def test_the_umask_decides_who_can_read_grades(tmp_path, grade, umask, mode):
         os.umask(before)
     files = [path for path in (tmp_path / "grades").rglob("*") if path.is_file()]
     assert len(files) > 8 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+
+
+def test_a_clone_of_the_students_repository_leaves_out_nothing_worth_a_word(tmp_path, grade):
+    """GitHub Classroom: the whole repository, with .git and what a run leaves; an odd file is named."""
+    clone = {name: content for name, content in released().items() if not name.startswith("part")} | parts()
+    clone |= {".git/HEAD": b"", "data/MNIST/raw/x": b"", ".venv/bin/python": b"", "part1_vae/__pycache__/a.pyc": b""}
+    unpacked(tmp_path / "class" / "practical-octo", clone)
+    unpacked(tmp_path / "class" / "practical-jane" / "repository", clone | {"cheats.txt": b"", "part1_vae/a.so": b""})
+    assert grade("class") == 0
+    folder = tmp_path / "grades"
+    assert "Left out" not in (folder / "feedback" / "practical-octo.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert "practical-octo</code>" not in page.partition("To look at")[2]
+    found = re.findall(r"left out: ([^<]*)", page)
+    assert found == ["repository/cheats.txt: is not looked at", "repository/part1_vae/a.so: is never loaded"]
+    shown = (folder / "feedback" / "practical-jane.md").read_text()
+    assert "cheats.txt" in shown and ".git" not in shown and "conftest" not in shown

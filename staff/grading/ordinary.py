@@ -1,0 +1,31 @@
+"""What everybody has beside the parts and runs: the rest of the students' repository, and what computers make.
+
+It is left out of every submission, and nobody needs to read that.
+"""
+
+import re
+
+from staff.grading.archives.submission import PART
+
+REPOSITORY = {  # top level of the students' repository, and of a clone of it
+    ".devcontainer", ".git", ".gitattributes", ".github", ".gitignore", ".release.json", ".vscode", "changelog.md",
+    "license", "makefile", "readme.md", "conftest.py", "constraints.txt", "course", "docs", "environment.yml",
+    "handout", "notebooks", "pyproject.toml", "setup.cfg", "tests", "theory",
+}  # fmt: skip
+LOCAL = {"build", "data", "env", "node_modules", "report.html", "submission.zip", "venv"}
+MADE = re.compile(
+    r"(^|/)(__pycache__|__MACOSX|Thumbs\.db|desktop\.ini|\.DS_Store|\._[^/]*|\.[a-z]+_cache|\.idea|\.ipynb_checkpoints|"
+    r"\.venv|[^/]*\.egg-info)(/|$)|\.py[co]$"
+)
+REASONS = ("is not looked at", "is hidden", "does not count in a submission", "is never loaded")
+
+
+def is_ordinary(left_out: str) -> bool:
+    """Whether a line "name: reason" names nothing that a student or the staff would miss."""
+    name, _, reason = left_out.rpartition(": ")
+    if MADE.search(name):
+        return True
+    *around, last = name.split("/")
+    if reason not in REASONS or len(around) > 1 or any(map(PART.match, around)):
+        return False  # deeper than a folder around the repository, or within a part
+    return last.lower() in REPOSITORY | LOCAL
