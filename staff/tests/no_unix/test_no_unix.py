@@ -125,6 +125,13 @@ def test_a_run_is_trained_resumed_reported_and_handed_in(name, checkout, mnist_f
 
 
 @pytest.mark.slow
+def test_the_next_blank_is_named(tmp_path):
+    for file, content in contents(read_course(), "2027").items():
+        files.write_whole(tmp_path / "Übung 2" / file, content)
+    assert_ran(on_windows(tmp_path / "Übung 2", "-m", "course", "next"), "next: Q1.7, part1_vae/utils.py")
+
+
+@pytest.mark.slow
 def test_a_gpt_writes(checkout, tmp_path):
     train = ["part3_gpt/train.py", *SMALL, *SMALL_NETWORK["gpt"], "--log_dir", tmp_path, "--epochs", "1"]
     assert_ran(on_windows(checkout, *train))
