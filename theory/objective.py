@@ -1,11 +1,11 @@
 # %% [markdown]
 # # The three terms of the adversarial autoencoder, for four values of lambda
-# For Q2.3. Eq. 15 has three terms: Eq. 16 (the discriminator on codes of images), Eq. 17 (the discriminator on draws
-# from the prior) and Eq. 18 (the reconstruction). We train on 2,000 MNIST images with lambda 0, 0.5, 0.995 and 1. The
-# losses and steps are yours: **fill in Q2.4 and Q2.5 first**.
+# For Q2.3. Eq. 15 has three terms, Eq. 16 to 18: two of the discriminator, and the reconstruction. We train on 2,000
+# MNIST images with lambda 0, 0.5, 0.995 and 1. The losses and steps are yours: **fill in Q2.4 and Q2.5 first**.
+#
 # **Predict before you run it**
-# 1. Who wants each of the terms large, who wants it small: encoder, decoder, discriminator?
-# 2. If the discriminator can only guess, D = 1/2: what are Eq. 16 and Eq. 17 then, in nats?
+# 1. Which of the networks (encoder, decoder, discriminator) want each term large, and which want it small?
+# 2. Suppose the discriminator can only guess: D = 1/2. What are Eq. 16 and Eq. 17 then, in nats?
 # 3. What do the codes and the reconstructions look like for lambda = 1? And for lambda = 0?
 
 # %%
@@ -75,8 +75,8 @@ except NotImplementedError as error:
     sys.exit(blanks.describe(error))
 
 # %% [markdown]
-# A discriminator that guesses has Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. An autoencoder that knows nothing of its
-# image can at best answer with the mean image.
+# A discriminator that guesses has Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. An autoencoder whose codes say nothing
+# about the image can do no better than to output the mean image.
 
 # %%
 mean_image = (images - images.mean(dim=0)).square().mean().item()
@@ -84,11 +84,11 @@ last = {lambda_: history[-100:].mean(dim=0).tolist() for lambda_, (history, _, _
 for lambda_, (eq16, eq17, eq18) in last.items():
     print(f"lambda = {lambda_:5}: Eq. 16 {eq16:6.3f} nats, Eq. 17 {eq17:6.3f} nats, Eq. 18 {eq18:.3f}")
 print(f"to guess: {log(0.5):.3f} nats; the mean image: {mean_image:.3f}")
-for lambda_ in (0.0, 0.5, 0.995):  # the discriminator is left guessing
+for lambda_ in (0.0, 0.5, 0.995):  # close to guessing
     assert abs(last[lambda_][0] - log(0.5)) < 0.15 and abs(last[lambda_][1] - log(0.5)) < 0.15
-assert last[0.0][2] > 2 * mean_image  # lambda = 0: the decoder learns nothing
-assert max(last[0.5][2], last[0.995][2], last[1.0][2]) < 0.9 * mean_image  # otherwise it learns something
-assert last[1.0][0] + last[1.0][1] > 2 * log(0.5) + 0.4  # lambda = 1: the discriminator tells codes and prior apart
+assert last[0.0][2] > 2 * mean_image
+assert max(last[0.5][2], last[0.995][2], last[1.0][2]) < 0.9 * mean_image
+assert last[1.0][0] + last[1.0][1] > 2 * log(0.5) + 0.4  # far from guessing
 
 # %%
 fig, axes = plt.subplots(2, 4, figsize=(14, 6.6), layout="constrained")
@@ -114,7 +114,7 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "objective.png", dpi=120)
 
 # %% [markdown]
-# At lambda = 0 the codes are one heap that the discriminator chases: nothing keeps them apart, and a discriminator that
-# guesses does not prove that q(z) is the prior. (The dashed circle has radius 2.)
+# Black lines: a discriminator that guesses; the mean image. Dashed circles: radius 2. Look at lambda = 0: does a
+# discriminator that guesses prove that q(z) is the prior?
 #
 # **What to try**: lambda = 0.9; a discriminator with a tenth of the learning rate; `z_dim=8`.
