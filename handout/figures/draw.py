@@ -1,6 +1,6 @@
 """Draw figures 1, 2, 3 and 7 of the handout: `python handout/figures/draw.py`.
 
-Figures 4 to 6 and B.1 come from `draw_part2_3.py`. The same versions of Python, NumPy and matplotlib give the same
+The other figures come from the scripts beside this one. The same versions of Python, NumPy and matplotlib give the same
 bytes.
 """
 

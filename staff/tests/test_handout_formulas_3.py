@@ -44,10 +44,10 @@ def matrix(rows, digits=3):
 
 
 @pytest.fixture
-def draw(monkeypatch):
-    """The script that draws the figures; it imports its neighbour, as scripts do."""
+def script(monkeypatch):
+    """The scripts that draw the figures, by name; they import their neighbour, as scripts do."""
     monkeypatch.syspath_prepend(HANDOUT / "figures")
-    return importlib.import_module("draw_part2_3")
+    return importlib.import_module
 
 
 # --- section 3.1: additive attention ---------------------------------------------------------------------------------
@@ -61,7 +61,8 @@ def test_context_vector_of_the_example():
     assert_quoted(CHAPTER_3, f"{0.9**50:.3f}")
 
 
-def test_alignment_of_figure_6(draw):
+def test_alignment_of_figure_6(script):
+    draw = script("draw_part3")
     weights = draw.alignment()
     np.testing.assert_allclose(weights, special.softmax(draw.SCORES, axis=1))
     assert_quoted(CHAPTER_3, *(f"{weight:.2f}" for weight in weights[draw.ROW]))
@@ -239,8 +240,8 @@ def test_pieces_solve_the_integral_where_the_density_is_constant():
     assert pieces(DENSITY, LENGTH)[2] == pytest.approx(solved)
 
 
-def test_ray_of_figure_b1(draw):
-    t, density, transmittance, weight = draw.ray()
+def test_ray_of_figure_b1(script):
+    t, density, transmittance, weight = script("draw_appendix_b").ray()
     step = t[1] - t[0]
     exponent = np.concatenate([[0], np.cumsum(density * step)[:-1]])
     assert transmittance == pytest.approx(np.exp(-exponent))
@@ -278,9 +279,10 @@ def test_questions_have_their_anchors_and_points(text):
         assert f'<a id="q{name.replace(".", "-")}"></a>\n\n### Question {name} ({points:g} points)\n' in text
 
 
-def test_figures_have_the_same_bytes_again(draw, tmp_path):
-    save = importlib.import_module("draw").save
-    for draw_figure in draw.FIGURES.values():
+@pytest.mark.parametrize("name", ["draw_part2", "draw_part3", "draw_appendix_b"])
+def test_figures_have_the_same_bytes_again(script, name, tmp_path):
+    save = script("draw").save
+    for draw_figure in script(name).FIGURES.values():
         first, again = (save(draw_figure, tmp_path / "figure.svg").read_bytes() for _ in range(2))
         assert first == again
 
