@@ -34,7 +34,7 @@ DEMO = (
         "part3_gpt/train.py --epochs 1 --accelerator cpu",
     ),
     ("it writes (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
-)
+)  # of the parts that this edition has
 PROMPT = 'The "assert" statement'
 # by itself TensorBoard keeps ten pictures or texts of a kind and a thousand points of a curve
 SHOW = "scalars=100000,images=1000,text=1000,histograms=1000"
@@ -102,12 +102,16 @@ def _run(command: list[str], **variables: str) -> None:
 
 
 def demo() -> None:
-    """Download MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, and generate text."""
-    python = _python()
-    for number, (what, words) in enumerate(DEMO, start=1):
-        print(f"{number}/{len(DEMO)}: {what}", flush=True)
+    """Download MNIST, train the models of all parts on the CPU for one or two epochs, and generate text."""
+    python, steps = _python(), [(what, words) for what, words in DEMO if _is_there(words.split()[0])]
+    for number, (what, words) in enumerate(steps, start=1):
+        print(f"{number}/{len(steps)}: {what}", flush=True)
         _run([python, *words.split(), *([PROMPT] if words.endswith("--prompt") else [])])
-    print("\nOpen the newest report.html in logs/vae/, logs/aae/ and logs/gpt/, or run: python -m course tensorboard")
+    print("\nOpen the newest report.html of each part in logs/, or run: python -m course tensorboard")
+
+
+def _is_there(program: str) -> bool:
+    return program == "-m" or (REPOSITORY / program).exists()
 
 
 def theory() -> None:

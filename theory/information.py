@@ -13,6 +13,7 @@
 # %%
 import argparse
 import sys
+from importlib import import_module
 from importlib.resources import files
 from math import log, log2
 from pathlib import Path
@@ -61,7 +62,11 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
 # %%
 if "__file__" in globals():  # run as a script: use the text in this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8").lower()[: 10**5 if quick else None]
+try:
+    text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8")
+except ModuleNotFoundError:  # without part 3: what the reference of this Python says, which differs a little
+    text = "\n".join(import_module("pydoc_data.topics").topics.values())
+text = text.lower()[: 10**5 if quick else None]
 letters = torch.tensor([ord(c) - ord("a") for c in text if "a" <= c <= "z"])
 block_entropy = [torch.tensor(0.0)]
 for k in range(1, 4):
