@@ -11,7 +11,7 @@ PYTEST_FLAGS := -n 2 --dist loadscope --max-worker-restart 0
 
 help:
 	@echo "make setup        the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
-	@echo "make demo         fetch MNIST, train VAE, AAE (2 epochs each) and GPT (1) on the CPU, let it write"
+	@echo "make demo         fetch MNIST, train the models of all parts on the CPU for one or two epochs"
 	@echo "make theory       run the demos of the written questions; their figures are in theory/figures/"
 	@echo "make notebooks    the same demos as notebooks, in build/notebooks/"
 	@echo "make runs         all runs that the assignment asks for (hours); continues where it stopped"
@@ -21,10 +21,11 @@ help:
 # BEGIN STAFF
 	@echo "make test-all     the slow tests too"
 	@echo "make bench        measure speed and memory; results in bench/"
-	@echo "make check        do rubric, blanks, graded tests and handout agree?"
-	@echo "make handout      build the handout as a site and a PDF: build/handout"
+	@echo "make check        do rubric, blanks, graded tests and handout agree, in both editions?"
+	@echo "make handout      build the handout as a site and a PDF: build/handout (EDITION=2022: build/handout-2022)"
 	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
-	@echo "make release      write what students get into OUT (build/release), EDITION=2026 stamps it; make clean keeps it"
+	@echo "make release      write what students get into OUT (build/release), which make clean keeps;"
+	@echo "                  EDITION=2022 for its questions, YEAR=2027 stamps it"
 # END STAFF
 	@echo "make clean        remove what the commands above made, except data/ and logs/"
 
@@ -73,11 +74,11 @@ check: setup
 	$(BIN)/python -m staff check
 
 release: setup
-	$(BIN)/python -m staff release "$(OUT)" $(if $(EDITION),--edition "$(EDITION)")
+	$(BIN)/python -m staff release "$(OUT)" $(if $(EDITION),--edition "$(EDITION)") $(if $(YEAR),--year "$(YEAR)")
 
 handout: setup
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev,handout]' -c constraints.txt
-	$(BIN)/python -m staff handout build/handout
+	$(BIN)/python -m staff handout $(if $(EDITION),--edition "$(EDITION)")
 
 autograder: setup
 	$(BIN)/python -m staff.grading.gradescope --build build/autograder.zip

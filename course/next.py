@@ -239,10 +239,11 @@ def describe_rest(rubric: Rubric, logs: Path, root: Path = REPOSITORY) -> str:
 def run(args: argparse.Namespace) -> None:
     """Say the next step; with --watch, again after each change of a file."""
     rubric = read()
-    if args.part is not None and args.part not in rubric.parts:
-        raise WrongFlag(f"--part {args.part}: the parts are {', '.join(map(str, rubric.parts))}")
+    numbers = [part.number for part in rubric.with_code]
+    if args.part is not None and args.part not in numbers:
+        raise WrongFlag(f"--part {args.part}: the parts are {', '.join(map(str, numbers))}")
     changes = _changes(rubric) if args.watch else iter(())
-    parts = [part for number, part in rubric.parts.items() if args.part in (None, number)]
+    parts = [part for part in rubric.with_code if args.part in (None, part.number)]
     while step := find_step(rubric, parts):
         print(describe(step, args.hint), flush=True)
         while step:
@@ -262,7 +263,7 @@ def _changes(rubric: Rubric) -> Iterator[set]:
         import watchfiles
     except ImportError:
         raise WrongFlag("--watch: needs watchfiles: python -m pip install watchfiles") from None
-    folders = [folder for part in rubric.parts.values() if (folder := REPOSITORY / part.folder).is_dir()]
+    folders = [folder for part in rubric.with_code if (folder := REPOSITORY / part.folder).is_dir()]
     python = watchfiles.PythonFilter()
     watched = watchfiles.watch(
         *folders, watch_filter=python, rust_timeout=500, yield_on_timeout=True, raise_interrupt=True

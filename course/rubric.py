@@ -6,6 +6,8 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin
 
+from course import editions
+
 PATH = Path(__file__).with_name("rubric.toml")
 CURVES = ("linear", "log")
 KINDS = {float: "a number", int: "an integer", str: "a string", dict: "a table"}
@@ -18,13 +20,16 @@ class RubricError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the assignment: its folder, the folder of its runs in logs/, and its points."""
+    """A part of the assignment: its points, its folder, and the folder of its runs in logs/.
+
+    A part whose questions are all answered in words has neither folder.
+    """
 
     number: int
     title: str
-    folder: str
-    logs: str
     points: float
+    folder: str | None = None
+    logs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,10 @@ class Forbidden:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The edition, submission rules, parts by number, and questions by id, in order."""
+    """The edition and the year, submission rules, parts by number, and questions by id, in order."""
 
     edition: str
+    year: str
     parts: dict[int, Part]
     questions: dict[str, Question]
     forbidden: list[Forbidden]
@@ -117,26 +123,34 @@ class Rubric:
     hand_in: str = ""
     group_size: int = 1
 
+    @property
+    def with_code(self) -> list[Part]:
+        """The parts that have a folder."""
+        return [part for part in self.parts.values() if part.folder]
 
-def read(path: Path = PATH) -> Rubric:
+
+def read(path: Path = PATH, edition: str | None = None) -> Rubric:
     """Read and check the rubric.
+
+    Args:
+        edition: read the tables of this edition, not of the one that the file names.
 
     Raises:
         RubricError: the file cannot be read, a field is missing, unknown or duplicated, or points do not add up.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
+        edition, year = editions.choose(content, edition), content.pop("year")
         parts, questions = _tables(content, Part), _tables(content, Question)
         forbidden, evidence = _tables(content, Forbidden), _tables(content, Evidence)
         shows, numbers = _tables(content, Show), _tables(content, Number)
-        edition = content.pop("edition")
         rules = _rules(content)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise RubricError(f"{path}: {error}") from error
     except KeyError as error:
         raise RubricError(f"{path}: {error} is missing") from error
     problems = [f"unknown: {name}" for name in content]
-    problems += _of_questions(parts, questions)
+    problems += _of_questions(parts, questions) + _of_parts(parts, questions)
     problems += _of_evidence(evidence, questions)
     problems += _of_shows(shows, numbers, evidence, questions)
     for rule in forbidden:
@@ -150,7 +164,7 @@ def read(path: Path = PATH) -> Rubric:
         raise RubricError(f"{path}: {'; '.join(problems)}")
     by_id = {question.id: question for question in questions}
     by_number = {part.number: part for part in parts}
-    return Rubric(str(edition), by_number, by_id, forbidden, evidence, shows, numbers, **rules)
+    return Rubric(edition, str(year), by_number, by_id, forbidden, evidence, shows, numbers, **rules)
 
 
 def _tables(content: dict, kind: type) -> list:
@@ -229,6 +243,21 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
         if sum(shares) != question.points or min(shares) < 0:
             of = "automatic {:g}, evidence {:g} and manual {:g}".format(*shares)
             problems.append(f"question {question.id} has {question.points:g} points, but {of} do not add up to that")
+    return problems
+
+
+def _of_parts(parts: list[Part], questions: list[Question]) -> list[str]:
+    """A part has both folders, or none and questions that are answered in words."""
+    problems = []
+    for part in parts:
+        if bool(part.folder) != bool(part.logs):
+            problems.append(f"part {part.number}: `folder` and `logs` go together")
+        of_code = [each for each in questions if each.automatic or each.evidence or each.runs]
+        problems += [
+            f"part {part.number} has no `folder`, but question {question.id} needs code or runs"
+            for question in of_code
+            if question.part == part.number and not part.folder
+        ]
     return problems
 
 

@@ -27,7 +27,7 @@ OF_A_RUN = (
 def missing_code(rubric: Rubric, root: Path) -> list[str]:
     """Blanks that are not filled in, and files that are not valid Python."""
     found = []
-    for part in rubric.parts.values():
+    for part in rubric.with_code:
         for path in sorted((root / part.folder).rglob("*.py")):
             try:
                 for blank in blanks.find(path, root):
@@ -158,7 +158,7 @@ def write_reports(runs: list[Path]) -> list[str]:
 def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
     """The contents of the zip, name -> file: the parts' code, the answers, their pictures, and files of each run."""
     files = {}
-    for part in rubric.parts.values():
+    for part in rubric.with_code:
         paths = [*(root / part.folder).rglob("*.py"), *(root / part.folder).glob("*.job")]
         files |= {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
     files |= {ANSWERS: root / ANSWERS} if (root / ANSWERS).is_file() else {}

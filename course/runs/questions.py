@@ -35,10 +35,10 @@ def part_of(run: Run, rubric: Rubric) -> Part:
     Raises:
         RunError: it belongs to none.
     """
-    for part in rubric.parts.values():
+    for part in rubric.with_code:
         if part.logs == run.program:
             return part
-    known = ", ".join(part.logs for part in rubric.parts.values())
+    known = ", ".join(part.logs for part in rubric.with_code)
     raise RunError(f"{run.folder}: a run of {run.program!r}; the assignment has {known}")
 
 

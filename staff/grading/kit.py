@@ -36,7 +36,7 @@ def make_kit(folder: Path) -> Path:
 
 def _refuse_installed_parts(packages: list[str]) -> None:
     """The solution would stand in for what a submission lacks, and could be read."""
-    for part in read_rubric().parts.values():
+    for part in read_rubric().with_code:
         for folder in packages:
             if Path(folder, part.folder).exists():
                 raise SandboxError(

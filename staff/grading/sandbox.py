@@ -218,7 +218,7 @@ def probe(zygote: Zygote, level: str) -> list[str] | None:
 
 def closed() -> list[str]:
     """Files of the repository that a submission should not see: of the tests, of the solution, and where both are."""
-    parts = [part.folder for part in read_rubric().parts.values()]
+    parts = [part.folder for part in read_rubric().with_code]
     folders = [
         REPOSITORY / name
         for name in ("tests", "staff", "staff/hidden", "staff/oracles", "staff/release", ".git", *parts)

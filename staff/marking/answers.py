@@ -5,12 +5,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from course import rubric as rubrics
 from course.rubric import Rubric
 from staff.release.handout import Handout
 
 PATH = Path(__file__).with_name("answers.toml")
 CITED = re.compile(r"\s*\[([^\]]+)\](?=\.)")
-WORDS = {"3.1": 200}  # question -> the most words that its answer may have
 
 
 class AnswersError(Exception):
@@ -42,6 +42,7 @@ class ModelAnswer:
     answer: str
     credit: list[Credit]
     mistakes: list[Mistake]
+    words: int | None = None
 
     def sentences(self) -> list[str]:
         return self.answer.strip().splitlines()
@@ -55,14 +56,19 @@ class ModelAnswer:
         return [CITED.sub("", sentence) for sentence in self.sentences()]
 
 
-def read(path: Path = PATH) -> dict[str, ModelAnswer]:
+def read(path: Path = PATH, edition: str | None = None) -> dict[str, ModelAnswer]:
     """The model answers, by question.
+
+    Args:
+        edition: of the assignment (default: the rubric's).
 
     Raises:
         AnswersError: the file cannot be read, a field is missing or unknown, or a question is there twice.
     """
     try:
-        answers = [_answer(fields) for fields in tomllib.loads(path.read_text("utf-8"))["question"]]
+        edition = edition or rubrics.read().edition
+        tables = tomllib.loads(path.read_text("utf-8"))["question"]
+        answers = [_answer(fields) for fields in tables if edition in fields.pop("editions", [edition])]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise AnswersError(f"{path}: {error}") from error
     except KeyError as error:
@@ -101,6 +107,6 @@ def _problems(answer: ModelAnswer, points: float | None, handout: Handout) -> li
     ]
     problems += [f"cites nothing: {each}" for each in answer.sentences() if not re.search(r"\[[^\]]+\]\.$", each)]
     problems += [f"there is no {each} in the handout" for each in answer.citations() if not handout.has(each)]
-    if (words := len(" ".join(answer.plain()).split())) > WORDS.get(answer.id, words):
-        problems.append(f"its answer has {words} words, {WORDS[answer.id]} are the limit")
+    if (words := len(" ".join(answer.plain()).split())) > (answer.words or words):
+        problems.append(f"its answer has {words} words, {answer.words} are the limit")
     return problems

@@ -1,4 +1,4 @@
-"""Write down what the oracles answer, for the students' repository: `python -m staff.oracles.record FILE`.
+"""Write down what the oracles answer, for the students' repository: `python -m staff.oracles.record FILE [EDITION]`.
 
 The graded suites that students get run on the solution, once for each seed, and what they ask is recorded.
 """
@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ class RecordError(Exception):
     """There is nothing to record: the solution fails a graded test."""
 
 
-def record(processes: int | None = None) -> bytes:
-    """The content of answers.npz; the same tree gives the same bytes.
+def record(edition: str | None = None, processes: int | None = None) -> bytes:
+    """The content of answers.npz, for the tests of an edition or all; the same tree gives the same bytes.
 
     Raises:
         RecordError: the solution fails a graded test.
@@ -32,7 +33,7 @@ def record(processes: int | None = None) -> bytes:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTS)
     with context.Pool(processes or os.cpu_count()) as pool:
-        return packed(pool.map(asked, range(SEEDS), chunksize=1))
+        return packed(pool.map(partial(asked, edition=edition), range(SEEDS), chunksize=1))
 
 
 def packed(by_seed: list[dict[str, Piece]]) -> bytes:
@@ -54,7 +55,7 @@ def packed(by_seed: list[dict[str, Piece]]) -> bytes:
     return content.getvalue()
 
 
-def asked(seed: int) -> dict[str, Piece]:
+def asked(seed: int, edition: str | None = None) -> dict[str, Piece]:
     """Run in a process of its own: what each test asks with this seed, and the answers."""
     import pytest
     import torch
@@ -72,7 +73,7 @@ def asked(seed: int) -> dict[str, Piece]:
         numbers.extend(its)
 
     oracles.listener = listen
-    files = [str(path) for path in suites(Path.cwd()) if path.parent.name == "tests"]
+    files = [str(path) for path in suites(Path.cwd(), edition=edition) if path.parent.name == "tests"]
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *files])
     if status != 0:
@@ -124,6 +125,6 @@ def _numbered(calls: list[dict], number: dict[str, int]) -> list[dict]:
 
 if __name__ == "__main__":
     try:
-        Path(sys.argv[1]).write_bytes(record())
+        Path(sys.argv[1]).write_bytes(record(*sys.argv[2:]))
     except RecordError as error:
         sys.exit(str(error))

@@ -17,7 +17,7 @@ from pathlib import Path
 from course import rubric as rubrics
 from course.flags import REPOSITORY
 from course.rubric import Rubric
-from staff.release import parts
+from staff.release import editions, parts
 from staff.release.markers import MarkerError, Region, marks_left, regions, template, without_staff
 from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
@@ -35,6 +35,7 @@ ROOT_FILES = (
     "setup.cfg",
 )
 ANSWERS = "tests/answers.npz"  # what the oracles answer, which students do not have
+RUBRIC, LAUNCH = "course/rubric.toml", ".vscode/launch.json"
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
 Files = dict[str, bytes]
 
@@ -57,22 +58,23 @@ class Course:
         return [question for question in self.rubric.questions if question in {blank.question for blank in self.blanks}]
 
 
-def read_course(root: Path = REPOSITORY, part: int | None = None) -> Course:
+def read_course(root: Path = REPOSITORY, part: int | None = None, edition: str | None = None) -> Course:
     """Read rubric, blanks and graded tests, and compare them.
 
     Args:
         part: read and compare this part alone.
+        edition: of the assignment (default: the rubric's).
 
     Raises:
         ReleaseError: they cannot be read or disagree: a line for each problem, with file and line.
     """
     try:
-        rubric = _part_of(rubrics.read(root / "course" / "rubric.toml"), part)
+        rubric = _part_of(rubrics.read(root / RUBRIC, edition), part)
         sources = _sources(rubric, root)
         blanks = [region for file, text in sources.items() for region in regions(text, file)]
         tests = [
             test
-            for path in suites(root, part)
+            for path in suites(root, part, rubric.edition)
             for test in graded_tests(path.read_text("utf-8"), path.relative_to(root).as_posix())
         ]
         problems = disagreements(rubric, blanks, tests) + parts.missing(rubric, root) + not_written(rubric, root)
@@ -102,23 +104,23 @@ def _part_of(rubric: Rubric, part: int | None) -> Rubric:
 
 def _sources(rubric: Rubric, root: Path) -> dict[str, str]:
     """The parts' Python files that have blanks."""
-    paths = [path for part in rubric.parts.values() for path in sorted((root / part.folder).rglob("*.py"))]
+    paths = [path for part in rubric.with_code for path in sorted((root / part.folder).rglob("*.py"))]
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in paths}
     return {file: text for file, text in texts.items() if regions(text, file)}
 
 
 def contents(
     course: Course,
-    edition: str,
+    year: str,
     filled: Collection[str] = (),
     root: Path = REPOSITORY,
     answers: bytes | None = None,
     extra: Files | None = None,
 ) -> Files:
-    """The students' repository: path -> bytes.
+    """The students' repository: path -> bytes. Its edition is the course's.
 
     Args:
-        edition: replaces @EDITION@ in the files of template/.
+        year: replaces @YEAR@ in the files of template/, as the edition replaces @EDITION@.
         filled: questions whose blanks keep the solution.
         extra: files that were built, such as the handout's PDF.
         answers: what `recorded_answers` gave; a release without them is for a look at its other files.
@@ -126,13 +128,10 @@ def contents(
     Raises:
         ReleaseError: git does not know the files, or a marker is wrong or in a file that cannot have one.
     """
-    folders = (*(f"{part.folder}/" for part in course.rubric.parts.values()), *FOLDERS)
     files: Files = {}
-    for file in tracked(root):
-        if file.startswith(TEMPLATE):
-            files[file.removeprefix(TEMPLATE)] = (root / file).read_bytes().replace(b"@EDITION@", edition.encode())
-        elif file.startswith(folders) or file in ROOT_FILES:
-            files[file] = _for_students(root / file, file, course, filled)
+    for file in filter(lambda file: is_for_students(file, course.rubric), tracked(root)):
+        content = _for_students(root / file, file, course, year, filled)
+        files[file.removeprefix(TEMPLATE)] = content
     if left := [mark for file, content in files.items() for mark in marks_left(content, file)]:
         raise ReleaseError("\n".join(left))
     for readme in [content for file, content in files.items() if file.endswith(".md")]:
@@ -142,9 +141,16 @@ def contents(
     if answers:
         files[ANSWERS] = answers
     files["answers.md"] = _answers(course.rubric).encode()
-    manifest = {"edition": edition, "files": {file: sha256(files[file]) for file in sorted(files)}}
+    sums = {file: sha256(files[file]) for file in sorted(files)}
+    manifest = {"edition": course.rubric.edition, "year": year, "files": sums}
     files[MANIFEST] = json.dumps(manifest, indent=1).encode() + b"\n"
     return dict(sorted(files.items()))
+
+
+def is_for_students(file: str, rubric: Rubric) -> bool:
+    """Whether the students of this edition get a file, by its path in the repository."""
+    folders = (*(f"{part.folder}/" for part in rubric.with_code), *FOLDERS, TEMPLATE)
+    return (file.startswith(folders) or file in ROOT_FILES) and editions.belongs(file, rubric.edition)
 
 
 def tracked(root: Path) -> list[str]:
@@ -156,8 +162,8 @@ def tracked(root: Path) -> list[str]:
     return sorted(file for file in listed.stdout.split("\0") if (root / file).is_file())
 
 
-def recorded_answers(root: Path = REPOSITORY) -> bytes:
-    """What the oracles answer to the graded tests, for the seeds that students have; this takes a minute.
+def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> bytes:
+    """What the oracles answer to an edition's graded tests, for the seeds that students have; this takes a minute.
 
     Raises:
         ReleaseError: the solution fails a graded test.
@@ -165,7 +171,8 @@ def recorded_answers(root: Path = REPOSITORY) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "answers.npz")
         ended = subprocess.run(
-            [sys.executable, "-B", "-m", "staff.oracles.record", file], cwd=root, capture_output=True, text=True,
+            [sys.executable, "-B", "-m", "staff.oracles.record", file, *filter(None, [edition])],
+            cwd=root, capture_output=True, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
         )  # fmt: skip
         if ended.returncode:
@@ -173,22 +180,38 @@ def recorded_answers(root: Path = REPOSITORY) -> bytes:
         return file.read_bytes()
 
 
-def _for_students(path: Path, file: str, course: Course, filled: Collection[str]) -> bytes:
-    """A file of the solution, without solutions and without what is for staff only."""
+def _for_students(path: Path, file: str, course: Course, year: str, filled: Collection[str]) -> bytes:
+    """A file of the solution, without solutions, what is for staff only, and what other editions have."""
+    edition = course.rubric.edition
     try:
         if file in course.sources:
             return template(course.sources[file], file, filled).encode()
+        if file == RUBRIC:
+            return editions.rubric_of(path.read_text("utf-8"), edition, year).encode()
+        if file == LAUNCH:
+            return editions.launch_of(path.read_text("utf-8"), edition).encode()
+        content = path.read_bytes()
+        if may_have_editions(file):
+            content = editions.passages_of(content.decode(), file, edition).encode()
         if _may_have_staff_blocks(file):
-            return without_staff(path.read_text("utf-8"), file).encode()
-        return path.read_bytes()
+            content = without_staff(content.decode(), file).encode()
     except MarkerError as error:
         raise ReleaseError(str(error)) from error
+    if file.startswith(TEMPLATE):
+        content = content.replace(b"@EDITION@", edition.encode()).replace(b"@YEAR@", year.encode())
+    return content
+
+
+def may_have_editions(file: str) -> bool:
+    """Whether passages of this file can be for one edition."""
+    page = file.startswith(TEMPLATE) and file.endswith(".md")
+    return page or file == "pyproject.toml" or _may_have_staff_blocks(file)
 
 
 def _may_have_staff_blocks(file: str) -> bool:
     """Everywhere else a block for staff is an error: what is in the students' folders is for students."""
     handout = file.startswith("handout/") and file.endswith(".md")
-    return handout or file in ("Makefile", "setup.cfg") or file.endswith("README.md")
+    return handout or file in ("Makefile", "setup.cfg") or file.endswith("README.md") and not file.startswith(TEMPLATE)
 
 
 def _answers(rubric: Rubric) -> str:

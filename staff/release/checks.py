@@ -29,12 +29,12 @@ class Checks:
     def __init__(
         self,
         course: Course,
-        edition: str,
+        year: str,
         say: Callable[[str], None],
         root: Path = REPOSITORY,
         answers: bytes | None = None,
     ):
-        self.course, self.edition, self.say, self.root, self.answers = course, edition, say, root, answers
+        self.course, self.year, self.say, self.root, self.answers = course, year, say, root, answers
 
     def run(self) -> None:
         """Run all checks.
@@ -42,7 +42,7 @@ class Checks:
         Raises:
             ReleaseError: a check failed; the message has a line for each problem.
         """
-        files = contents(self.course, self.edition, root=self.root, answers=self.answers)
+        files = contents(self.course, self.year, root=self.root, answers=self.answers)
         problems = find_leaks(files, self.course) + find_solutions(files)
         fillings: list[tuple[str, ...]] = [(), *((question,) for question in self.course.questions())]
         fillings += sorted({(test.question, *test.needs) for test in self.course.tests if test.needs})
@@ -67,7 +67,7 @@ class Checks:
         """With the blanks of these questions filled in, exactly their tests pass; the others name a blank."""
         self.say(f"the template with {describe(questions)} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
-            for file, content in contents(self.course, self.edition, questions, self.root, self.answers).items():
+            for file, content in contents(self.course, self.year, questions, self.root, self.answers).items():
                 write_whole(Path(folder) / file, content)
             outcomes = self._judge(Path(folder))
             problems = [] if questions else self._imports(Path(folder))

@@ -3,21 +3,21 @@
 import argparse
 from pathlib import Path
 
-from course.flags import REPOSITORY
+from course import editions
+from course import rubric as rubrics
 from course.rubric import Question
 from staff.release import build, tree, write
 from staff.release.checks import Checks
 from staff.site import build as site
 
 PROBLEMS = (build.ReleaseError,)
-HANDOUT = REPOSITORY / "build" / "handout"  # where `make handout` writes
 
 
 def check(args: argparse.Namespace) -> None:
     """Compare rubric, blanks, graded tests and, unless a part is checked alone, all pages; print a table of them."""
     course = build.read_course(part=args.part) if args.part else _agreed_course()
     if args.tests:
-        Checks(course, course.rubric.edition, lambda line: print(f"- {line}", flush=True)).run()
+        Checks(course, course.rubric.year, lambda line: print(f"- {line}", flush=True)).run()
     print(f"{'':6}{'points':>7}{'automatic':>11}{'evidence':>10}{'manual':>8}{'blanks':>8}{'tests':>7}{'hidden':>8}")
     for question in course.rubric.questions.values():
         tests = [test for test in course.tests if test.question == question.id]
@@ -32,12 +32,15 @@ def check(args: argparse.Namespace) -> None:
         return
     total = sum(part.points for part in course.rubric.parts.values())
     print(f"all   {total:7g}  rubric, blanks, tests and handout agree")
+    for edition in editions.known(rubrics.PATH)[1:]:
+        other = _agreed_course(edition).rubric
+        print(f"the {edition} edition agrees too: {sum(part.points for part in other.parts.values()):g} points")
 
 
-def _agreed_course() -> build.Course:
-    course = build.read_course()
+def _agreed_course(edition: str | None = None) -> build.Course:
+    course = build.read_course(edition=edition)
     if problems := tree.problems(course):
-        raise build.ReleaseError("\n".join(problems))
+        raise build.ReleaseError("\n".join([f"in the {course.rubric.edition} edition:", *problems]))
     return course
 
 
@@ -48,29 +51,29 @@ def _of(question: Question) -> str:
 
 def make_release(args: argparse.Namespace) -> None:
     """Build a release, check it, write it."""
-    course = _agreed_course()
-    edition = args.edition or course.rubric.edition
-    print(f"checking the {edition} edition; this takes some minutes", flush=True)
+    course = _agreed_course(args.edition)
+    edition, year = course.rubric.edition, args.year or course.rubric.year
+    print(f"checking the {edition} edition for {year}; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
-    pdf = _pdf()  # before the checks, which take minutes: it may be older than the chapters
+    pdf = _pdf(edition)  # before the checks, which take minutes: it may be older than the chapters
     print("- what do the tests expect? The answers of the oracles are recorded", flush=True)
-    answers = build.recorded_answers()
-    Checks(course, edition, lambda line: print(f"- {line}", flush=True), answers=answers).run()
-    files = build.contents(course, edition, answers=answers, extra=pdf)
+    answers = build.recorded_answers(edition=edition)
+    Checks(course, year, lambda line: print(f"- {line}", flush=True), answers=answers).run()
+    files = build.contents(course, year, answers=answers, extra=pdf)
     write.write(files, args.out, course)
     print(f"{args.out}: {len(files)} files, {len(course.blanks)} blanks, {len(course.tests)} graded tests")
 
 
-def _pdf() -> build.Files:
+def _pdf(edition: str) -> build.Files:
     """The handout's PDF, if `make handout` has built it; refuses one that is older than the chapters."""
     try:
-        pdf = site.built_pdf(HANDOUT)
+        pdf = site.built_pdf(site.folder(edition), edition)
     except site.SiteError as error:
         raise build.ReleaseError(str(error)) from error
     return {f"handout/{site.PDF}": pdf} if pdf else {}
 
 
-def edition(text: str) -> str:
+def year(text: str) -> str:
     if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
         raise argparse.ArgumentTypeError(f"{text!r}: letters, digits, '-', '.' and '_', like 2026")
     return text
@@ -86,5 +89,6 @@ def add(commands) -> None:
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
-    command.add_argument("--edition", type=edition, help="stamped on it (default: the rubric's)")
+    command.add_argument("--edition", help="whose questions: 2023 or 2022 (default: the rubric's)")
+    command.add_argument("--year", type=year, help="stamped on it (default: the rubric's)")
     command.set_defaults(run=make_release)

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 WIDTH = 120
+EDITION = re.compile(r"(?:#|<!--)\s*(?:(?:begin|end)\s+edition\b|edition\s+\d)|^\s*end edition\b", re.IGNORECASE)
 LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
 BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
 COMMENT = re.compile(r"(?:#|<!--)(.*)")
@@ -176,6 +177,8 @@ def staff_lines(text: str) -> set[str]:
 
 def _may_be_a_mark(line: str) -> bool:
     """Whether a comment has two words, up to one word apart, that are or should be those of a mark."""
+    if EDITION.search(line):
+        return True
     words = re.findall(r"[a-z]+", comment[1].lower()) if (comment := COMMENT.search(line)) else []
     for at, word in enumerate(words):
         if _like(word, ("begin", "end")) and any(_like(each, ("solution", "staff")) for each in words[at + 1 : at + 3]):

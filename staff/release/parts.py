@@ -26,7 +26,7 @@ def missing(rubric: Rubric, root: Path) -> list[str]:
     """What the rubric names and the tree does not have, a line for each."""
     folders = [
         f"part {part.number}: there is no folder {part.folder} with an __init__.py"
-        for part in rubric.parts.values()
+        for part in rubric.with_code
         if not (root / part.folder / "__init__.py").is_file()
     ]
     problems = folders or _wrong_flags(rubric, root)

@@ -35,7 +35,7 @@ def disagreements(rubric: Rubric, texts: dict[str, str]) -> list[str]:
             problems += _of_chapter(rubric, file, text)
         else:
             problems += _of_questions(rubric, file, text)
-    for part in rubric.parts.values():
+    for part in rubric.with_code:
         problems += _of_part(rubric, part, pages)
     total = sum(part.points for part in rubric.parts.values())
     for file, text in pages.items():

@@ -5,7 +5,7 @@ for one of the handout.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from course.rubric import Question, Rubric
 from staff.release.handout import FOLDER, Handout
@@ -67,13 +67,13 @@ def _table_of_parts(rubric: Rubric, text: str) -> list[str]:
     ]
 
 
-def dangling(rubric: Rubric, handout: Handout, texts: dict[str, str]) -> list[str]:
+def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]) -> list[str]:
     """Citations of what does not exist: "file:line: ..."."""
     problems = []
     for file, text in texts.items():
         if file.endswith(TEXT):
             for position, kind, label in _citations(text, file):
-                known = {"question": rubric.questions, "Section": handout.sections}.get(kind)
+                known = {"question": questions, "Section": handout.sections}.get(kind)
                 if not (label in known if known is not None else handout.has(f"{kind} {label}")):
                     line = text.count("\n", 0, position) + 1
                     problems.append(f"{file}:{line}: there is no {kind} {label} in the handout")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course.rubric import Rubric
+from staff.release.editions import belongs
 from staff.release.markers import MarkerError, Region
 
 HIDDEN = "staff/hidden"  # the graded tests that students do not get
@@ -88,7 +89,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         place = f"{blank.file}:{blank.begin}"
         if blank.question not in rubric.questions:
             problems.append(f"{place}: the rubric has no question {blank.question}")
-        elif not blank.file.startswith(rubric.parts[rubric.questions[blank.question].part].folder):
+        elif not blank.file.startswith(f"{rubric.parts[rubric.questions[blank.question].part].folder}/"):
             problems.append(f"{place}: a blank of question {blank.question} is in another part")
         elif blank.question not in {test.question for test in tests}:
             problems.append(f"{place}: no graded test for this blank of question {blank.question}")
@@ -117,7 +118,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
 def not_written(rubric: Rubric, root: Path) -> list[str]:
     """What the rubric wants to be shown of a run, and the programs of the parts do not write, by their source."""
     problems = []
-    for part in rubric.parts.values():
+    for part in rubric.with_code:
         nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
         words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         words |= {word.rpartition("/")[2] for word in words}  # metrics are logged as train/bpd, or f"{stage}/bpd"
@@ -148,7 +149,12 @@ def _parsed(path: Path, root: Path) -> ast.AST:
         raise MarkerError(f"{path.relative_to(root).as_posix()}: is not valid Python: {error}") from error
 
 
-def suites(root: Path, part: int | None = None) -> list[Path]:
-    """The files of the graded tests, of one part or all: those of the students, then those that only graders have."""
+def suites(root: Path, part: int | None = None, edition: str | None = None) -> list[Path]:
+    """The files of the graded tests, of one part or all: those of the students, then those that only graders have.
+
+    Args:
+        edition: leave out those that this edition does not have.
+    """
     names = f"test_part{part or ''}*.py"
-    return [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob(names))]
+    found = [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob(names))]
+    return [path for path in found if not edition or belongs(path.relative_to(root).as_posix(), edition)]

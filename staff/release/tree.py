@@ -1,12 +1,25 @@
 """Does the tree agree with itself? Rubric, handout, model answers, citations, links, and what reaches students."""
 
+import tomllib
 from pathlib import Path
 
 from course.flags import REPOSITORY
+from course.rubric import Rubric
 from staff.marking import answers
-from staff.release import handout, links, points, references
-from staff.release.build import TEMPLATE, Course, Files, ReleaseError, contents, tracked
+from staff.release import editions, handout, links, points, references
+from staff.release.build import (
+    RUBRIC,
+    TEMPLATE,
+    Course,
+    Files,
+    ReleaseError,
+    contents,
+    is_for_students,
+    may_have_editions,
+    tracked,
+)
 from staff.release.leaks import find_answers, find_staff_lines
+from staff.release.markers import MarkerError
 
 Answers = dict[str, answers.ModelAnswer]
 
@@ -16,22 +29,45 @@ def problems(course: Course, root: Path = REPOSITORY) -> list[str]:
     files = tracked(root)
     texts = {file: (root / file).read_text("utf-8") for file in files if file.endswith(references.TEXT)}
     try:
-        released = contents(course, course.rubric.edition, root=root)
-        model_answers = answers.read(root / "staff" / "marking" / answers.PATH.name)
-    except (ReleaseError, answers.AnswersError) as error:
+        released = contents(course, course.rubric.year, root=root)
+        model_answers = answers.read(root / "staff" / "marking" / answers.PATH.name, course.rubric.edition)
+        found = of_texts(course, texts, set(files), model_answers)
+    except (ReleaseError, MarkerError, answers.AnswersError) as error:
         return [str(error)]
-    return of_texts(course, texts, set(files), model_answers) + of_release(released, texts, model_answers)
+    return found + of_release(released, texts, model_answers)
 
 
 def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answers: Answers) -> list[str]:
-    """Rubric, handout, model answers, citations and links."""
-    chapters = handout.read(texts)
-    found = references.disagreements(course.rubric, chapters, texts)
-    found += points.disagreements(course.rubric, texts)
-    found += references.dangling(course.rubric, chapters, texts)
+    """Rubric, handout, model answers, citations and links, of one edition; staff's files may cite any edition."""
+    students, staffs = of_edition(texts, course.rubric)
+    chapters, all_chapters = handout.read(students), handout.read(texts)
+    found = references.disagreements(course.rubric, chapters, students)
+    own = tomllib.loads(texts[RUBRIC])["edition"] == course.rubric.edition
+    found += points.disagreements(course.rubric, students | staffs if own else students)
+    found += references.dangling(course.rubric.questions, chapters, students)
+    found += references.dangling(all_chapters.questions, all_chapters, staffs)
     found += answers.disagreements(model_answers, course.rubric, chapters)
+    found += [f"staff/release/editions.py: no file is {pattern}" for pattern in editions.without_files(files)]
     # the pages in template/ are written for their place in the students' repository: `of_release` looks at them
     return found + links.dead({file: text for file, text in texts.items() if not file.startswith(TEMPLATE)}, files)
+
+
+def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts that students of an edition get, without the passages of others, and those that stay with staff.
+
+    Lines keep their numbers.
+
+    Raises:
+        MarkerError: a mark of an edition is wrong.
+    """
+    students, staffs = {}, {}
+    for file, text in texts.items():
+        if is_for_students(file, rubric):
+            passages = may_have_editions(file)
+            students[file] = editions.passages_of(text, file, rubric.edition, same_lines=True) if passages else text
+        elif editions.belongs(file, rubric.edition):
+            staffs[file] = text
+    return students, staffs
 
 
 def of_release(released: Files, texts: dict[str, str], model_answers: Answers) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from course import rubric as rubrics
 from course.flags import REPOSITORY
 from staff.site import conf, printing, sources
 
@@ -24,8 +25,17 @@ class SiteError(Exception):
     """The handout cannot be built; the message says why and what to do."""
 
 
-def build(out: Path, browser: str | None, root: Path = REPOSITORY) -> None:
+def folder(edition: str) -> Path:
+    """Where `make handout` writes: build/handout, or build/handout-2022 for an edition that is not the rubric's."""
+    own = rubrics.read().edition
+    return REPOSITORY / "build" / ("handout" if edition == own else f"handout-{edition}")
+
+
+def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str | None = None) -> None:
     """Build site/ and, with a browser, handout.pdf in `out`; an earlier build there is replaced.
+
+    Args:
+        edition: of the assignment (default: the rubric's).
 
     Raises:
         SiteError: a package or the browser is missing, or Sphinx warns.
@@ -36,9 +46,10 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY) -> None:
     if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
         raise SiteError(f"{out}: is neither empty nor an earlier build of the handout; name another folder")
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        read = _sources(root, work / "sources")
+    edition = edition or rubrics.read(root / "course" / "rubric.toml").edition
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        read = _sources(root, work / "sources", edition)
         _sphinx(work / "sources", work / "site", epoch)
         if browser:
             _sphinx(work / "sources", work / "print", epoch, *PRINTED)
@@ -47,7 +58,7 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY) -> None:
         (out / PDF).unlink(missing_ok=True)
         if browser:
             shutil.copyfile(work / PDF, out / PDF)
-    (out / RECORD).write_text(json.dumps(digests(read), indent=1) + "\n")
+    (out / RECORD).write_text(json.dumps({"edition": edition, "files": digests(read)}, indent=1) + "\n")
 
 
 def missing_packages() -> list[str]:
@@ -70,29 +81,32 @@ def digests(read: dict[str, bytes]) -> dict[str, str]:
     return {file: hashlib.sha256(content).hexdigest() for file, content in sorted(read.items())}
 
 
-def built_pdf(out: Path, root: Path = REPOSITORY) -> bytes | None:
+def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
     """The PDF in `out`, if one was built.
 
     Raises:
-        SiteError: the chapters have changed since.
+        SiteError: the chapters have changed since, or it is of another edition.
     """
     if not (out / PDF).exists():
         return None
     try:
-        recorded = json.loads((out / RECORD).read_text())
+        record = json.loads((out / RECORD).read_text())
+        of, recorded = record["edition"], record["files"]
         now = digests({file: (root / file).read_bytes() for file in recorded})
-    except (OSError, ValueError):
-        recorded, now = {}, None
+    except (OSError, ValueError, LookupError):
+        of, recorded, now = edition, {}, None
+    if of != edition:
+        raise SiteError(f"{out / PDF} is of the {of} edition: run `make handout EDITION={edition}`, or remove it")
     if not recorded or recorded != now:
         raise SiteError(f"{out / PDF} is older than the chapters: run `make handout` again, or remove it")
     return (out / PDF).read_bytes()
 
 
-def _sources(root: Path, folder: Path) -> dict[str, bytes]:
+def _sources(root: Path, folder: Path, edition: str) -> dict[str, bytes]:
     """The sources with all that Sphinx needs beside them; returns the chapters and figures."""
     static = folder / "_static"
     static.mkdir(parents=True)
-    read = sources.write(root, folder)
+    read = sources.write(root, folder, edition)
     for name in ("site.css", "print.css"):
         shutil.copyfile(HERE / name, static / name)
     shutil.copyfile(HERE / "conf.py", folder / "conf.py")

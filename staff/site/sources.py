@@ -4,6 +4,7 @@ import posixpath
 import re
 from pathlib import Path
 
+from staff.release import editions
 from staff.release.handout import FOLDER
 from staff.release.markers import without_staff
 
@@ -18,14 +19,15 @@ WORD_JOINER = "\u2060"  # no line begins with what follows it
 TOCTREE = "\n```{toctree}\n:hidden:\n\n%s\n```\n"
 
 
-def write(root: Path, out: Path) -> dict[str, bytes]:
-    """Write the sources of the site; returns the chapters and figures that they were made of: path -> bytes."""
+def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
+    """Write the sources of an edition's site; returns the chapters and figures they were made of: path -> bytes."""
     read = {}
     chapters = [path for pattern in ORDER for path in sorted((root / FOLDER).glob(f"{pattern}.md"))]
+    chapters = [path for path in chapters if editions.belongs(path.relative_to(root).as_posix(), edition)]
     for path in [root / FOLDER / "README.md", *chapters]:
         file = path.relative_to(root).as_posix()
         read[file] = path.read_bytes()
-        text, pictures = convert(read[file].decode("utf-8"), file)
+        text, pictures = convert(editions.passages_of(read[file].decode("utf-8"), file, edition), file)
         if path.name == "README.md":
             text += TOCTREE % "\n".join(chapter.stem for chapter in chapters)
         (out / (INDEX if path.name == "README.md" else path.name)).write_text(text, "utf-8")

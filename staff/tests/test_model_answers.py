@@ -21,6 +21,15 @@ def handout() -> handouts.Handout:
     return handouts.read({f"handout/{path.name}": path.read_text("utf-8") for path in chapters})
 
 
+def test_the_2022_edition_has_its_own_answers_too():
+    """Those to Q2.4, which asks for no epochs, and Q3.1, which is about another subject."""
+    own, others, other = answers.read(), answers.read(edition="2022"), rubrics.read(edition="2022")
+    assert {name for name, each in others.items() if own.get(name) != each} == {"2.4", "3.1"}
+    manual = {question.id: question.manual for question in other.questions.values() if question.manual}
+    assert {name: sum(credit.points for credit in each.credit) for name, each in others.items()} == manual
+    assert (others["3.1"].words, own["3.1"].words) == (None, 200) and "epochs, beside" not in others["2.4"].answer
+
+
 def test_each_question_with_manual_points_has_one_that_adds_up(model_answers):
     manual = {question.id: question.manual for question in rubrics.read().questions.values() if question.manual}
     assert {name: sum(credit.points for credit in each.credit) for name, each in model_answers.items()} == manual

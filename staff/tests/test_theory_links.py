@@ -7,6 +7,7 @@ from handout_exercises import EXERCISES
 
 from course import rubric as rubrics
 from course.flags import REPOSITORY
+from staff.release import editions
 
 TEXT = "\n".join(path.read_text("utf-8") for path in sorted((REPOSITORY / "handout").glob("[0-9ABC]*.md")))
 DEMOS = {path.stem for path in (REPOSITORY / "theory").glob("*.py")}
@@ -21,23 +22,27 @@ def demos(text: str) -> set[str]:
     return {target for _, target in found}
 
 
-def question(anchor: str) -> str:
+def question(edition: str, anchor: str) -> str:
     """The text of a question: below its heading, up to the next heading or anchor."""
-    start = TEXT.index(f'<a id="q{anchor}"></a>')
-    start = TEXT.index("\n", TEXT.index("### ", start))
-    end = re.compile(r"^#|^<a id=", re.MULTILINE).search(TEXT, start)
-    return TEXT[start : end.start() if end else None]
+    chapters = sorted((REPOSITORY / "handout").glob("[0-9ABC]*.md"))
+    text = "\n".join(path.read_text("utf-8") for path in chapters if editions.belongs(f"handout/{path.name}", edition))
+    start = text.index(f'<a id="q{anchor}"></a>')
+    start = text.index("\n", text.index("### ", start))
+    end = re.compile(r"^#|^<a id=", re.MULTILINE).search(text, start)
+    return text[start : end.start() if end else None]
 
 
-def written() -> list[str]:
-    """Questions whose points are all for an answer in words; the one of the 2022 edition is not in the rubric."""
-    rows = rubrics.read(REPOSITORY / "course" / "rubric.toml").questions
-    return [name.replace(".", "-") for name, row in rows.items() if row.manual == row.points] + ["3-1-2022"]
+def written() -> list[tuple[str, str]]:
+    """Edition and anchor of the questions whose points are all for an answer in words."""
+    questions = [
+        (edition, each) for edition in editions.ONLY for each in rubrics.read(edition=edition).questions.values()
+    ]
+    return [(edition, each.id.replace(".", "-")) for edition, each in questions if each.manual == each.points]
 
 
-@pytest.mark.parametrize("anchor", written())
-def test_written_question_names_its_demo(anchor):
-    assert demos(question(anchor)) & DEMOS
+@pytest.mark.parametrize("edition, anchor", written())
+def test_written_question_names_its_demo(edition, anchor):
+    assert demos(question(edition, anchor)) & DEMOS
 
 
 @pytest.mark.parametrize("exercise", SHEET_AND_LECTURE)

@@ -20,7 +20,7 @@ Names = tuple[str, ...]  # a path as the names in it
 @cache
 def part_folders() -> dict[int, str]:
     """Number of a part -> its folder, as the rubric has them."""
-    return {number: part.folder for number, part in read_rubric().parts.items()}
+    return {part.number: part.folder for part in read_rubric().with_code}
 
 
 class SubmissionError(Exception):

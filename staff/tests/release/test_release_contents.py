@@ -8,12 +8,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from release_cases import write_template
+from release_cases import start, write_template
 
 from course import submission
 from small_runs import PARTS, REPOSITORY, Program
@@ -41,7 +40,7 @@ def test_what_is_in_the_release_and_what_is_not(files, course):
     text = b"\n".join(content for file, content in files.items() if not file.endswith(".png")).decode()
     for test in course.tests:
         assert (f"def {test.name}(" in text) != test.hidden, test.name
-    assert "STAFF" not in text and "SOLUTION" not in text and "@EDITION@" not in text
+    assert "STAFF" not in text and "SOLUTION" not in text and "@EDITION@" not in text and "@YEAR@" not in text
     assert "2026" in files["README.md"].decode() and "2026" in files["CHANGELOG.md"].decode()
     written = {question.id for question in course.rubric.questions.values() if question.manual}
     assert set(re.findall(r"^## Q(\S+)", files["answers.md"].decode(), re.MULTILINE)) == written
@@ -212,7 +211,8 @@ def test_a_folder_that_git_does_not_know_is_refused(tmp_path, course):
     "argv, status, message",
     [
         (["release"], 2, "OUT"),
-        (["release", "x", "--edition", "a b"], 2, "'a b': letters"),
+        (["release", "x", "--year", "a b"], 2, "'a b': letters"),
+        (["release", "x", "--edition", "2021"], 1, "edition = '2021': should be 2022 or 2023"),
         (["release", "course"], 1, "is not empty and not an earlier release"),
         (["nothing"], 2, "invalid choice"),
     ],
@@ -237,13 +237,13 @@ def test_check_shows_the_points(capsys):
 def test_a_release_from_beginning_to_end(tmp_path, course):
     """Built and checked as staff does it; then filled in, one question after the other: the points rise to the full."""
     out = tmp_path / "practical"
-    made = start(REPOSITORY, "-m", "staff", "release", out, "--edition", "2031")
+    made = start(REPOSITORY, "-m", "staff", "release", out, "--year", "2031")
     assert made.returncode == 0, made.stderr
-    again = start(REPOSITORY, "-m", "staff", "release", tmp_path / "again", "--edition", "2031")
+    again = start(REPOSITORY, "-m", "staff", "release", tmp_path / "again", "--year", "2031")
     assert again.returncode == 0, again.stderr
     assert _bytes(tmp_path / "again") == _bytes(out), "the same tree gives the same bytes"
     assert 0 < (out / release.ANSWERS).stat().st_size < 3e6
-    assert "edition 2031" in (out / "README.md").read_text()
+    assert "practical 2031" in (out / "README.md").read_text()
     public = sum(test.points for test in course.tests if not test.hidden)
     earned = [0.0]
     for done in range(1, len(course.questions()) + 1):
@@ -281,11 +281,6 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
         checks.Checks(course, "2031", print, root).run()
     assert "the solution does not pass test_kld_values" in str(found.value)
     assert "with no question filled in, test_aae_forward should fail, but it is passed" in str(found.value)
-
-
-def start(folder: Path, *words: str | Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow

@@ -1,0 +1,52 @@
+"""Editions of the assignment: a table of rubric.toml is part of those in its `editions`, or of all without it."""
+
+import tomllib
+from pathlib import Path
+
+
+def choose(content: dict, edition: str | None = None) -> str:
+    """Remove the tables of other editions; returns the edition.
+
+    Args:
+        content: of rubric.toml; `edition` and the tables' `editions` are removed too.
+        edition: the one wanted (default: the file's own).
+
+    Raises:
+        TypeError: `editions` is not a list of strings, or no table names this edition.
+        KeyError: the file names no edition.
+    """
+    tables = _tables(content)
+    known = _named(tables)
+    own = str(content.pop("edition"))
+    edition = own if edition is None else edition
+    if edition not in (known or {own}):
+        raise TypeError(f"edition = {edition!r}: should be {' or '.join(sorted(known) or [own])}")
+    for of_kind in tables:
+        of_kind[:] = [table for table in of_kind if edition in table.pop("editions", [edition])]
+    return edition
+
+
+def known(path: Path) -> list[str]:
+    """The editions that a rubric.toml has, its own first.
+
+    Raises:
+        OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError: it cannot be read.
+    """
+    content = tomllib.loads(path.read_text("utf-8"))
+    own = str(content["edition"])
+    return [own, *sorted(_named(_tables(content)) - {own})]
+
+
+def _tables(content: dict) -> list[list[dict]]:
+    """The lists of tables [[part]], [[question]] ..."""
+    lists = [value for value in content.values() if isinstance(value, list)]
+    return [value for value in lists if all(isinstance(table, dict) for table in value)]
+
+
+def _named(tables: list[list[dict]]) -> set[str]:
+    """The editions that tables name."""
+    named = [table["editions"] for of_kind in tables for table in of_kind if "editions" in table]
+    for names in named:
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise TypeError(f'editions = {names!r}: should be a list of strings, such as ["2022"]')
+    return {name for names in named for name in names}
