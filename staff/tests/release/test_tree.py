@@ -93,7 +93,7 @@ def test_points_are_found_at_their_line(course):
          ": the automatic share of question 1.7 has 9 points, 8 in the rubric"),
         (CHAPTER, "2 more are for the run", "1 more is for the run",
          ": the evidence share of question 1.7 has 1 point, 2 in the rubric"),
-        (CHAPTER, "and 2 for plot", "and 3 for plot",
+        (CHAPTER, "and 2 for the plot", "and 3 for the plot",
          ": the manual share of question 1.7 has 3 points, 2 in the rubric"),
         ("handout/02_adversarial_autoencoders.md", "2 points are for the runs", "3 points are for the runs",
          ": the evidence share of question 2.6 has 3 points, 2 in the rubric"),
