@@ -1,15 +1,15 @@
 # %% [markdown]
 # # Attention as alignment: rewriting lists of dates
 #
-# For Section 3.1 (Eq. 19 to 21). A sequence-to-sequence model rewrites "3 jul 24 dec" as "0703 1224". Source and target
-# have a different order and a different number of tokens, and nobody says which token of one belongs to which of the
-# other. We train the same model twice: with additive attention, and with the encoder's last states alone.
+# For Section 3.1 (Eq. 19 to 21). A sequence-to-sequence model rewrites "03 jul 24 dec" as "0703 1224". The target has a
+# different order and more tokens than the source, and nothing tells the model which source token belongs to which
+# target token. We train the same model twice: with additive attention, and with only the encoder's last states.
 #
 # **Predict before you run it**
 #
-# 1. Without attention, everything about the source passes through one vector. How does accuracy change with length?
-# 2. And with attention? Does the decoder need that vector then?
-# 3. The decoder writes the month of the second date. At which source tokens does it look?
+# 1. Without attention, everything about the source passes through one vector. How does the accuracy depend on length?
+# 2. And with attention? Does the decoder still need that vector?
+# 3. The decoder writes the month of the second date. Which source tokens does it look at?
 
 # %%
 import argparse
@@ -45,7 +45,7 @@ class Rewriter(nn.Module):
         self.g = nn.Sequential(nn.Linear(2 * C, C), nn.Tanh(), nn.Linear(C, 10))
 
     def forward(self, source, length, target=None):
-        """Logits [B, length, 10] and weights [B, length, T]; with a target, each step gets the right digit before."""
+        """Logits [B, length, 10], weights [B, length, T]; with a target, each step gets the correct previous digit."""
         h, last = self.encoder(self.embed(source))  # [B, T, C], [2, B, C / 2]
         s = context = torch.cat([*last], dim=1)  # [B, C]: the last state of each direction
         y, Uh, logits, weights = torch.full_like(source[:, 0], 22), self.U(h), [], []
@@ -83,7 +83,7 @@ with torch.no_grad():
     for dates in lengths:
         source, target = lists_of_dates(500, dates)
         for name, model in models.items():
-            right = model(source, target.size(1))[0].argmax(dim=2) == target  # each fed with its own digits
+            right = model(source, target.size(1))[0].argmax(dim=2) == target  # each is fed its own digits
             accuracy[name].append(right.all(dim=1).float().mean().item())
 for name, found in accuracy.items():
     print(f"{name:17}:", ", ".join(f"{d} dates {a:.0%}" for d, a in zip(lengths, found, strict=True)))
@@ -104,8 +104,8 @@ assert on_own > 0.6, on_own  # by chance it would be 1/3
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 for (name, found), colour, line in zip(accuracy.items(), ["#0072B2", "#E69F00"], ["o-", "s--"], strict=True):
     left.plot(lengths, [100 * a for a in found], line, color=colour, label=name)
-left.axvspan(MOST + 0.5, lengths[-1] + 0.5, color="#999999", alpha=0.3, label="longer than in training")
-left.set(title="Accuracy", xlabel="length of the list (dates)", ylabel="lists without a mistake (%)", xlim=(0.5, None))
+left.axvspan(MOST + 0.5, MOST + 1.5, color="#999999", alpha=0.3, label="longer than in training")
+left.set(title="Accuracy", xlabel="length of the list (dates)", ylabel="correct lists (%)", xlim=(0.5, MOST + 1.5))
 left.legend(loc="lower left")
 shown = right.imshow(weights[0], cmap="cividis", vmin=0, vmax=1)
 right.set_xticks(range(3 * dates), [VOCABULARY[token] for token in source[0]])

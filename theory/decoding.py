@@ -1,15 +1,15 @@
 # %% [markdown]
 # # Decoding draws from the prior: a plain autoencoder and a VAE
 #
-# For Q1.1, and for the food for thought "autoencoder or VAE?" of Section 1.1.1. Both models have the same network and
-# see the same 2,000 MNIST images. The plain autoencoder minimizes the reconstruction term alone, and its code is the
-# mean: no noise. The VAE minimizes both terms of Eq. 11.
+# For Q1.1, exercise 15, and the food for thought "autoencoder or VAE?" of Section 1.1.1. Both models have the same
+# network and see the same 2,000 MNIST images. The plain autoencoder minimizes the reconstruction term alone, without
+# noise: its code is the mean. The VAE minimizes both terms of Eq. 11.
 #
 # **Predict before you run it**
 #
 # 1. Which of the two reconstructs images better?
-# 2. Nothing in the plain autoencoder's loss says where codes should lie. Where do they lie, and how far do they spread?
-# 3. We decode draws from N(0, I) with both decoders. What do the pictures of each look like?
+# 2. Nothing in the plain autoencoder's loss says where codes should lie. Where are they, and how far do they spread?
+# 3. We decode draws from N(0, I) with both decoders. What do the images look like?
 
 # %%
 import argparse
@@ -31,7 +31,7 @@ parser = argparse.ArgumentParser(description="Draws from the prior, decoded by a
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.set_flush_denormal(True)  # tiny numbers in the state of Adam would make it slower
-COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00"] * 2  # a digit has a colour and its own sign
+COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00"] * 2  # drawn as digits, so two can share a colour
 
 # %%
 try:
@@ -104,11 +104,11 @@ assert variety["autoencoder"] < min(variety["VAE"], variety["fitted Gaussian"]) 
 # %%
 fig, axes = plt.subplots(1, 5, figsize=(17, 3.8), layout="constrained")
 for ax, (name, c) in zip(axes, codes.items(), strict=False):
-    limit = 1.05 * c.abs().max().item()
+    low, high = c.min().item() - 0.5, c.max().item() + 0.5
     for digit in range(10):
         ax.scatter(*c[labels == digit][:60].T, s=25, marker=f"${digit}$", linewidth=0.2, color=COLOURS[digit])
     ax.add_patch(plt.Circle((0, 0), 2, fill=False, linestyle="--"))
-    ax.set(title=f"{name}: codes", xlabel="z₁", ylabel="z₂", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.set(title=f"{name}: codes", xlabel="z₁", ylabel="z₂", xlim=(low, high), ylim=(low, high), aspect="equal")
 for ax, (name, pictures) in zip(axes[2:], drawn.items(), strict=True):
     ax.imshow(pictures[:64].view(8, 8, 14, 14).transpose(1, 2).reshape(112, 112), cmap="gray", extent=(0, 8, 8, 0))
     ax.set(title=f"{name}: draws", xlabel="column of draws", ylabel="row of draws")
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "decoding.png", dpi=120)
 
 # %% [markdown]
-# Dashed: radius 2. "Fitted Gaussian": codes for the autoencoder, drawn from a Gaussian fitted to its codes.
-# **What to try**: `dims=8`; a weight of 10 for the regularization.
+# Dashed circle: radius 2. "Fitted Gaussian": the autoencoder again, with draws from a Gaussian fitted to its codes.
+# **What to try**: `dims=8`; a regularization term that weighs ten times as much.

@@ -3,13 +3,13 @@
 #
 # For Q2.1 and Q2.7. q(z), the distribution of all codes, is the mean of q(z|x) over the data. An adversarial
 # autoencoder makes q(z) like the prior. We do that with three encoders, and with a simple distance in place of the
-# discriminator. The x lie on a circle: two numbers each, but one intrinsic dimension.
+# discriminator. The data x lie on a circle: two numbers each, but one intrinsic dimension.
 #
 # **Predict before you run it**
 #
-# 1. The x are on a circle and the encoder is a function of x. In a plane of codes, where can the codes lie?
-# 2. Which of the encoders can fill the plane: one point, a Gaussian, or any distribution for each x?
-# 3. What happens to the holes between the codes as z gets more dimensions?
+# 1. The x lie on a circle, and a deterministic encoder is a function of x. Where in the plane can its codes lie?
+# 2. Which encoders can fill the plane: those with one point, a Gaussian, or any distribution for each x?
+# 3. Where are the holes between the codes, and do they shrink or grow as z gets more dimensions?
 
 # %%
 import argparse
@@ -44,11 +44,11 @@ class Encoder(nn.Module):
 
     def forward(self, x):
         if self.kind == "deterministic":
-            return self.net(x)  # all of q(z|x) in one point
+            return self.net(x)  # q(z|x) is one point
         if self.kind == "Gaussian":
             mean, log_std = self.net(x).chunk(2, dim=1)
             return Normal(mean, log_std.exp()).rsample()
-        return self.net(torch.cat([x, torch.randn(len(x), self.D)], dim=1))  # noise in, any shape out
+        return self.net(torch.cat([x, torch.randn(len(x), self.D)], dim=1))  # noise as a second input
 
 
 def data(n):
@@ -57,13 +57,13 @@ def data(n):
 
 
 def energy_distance(a, b):
-    """0 if two sets of draws come from one distribution: [N, D], [N, D] -> scalar (Székely and Rizzo)."""
+    """Near 0 for two sets of draws from the same distribution: [N, D], [N, D] -> scalar (Székely and Rizzo)."""
     n = len(a)
     return 2 * torch.cdist(a, b).mean() - (torch.cdist(a, a).sum() + torch.cdist(b, b).sum()) / (n * (n - 1))
 
 
 def train(kind, D):
-    """An encoder whose q(z) is like the prior, and whose z lets a decoder find x again."""
+    """An encoder whose q(z) is like the prior, while a decoder can recover x from z."""
     torch.manual_seed(1)
     encoder, decoder = Encoder(kind, D), network(D, 2)
     adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
@@ -80,7 +80,7 @@ def train(kind, D):
 
 # %% [markdown]
 # ## Holes
-# A draw from the prior lies in a hole if no code is near it. "Near" is how near 95 % of the draws are to other draws.
+# A draw from the prior lies in a hole if no code is near it: within the distance at which 95 % of draws have another.
 
 
 # %%
@@ -98,8 +98,8 @@ for kind in STYLES:
         holes[kind].append(share_in_holes(codes, D))
         planes |= {kind: codes} if D == 2 else {}
     print(f"{kind:13}", ", ".join(f"D = {D}: {h:.0%}" for D, h in zip(dimensions, holes[kind], strict=True)))
-assert abs(share_in_holes(torch.randn(2000, 2), 2) - 0.05) < 0.03  # by chance
-assert holes["deterministic"][0] < 0.25 and min(holes["deterministic"][1:]) > 0.6  # a curve fills a line, no plane
+assert abs(share_in_holes(torch.randn(2000, 2), 2) - 0.05) < 0.03  # codes from the prior itself
+assert holes["deterministic"][0] < 0.25 and min(holes["deterministic"][1:]) > 0.6
 assert all(h < 0.3 for kind in ("Gaussian", "universal") for h in holes[kind][:2])
 
 # %%
@@ -111,7 +111,7 @@ for ax, (kind, codes) in zip(maps, planes.items(), strict=True):
 for kind, (colour, line) in STYLES.items():
     last.plot(dimensions, [100 * h for h in holes[kind]], line, color=colour, label=kind)
 last.axhline(5, color="black", linewidth=0.8, label="codes from the prior")
-last.set(title="Holes", xlabel="dimensions of z", ylabel="draws of the prior in a hole (%)")
+last.set(title="Holes", xlabel="dimensions of z", ylabel="draws from the prior in a hole (%)", ylim=(0, 100))
 last.legend(fontsize="small", loc=(0.3, 0.35))
 if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "posteriors.png", dpi=120)
