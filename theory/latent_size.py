@@ -5,9 +5,9 @@
 #
 # **Predict before you run it**
 #
-# 1. The size of the code grows. What does the autoencoder's error do on the training set? And on the test set?
-# 2. The VAE has 64 dimensions at its disposal. How many of them does it use?
-# 3. We draw codes at random and decode them. For which sizes, and for which model, do the pictures show digits?
+# 1. The code gets larger. How does the autoencoder's error change on the training set? And on the test set?
+# 2. The VAE has 64 latent dimensions. How many of them does it use?
+# 3. We decode random codes. For which sizes, and for which model, do the images show digits?
 
 # %%
 import argparse
@@ -46,7 +46,7 @@ class Autoencoder(nn.Module):
 
     def q(self, x):
         mean, log_std = self.encoder(x).chunk(2, dim=1)
-        return Normal(mean, log_std.exp())  # the autoencoder uses the mean alone
+        return Normal(mean, log_std.exp())  # the autoencoder uses only the mean
 
     def error(self, x):  # without noise in the code
         return (self.decoder(self.q(x).mean).sigmoid() - x).square().mean().item()
@@ -69,8 +69,8 @@ def train(dims, is_vae):
 
 
 # %% [markdown]
-# A dimension is used if its mean KL divergence is above 0.1 nats. Codes are drawn from the prior for the VAE. The
-# autoencoder has none, so for a fair comparison they are drawn from a Gaussian fitted to its codes.
+# A dimension counts as used if its mean KL divergence is above 0.1 nats. The VAE's codes are drawn from the prior. The
+# autoencoder has no prior, so for a fair comparison its codes are drawn from a Gaussian fitted to those of the images.
 
 
 # %%
@@ -102,9 +102,9 @@ for name, (colour, marker) in STYLES.items():
     for line, values, kind in zip("-:", zip(*errors[name], strict=True), ["training", "test"], strict=True):
         axes[0].plot(sizes, values, marker + line, color=colour, label=f"{name}, {kind}")
 axes[0].set(title="Error", xlabel="latent dimensions", ylabel="squared error per pixel", xscale="log")
-axes[1].plot(sizes, used, "o-", color=STYLES["VAE"][0], label="used by the VAE")
-axes[1].plot(sizes, sizes, "--", color="#999999", label="all")
-axes[1].set(title="What the VAE uses", xlabel="latent dimensions", ylabel="used dimensions (number)", xscale="log")
+axes[1].loglog(sizes, used, "o-", color=STYLES["VAE"][0], base=2, label="used by the VAE")
+axes[1].loglog(sizes, sizes, "--", color="#999999", base=2, label="all")
+axes[1].set(title="What the VAE uses", xlabel="latent dimensions", ylabel="used dimensions (number)")
 for ax, (name, pictures) in zip(axes[2:], drawn.items(), strict=True):
     grid = torch.stack(pictures).view(-1, 7, 14, 14).transpose(1, 2).reshape(-1, 98)
     ax.imshow(grid, cmap="gray", extent=(0, 7, len(sizes), 0))
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "latent_size.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: 5,000 images; a KL term that weighs half; draw the autoencoder's codes from N(0, I) instead.
+# **What to try**: 5,000 images; half the weight for the KL term; draw the autoencoder's codes from N(0, I) instead.
