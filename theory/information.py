@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Entropy, cross-entropy and the KL divergence
 #
-# For Appendix A and Exercises 1 to 3 and 7. Appendix A says that the KL divergence is the length that a code wastes.
+# For Appendix A and Exercises 1, 2, 3 and 7. Appendix A says that the KL divergence is the length that a code wastes.
 # Here we write messages in a good code and in a bad one, and count.
 #
 # **Predict before you run it**

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Transposed convolutions
 #
-# For Exercise 17 and the decoders of parts 1 and 2 (Q1.7, Q2.4). A convolution is linear, so it is a matrix. A
+# For Exercise 17 and the decoders of parts 1 and 2. A convolution is linear, so it is a matrix. A
 # transposed convolution is the transposed matrix: it restores the shape, not the values.
 #
 # **Predict before you run it**
