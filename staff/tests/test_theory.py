@@ -62,6 +62,16 @@ def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, r
             assert ax.get_xlabel() and ax.get_ylabel(), f"an axis of {ax.get_title()!r} has no label"
         assert ax.has_data() or "colorbar" in ax.get_label(), f"{ax.get_title()!r} is empty"
     _is_not_empty(tmp_path / "figure.png")
+    _titles_and_legends_fit(fig)
+
+
+def _titles_and_legends_fit(fig) -> None:
+    for ax in fig.axes:
+        legend = ax.get_legend()
+        for text, around in [(ax.title, fig.bbox), *([(legend, ax.bbox)] if legend else [])]:
+            box = text.get_window_extent()
+            fits = around.x0 - 3 <= box.x0 and box.x1 <= around.x1 + 3 and box.y1 <= around.y1 + 3  # pixels
+            assert fits, f"{type(text).__name__} of {ax.get_title()!r} is clipped, or wider than its axes"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
