@@ -8,9 +8,9 @@ import re
 from staff.grading.archives.submission import PART
 
 REPOSITORY = {  # top level of the students' repository, and of a clone of it
-    ".devcontainer", ".git", ".gitattributes", ".github", ".gitignore", ".release.json", ".vscode", "changelog.md",
-    "license", "makefile", "readme.md", "conftest.py", "constraints.txt", "course", "docs", "environment.yml",
-    "handout", "notebooks", "pyproject.toml", "setup.cfg", "tests", "theory",
+    ".devcontainer", ".git", ".gitattributes", ".github", ".gitignore", ".release.json", ".vscode", "agents.md",
+    "changelog.md", "license", "makefile", "readme.md", "conftest.py", "constraints.txt", "course", "docs",
+    "environment.yml", "handout", "notebooks", "pyproject.toml", "setup.cfg", "tests", "theory",
 }  # fmt: skip
 LOCAL = {"build", "data", "env", "node_modules", "report.html", "submission.zip", "venv"}
 MADE = re.compile(
