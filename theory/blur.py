@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Why the squared error blurs
 #
-# For Exercises 18, 19 and 20. Why do autoencoders produce blurry images? The code of an image does not say everything about
-# it. Suppose it leaves two images equally likely: a stroke, and the same stroke three pixels to the right. The decoder
-# has to give one answer for both. We search for the best answer under four losses.
+# For Exercises 18, 19 and 20. Why do autoencoders produce blurry images? The code of an image does not say everything
+# about it. Suppose it leaves two images equally likely: a stroke, and the same stroke three pixels to the right. The
+# decoder has to give one answer for both. We search for the best answer under four losses.
 #
 # **Predict before you run it**
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The KL divergence of Gaussians, and of a Gaussian from two modes
 #
-# For Section 1.1.2 (Eq. 3) and Exercises 4, 5 and 6. The VAE's loss contains the KL divergence of two Gaussians (Eq. 13).
-# You program it in Q1.7; here `torch.distributions` computes it, and we check it twice.
+# For Section 1.1.2 and Exercises 4, 5 and 6. The VAE's loss contains the KL divergence of two Gaussians (Eq. 13). You
+# program it in Q1.7; here `torch.distributions` computes it, and we check it twice.
 #
 # **Predict before you run it**
 #
