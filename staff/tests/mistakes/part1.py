@@ -19,6 +19,10 @@ FIRST = "nn.Conv2d(num_input_channels, c, kernel_size=3, stride=2, padding=1),  
 LAST = "nn.ConvTranspose2d(c, num_input_channels, kernel_size=3, stride=2, padding=1, output_padding=1),  # -> 28"
 LOGITS = "self.net(hidden.view(len(z), -1, 4, 4)).float()"
 DECODE = "logits = self.decoder(sample_reparameterize(mean, log_std.exp()))"
+HEADS = "return self.mean(hidden).float(), self.log_std(hidden).float()"
+LINEAR = "self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())"
+RETURN = "return pixels.view(batch_size, 1, *probabilities.shape[1:3])"
+MEAN_LAYER = "self.mean = nn.Linear(2 * c * 4 * 4, z_dim)"
 
 MISTAKES = {
     "variance for spread": ("1.7", UTILS, DRAW, "mean + std**2 * torch.randn_like(mean)", "the variance is used where the standard deviation belongs"),
@@ -184,6 +188,77 @@ MISTAKES = {
     "softmax over rows in the manifold": ("1.9", UTILS, EXPECTED, EXPECTED.replace("logits, dim=1", "logits, dim=2")),
     "bottom to top": ("1.9", UTILS, GRID, "torch.cartesian_prod(axis.flip(0), axis)"),
     "decoder set to evaluation": ("1.9", UTILS, f"axis = {AXIS}", f"axis = {AXIS}\n    decoder.train(False)"),
+    # an extra activation after the last layer
+    "tanh on the decoder": ("1.7", NETWORKS, LOGITS, LOGITS + ".tanh()", "on top of the last layer"),
+    "GELU on the decoder": ("1.7", NETWORKS, LOGITS, f"nn.functional.gelu({LOGITS})", "on top of the last layer"),
+    "softsign on the decoder": ("1.7", NETWORKS, LOGITS, f"nn.functional.softsign({LOGITS})", "on top of the last layer"),
+    "GELU on the mean": ("1.7", NETWORKS, HEADS, "return nn.functional.gelu(self.mean(hidden)).float(), self.log_std(hidden).float()", "is something on top"),
+    "GELU on log_std": ("1.7", NETWORKS, HEADS, "return self.mean(hidden).float(), nn.functional.gelu(self.log_std(hidden)).float()", "is something on top"),
+    "tanh on the mean": ("1.7", NETWORKS, HEADS, "return self.mean(hidden).float().tanh(), self.log_std(hidden).float()", "is something on top"),
+    "tanh on log_std": ("1.7", NETWORKS, HEADS, "return self.mean(hidden).float(), self.log_std(hidden).float().tanh()", "is something on top"),
+    "mean layer that no optimizer sees": ("1.7", NETWORKS, MEAN_LAYER, "layers = [nn.Linear(2 * c * 4 * 4, z_dim)]\n        self.mean = lambda hidden: layers[0](hidden)", "nn.ModuleList"),
+    "convolution that no optimizer sees": ("1.7", NETWORKS, MEAN_LAYER, MEAN_LAYER + "\n        hidden, net = [nn.Conv2d(c, c, 3, padding=1)], self.net\n        net[2].forward = lambda x: hidden[0](x)"),
+    "decoder layers that no optimizer sees": ("1.7", NETWORKS, LINEAR, "layers = [nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU()]\n        self.linear = lambda z: layers[1](layers[0](z))", "nn.ModuleList"),
+    "encoder without a non-linearity": ("1.7", NETWORKS, MEAN_LAYER, "self.net = nn.Sequential(*(m for m in self.net if not isinstance(m, nn.GELU)))\n        " + MEAN_LAYER, "linear"),
+    "decoder without a non-linearity": ("1.7", NETWORKS, LOGITS, "nn.Sequential(*(m for m in self.net if not isinstance(m, nn.GELU)))(self.linear[0](z).view(len(z), -1, 4, 4)).float()", "linear"),
+    "encoder without a convolution": ("1.7", NETWORKS, MEAN_LAYER, "self.net = nn.Sequential(nn.Flatten(), nn.Linear(num_input_channels * 784, 32 * c), nn.GELU())\n        " + MEAN_LAYER, "convolution"),
+    "decoder without a convolution": ("1.7", NETWORKS, LINEAR, f"self.mlp = nn.Sequential(nn.Linear(z_dim, 32 * c), nn.GELU(), nn.Linear(32 * c, num_input_channels * 784))\n        self.forward = lambda z: self.mlp(z).view(len(z), -1, 28, 28)\n        return\n        {LINEAR}", "convolution"),
+    # noise
+    "noise kept on the module": ("1.7", TRAIN, DECODE, "self.noise = getattr(self, 'noise', torch.randn_like(mean))\n        logits = self.decoder(mean + log_std.exp() * self.noise)", "two calls"),
+    "latent not sampled in evaluation": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, log_std.exp()) if self.training else mean)"),
+    "no noise without gradients": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean) * mean.requires_grad"),
+    "noise only without gradients": ("1.7", UTILS, DRAW, "mean + std * (torch.randn_like(mean) if not mean.requires_grad else 1)"),
+    "antithetic noise": ("1.7", UTILS, DRAW, "mean + std * (lambda e: torch.cat([e, -e])[: len(mean)])(torch.randn_like(mean[: (len(mean) + 1) // 2]))"),
+    "mirrored noise": ("1.7", UTILS, DRAW, "mean + std * (lambda e: torch.cat([e, -e.flip(0)])[: len(mean)])(torch.randn_like(mean[: (len(mean) + 1) // 2]))"),
+    "noise rounded": ("1.7", UTILS, DRAW, "mean + std * (torch.randn_like(mean) * 100).round() / 100", "rounded"),
+    "spread with a floor": ("1.7", UTILS, DRAW, "mean + std.clamp(min=0.05) * torch.randn_like(mean)"),
+    "spread with a summand": ("1.7", UTILS, DRAW, "mean + (std + 1e-3) * torch.randn_like(mean)"),
+    "spread with a ceiling": ("1.7", UTILS, DRAW, "mean + std.clamp(max=5) * torch.randn_like(mean)"),
+    "log_std with a floor": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, log_std.clamp(min=-4).exp()))"),
+    "mean changed in place": ("1.7", UTILS, DRAW, "mean.add_(std * torch.randn_like(mean)) if not mean.requires_grad else mean + std * torch.randn_like(mean)", "in place"),
+    "log_std changed in place": ("1.7", UTILS, KL, "0.5 * (torch.expm1((log_std.mul_(2) if not log_std.requires_grad else 2 * log_std)) + mean**2) - (log_std / 2 if not log_std.requires_grad else log_std)", "in place"),
+    "loss changed in place": ("1.7", UTILS, BPD, "elbo.mul_(math.log2(math.e)).div_(math.prod(img_shape[1:]))", "in place"),
+    "images changed in place": ("1.7", TRAIN, REC, "F.cross_entropy(rows, imgs.clamp_(min=0, max=15).flatten(), reduction='none').view(len(imgs), -1).sum(dim=1) + 0 * imgs.fill_(0).sum()", "in place"),
+    "summands exchanged": ("1.7", UTILS, KL, f"({KL}).flip(-1)", "KLD_per_dim"),
+    "reconstruction averaged": ("1.7", TRAIN, REC, f"{REC}.mean().expand(len(imgs))", "_reconstruction"),
+    "noise on another device": ("1.7", UTILS, DRAW, "mean + std * torch.randn(mean.shape)", "device"),
+    "noise under a fixed device": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean, device='cpu')", "device"),
+    "z on another device": ("1.8", TRAIN, PRIOR, "torch.randn(batch_size, self.hparams.z_dim)", "device"),
+    "grid on another device": ("1.9", UTILS, "for part in z.to(decoder.device).split(256)", "for part in z.split(256)", "device"),
+    # arguments other than the usual ones
+    "encoder of one channel": ("1.7", NETWORKS, FIRST, FIRST.replace("num_input_channels", "1")),
+    "decoder of 16 levels": ("1.7", NETWORKS, LAST, LAST.replace("num_input_channels", "16")),
+    "encoder for a batch": ("1.7", NETWORKS, HEADS, "return self.mean(hidden).float().squeeze(0), self.log_std(hidden).float().squeeze(0)"),
+    "decoder for a batch": ("1.7", NETWORKS, LOGITS, LOGITS + ".squeeze(0)"),
+    "bpd for a batch": ("1.7", UTILS, BPD, f"({BPD}).squeeze()"),
+    "z for a batch": ("1.7", UTILS, DRAW, f"({DRAW}).squeeze(0)"),
+    "samples for a batch": ("1.8", TRAIN, RETURN, RETURN + ".squeeze(0)"),
+    "divergence for a batch": ("1.7", UTILS, SUMMED, f"{SUMMED}.squeeze(0)"),
+    # from pixel to pixel
+    "the same logits for all pixels": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean((2, 3), keepdim=True).expand(-1, -1, 28, 28)"),
+    "the same logits in a row": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(3, keepdim=True).expand(-1, -1, -1, 28)"),
+    "the same logits in a column": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(2, keepdim=True).expand(-1, -1, 28, -1)"),
+    "the same logits for all levels": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(1, keepdim=True).expand(-1, 16, -1, -1)"),
+    # the spread of the prior
+    "z a fifth too wide": ("1.8", TRAIN, PRIOR, f"1.2 * {PRIOR}"),
+    "z a fifth too narrow": ("1.8", TRAIN, PRIOR, f"0.8 * {PRIOR}"),
+    "manifold a sixteenth too dark": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 15 / 16"),
+    "manifold in hundredths": ("1.9", UTILS, EXPECTED, f"({EXPECTED} * 30).round() / 30"),
+    "manifold from -1 to 1": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 2 - 1"),
+    # hidden
+    "NaN hidden in the divergence": ("1.7", UTILS, SUMMED, f"{SUMMED}.nan_to_num()"),
+    "NaN hidden in the bpd": ("1.7", UTILS, BPD, f"torch.nan_to_num({BPD})"),
+    "infinity cut off in the bpd": ("1.7", UTILS, BPD, f"({BPD}).clamp(max=100)"),
+    "NaN hidden in z": ("1.7", UTILS, DRAW, f"({DRAW}).nan_to_num()"),
+    "mode left by sample": ("1.8", TRAIN, "z = torch.randn(batch_size", "self.eval()\n        z = torch.randn(batch_size", "mode"),
+    "mode left by forward": ("1.7", TRAIN, DECODE, "self.eval()\n        " + DECODE, "mode"),
+    "no return": ("1.7", UTILS, f"return {SUMMED}", SUMMED, "return"),
+    "a tenth of the KL": ("1.7", TRAIN, "elbo_to_bpd(rec + reg,", "elbo_to_bpd(rec + 0.1 * reg,", "0.1"),
+    "manifold drawn": ("1.9", UTILS, EXPECTED, "torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample()[:, None] / 15", "drawn"),
+    "softmax over the batch": ("1.8", TRAIN, "F.softmax(self.decoder(z), dim=1).permute", "F.softmax(self.decoder(z), dim=0).permute", "over the batch"),
+    "rows and columns of pixels": ("1.8", TRAIN, "dim=1).permute(0, 2, 3, 1)", "dim=1).permute(0, 3, 2, 1)", "rows and columns"),
+    "levels mirrored": ("1.8", TRAIN, SAMPLE, f"15 - {SAMPLE}", "mirrored"),
+    "no unlikely levels": ("1.8", TRAIN, SAMPLE, SAMPLE.replace("probabilities.", "(probabilities * (probabilities > 0.01)).")),
 }  # fmt: skip
 
 RIGHT = {
@@ -225,6 +300,12 @@ RIGHT = {
     "between darkest and brightest": ("1.9", UTILS, "nrow=grid_size, padding=0", "nrow=grid_size, padding=0, normalize=True"),
     "code by code": ("1.9", UTILS, ".split(256)", ".split(1)"),
     "one channel": ("1.9", UTILS, "return make_grid(images, nrow=grid_size, padding=0)", "return images.view(grid_size, grid_size, 28, 28).transpose(1, 2).reshape(1, grid_size * 28, -1)"),
+    "samples as uint8": ("1.8", TRAIN, RETURN, RETURN + ".to(torch.uint8)"),
+    "bias of log_std": ("1.7", NETWORKS, "self.log_std = nn.Linear(2 * c * 4 * 4, z_dim)", "self.log_std = nn.Linear(2 * c * 4 * 4, z_dim)\n        nn.init.constant_(self.log_std.bias, -2.0)"),
+    "eval and train again": ("1.8", TRAIN, "z = torch.randn(batch_size", "self.eval(); self.train()\n        z = torch.randn(batch_size"),
+    "batch norm": ("1.7", NETWORKS, FIRST, FIRST.replace("  #", " nn.BatchNorm2d(c),  #")),
+    "batch norm in the decoder": ("1.7", NETWORKS, LAST, "nn.BatchNorm2d(c), " + LAST),
+    "dropout in the encoder": ("1.7", NETWORKS, FIRST, FIRST.replace("  #", " nn.Dropout(0.1),  #")),
 }  # fmt: skip
 
 HIDDEN_ALONE = {"spread clamped"}  # mistakes that only the hidden tests find
