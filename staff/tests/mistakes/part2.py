@@ -218,7 +218,7 @@ MISTAKES = {
     "pixels all the same": ("2.4", MODELS, IMAGE, "return self.net(hidden.view(len(z), -1, 4, 4)).float().mean((2, 3), keepdim=True).expand(-1, -1, 28, 28)"),
     "NaN hidden in recon_loss": ("2.4", MODELS, RECON, RECON + ".nan_to_num()"),
     "optimizer over all at lambda 1": ("2.4", TRAIN, "autoencoder = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]", "autoencoder = self.model.parameters()"),
-    "generator trained with the discriminator's whole loss": ("2.5", MODELS, "            logits = self.discriminator(z_fake)\n            " + GEN, "            prior = self.discriminator(torch.randn_like(z_fake))\n            logits = self.discriminator(z_fake)\n            " + GEN + " + F.binary_cross_entropy_with_logits(prior, torch.zeros_like(prior))", "the discriminator's whole loss"),
+    "generator trained with the discriminator's whole loss": ("2.5", MODELS, "            logits = self.discriminator(z_fake)\n            " + GEN, "            prior = self.discriminator(torch.randn_like(z_fake))\n            logits = self.discriminator(z_fake)\n            " + GEN + " + F.binary_cross_entropy_with_logits(prior, torch.zeros_like(prior))"),
     "generator as minus the discriminator's loss": ("2.5", MODELS, GEN, "gen_loss = -self.get_loss_discriminator(z_fake)[0]"),
     "no return": ("2.4", MODELS, CODE, "self.net(x).float()", "return"),
 }  # fmt: skip

@@ -259,7 +259,6 @@ MISTAKES = {
     "temperature after top_p": ("3.3", GPT, TOP_P, "logits = keep_top_p(logits * temperature, top_p) / temperature"),
     "no sequences beyond 32": ("3.2", GPT, MASK, MASK + "\n        scores = scores.masked_fill(torch.ones(T, S).tril(S - T - 32).bool(), -torch.inf)"),
     "no batch of one": ("3.2", GPT, VALUES, "return (weights @ v).squeeze(0)"),
-    "NaN hidden in attention": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=-1).nan_to_num()")),
     "NaN hidden in the output": ("3.2", GPT, VALUES, "return (weights @ v).nan_to_num()"),
     "dropout the same in every step": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training:\n            self.kept = getattr(self, 'kept', F.dropout(torch.ones_like(weights), self.attn_pdrop))\n            weights = weights * self.kept"),
     "dropout with a seed": ("3.2", GPT, WEIGHTS, "torch.manual_seed(0)\n        " + WEIGHTS),
@@ -275,7 +274,7 @@ MISTAKES = {
     "top_p 0.95 always": ("3.3", GPT, PROBS, "logits = keep_top_p(logits, 0.95)\n    " + PROBS),
     "top_p 0.99 always": ("3.3", GPT, PROBS, "logits = keep_top_p(logits, 0.99)\n    " + PROBS),
     "draws kept": ("3.3", GPT, DRAW, "choose.kept = getattr(choose, 'kept', {})\n    key = probs.shape\n    choose.kept.setdefault(key, torch.rand(len(probs), 1))\n    return (probs.cumsum(-1) < choose.kept[key]).sum(-1, keepdim=True).clamp(max=probs.size(-1) - 1)"),
-    "softmax over the batch, named": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=0)"), "over the batch"),
+    "softmax over the batch, named": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=0)")),
     "no return": ("3.2", GPT, VALUES, "weights @ v", "return"),
     "no return in choose": ("3.3", GPT, DRAW, DRAW.removeprefix("return "), "return"),
 }  # fmt: skip
