@@ -13,10 +13,11 @@
 # %%
 import argparse
 import sys
-from importlib import import_module
 from importlib.resources import files
+from importlib.util import find_spec
 from math import log, log2
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
 import torch
@@ -49,11 +50,9 @@ def close(a, b, tolerance=1e-9):
     return abs(float(a) - float(b)) < tolerance
 
 
-# %%
 for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
-    h = entropy(torch.full((n,), 1 / n))
-    print(f"{name:22}  {h:.3f} bits")
-    assert close(h, log2(n), 1e-6)
+    print(f"{name:22}  {entropy(torch.full((n,), 1 / n)):.3f} bits")
+    assert close(entropy(torch.full((n,), 1 / n)), log2(n), 1e-6)
 
 # %% [markdown]
 # ## A real text
@@ -62,12 +61,10 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
 # %%
 if "__file__" in globals():  # run as a script: use the text in this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-try:
+text = "\n".join(topics.values())  # the reference of this Python; part 3 has that of Python 3.11
+if find_spec("part3_gpt"):
     text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8")
-except ModuleNotFoundError:  # without part 3: what the reference of this Python says, which differs a little
-    text = "\n".join(import_module("pydoc_data.topics").topics.values())
-text = text.lower()[: 10**5 if quick else None]
-letters = torch.tensor([ord(c) - ord("a") for c in text if "a" <= c <= "z"])
+letters = torch.tensor([ord(c) - ord("a") for c in text.lower()[: 10**5 if quick else None] if "a" <= c <= "z"])
 block_entropy = [torch.tensor(0.0)]
 for k in range(1, 4):
     windows = letters.unfold(0, k, 1)  # [N, k]: every k letters in a row
@@ -84,11 +81,9 @@ assert close(next_letter[0], 4.14, 0.1)  # Shannon (1951) counted 4.14 bits for 
 # two prefix codes are optimal for p and for q. The symbols are drawn from p.
 
 # %%
-p = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8], dtype=torch.double)  # of the symbols A, B, C, D
-q = torch.tensor([1 / 8, 1 / 8, 1 / 4, 1 / 2], dtype=torch.double)
+p, q = torch.tensor([[1 / 2, 1 / 4, 1 / 8, 1 / 8], [1 / 8, 1 / 8, 1 / 4, 1 / 2]]).double()  # of symbols A, B, C, D
 code_p, code_q = ["0", "10", "110", "111"], ["110", "111", "10", "0"]
-n = 20_000 if quick else 200_000
-message = torch.multinomial(p, n, replacement=True)
+message = torch.multinomial(p, n := 20_000 if quick else 200_000, replacement=True)
 length_p, length_q = (len("".join(code[s] for s in message.tolist())) / n for code in (code_p, code_q))
 print(f"code for p: {length_p:.3f} bits per symbol, H(p)    = {entropy(p):.3f}")
 print(f"code for q: {length_q:.3f} bits per symbol, H(p, q) = {cross_entropy(p, q):.3f}, KL = {kl(p, q):.3f}")
@@ -107,7 +102,7 @@ for name, a, b, there, back in [("0.5, 0.1", 0.5, 0.1, 0.5108, 0.3681), ("0.5, 0
 
 # %%
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-heads = torch.linspace(0, 1, 201, dtype=torch.double)
+heads = torch.linspace(0, 1, 201).double()
 left.plot(heads, [entropy(torch.stack([h, 1 - h])) for h in heads], color=BLUE)
 left.set(title="Entropy of a coin", xlabel="probability of heads", ylabel="entropy (bits)")
 middle.bar(range(4), [log2(26), *next_letter], color=[GREY, BLUE, BLUE, BLUE])

@@ -42,7 +42,7 @@ def add_described(writer: SummaryWriter, program: str, tag: str, value: float, s
     # without its class, TensorBoard replaces the metadata by those of a plain value
     metadata.plugin_data.plugin_name, metadata.data_class = "scalars", DATA_CLASS_SCALAR
     metadata.summary_description = describe(program, tag)
-    writer.file_writer.add_summary(summary, step)
+    writer._get_file_writer().add_summary(summary, step)  # as add_scalar does: it opens the file again if needed
 
 
 def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None:

@@ -89,6 +89,6 @@ def add(commands) -> None:
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
-    command.add_argument("--edition", help="whose questions: 2023 or 2022 (default: the rubric's)")
+    command.add_argument("--edition", choices=list(editions.ONLY), help="whose questions (default: the rubric's)")
     command.add_argument("--year", type=year, help="stamped on it (default: the rubric's)")
     command.set_defaults(run=make_release)

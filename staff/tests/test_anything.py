@@ -145,7 +145,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
     def refuse(*args, **kwargs):
         raise download.DataError("nothing is fetched here")
 
-    def no_course():
+    def no_course(**_):
         raise release.ReleaseError("nothing is released here")
 
     monkeypatch.setattr(data, "_fetch", refuse)
@@ -305,7 +305,7 @@ def test_archives(kind, count, tmp_path):
         for each in found:
             shutil.rmtree(tmp_path / "staged", ignore_errors=True)
             try:
-                root = archives.stage(each, tmp_path / "staged").root
+                root = archives.stage(archives.Submission("a", each.source), tmp_path / "staged").root
                 assert Path(root).is_relative_to(tmp_path)
             except archives.SubmissionError as error:
                 assert str(error)

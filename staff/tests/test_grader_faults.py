@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from course import rubric
 from small_runs import REPOSITORY
@@ -256,7 +257,7 @@ def ask(
     child = sandbox.Child(zygote, level, submission, Limits())
     meanwhile()
     with pytest.raises((sandbox.Unfinished, sandbox.SandboxError)) as caught:
-        child.call("part1.run_kld", (1.0, 2.0), {}, seed=0, until=time.monotonic() + seconds)
+        child.call("part1.run_kld", (torch.ones(1), torch.ones(1)), {}, seed=0, until=time.monotonic() + seconds)
     return str(caught.value)
 
 

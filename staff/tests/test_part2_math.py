@@ -107,7 +107,7 @@ def test_the_codes_of_all_processes_are_compared():
     )
     lit.model = SimpleNamespace(encoder=lambda x: x)
     lit.all_gather = lambda mine: torch.stack([mine, codes[300:]])  # as if another process had the other half
-    run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None)
+    run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None, world_size=2)
     callback = CodeStatistics(run)
     for half in (codes[:200], codes[200:300]):
         callback.on_validation_batch_end(trainer, lit, None, (half, None), 0)

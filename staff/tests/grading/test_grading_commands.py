@@ -85,7 +85,7 @@ class Lent(kit.Zygote):
 
 kit.Zygote = Lent
 every = suites.suites
-suites.suites = lambda folder: every(folder)[:1]
+suites.suites = lambda folder, **edition: every(folder, **edition)[:1]
 """
 
 

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+import torch
 from class_cases import QuickJudge, parts, rows, zipped
 
 from staff.grading import sandbox
@@ -26,7 +27,7 @@ def ask(zygote, level, tmp_path):
         (folder / "utils.py").write_text(f"import time, threading\ndef KLD(*_):\n    {code}\n")
         child = sandbox.Child(zygote, level, folder.parent, Limits(**limits))
         try:
-            return child.call("part1.run_kld", (1.0, 2.0), {}, 0, allowance.until, allowance)
+            return child.call("part1.run_kld", (torch.ones(1), torch.ones(1)), {}, 0, allowance.until, allowance)
         except (sandbox.Unfinished, sandbox.Undecided) as error:
             return error
         finally:
