@@ -79,6 +79,16 @@ def year(text: str) -> str:
     return text
 
 
+def edition(text: str) -> str:
+    try:
+        known = editions.known(rubrics.PATH)
+    except (OSError, ValueError, TypeError, KeyError):
+        return text  # reading the rubric says what is wrong with it
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{text!r}: should be {' or '.join(sorted(known))}")
+    return text
+
+
 def add(commands) -> None:
     """Add `check` and `release` to the commands."""
     command = commands.add_parser("check", help="do rubric, blanks, graded tests and handout agree?")
@@ -89,6 +99,6 @@ def add(commands) -> None:
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
-    command.add_argument("--edition", choices=list(editions.ONLY), help="whose questions (default: the rubric's)")
+    command.add_argument("--edition", type=edition, help="whose questions: 2023 or 2022 (default: the rubric's)")
     command.add_argument("--year", type=year, help="stamped on it (default: the rubric's)")
     command.set_defaults(run=make_release)

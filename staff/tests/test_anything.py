@@ -305,7 +305,7 @@ def test_archives(kind, count, tmp_path):
         for each in found:
             shutil.rmtree(tmp_path / "staged", ignore_errors=True)
             try:
-                root = archives.stage(archives.Submission("a", each.source), tmp_path / "staged").root
+                root = archives.stage(archives.Submission("a", each.path), tmp_path / "staged").root
                 assert Path(root).is_relative_to(tmp_path)
             except archives.SubmissionError as error:
                 assert str(error)

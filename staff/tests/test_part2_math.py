@@ -106,7 +106,8 @@ def test_the_codes_of_all_processes_are_compared():
         hparams=SimpleNamespace(z_dim=2, reconstruction="mse"), log_dict=lambda v, **_: logged.update(v)
     )
     lit.model = SimpleNamespace(encoder=lambda x: x)
-    lit.all_gather = lambda mine: torch.stack([mine, codes[300:]])  # as if another process had the other half
+    # as if another process had the other half, first how many codes and then which
+    lit.all_gather = lambda mine: torch.stack([mine, codes[300:] if mine.dim() else torch.tensor(300)])
     run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None, world_size=2)
     callback = CodeStatistics(run)
     for half in (codes[:200], codes[200:300]):

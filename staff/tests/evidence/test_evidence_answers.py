@@ -68,7 +68,7 @@ class Answers:
     """In place of a process: always this answer."""
 
     def __init__(self, answer):
-        self.answer, self.closed = answer, False
+        self.answer, self.closed, self.cpu, self.out_of_time = answer, False, 0.0, False
 
     def call(self, *args):
         return self.answer
