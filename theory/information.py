@@ -13,8 +13,6 @@
 # %%
 import argparse
 import sys
-from importlib.resources import files
-from importlib.util import find_spec
 from math import log, log2
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -50,21 +48,19 @@ def close(a, b, tolerance=1e-9):
     return abs(float(a) - float(b)) < tolerance
 
 
+# %%
 for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
-    print(f"{name:22}  {entropy(torch.full((n,), 1 / n)):.3f} bits")
-    assert close(entropy(torch.full((n,), 1 / n)), log2(n), 1e-6)
+    h = entropy(torch.full((n,), 1 / n))
+    print(f"{name:22}  {h:.3f} bits")
+    assert close(h, log2(n), 1e-6)
 
 # %% [markdown]
 # ## A real text
 # Entropy of the next letter, given the k letters before it: H(k + 1 letters) - H(k letters).
 
 # %%
-if "__file__" in globals():  # run as a script: use the text in this folder
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-text = "\n".join(topics.values())  # the reference of this Python; part 3 has that of Python 3.11
-if find_spec("part3_gpt"):
-    text = files("part3_gpt").joinpath("text/python_reference.txt").read_text("utf-8")
-letters = torch.tensor([ord(c) - ord("a") for c in text.lower()[: 10**5 if quick else None] if "a" <= c <= "z"])
+text = "\n".join(topics.values()).lower()[: 10**5 if quick else None]  # Python's language reference
+letters = torch.tensor([ord(c) - ord("a") for c in text if "a" <= c <= "z"])
 block_entropy = [torch.tensor(0.0)]
 for k in range(1, 4):
     windows = letters.unfold(0, k, 1)  # [N, k]: every k letters in a row
@@ -81,9 +77,11 @@ assert close(next_letter[0], 4.14, 0.1)  # Shannon (1951) counted 4.14 bits for 
 # two prefix codes are optimal for p and for q. The symbols are drawn from p.
 
 # %%
-p, q = torch.tensor([[1 / 2, 1 / 4, 1 / 8, 1 / 8], [1 / 8, 1 / 8, 1 / 4, 1 / 2]]).double()  # of symbols A, B, C, D
+p = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8], dtype=torch.double)  # of the symbols A, B, C, D
+q = torch.tensor([1 / 8, 1 / 8, 1 / 4, 1 / 2], dtype=torch.double)
 code_p, code_q = ["0", "10", "110", "111"], ["110", "111", "10", "0"]
-message = torch.multinomial(p, n := 20_000 if quick else 200_000, replacement=True)
+n = 20_000 if quick else 200_000
+message = torch.multinomial(p, n, replacement=True)
 length_p, length_q = (len("".join(code[s] for s in message.tolist())) / n for code in (code_p, code_q))
 print(f"code for p: {length_p:.3f} bits per symbol, H(p)    = {entropy(p):.3f}")
 print(f"code for q: {length_q:.3f} bits per symbol, H(p, q) = {cross_entropy(p, q):.3f}, KL = {kl(p, q):.3f}")
@@ -102,7 +100,7 @@ for name, a, b, there, back in [("0.5, 0.1", 0.5, 0.1, 0.5108, 0.3681), ("0.5, 0
 
 # %%
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-heads = torch.linspace(0, 1, 201).double()
+heads = torch.linspace(0, 1, 201, dtype=torch.double)
 left.plot(heads, [entropy(torch.stack([h, 1 - h])) for h in heads], color=BLUE)
 left.set(title="Entropy of a coin", xlabel="probability of heads", ylabel="entropy (bits)")
 middle.bar(range(4), [log2(26), *next_letter], color=[GREY, BLUE, BLUE, BLUE])

@@ -39,7 +39,7 @@ def write_summary(run: Run, trainer) -> None:
         "results": run.results,
         "best": {name: run.best[name] for name in ("epoch", "value") if run.best},
         "first_step": run.first_step,
-        "training_seconds": round(run.seconds, 1),
+        "training_seconds": round(run.seconds, 3),
         "peak_memory_gb": round(_peak_memory_gb(), 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "flags": defining_flags(run.args),
