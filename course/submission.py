@@ -82,7 +82,7 @@ def missing_points(root: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         points = Path(folder) / "points.json"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
         try:
             questions = json.loads(points.read_text("utf-8"))["questions"]
         except (OSError, ValueError, KeyError):

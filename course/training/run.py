@@ -84,10 +84,10 @@ class RunLogger(TensorBoardLogger):
 
     def log_metrics(self, metrics, step=None):
         metrics = {tag: float(value) for tag, value in metrics.items() if tag != "epoch"}
-        if new := metrics.keys() - self.described:
+        if new := [tag for tag in metrics if tag not in self.described]:
             from course.training import board  # imported here: not needed to start a run
 
-            self.described |= new
+            self.described |= set(new)
             for tag in new:
                 board.add_described(self.experiment, self.name, tag, metrics.pop(tag), step)
         super().log_metrics(metrics, step)
@@ -131,12 +131,12 @@ def _start(args, model: torch.nn.Module) -> Run:
     if folder is None:
         folder = new_folder(Path(args.log_dir) / args.program)
         return Run(args, folder, held=_hold(folder))
-    held = _hold(folder)
+    held = _hold(folder, "--resume ")
     reopen(args, folder)
     return Run(args, folder, is_new=False, held=held)
 
 
-def _hold(folder: Path) -> HeldFolder:
+def _hold(folder: Path, flag: str = "") -> HeldFolder:
     """Lock the folder for this process.
 
     Raises:
@@ -151,7 +151,7 @@ def _hold(folder: Path) -> HeldFolder:
             status=2,
         ) from error
     except OSError as error:
-        raise Problem(f"{folder}: cannot be written: {error.strerror or error}", status=2) from error
+        raise Problem(f"{flag}{folder}: cannot be written: {error.strerror or error}", status=2) from error
     if not held.locked:
         say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at once")
     return held

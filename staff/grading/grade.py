@@ -223,11 +223,16 @@ class Class:
                 result["questions"][test["question"]]["automatic"] += test["points"]
             if test["outcome"] == "undecided":
                 result["questions"][test["question"]]["automatic_open"] += test["points"]
-        used = {each["name"] for each in result["forbidden"]}
         for rule in self.rubric.forbidden:
-            if rule.deduct and rule.name in used:
+            places = [each["file"] for each in result["forbidden"] if each["name"] == rule.name]
+            if rule.deduct and any(_is_in(file, rule.where) for file in places):
                 row = result["questions"][rule.question]
                 row["automatic"] = max(0.0, row["automatic"] - rule.deduct)
+
+
+def _is_in(file: str, places: list[str]) -> bool:
+    """Whether a file is one of these files, or in one of these folders."""
+    return any(file == place or file.startswith(f"{place}/") for place in places)
 
 
 def grade_all(

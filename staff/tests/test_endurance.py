@@ -117,6 +117,8 @@ def event_values(run: Path) -> list[bytes]:
             for value in event.summary.value:
                 if value.tag.startswith("_hparams_/"):  # the flags are written in any order
                     value.metadata.plugin_data.content = bytes(sorted(value.metadata.plugin_data.content))
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    value.ClearField("metadata")  # the description: each session writes it with its first values
                 if value.tag not in TIMES:
                     found.append(str(event.step).encode() + b" " + value.SerializeToString())
     return found
