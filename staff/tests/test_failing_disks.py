@@ -49,7 +49,9 @@ class Disk:
 
     def make_read_only(self) -> None:
         """For all that is opened from now on."""
-        script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
+        # it is busy while a file is being written
+        again = 'for try in $(seq 100); do mount -o remount,ro,bind "$0" && exit 0; sleep 0.05; done; exit 1'
+        script = f'mount --bind "$0" "$0" && {again}'
         subprocess.run([*self.inside, "sh", "-c", script, str(self.place)], check=True)
 
     def end(self) -> None:
