@@ -286,7 +286,7 @@ RIGHT = {
     "upsampling": ("1.7", NETWORKS, LAST, "nn.Upsample(scale_factor=2),\n            nn.Conv2d(c, num_input_channels, kernel_size=3, padding=1),"),
     "kernels of 4": ("1.7", NETWORKS, LAST, "nn.ConvTranspose2d(c, num_input_channels, kernel_size=4, stride=2, padding=1),"),
     "the Gumbel trick": ("1.8", TRAIN, SAMPLE, "(probabilities.log() - torch.empty_like(probabilities).exponential_().log()).argmax(-1)"),
-    "cumulative sums": ("1.8", TRAIN, SAMPLE, "(torch.rand(*probabilities.shape[:3], 1) > probabilities.cumsum(-1)).sum(-1).clamp(max=GREY_LEVELS - 1)"),
+    "cumulative sums": ("1.8", TRAIN, SAMPLE, "(torch.rand(*probabilities.shape[:3], 1, device=z.device) > probabilities.cumsum(-1)).sum(-1).clamp(max=GREY_LEVELS - 1)"),
     "image by image": ("1.8", TRAIN, SAMPLE, "torch.stack([torch.multinomial(p.reshape(-1, GREY_LEVELS), 1) for p in probabilities])"),
     "levels last by einsum": ("1.8", TRAIN, PROBABILITIES, 'torch.einsum("blhw->bhwl", self.decoder(z)).softmax(-1)'),
     "z one by one": ("1.8", TRAIN, PRIOR, "torch.stack([torch.randn(self.hparams.z_dim) for _ in range(batch_size)]).to(self.device)"),

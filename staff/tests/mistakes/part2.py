@@ -239,7 +239,7 @@ RIGHT = {
     "parameters in groups": ("2.4", TRAIN, "[*self.model.encoder.parameters(), *self.model.decoder.parameters()]", "[{'params': network.parameters()} for network in (self.model.decoder, self.model.encoder)]"),
     "softplus": ("2.5", MODELS, GEN, "gen_loss = F.softplus(-logits).mean()"),
     "logsigmoid": ("2.5", MODELS, GEN, "gen_loss = -F.logsigmoid(logits).mean()"),
-    "the loss as a module": ("2.5", MODELS, GEN, "gen_loss = nn.BCEWithLogitsLoss()(logits.squeeze(1), torch.ones(len(logits)))"),
+    "the loss as a module": ("2.5", MODELS, GEN, "gen_loss = nn.BCEWithLogitsLoss()(logits.squeeze(1), torch.ones(len(logits), device=logits.device))"),
     "interpolated": ("2.5", MODELS, SUM, "ae_loss = gen_loss + lambda_ * (recon_loss - gen_loss)"),
     "softplus of the real": ("2.5", MODELS, REAL, "loss_real = F.softplus(-real).mean()"),
     "softplus of the fake": ("2.5", MODELS, FAKE, "loss_fake = F.softplus(fake).mean()"),
