@@ -175,7 +175,7 @@ MISTAKES = {
     "pixels of a row shared": ("1.8", TRAIN, SAMPLE, "torch.searchsorted(probabilities.cumsum(-1), torch.rand(batch_size, 28, 1, 1).expand(-1, -1, 28, 1).contiguous()).clamp(max=15)"),
     "levels from 1": ("1.8", TRAIN, SAMPLE, f"({SAMPLE} + 1).clamp(max=15)"),
     "no channel": ("1.8", TRAIN, "return pixels.view(batch_size, 1, *probabilities.shape[1:3])", "return pixels.view(batch_size, *probabilities.shape[1:3])"),
-    "percentiles i/n": ("1.9", UTILS, PERCENTILES, "torch.arange(grid_size) / grid_size", "it is at i/n"),
+    "percentiles i/n": ("1.9", UTILS, PERCENTILES, "torch.arange(grid_size) / grid_size"),
     "percentiles (i + 1)/(n + 1)": ("1.9", UTILS, PERCENTILES, "(torch.arange(grid_size) + 1) / (grid_size + 1)"),
     "percentiles i/(n - 1)": ("1.9", UTILS, PERCENTILES, "torch.linspace(0, 1, grid_size)"),
     "percentages as codes": ("1.9", UTILS, AXIS, "percentiles"),
