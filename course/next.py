@@ -21,6 +21,7 @@ from course.blanks import Blank
 from course.command_line import WrongFlag
 from course.flags import REPOSITORY
 from course.rubric import Part, Rubric, read
+from course.tasks import FOR_TESTS
 
 LONG = 30  # seconds after which a test that still runs is named
 MOST_NAMES = 3  # of tests in a command
@@ -152,7 +153,11 @@ def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
         pytest = [sys.executable, "-m", "pytest", "-p", "course.next_tests", f"--events={events}", "-q"]
         with output.open("wb") as out:
             process = subprocess.Popen(
-                [*pytest, "-p", "no:cacheprovider", *chosen, *suites], cwd=root, stdout=out, stderr=subprocess.STDOUT
+                [*pytest, "-p", "no:cacheprovider", *chosen, *suites],
+                cwd=root,
+                env={**os.environ, **FOR_TESTS},
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
         running = ""
         try:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from course.flags import REPOSITORY
 from course.rubric import Part, Question, Rubric, RubricError, read
 from course.runs import report
 from course.runs.folder import RunError, fits
+from course.tasks import FOR_TESTS
 
 ANSWERS = "answers.md"
 OF_A_RUN = (
@@ -82,7 +84,9 @@ def missing_points(root: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         points = Path(folder) / "points.json"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
-        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
+        done = subprocess.run(
+            command, cwd=root, env={**os.environ, **FOR_TESTS}, capture_output=True, encoding="utf-8", errors="replace"
+        )
         try:
             questions = json.loads(points.read_text("utf-8"))["questions"]
         except (OSError, ValueError, KeyError):

@@ -35,8 +35,10 @@ DEMO = (
     ),
     ("it writes (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
 )  # of the parts that this edition has
+# the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
+FOR_TESTS = {"OMP_NUM_THREADS": "1"}
 PROMPT = 'The "assert" statement'
-# by itself TensorBoard keeps ten pictures or texts of a kind and a thousand points of a curve
+# by default, TensorBoard keeps ten pictures or texts per tag and a thousand points per curve
 SHOW = "scalars=100000,images=1000,text=1000,histograms=1000"
 
 
@@ -139,8 +141,7 @@ def test(flags: list[str]) -> None:
     """Run the tests, with the points that they give; its flags are pytest's."""
     python = _python()
     _run([python, "-m", "course.data", "mnist"])
-    # the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
-    _run([python, "-m", "pytest", *flags], OMP_NUM_THREADS="1")
+    _run([python, "-m", "pytest", *flags], **FOR_TESTS)
 
 
 def tensorboard(flags: list[str]) -> None:

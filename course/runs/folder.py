@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the picture of a given epoch
+USUAL = {"dataset": "mnist", "recipe": "assignment"}  # what a question means that does not name them
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
 
@@ -69,9 +70,8 @@ def fits(flags: dict, wanted: dict) -> bool:
 
     The dataset must be MNIST and the recipe the assignment's unless the question asks for others.
     """
-    usual = {"dataset": "mnist", "recipe": "assignment"}
-    wanted = {**usual, **{name: value for name, value in wanted.items() if name != "epochs"}}
-    return all({**usual, **flags}.get(name) == value for name, value in wanted.items())
+    wanted = {**USUAL, **{name: value for name, value in wanted.items() if name != "epochs"}}
+    return all({**USUAL, **flags}.get(name) == value for name, value in wanted.items())
 
 
 def read(folder: Path) -> Run:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from course.rubric import read as read_rubric
-from course.runs.folder import Run, fits, is_number
+from course.runs.folder import USUAL, Run, fits, is_number
 from course.runs.questions import part_of
 
 LOSS = {"vae": "bpd", "aae": "recon_loss", "gpt": "bits_per_char"}  # the metric to minimize
@@ -111,11 +111,7 @@ def other_than_asked(run: Run) -> Remarks:
     wanted = [(question, each) for question, each in wanted if question.part == part.number]
     answered = [(question, each) for question, each in wanted if fits(run.flags, each)]
     if wanted and not answered:
-        odd = [
-            name
-            for name, usual in {"dataset": "mnist", "recipe": "assignment"}.items()
-            if run.flags.get(name, usual) != usual
-        ]
+        odd = [name for name, value in USUAL.items() if run.flags.get(name, value) != value]
         names = odd or sorted({name for _, each in wanted for name in each if name != "epochs"})
         flags = " ".join(f"--{name} {run.flags.get(name)}" for name in names)
         yield Remark(flags, "no question asks for such a run; see the part's README for the commands", minor=True)

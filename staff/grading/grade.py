@@ -297,7 +297,7 @@ class _Work:
                 self.bar.update()
 
     def run_again(self) -> None:
-        """Grade those once more for which the machine was too busy: alone, one after the other."""
+        """Grade again, one at a time, the submissions that a busy machine could not judge."""
         for submission in self.again:
             self.course.grade(submission, self.judges)
 

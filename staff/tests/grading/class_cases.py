@@ -5,6 +5,8 @@ import io
 import zipfile
 from pathlib import Path
 
+import archive_cases
+
 from course import rubric as rubrics
 from staff.release import build as release
 
@@ -15,6 +17,8 @@ TESTS = [
     {"name": test.name, "question": test.question, "points": test.points, "hidden": test.hidden}
     for test in release.read_course().tests
 ]
+
+unpacked = archive_cases.folder
 
 
 class QuickJudge:
@@ -63,13 +67,6 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
-    return path
-
-
-def unpacked(path: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
     return path
 
 
