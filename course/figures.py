@@ -76,7 +76,7 @@ def curves_png(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(textwrap.fill(title, 66), fontsize=10)
     rest = _flat_rest(curves)
-    axes.legend(frameon=False, loc="upper right" if rest else "best")
+    axes.legend(frameon=False, loc="upper right" if rest else "best", fontsize=8)
     if rest:
         inset = axes.inset_axes((0.4, 0.3, 0.57, 0.42))
         _plot(inset, rest)
