@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from course.training.problems import Stopped, is_first_process, say
 from course.training.signals import on_signals, raise_stopped
-from course.training.speed import flush_subnormals, keep_memory
+from course.training.speed import flush_subnormals, keep_memory, log_faster
 
 
 def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -26,6 +26,7 @@ def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Names
     on_signals(raise_stopped)
     _quiet()
     keep_memory()
+    log_faster()
     flush_subnormals(True)
     try:
         train(args)

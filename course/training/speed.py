@@ -1,10 +1,12 @@
-"""Faster training: memory kept between steps, fused optimizers, data on the GPU."""
+"""Faster training: memory kept between steps, cheaper logging, fused optimizers, data on the GPU."""
 
 import ctypes
 import sys
 
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 
@@ -25,6 +27,23 @@ def flush_subnormals(flush: bool) -> None:
     the VAE, one number in fifty in the gradient of its last GELU, which makes the whole step up to twice as slow.
     """
     torch.set_flush_denormal(flush)  # has no effect on processors without support
+
+
+move_sums = _ResultMetric.to
+
+
+def log_faster() -> None:
+    """Let `self.log` skip moving the sums of a value that are on its device already, which takes 0.3 ms per value.
+
+    This replaces a method of Lightning's private class for logged values; `staff/tests/test_lightning.py` fails if a
+    new version changes it.
+    """
+    _ResultMetric.to = _move_sums_if_needed
+
+
+def _move_sums_if_needed(self: _ResultMetric, device: torch.device) -> _ResultMetric:
+    there = isinstance(self.value, Tensor) and self.value.device == device
+    return self if there else move_sums(self, device)
 
 
 class DataOnDevice(Callback):

@@ -9,11 +9,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric
 from torch.utils.data import DataLoader
 
 from course.training.checkpoints import BestCheckpoint
 from course.training.exact import ExactResume
 from course.training.run import Run
+from course.training.speed import log_faster, move_sums
 
 
 class Line(pl.LightningModule):
@@ -71,6 +73,20 @@ def test_sums_that_are_added_count_in_the_mean():
                 assert resume.sums == {}
 
     assert fit([Add()]).callback_metrics["train/x"] == pytest.approx((40 + 24) / (4 + 6))
+
+
+def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monkeypatch):
+    """Otherwise `log_faster` can go, or no longer has an effect."""
+    moves = []
+    monkeypatch.setattr(_ResultMetric, "to", lambda self, device: moves.append(device) or move_sums(self, device))
+    plain = fit([]).callback_metrics
+    assert len(moves) > 2 * len(BATCHES), "two values in each step of training, and one in validation"
+    moves.clear()
+    monkeypatch.setattr("course.training.speed.move_sums", _ResultMetric.to)
+    log_faster()
+    assert fit([]).callback_metrics == plain and not moves
+    metric = _ResultMetric(_Metadata("training_step", "x", on_epoch=True), is_tensor=True)
+    assert metric.to(torch.device("meta")).value.is_meta and metric.cumulated_batch_size.is_meta and len(moves) == 1
 
 
 def test_lightning_saves_no_sums_itself(tmp_path):
