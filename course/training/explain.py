@@ -35,6 +35,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _last_checkpoint(run) -> str:
+    if run.folder and run.checkpoint("last.ckpt").exists():
+        return f"The last good checkpoint is {run.checkpoint('last.ckpt')}."
+    return "There is no checkpoint yet."
+
+
 def disk_problem(error: OSError, run) -> Problem:
     """A disk error while the run's folder is in use: the message names the file or the folder."""
     try:
@@ -44,7 +50,7 @@ def disk_problem(error: OSError, run) -> Problem:
     where = os.fsdecode(error.filename) if error.filename else run.folder or "a file"
     then = f"continue with --resume {run.folder}" if run.folder else "start again"
     reason = f"{where}: could not be written or read: {error.strerror or error}"
-    return Problem(f"{reason}. {run.describe_last_checkpoint()} Fix this, then {then}.")
+    return Problem(f"{reason}. {_last_checkpoint(run)} Fix this, then {then}.")
 
 
 def not_finite(what: str, run, trainer) -> Problem:
@@ -54,6 +60,6 @@ def not_finite(what: str, run, trainer) -> Problem:
     step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     return Problem(
         f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
-        f" {run.describe_last_checkpoint()} What to try: a new run with a smaller {rates}, another --seed, or"
+        f" {_last_checkpoint(run)} What to try: a new run with a smaller {rates}, another --seed, or"
         " --precision 32-true if it was another."
     )

@@ -19,8 +19,22 @@ from course.training.problems import say
 from course.training.run import Run
 
 
-def write(run: Run, trainer) -> None:
-    """Write all outputs, and print their location."""
+def write(run: Run, trainer, results: list[dict] | None) -> None:
+    """Print the results, and write all outputs if the run has a folder; see `course.training.run.summarize`."""
+    if results is not None:
+        vectors = {tag: values for tag, values in run.vectors.items() if tag.startswith("test/")}
+        run.results.update(results[0] | vectors)
+    else:
+        best = next((row for row in run.history if row["epoch"] == run.best.get("epoch")), {})
+        run.results.update({tag: value for tag, value in best.items() if tag.startswith("val/")})
+    for tag, value in run.results.items():
+        if isinstance(value, float):
+            print(f"{tag}: {value:.4f}")
+    if run.folder:
+        _write_outputs(run, trainer)
+
+
+def _write_outputs(run: Run, trainer) -> None:
     run.check_folder()
     best = {run.best["metric"].replace("val/", "Best "): run.best["value"]} if run.best else {}
     board.add_result(run.folder, defining_flags(run.args), best, trainer.fit_loop.epoch_loop.total_batch_idx)

@@ -61,12 +61,6 @@ class Run:
         best = f": best validation {self.best['value']:.{digits}f} (epoch {self.best['epoch']})" if self.best else ""
         return best + ("" if test is None else f", test {test:.{digits}f}")
 
-    def describe_last_checkpoint(self) -> str:
-        """A sentence about the last checkpoint."""
-        if self.folder and self.checkpoint("last.ckpt").exists():
-            return f"The last good checkpoint is {self.checkpoint('last.ckpt')}."
-        return "There is no checkpoint yet."
-
     def check_folder(self) -> None:
         """Call this before writing, which would otherwise recreate the folder.
 
@@ -183,18 +177,7 @@ def summarize(run: Run, trainer, results: list[dict] | None = None) -> None:
     Args:
         results: the return value of `trainer.test`. Without a test set, the best epoch's validation metrics are used.
     """
-    if not trainer.is_global_zero:
-        return
-    if results is not None:
-        vectors = {tag: values for tag, values in run.vectors.items() if tag.startswith("test/")}
-        run.results.update(results[0] | vectors)
-    else:
-        best = next((row for row in run.history if row["epoch"] == run.best.get("epoch")), {})
-        run.results.update({tag: value for tag, value in best.items() if tag.startswith("val/")})
-    for tag, value in run.results.items():
-        if isinstance(value, float):
-            print(f"{tag}: {value:.4f}")
-    if run.folder:
+    if trainer.is_global_zero:
         from course.training import record  # imported here: not needed to start a run
 
-        record.write(run, trainer)
+        record.write(run, trainer, results)
