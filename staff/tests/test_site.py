@@ -1,9 +1,11 @@
 """The handout as a site and a PDF: the sources of Sphinx, the page that is printed, and what is built."""
 
+import html
 import html.parser
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,38 @@ def test_each_equation_question_and_folded_answer_is_on_the_site(built, pages):
     assert "$$" not in re.sub(r"<script.*?</script>", "", site, flags=re.DOTALL)
     index = (built / "site" / "searchindex.js").read_text("utf-8")
     assert "reparameter" in index and "01_variational_autoencoders" in index
+
+
+FRAME = """<iframe id="frame" src="{page}" style="width: {width}px; height: 900px; border: 0"></iframe><script>
+frame.onload = () => setTimeout(() => {{
+  const page = frame.contentDocument, wide = [];
+  const scrolls = each => each && each !== page.body && (getComputedStyle(each).overflowX === "auto" ||
+      scrolls(each.parentElement));
+  for (const each of page.querySelectorAll("article *"))
+    if (each.getBoundingClientRect().right > {width} + 1 && !scrolls(each.parentElement)) wide.push(each.outerHTML);
+  for (const each of page.querySelectorAll("article mjx-container:not([display])"))
+    if (each.scrollWidth > each.clientWidth + 2 && each.clientWidth < {width} / 2) wide.push(each.textContent);
+  const formulas = page.querySelectorAll("article mjx-container").length;
+  document.body.textContent = "MEASURED" + JSON.stringify({{formulas, wide}}) + "END";
+}}, 5000)</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_a_phone_or_a_laptop(built, tmp_path, width):
+    """Formulas and tables that are too wide scroll by themselves, and short formulas have no scroll bar."""
+    browser = printing.find_browser()
+    if not browser:
+        pytest.skip("no Chromium or Chrome is installed")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--disable-web-security"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    for chapter in ("01_variational_autoencoders", "C_exercises"):
+        frame = tmp_path / "frame.html"
+        page = (built / "site" / f"{chapter}.html").as_uri()
+        frame.write_text(FRAME.format(page=page, width=width))
+        shown = subprocess.run([browser, *flags, frame.as_uri()], capture_output=True, text=True, timeout=300).stdout
+        measured = json.loads(html.unescape(re.search("MEASURED(.*)END", shown, re.DOTALL)[1]))
+        assert measured["formulas"] > 300 and measured["wide"] == [], chapter
 
 
 @pytest.mark.slow
