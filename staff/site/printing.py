@@ -57,8 +57,9 @@ def _with_answers_at_the_end(content: str, name: str) -> str:
     answers: list[str] = []
 
     def moved(match: re.Match) -> str:
-        heading = HEADING.findall(content, 0, match.start())[-1]
-        title = heading if heading.startswith("Exercise") else "Food for thought"
+        title, heading = match[1].partition(" (")[0], HEADING.findall(content, 0, match.start())[-1]
+        if not title.startswith("The figure"):
+            title = heading if heading.startswith("Exercise") else "Food for thought"
         number = len(answers) + 1
         back = f'<h3 id="{name}.answer-{number}">{number}. <a href="#{name}.try-{number}">{title}</a></h3>'
         answers.append(f"{back}{match[2]}")

@@ -90,6 +90,8 @@ def test_folded_answers_stand_at_the_end_of_the_chapter_on_paper():
     assert page.index("<p>Q</p>") < page.index("<p>on</p>") < page.index(end)
     other = printing.assemble({"c": PAGE.format(f"<section>{folded.replace('Exercise 7', 'Question 1.4')}</section>")})
     assert "Question 1.4" not in other.partition("<h2>Answers</h2>")[2] and "Food for thought</a></h3>" in other
+    figure = folded.replace("Answer<", "The figure of kl.py (predict first)<")
+    assert ">The figure of kl.py</a></h3>" in printing.assemble({"c": PAGE.format(f"<section>{figure}</section>")})
 
 
 def test_a_pdf_gets_the_date_of_its_sources():
