@@ -174,6 +174,15 @@ def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     assert looks == [0], "the loss of each fiftieth step is looked at"
 
 
+def test_the_loss_of_each_fiftieth_step_is_looked_at(monkeypatch):
+    looks = []
+    monkeypatch.setattr(finite, "stop_unless_finite", lambda run, trainer, *_: looks.append(trainer.global_step))
+    callback = finite.StopOnNaN(None)
+    for step in range(120):
+        callback.on_before_backward(SimpleNamespace(global_step=step), None, torch.zeros((), device="meta"))
+    assert looks == [0, 50, 100]
+
+
 def test_the_device_without_values_shows_who_looks(vae, on_meta):
     """The first step is one whose numbers are written."""
     with pytest.raises(RuntimeError, match="meta tensors"):

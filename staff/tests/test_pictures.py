@@ -115,6 +115,7 @@ def test_the_attention_figure_names_layers_heads_axes_and_text(kept_figures):
         shares = torch.from_numpy(axes.images[0].get_array().data)
         torch.testing.assert_close(shares, expected / expected.max(dim=1, keepdim=True).values)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "␣b", "\\n", "$x$", "日"]
+    assert not figure.axes[0].get_yticklabels()[3].get_parse_math(), "a token is not a formula"
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("token that is attended to", "token that attends")
     assert figure.get_suptitle() == r"tokens 0 to 4 of the text: 'a b\n$x$日'"
 

@@ -1,5 +1,6 @@
 """Details of a run that a single wrong line would change without a message: seeds, modes, weights, rates."""
 
+import inspect
 import json
 import math
 import os
@@ -14,13 +15,18 @@ from torch import nn
 from torch.testing import assert_close
 
 from course import data, figures
+from course.parser import Parser
 from course.training import pictures, recipe
 from course.training.exact import Reproducible
+from part1_vae import options as options1
 from part1_vae import train as part1
+from part2_aae import options as options2
 from part2_aae.models import AdversarialAE
+from part2_aae.train import LitAAE
 from part3_gpt import build, dataset
+from part3_gpt import options as options3
 from part3_gpt import train as part3
-from part3_gpt.gpt import GPTConfig
+from part3_gpt.gpt import GPT, GPTConfig
 from small_runs import REPOSITORY, with_callback
 
 
@@ -239,6 +245,36 @@ def test_the_vaes_optimizer_is_the_assignments():
     assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}
     assert (group["lr"], group["betas"], group["eps"]) == (0.25, (0.9, 0.999), 1e-8)
     assert group["weight_decay"] == 0 and not group["amsgrad"]
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options, module", [(options1, part1.VAE), (options2, LitAAE)])
+def test_flags_and_modules_have_the_same_defaults(options, module):
+    flags = vars(options.parse_args([]))
+    defaults = {name: each.default for name, each in inspect.signature(module).parameters.items()}
+    assert {name: flags[name] for name in defaults} == defaults
+
+
+@pytest.mark.parametrize("parse", [options1.parse_args, options2.parse_args, options3.parse_args])
+def test_each_flag_is_explained(parse, monkeypatch):
+    def stop(parser, *_):
+        raise Enough([action.dest for action in parser._actions if not action.help])
+
+    monkeypatch.setattr(Parser, "parse_args", stop)
+    with pytest.raises(Enough) as unexplained:
+        parse([])
+    assert unexplained.value.args == ([],)
+
+
+@pytest.mark.parametrize("name", sorted(options3.MODEL_SIZES))
+def test_each_model_of_the_table_can_be_built(name):
+    """On the meta device, which needs no memory."""
+    layers, heads, embedding = options3.MODEL_SIZES[name]
+    config = GPTConfig(vocab_size=2, block_size=2, n_layer=layers, n_head=heads, n_embd=embedding)
+    with torch.device("meta"):
+        assert len(GPT(config).transformer.h) == layers
 
 
 # --- initial weights --------------------------------------------------------------------------------------------------

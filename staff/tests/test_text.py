@@ -228,6 +228,7 @@ def test_windows(stride):
     assert x.shape == y.shape == (3, 10) and x.dtype == y.dtype == torch.int64
     assert torch.equal(x[0], dataset[2][0]) and torch.equal(y[1], dataset[0][1])
     assert torch.equal(dataset[-1][0], dataset[len(dataset) - 1][0])
+    assert torch.equal(dataset[-len(dataset)][0], dataset[0][0])
     with pytest.raises(IndexError):
         dataset[len(dataset)]
     assert dataset.vocab_size == len(set(text))
