@@ -8,7 +8,9 @@ import torch
 from pytorch_lightning.trainer.trainer import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from course.training.extras import extras
 from part1_vae.mnist import mnist
+from part1_vae.options import parse_args
 from part1_vae.train import VAE
 
 OUTPUT = {  # callback -> what a run lacks without it: files of its folder, and entries of summary.json
@@ -61,6 +63,21 @@ def test_all_callbacks_of_the_assignments_run_are_tried(vae, monkeypatch):
     monkeypatch.setattr(pl, "Trainer", lambda **flags: seen.extend(flags["callbacks"]) or Trainer(**flags))
     assert vae("--epochs", "1", "--limit_batches", "1") == 0
     assert {type(each).__name__ for each in seen} == set(OUTPUT)
+
+
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        (["--channels_last"], "ChannelsLast"),
+        (["--recipe", "fast"], "Fast"),
+        (["--compile"], "Compile"),
+        (["--progress_bar"], "ProgressBar"),
+        (["--devices", "2"], "TrainsSomething"),
+    ],
+)
+def test_a_flag_adds_its_callback(flags, name):
+    added, usual = (extras(parse_args([*words, "--accelerator", "cpu"]), (), ["bpd"]) for words in (flags, []))
+    assert [type(each).__name__ for each in added] == [*(type(each).__name__ for each in usual), name]
 
 
 def test_a_trainer_of_ones_own(tmp_path, mnist_files):

@@ -14,6 +14,7 @@ import torch
 from report_cases import AAE, VAE, Page, run_command, vae_run
 
 from course import rubric, submission
+from course.runs import folder as runs
 from small_runs import REPOSITORY, make_run
 from staff.release import build as release
 from staff.release import suites
@@ -154,6 +155,14 @@ def test_odd_numbers_are_shown_or_left_out(tmp_path):
     run = make_run(tmp_path / "vae" / "version_0", "vae", {"z_dim": 20}, history, {}, **more, machine=7)
     assert run_command(run) == 0 and "Q1.7" in Page(run / "report.html").text
     assert run_command(run, run, "-o", tmp_path / "both.html") == 0
+
+
+def test_what_a_run_knows_of_its_place_and_of_its_best_epoch(tmp_path):
+    folder = make_run(
+        tmp_path / "my" / "logs" / "vae" / "version_3", "vae", {}, [{"epoch": 1}], {}, best={"epoch": 1.5}
+    )
+    run = runs.read(folder)
+    assert run.name == "logs/vae/version_3" and run.best == {}, "an epoch is a whole number"
 
 
 # --- students, and the zip to hand in ---------------------------------------------------------------------------------
