@@ -1,4 +1,4 @@
-"""The flags of part 1. This module has no slow imports, so --help responds immediately."""
+"""The flags of part 1. This module has no slow imports, so that --help appears at once."""
 
 import argparse
 
@@ -23,6 +23,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=whole_number(0),
         default=0,
         metavar="K",
-        help="test the importance-weighted bound with K samples too; its time grows with K",
+        help="also compute the importance-weighted bound on the test set, with K samples per image (0: not)",
     )
     return flags.parse(parser, argv)

@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part1_vae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below: --help and wrong flags are answered at once
 
 import pytorch_lightning as pl
 import torch
@@ -74,7 +74,7 @@ class VAE(pl.LightningModule):
         # Q1.7: the cross-entropy between logits and grey levels, one number per image.
         # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; sum over the pixels (Eq. 13).
         # BEGIN SOLUTION Q1.7
-        rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy if channels_last
+        rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy with --channels_last
         return F.cross_entropy(rows, imgs.flatten(), reduction="none").view(len(imgs), -1).sum(dim=1)
         # END SOLUTION
 
@@ -108,7 +108,7 @@ class VAE(pl.LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log the means over an epoch and, in training, each step; return the loss, which is the bpd."""
+        """Log means over the epoch and, in training, the values of steps too; return the loss, which is the bpd."""
         imgs, _ = batch
         rec, reg, bpd = self(imgs)
         values = {f"{stage}/bpd": bpd, f"{stage}/reconstruction": rec, f"{stage}/regularization": reg}
@@ -131,7 +131,7 @@ class Figures(Pictures):
         return pictures
 
     def _reconstructions(self, model: VAE) -> Tensor:
-        """16 validation images in two rows, with the decoder's expected images at the posterior mean below each row."""
+        """Two rows of 8 validation images, each above the expected images that are decoded from the posterior means."""
         dataset = self.loaders[1].dataset
         imgs = dataset.transform(dataset.images[:16]).to(model.device)
         decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
@@ -148,7 +148,7 @@ class Figures(Pictures):
             "validation": (epochs, [row["val/bpd"] for row in history]),
         }
         title = f"VAE, z_dim {self.run.args.z_dim}{self.run.describe_scores(results.get('test/bpd'))}"
-        label = "bits per dimension (an upper bound)"
+        label = "bits per dimension (upper bound on -log2 p(x))"
         figures.save_curves(curves, self.run.figure("bpd_curve.png"), label, title, log=True)
 
 
@@ -185,7 +185,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown=["bpd"]),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # runs no code from it
         run.load_best(model)
         results = trainer.test(model, test_loader, verbose=False)
         summarize(run, trainer, results)

@@ -13,7 +13,7 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
 
     Args:
         mean: mean of the distribution, any shape.
-        std: standard deviation, the same shape, not negative.
+        std: standard deviation, the same shape, non-negative.
 
     Returns:
         z, the same shape.
@@ -43,7 +43,7 @@ def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
         the divergence, summed over the last dimension, [...].
     """
     # Q1.7: combine the terms from KLD_per_dim into one number per vector.
-    # Hint: Eq. 13 sums over the last dimension; the mean over the batch is taken elsewhere.
+    # Hint: Eq. 13 sums over the last dimension; `VAE.forward` takes the mean over the batch.
     # BEGIN SOLUTION Q1.7
     return KLD_per_dim(mean, log_std).sum(dim=-1)
     # END SOLUTION

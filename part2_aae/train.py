@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part2_aae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below: --help and wrong flags are answered at once
 
 import pytorch_lightning as pl
 import torch
@@ -121,7 +121,7 @@ class LitAAE(pl.LightningModule):
         self.validation_step(batch, batch_idx, "test")
 
     def _log(self, logs: dict[str, Tensor], stage: str, batch_size: int) -> None:
-        """Log the means over an epoch and, in training, each step."""
+        """Log means over the epoch and, in training, the values of steps too."""
         values = {f"{stage}/{name}": value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
         if stage == "train":
@@ -187,7 +187,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # runs no code from it
         run.load_best(model)
         summarize(run, trainer, trainer.test(model, test_loader, verbose=False))
 

@@ -13,7 +13,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part3_gpt.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the imports below, which take seconds: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below: --help and wrong flags are answered at once
 
 import pytorch_lightning as pl
 import torch
@@ -83,7 +83,7 @@ class LitGPT(pl.LightningModule):
         self._step(batch, "val")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log the means over an epoch and, in training, each step; return the loss in nats per token."""
+        """Log means over the epoch and, in training, the values of steps too; return the loss in nats per token."""
         x, y = batch  # [B, T]
         logits, nats = self.model(x, y)
         bits = nats.detach() / math.log(2) * self.tokens_per_char[stage]
@@ -234,7 +234,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, made.loaders, SHOWN),
             ],
         )
-        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)
+        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # runs no code from it
         run.load_best(lit)
         if trainer.is_global_zero and run.folder:
             drawing.finish(lit)
