@@ -14,16 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from messages import shown
+
 SUMS = 6  # of the numbers of a large tensor, each with other signs
 SHOWN = 16  # numbers of a large tensor that are kept as they are, for messages
 SIGMAS = 6  # a sum of rounding errors is farther out than this with a probability below 4e-8 (Hoeffding)
 PRECISION = 1e-6  # relative, of what is recorded
-
-
-def rounded(numbers: Tensor) -> str:
-    """The first few numbers, to four digits."""
-    first = [f"{number:.4g}" for number in numbers.flatten()[:4].tolist()]
-    return ", ".join(first) + (", ..." if numbers.numel() > 4 else "")
 
 
 def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tensor:
@@ -45,10 +41,28 @@ class Whole:
             return float("inf")
         return max(errors(obtained, self.tensor, max(rtol, self.precision), atol).flatten().tolist(), default=0.0)
 
+    @property
+    def varied(self) -> bool:
+        """Whether its numbers are known to differ from each other."""
+        return len(self.tensor.unique()) > 1
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean of the squared numbers."""
+        return (self.tensor.square().sum().item() / max(1, self.shape.numel())) ** 0.5
+
+    def of(self, tensor: Tensor) -> "Whole":
+        """Another tensor that is known as precisely."""
+        return Whole(tensor, self.precision)
+
+    def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
+        """Linear functions of this tensor and of an obtained one: here the numbers themselves."""
+        return self.tensor.flatten(), obtained.flatten()
+
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
         """For a message: expected and obtained numbers where they differ."""
         off = errors(obtained, self.tensor, max(rtol, self.precision), atol) > 1
-        message = f"expected {rounded(self.tensor[off])}\nobtained {rounded(obtained[off])}"
+        message = "expected {}\nobtained {}".format(*shown(self.tensor[off], obtained[off]))
         if off.numel() > 1:
             message += f"\n({off.sum()} of {off.numel()} numbers are wrong, the first at {off.nonzero()[0].tolist()})"
         return message
@@ -64,23 +78,48 @@ class Sketch:
     def __init__(self, shape: tuple[int, ...], sums: Tensor, size: Tensor, shown: Tensor):
         self.shape, self.sums, self.size, self.shown = torch.Size(shape), sums, size, shown
 
-    def error(self, obtained: Tensor, rtol: float, atol: float) -> float:
-        if obtained.shape != self.shape:
-            return float("inf")
+    @property
+    def varied(self) -> bool:
+        """Whether its numbers are known to differ from each other."""
+        return len(self.shown.unique()) > 1
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean of the squared numbers."""
+        return (self.size[1].item() / self.shape.numel()) ** 0.5
+
+    def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
+        """Linear functions of this tensor and of an obtained one: what is known of it."""
+        numbers = obtained.flatten()
+        ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
+        return torch.cat([self.sums, self.shown]), ours
+
+    def _off(self, obtained: Tensor, rtol: float, atol: float) -> Tensor:
+        """The errors of `features`."""
+        theirs, ours = self.features(obtained)
         rtol, n = max(rtol, PRECISION), obtained.numel()
         absolute, square = self.size.tolist()
         allowed = SIGMAS * (n * atol**2 + 2 * atol * rtol * absolute + rtol**2 * square) ** 0.5
-        numbers = obtained.flatten()
-        parts = [(self.sums, signs(n) @ numbers, 0.0, allowed), (self.shown, numbers[places(n)], rtol, atol)]
-        found = [errors(ours, theirs, *within) for theirs, ours, *within in parts if len(theirs)]
-        return torch.cat(found).max().item()
+        of_sums = errors(ours[:SUMS], theirs[:SUMS], 0.0, allowed)
+        return torch.cat([of_sums, errors(ours[SUMS:], theirs[SUMS:], rtol, atol)])
+
+    def error(self, obtained: Tensor, rtol: float, atol: float) -> float:
+        if obtained.shape != self.shape:
+            return float("inf")
+        return self._off(obtained, rtol, atol).max().item()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        numbers = obtained.flatten()[places(obtained.numel())]
-        off = errors(numbers, self.shown, max(rtol, PRECISION), atol) > 1
-        off = off if off.any() else torch.ones_like(off)
-        message = f"expected {rounded(self.shown[off])}\nobtained {rounded(numbers[off])}"
-        return f"{message}\n(some of {obtained.numel()} numbers, at {places(obtained.numel())[off].tolist()[:4]}, ...)"
+        """For a message: numbers that differ, or a sum where none of those that are kept does."""
+        (theirs, ours), off = self.features(obtained), self._off(obtained, rtol, atol)
+        wrong = (off[SUMS:] > 1).nonzero().flatten()
+        if len(wrong):
+            at = places(obtained.numel())[wrong].tolist()[:4]
+            of = f"some of {obtained.numel()} numbers, at {at}, ..."
+        else:
+            of = f"a sum of {obtained.numel()} numbers with random signs: those that are kept singly are right"
+            wrong = off[:SUMS].argmax()[None] - SUMS
+        expected, found = shown(theirs[SUMS + wrong], ours[SUMS + wrong])
+        return f"expected {expected}\nobtained {found}\n({of})"
 
 
 @lru_cache(maxsize=16)
@@ -117,8 +156,7 @@ class Value:
     @property
     def rms(self) -> float:
         """The root of the mean of the squared numbers."""
-        square = self.right.size[1] if isinstance(self.right, Sketch) else self.tensor.square().sum()
-        return (square.item() / max(1, self.shape.numel())) ** 0.5
+        return self.right.rms
 
     @property
     def mistakes(self) -> list[tuple[str, Whole | Sketch]]:

@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from answers import Value
+from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
@@ -99,12 +100,29 @@ def assert_any(
     if any(value.right.error(obtained, rtol, atol) <= 1 for value in allowed):
         return
     known = [sentence for value in allowed if (sentence := value.mistake(obtained, rtol, atol))]
-    hint = known[0] if known else hint
+    if not known:
+        ways = [seen(value.right, obtained, rtol, atol) for value in allowed]
+        known = [joined(next(filter(None, ways), ""), hint)]
+    hint = known[0]
     if obtained.shape not in [value.shape for value in allowed]:
         assert_shape(what, obtained, allowed[0].shape, hint)
     wanted = next(value for value in allowed if value.shape == obtained.shape)
     numbers = wanted.right.compare(obtained, rtol, atol)
     raise AssertionError(f"{what} is wrong{hint and ': ' + hint}\n{numbers}")
+
+
+def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: str = "") -> None:
+    """The columns of the draws [N, D] have this mean [D] and this standard deviation [D]."""
+    n, std, found = len(draws), draws.double().std(0), draws.double().mean(0)
+    # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
+    off = ((found - mean).abs() > SIGMAS * torch.maximum(std, spread.tensor) / math.sqrt(n)).any()
+    try:
+        assert_value(f"the standard deviation of {what}", std, spread, SIGMAS / math.sqrt(2 * n), 1e-6, hint)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n(the mean is {'off as well' if off else 'right'})") from None
+    for column, its_std in enumerate(spread.tensor.tolist()):
+        atol = SIGMAS * its_std / math.sqrt(n)
+        assert_value(f"the mean of {what}", found[column], mean[column], atol=atol, hint=hint)
 
 
 def assert_logs(logs, names):
@@ -131,7 +149,8 @@ def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
     low, high = outputs.min().item(), outputs.max().item()
     assert low < -1.5 and high > 1.5, (
         f"{what} can be any number: is something on top of the last layer?\n"
-        f"expected some below -1.5 and some above 1.5, with large weights\nobtained {low:.3g} to {high:.3g}"
+        "expected some below -1.5 and some above 1.5, with large weights\n"
+        f"obtained {beyond(-1.5, low)} to {beyond(1.5, high)}"
     )
 
 
@@ -166,16 +185,31 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
     for column in (*values.T, values.flatten()):  # all together: a spread is found out with more numbers
         bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: the tail of a standard deviation is heavier
         repeated = len(column) > 1000 and len(column.unique()) < 0.9 * len(column)
-        if not repeated and is_drawn_from(column, stats.norm()) and abs(column.std() - 1) < bound:
+        mean, std = column.double().mean().item(), column.double().std().item()
+        if not repeated and is_drawn_from(column, stats.norm()) and abs(std - 1) < bound:
             continue
         why = [name for name, distribution in others.items() if is_drawn_from(column, distribution)]
-        why += ["it is always the same"] * (column.std() < 1e-6).item()
+        why += ["it is always the same"] * (std < 1e-6)
         why += ["its numbers repeat: are they rounded?"] * repeated
-        obtained = f"mean {column.mean():.3g}, standard deviation {column.std():.3g}"
-        raise AssertionError(
-            f"{what} is not drawn from N(0, 1){': ' + why[0] if why else ''}\n"
-            f"expected mean 0, standard deviation 1, Gaussian\nobtained {obtained}"
-        )
+        why += [_not_standard(column, mean, std, bound)]
+        quarters = torch.tensor([0.25, 0.75]).to(column)
+        theirs, ours = shown(torch.from_numpy(stats.norm.ppf(quarters.numpy())), column.quantile(quarters))
+        expected = f"mean 0, standard deviation 1, quartiles {theirs}"
+        obtained = f"mean {beyond(0, mean)}, standard deviation {beyond(1, std)}, quartiles {ours}"
+        if repeated:
+            expected += f", {len(column)} different numbers"
+            obtained += f", {len(column.unique())} different numbers"
+        raise AssertionError(f"{what} is not drawn from N(0, 1): {why[0]}\nexpected {expected}\nobtained {obtained}")
+
+
+def _not_standard(column: Tensor, mean: float, std: float, bound: float) -> str:
+    """What is seen of numbers that are not standard normal."""
+    off = ["the mean"] * (abs(mean) > SIGMAS * std / math.sqrt(len(column))) + ["the spread"] * (abs(std - 1) > bound)
+    gaussian = is_drawn_from(standardized(column), stats.norm())
+    shape = "the shape of the distribution is Gaussian" if gaussian else "it is not Gaussian either"
+    if not off:
+        return "its mean and its spread are right, the shape of the distribution is not"
+    return f"{' and '.join(off)} {'are' if len(off) > 1 else 'is'} off; {shape}"
 
 
 def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
@@ -200,5 +234,5 @@ def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
         if correlation > bound:
             raise AssertionError(
                 f"{what} of {which} is not independent: is it drawn once for all of them?\n"
-                f"expected correlation 0, up to {bound:.2g}\nobtained {correlation:.2g}"
+                f"expected correlation 0, up to {bound:.2g}\nobtained {beyond(bound, correlation.item())}"
             )

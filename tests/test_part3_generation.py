@@ -10,11 +10,11 @@ import torch
 from scipy import special
 
 from adapters import part3
-from answers import rounded
 from generating import assert_continues, assert_greedy, assert_likeliest
 from gpt_inputs import V, model_of, prompts, table
 from inputs import integers, uniform
 from judge import P_5_SIGMA, check_samples
+from messages import FEW, shown
 
 
 def unlikely(tokens, probs):
@@ -36,12 +36,12 @@ def assert_drawn(tokens, probs, what, mistakes=()):
     likely = {sentence: torch.xlogy(counts, p).sum() for sentence, p in mistakes if not unlikely(tokens, p)}
     why = [max(likely, key=likely.get)] if likely else []
     why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
-    order = probs.argsort(descending=True)
-    shares = counts / len(tokens)
+    wrong = list(dict.fromkeys(impossible + off))
+    expected, obtained = shown(probs[wrong], (counts / len(tokens))[wrong])
     raise AssertionError(
         f"sampling ({what}) is wrong{': ' if why else ''}{'; '.join(why)}\n"
-        f"expected probabilities {rounded(probs[order])} of the likeliest tokens\n"
-        f"obtained frequencies {rounded(shares[order])} of the same tokens"
+        f"expected probabilities {expected} of tokens {', '.join(map(str, wrong[:FEW]))}\n"
+        f"obtained frequencies {obtained} of the same tokens"
     )
 
 

@@ -65,7 +65,10 @@ def small(tmp_path) -> Path:
     """A repository with three blanks in part 1."""
     folder = tmp_path / "practical"
     shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
-    own = {name: (REPOSITORY / name).read_text() for name in ("setup.cfg", "conftest.py", "tests/answers.py")}
+    own = {
+        name: (REPOSITORY / name).read_text()
+        for name in ("setup.cfg", "conftest.py", "tests/answers.py", "tests/messages.py")
+    }
     part = {"__init__.py": "", "utils.py": UTILS, "network.py": NETWORK, "README.md": TABLE}
     own |= {f"part1_vae/{name}": text for name, text in part.items()}
     for name, text in {**own, "tests/test_part1_small.py": SUITE}.items():

@@ -162,7 +162,7 @@ def small(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     own = {
         name: (REPOSITORY / name).read_text()
-        for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py")
+        for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py", "tests/messages.py")
     }
     for name, content in (SMALL | own).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

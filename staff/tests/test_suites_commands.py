@@ -34,7 +34,7 @@ def suite(tmp_path) -> Path:
     """A folder with one suite, the real conftest.py, judge.py and settings."""
     folder = tmp_path / "practical"
     shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py"):
+    for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py", "tests/messages.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text((REPOSITORY / name).read_text())
     (folder / "tests" / "test_part1_small.py").write_text(SUITE)

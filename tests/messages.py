@@ -1,0 +1,167 @@
+"""What a message shows of numbers that are wrong, and what is seen of them: how they differ from those expected.
+
+It is computed from the numbers alone, and is true whatever the mistake is. Where less is known of what is expected (see
+`answers.Sketch`), less is said.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from answers import Sketch, Whole
+
+    Known = Whole | Sketch
+
+DIGITS, MOST_DIGITS = 4, 17  # float64 has no more
+FEW = 4  # numbers that a message shows
+MOST_ROWS = 64  # of which each is compared with each
+
+
+def pair(expected: float, obtained: float) -> tuple[str, str]:
+    """Both numbers, with as many digits as it takes to see that they differ."""
+    if all(abs(x) < 1e9 and x == round(x) for x in (expected, obtained)):
+        return f"{expected:.0f}", f"{obtained:.0f}"
+    for digits in range(DIGITS, MOST_DIGITS + 1):
+        texts = f"{expected:.{digits}g}", f"{obtained:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts
+    return f"{expected:.{DIGITS}g}", f"{obtained:.{DIGITS}g}"  # they are the same
+
+
+def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
+    """The same for the first few numbers of two tensors."""
+    first = zip(expected.flatten()[:FEW].tolist(), obtained.flatten()[:FEW].tolist(), strict=True)
+    texts = [", ".join(each) for each in zip(*(pair(*both) for both in first), strict=True)] or ["nothing", "nothing"]
+    more = ", ..." if expected.numel() > FEW else ""
+    return texts[0] + more, texts[1] + more
+
+
+def beyond(bound: float, value: float) -> str:
+    """A value on the wrong side of a bound, with as many digits as it takes to see that."""
+    return pair(bound, value)[1]
+
+
+def seen(known: "Known", obtained: Tensor, rtol: float, atol: float) -> str:
+    """How numbers that are wrong differ from what is expected: a sentence, or nothing.
+
+    Args:
+        known: what is expected.
+        rtol, atol: how far off it may be.
+    """
+    ways = _values if obtained.shape == known.shape else _shapes
+    return next(ways(known, obtained, rtol, atol), "")
+
+
+def _values(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
+    """Ways in which a tensor of the right shape differs, the most telling one first."""
+    theirs, ours = known.features(obtained)
+    n = obtained.numel()
+    if theirs.isfinite().all():
+        yield from _not_finite(obtained)
+    if not n or not (theirs.isfinite().all() and ours.isfinite().all()):
+        return
+    same, varied = bool((obtained == obtained.flatten()[0]).all()), known.varied
+    if same and obtained.flatten()[0] == 0:
+        yield "it is 0" + " everywhere" * (n > 1)
+    elif same and varied:
+        yield f"all its numbers are {obtained.flatten()[0]:.{DIGITS}g}"
+    yield from _factor(known, obtained, rtol, atol)
+    if n > 1:
+        ones = known.features(torch.ones_like(obtained))[1]
+        shift = ((ours - theirs) @ ones / (ones @ ones)).item()
+        if known.error(obtained - shift, rtol, atol) <= 1:
+            yield f"it is off by the same number everywhere, {shift:.{DIGITS}g}"
+    yield from (what for what, moved in _moved(obtained) if known.error(moved, rtol, atol) <= 1)
+    yield from _rows(known, obtained, rtol, atol)
+
+
+def _not_finite(obtained: Tensor) -> Iterator[str]:
+    for what, found in (("NaN (not a number)", obtained.isnan()), ("infinite", obtained.isinf())):
+        count, n = int(found.sum()), obtained.numel()
+        if count:
+            yield f"it is {what}" if n == 1 else f"{'all' if count == n else count} of its {n} numbers are {what}"
+
+
+def _factor(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
+    theirs, ours = known.features(obtained)
+    # where all that is expected is about as small as what is allowed, many factors fit
+    if known.rms <= 10 * atol or not known.rms:
+        return
+    factor = ((theirs @ ours) / (theirs @ theirs)).item()
+    if abs(factor) < 1e-12 or known.error(obtained / factor, rtol, atol) > 1:
+        return
+    inverse, sign = round(1 / factor), "-" * (factor < 0)
+    if known.error(-obtained, rtol, atol) <= 1:
+        yield "it has the wrong sign"
+    elif abs(inverse) > 1 and known.error(obtained * inverse, rtol, atol) <= 1:
+        yield f"it is {sign}1/{abs(inverse)} of what is expected"
+    else:
+        yield f"it is {beyond(1.0, factor)} times what is expected"
+
+
+def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The same numbers at other places, with what was done to them."""
+    shape = obtained.shape
+    for dim in range(obtained.dim()):
+        if shape[dim] > 1:
+            yield f"it is mirrored: dimension {dim} runs the other way", obtained.flip(dim)
+    for one, other in itertools.combinations(range(obtained.dim()), 2):
+        if shape[one] == shape[other] > 1:
+            yield f"it is transposed: dimensions {one} and {other} are exchanged", obtained.transpose(one, other)
+    for dim, size in enumerate(shape):
+        for by in range(1, size) if size <= MOST_ROWS else (1, size - 1):
+            places = by if by <= size // 2 else by - size
+            yield f"it is shifted by {-places} along dimension {dim}", obtained.roll(by, dim)
+
+
+def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
+    """What is said of dimension 0, the batch in most cases, where the tensor is known whole."""
+    expected, rows = getattr(known, "tensor", None), len(obtained) if obtained.dim() else 0
+    if expected is None or rows < 2:
+        return
+    if rows <= MOST_ROWS:
+        fits = [known.of(expected[i]).error(obtained[j], rtol, atol) <= 1 for i in range(rows) for j in range(rows)]
+        fits = torch.tensor(fits).view(rows, rows)
+        places = fits.int().argmax(1)
+        if fits.any(1).all() and len(places.unique()) == rows:
+            yield "the numbers are right, but in another order" + " along dimension 0" * (obtained.dim() > 1)
+    if (obtained == obtained[:1]).all() and not (expected == expected[:1]).all():
+        yield "it is the same all along dimension 0"
+
+
+def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
+    """Ways in which a tensor of another shape can be made the right one, or comes of it."""
+    if obtained.numel() == known.shape.numel():
+        if known.error(obtained.reshape(known.shape), rtol, atol) <= 1:
+            yield "the numbers are right"
+        orders = itertools.permutations(range(obtained.dim())) if obtained.dim() <= 4 else ()
+        for order in orders:
+            moved = obtained.permute(order)
+            if moved.shape == known.shape and known.error(moved, rtol, atol) <= 1:
+                yield f"its dimensions should be in the order {list(order)}"
+    expected = getattr(known, "tensor", None)
+    if expected is None:
+        return
+    for what, smaller in _smaller(expected):
+        if smaller.shape == obtained.squeeze().shape and known.of(smaller).error(obtained.squeeze(), rtol, atol) <= 1:
+            yield what
+
+
+def _smaller(expected: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """What may come of an expected tensor, with fewer dimensions."""
+    yield "it is the sum of all numbers that are expected", expected.sum()
+    yield "it is the mean of all numbers that are expected", expected.mean()
+    for dim in range(expected.dim()):
+        yield f"it is the sum of what is expected over dimension {dim}", expected.sum(dim).squeeze()
+        yield f"it is the mean of what is expected over dimension {dim}", expected.mean(dim).squeeze()
+        if expected.size(dim) > 1:
+            yield f"it is the first of dimension {dim} alone", expected.select(dim, 0).squeeze()
+
+
+def joined(*parts: Iterable[str]) -> str:
+    """The parts of a sentence that there are."""
+    return "; ".join(part for part in parts if part)
