@@ -1,6 +1,7 @@
 """Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned.
 
-`needs=["2.4"]` in the marker: the blanks of these questions have to be filled too before the test can pass.
+`needs=["2.4", "KLD"]` in the marker: before the test can pass, the blanks of these questions and those in these
+functions, of its own question and those before it, have to be filled in.
 """
 
 import atexit
@@ -107,7 +108,8 @@ def _graded(item) -> dict | None:
     (question,), points = marker.args, marker.kwargs.get("points", 0)
     if not re.fullmatch(r"[1-9]\.\d+", question) or not 0 < points < math.inf:
         raise pytest.UsageError(f"{item.nodeid}: question {question!r} with {points} points")
-    return {"name": item.name, "question": question, "points": points, "hidden": item.path.parent.name == HIDDEN}
+    row = {"name": item.name, "question": question, "points": points, "hidden": item.path.parent.name == HIDDEN}
+    return row | {"needs": [name for name in marker.kwargs.get("needs", ()) if not name[0].isdigit()]}
 
 
 def _seed(request, what: str) -> int:
@@ -219,15 +221,16 @@ def _check_points_json(file: str | None) -> None:
 
 
 def pytest_sessionfinish(session):
-    """Write the points of a run to --points-json; the terminal's summary follows in any case."""
-    reporter, file = (
-        session.config.pluginmanager.get_plugin("terminalreporter"),
-        session.config.getoption("points_json"),
-    )
-    if not file or reporter is None or hasattr(session.config, "workerinput"):
+    """Say what to fix first, and write the points to --points-json; the terminal's summary follows in any case."""
+    config, reporter = session.config, session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
         return
-    tests = _tests(reporter.stats)
-    content = {"seed": session.config.getoption("--seed"), "questions": _points(tests), "tests": tests}
+    _say_what_comes_first(reporter.stats, config.rootpath)
+    file = config.getoption("points_json")
+    if not file:
+        return
+    tests = [{key: value for key, value in test.items() if key != "needs"} for test in _tests(reporter.stats)]
+    content = {"seed": config.getoption("--seed"), "questions": _points(tests), "tests": tests}
     temporary = Path(f"{file}.part")
     try:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -236,6 +239,19 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         reporter.ensure_newline()
         reporter.line(f"ERROR: --points-json {file}: cannot be written: {error.strerror}", red=True)
+
+
+def _say_what_comes_first(stats: dict, root: Path) -> None:
+    """Begin the message of a test with the blank to fix first, where a test of that fails as well."""
+    failed = [report for report in stats.get("failed", []) if getattr(report, "graded", None)]
+    if not failed:
+        return
+    from course import prerequisites  # not above: not every process that reads this file has failures to explain
+
+    lines = prerequisites.first_lines(_tests(stats), root)
+    for report in failed:
+        if line := lines.get(report.graded["name"]):
+            report.longrepr = report.graded["message"] = f"{line}\n{report.graded['message']}"
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -70,10 +70,10 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
     for first, below, comment in _comments(text):
         question, what, hint = _split(comment)
         line = below if below in said else first
-        blanks[line] = Blank(place, line, question, what, hint, _function(tree, line), open=below in said)
+        blanks[line] = Blank(place, line, question, what, hint, function_at(tree, line), open=below in said)
     for line, what in said.items():  # without its comment
         question = QUESTION.match(what)
-        blank = Blank(place, line, question[1], what[question.end() :], where=_function(tree, line))
+        blank = Blank(place, line, question[1], what[question.end() :], where=function_at(tree, line))
         blanks.setdefault(line, blank)
     return sorted(blanks.values(), key=lambda blank: blank.line)
 
@@ -133,8 +133,8 @@ def _split(comment: str) -> tuple[str, str, str]:
     return question[1], what.strip(), hint.strip()
 
 
-def _function(tree: ast.AST, line: int) -> str:
-    """The name of the function around a line, with that of its class."""
+def function_at(tree: ast.AST, line: int) -> str:
+    """The name of the function around a line, with that of its class, such as `VAE.forward`."""
     names = [
         (node.lineno, node.name)
         for node in ast.walk(tree)

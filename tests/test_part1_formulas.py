@@ -34,7 +34,7 @@ def assert_gaussian(shape):
     assert_standard_normal("z, for a mean of 0 and a std of 1,", z)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["sample_reparameterize"])
 def test_reparameterize_mean_and_spread(rng, expected):
     mean, std = uniform(rng, 5, low=-3, high=3), uniform(rng, 5, low=0.1, high=4)
     std[:2] = torch.tensor([1e-3, 30])  # neither a floor nor a ceiling
@@ -49,7 +49,7 @@ def assert_fresh_noise(shape):
     assert_independent("the noise", first.reshape(-1, shape[-1]), again.reshape(-1, shape[-1]))
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["sample_reparameterize"])
 def test_reparameterize_noise_is_independent(rng):
     alone = part1.run_sample_reparameterize(torch.tensor([[0.0, torch.nan]]), torch.ones(1, 2))
     assert_shape("z of one image", alone, (1, 2))
@@ -58,7 +58,7 @@ def test_reparameterize_noise_is_independent(rng):
         check_samples(assert_fresh_noise, shape)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["sample_reparameterize"])
 def test_reparameterize_gradients(rng, expected):
     mean, std, weight = uniform(rng, 7, 3), uniform(rng, 7, 3, low=0.2, high=2), uniform(rng, 7, 3, low=0.5, high=2)
     answer = expected("reparameterized_gradient", weight=weight)
@@ -71,7 +71,7 @@ def test_reparameterize_gradients(rng, expected):
     assert_value("std times the gradient with respect to std", got["to_std"] * std, change, 1e-4, 1e-4, hint)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["KLD", "KLD_per_dim"])
 def test_kld_values(rng, expected):
     for shape in [(4, 20), (1, 1), (3, 2), (5, 128), (2, 3, 4, 7), (20,)]:
         mean, log_std = uniform(rng, *shape, low=-3, high=3), uniform(rng, *shape, low=-3, high=2)
@@ -88,7 +88,7 @@ def test_kld_values(rng, expected):
     assert_value("KLD of N(0, I) from itself", zero, torch.zeros(3), atol=1e-5)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["KLD", "KLD_per_dim"])
 def test_kld_gradients(rng, expected):
     mean, log_std = (uniform(rng, 4, 6, low=-2, high=2, dtype=torch.float64) for _ in range(2))
     answer = expected("kld", mean=mean, log_std=log_std)
@@ -101,7 +101,7 @@ def test_kld_gradients(rng, expected):
 # --- bits per dimension ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.question("1.7", points=1)
+@pytest.mark.question("1.7", points=1, needs=["elbo_to_bpd"])
 def test_bpd(rng, expected):
     for shape in [(4, 1, 28, 28), (1, 1, 28, 28), (7, 3, 5, 11), (2, 1, 1, 1), (3, 2, 9, 4)]:
         elbo = uniform(rng, shape[0], low=1, high=3000)

@@ -33,7 +33,7 @@ def even(values):
     return bool(torch.allclose(gaps, gaps.mean().expand_as(gaps), rtol=1e-3, atol=1e-5))
 
 
-@pytest.mark.question("1.9", points=1.5)
+@pytest.mark.question("1.9", points=1.5, needs=["visualize_manifold"])
 def test_manifold(rng, expected):
     for grid_size in (12, 5):
         weight, bias = linear_decoder(rng)
@@ -73,7 +73,7 @@ def test_manifold(rng, expected):
         assert_any(what, size, allowed, rtol=3e-3, hint="grey values should be scaled to 0..1")
 
 
-@pytest.mark.question("1.9", points=0.5)
+@pytest.mark.question("1.9", points=0.5, needs=["visualize_manifold"])
 def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
         got = part1.run_visualize_manifold(*linear_decoder(rng), 3, training)

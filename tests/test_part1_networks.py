@@ -13,7 +13,7 @@ from judge import assert_not_linear, assert_nothing_on_top, assert_numbers, asse
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNEncoder"])
 def test_encoder_shapes(rng):
     for batch, filters, z_dim, channels in [(2, 8, 20, 1), (3, 4, 2, 1), (1, 32, 7, 1), (2, 4, 3, 2)]:
         imgs = grey_levels(rng, batch).repeat(1, channels, 1, 1)
@@ -26,7 +26,7 @@ def test_encoder_shapes(rng):
         assert_nothing_on_top(name, output)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNEncoder"])
 def test_encoder_depends_on_its_input(rng):
     imgs = grey_levels(rng, 6)
     mean, log_std = part1.run_encoder(imgs, 8, 64, seed=2)
@@ -55,14 +55,14 @@ def test_encoder_depends_on_its_input(rng):
         assert matters, f"pixel {pixel} of the image does not matter to the mean"
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNEncoder"])
 def test_encoder_gradients(rng):
     gradients, has_convolution = part1.run_encoder_gradients(grey_levels(rng, 16), 8, 5, seed=3)
     assert_reached("encoder", gradients)
     assert has_convolution, "the encoder should be a convolutional network, it has no convolution"
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNDecoder"])
 def test_decoder_shapes(rng):
     for batch, filters, z_dim, levels in [(2, 8, 20, 16), (3, 4, 2, 16), (1, 32, 7, 16), (2, 4, 3, 5)]:
         logits = part1.run_decoder(uniform(rng, batch, z_dim, low=-2, high=2), filters, 1, levels)
@@ -77,7 +77,7 @@ def test_decoder_shapes(rng):
         assert found == device, f"decoder.device is {found} for a decoder on {device}: it should follow the parameters"
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNDecoder"])
 def test_decoder_depends_on_its_input(rng):
     z = uniform(rng, 5, 6, low=-2, high=2)
     logits = part1.run_decoder(z, 8, seed=2)
@@ -94,7 +94,7 @@ def test_decoder_depends_on_its_input(rng):
     )  # fmt: skip
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question("1.7", points=0.5, needs=["CNNDecoder"])
 def test_decoder_gradients(rng):
     gradients, to_z, has_convolution = part1.run_decoder_gradients(uniform(rng, 16, 5, low=-2, high=2), 8, seed=3)
     assert_reached("decoder", gradients)

@@ -24,7 +24,10 @@ def linear_decoder(rng, z_dim, scale=1.0):
     return normal(rng, 16, 28, 28, z_dim, scale=scale), normal(rng, 16, 28, 28)
 
 
-@pytest.mark.question("1.7", points=0.5)
+@pytest.mark.question(
+    "1.7", points=0.5,
+    needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
+)  # fmt: skip
 def test_vae_forward_losses(rng, expected):
     """With a decoder that ignores z, or hardly any noise, the losses do not depend on what is drawn."""
     for batch, z_dim, spread, scale in [(3, 4, 0.0, 0), (5, 2, 0.7, 0), (2, 20, -2.0, 0), (4, 3, -13.0, 1)]:
@@ -60,7 +63,10 @@ def assert_posterior(imgs, mean, log_std, std, decoder):
     assert_standard_normal("the z that the decoder gets for mean and log_std 0", torch.cat(latents))
 
 
-@pytest.mark.question("1.7", points=0.25)
+@pytest.mark.question(
+    "1.7", points=0.25,
+    needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
+)  # fmt: skip
 def test_vae_forward_samples_from_the_posterior(rng, expected):
     imgs, decoder = grey_levels(rng, 200), linear_decoder(rng, 4, scale=0.1)
     mean, log_std = uniform(rng, 4, low=-2, high=2), torch.tensor([-1.5, -0.7, 0.7, 1.5])
@@ -68,7 +74,10 @@ def test_vae_forward_samples_from_the_posterior(rng, expected):
     check_samples(assert_posterior, imgs, mean, log_std, std, decoder)
 
 
-@pytest.mark.question("1.7", points=0.25)
+@pytest.mark.question(
+    "1.7", points=0.25,
+    needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
+)  # fmt: skip
 def test_vae_forward_gradients(rng, expected):
     imgs, log_std = grey_levels(rng, 3), uniform(rng, 3, 4)
     mean, (weight, bias) = uniform(rng, 3, 4, low=-2, high=2), linear_decoder(rng, 4, scale=0.3)
@@ -169,7 +178,7 @@ def assert_samples(logits, scores, answer, n=50, z_dim=30):
         )
 
 
-@pytest.mark.question("1.8", points=1)
+@pytest.mark.question("1.8", points=1, needs=["VAE.sample"])
 def test_vae_sample(rng, expected):
     """The decoder gives image i of a batch the logits i % 2, whatever z is."""
     logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)

@@ -27,7 +27,7 @@ def loss_inputs(rng, batch=6, z_dim=4):
     return given | {"weight": normal(rng, z_dim), "bias": normal(rng)}
 
 
-@pytest.mark.question("2.4", points=0.5)
+@pytest.mark.question("2.4", points=0.5, needs=["AdversarialAE.get_loss_autoencoder"])
 def test_reconstruction_loss(rng, expected):
     given = loss_inputs(rng) | {"lambda_": 1}
     answer = expected("autoencoder_loss", **given)
@@ -49,7 +49,7 @@ def test_reconstruction_loss(rng, expected):
     assert broken["loss"].isnan(), "the loss of images that are not numbers is not a number either: is that hidden?"
 
 
-@pytest.mark.question("2.5", points=0.75, needs=["2.4"])
+@pytest.mark.question("2.5", points=0.75, needs=["2.4", "AdversarialAE.get_loss_autoencoder"])
 def test_generator_loss(rng, expected):
     for lambda_ in LAMBDAS[1:] + LAMBDAS[:1]:  # at 0 and 1 some mistakes cannot be told apart
         given = loss_inputs(rng) | {"lambda_": lambda_}
@@ -67,7 +67,7 @@ def test_generator_loss(rng, expected):
                 )  # fmt: skip
 
 
-@pytest.mark.question("2.5", points=0.5, needs=["2.4"])
+@pytest.mark.question("2.5", points=0.5, needs=["2.4", "AdversarialAE.get_loss_autoencoder"])
 def test_autoencoder_loss_gradients(rng, expected):
     for lambda_ in LAMBDAS:
         given = loss_inputs(rng) | {"lambda_": lambda_}
@@ -91,7 +91,7 @@ def codes_of_the_prior(seen, z_fake):
     return torch.tensor(real)
 
 
-@pytest.mark.question("2.5", points=0.75)
+@pytest.mark.question("2.5", points=0.75, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_loss(rng, expected):
     """The discriminator has a logit for each code of an image, and the same one for whatever is drawn."""
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
@@ -119,12 +119,15 @@ def assert_prior(z):
     assert_standard_normal("the prior's code", torch.cat([first, again]))
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.get_loss_discriminator"])
 def test_prior_is_standard_normal(rng):
     check_samples(assert_prior, codes(rng, 2000, 3) + 2)  # the prior has nothing to do with the codes of images
 
 
-@pytest.mark.question("2.5", points=0.25, needs=["2.4"])
+@pytest.mark.question(
+    "2.5", points=0.25,
+    needs=["2.4", "AdversarialAE.get_loss_autoencoder", "AdversarialAE.get_loss_discriminator"],
+)  # fmt: skip
 def test_losses_are_stable(rng, expected):
     """Where the discriminator is sure: a probability would be exactly 0 or 1."""
     given = loss_inputs(rng, 3) | {"lambda_": 0, "weight": torch.zeros(4)}
@@ -142,7 +145,7 @@ def test_losses_are_stable(rng, expected):
         assert gradient > 0.2, f"the gradient of the discriminator is gone at logit {logit:g}: {hint}"
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_accuracy(rng, expected):
     cases = {
         "told apart": (torch.full((8,), -4.0), 4.0),
@@ -176,7 +179,7 @@ def assert_samples(weight, bias, n=500, z_dim=3):
     assert_standard_normal("the z that the decoder gets", torch.cat(latents))
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.sample"])
 def test_aae_sample(rng):
     """The decoder writes z into the first pixels of the image."""
     weight, bias = torch.zeros(1, 28, 28, 3), normal(rng, 1, 28, 28)

@@ -14,7 +14,7 @@ from messages import beyond
 # --- encoder and decoder ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question("2.4", points=0.25, needs=["ConvEncoder"])
 def test_aae_encoder_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         z = part2.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
@@ -23,7 +23,7 @@ def test_aae_encoder_shapes(rng):
     assert_nothing_on_top("a code", z)
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question("2.4", points=0.25, needs=["ConvEncoder"])
 def test_aae_encoder_depends_on_its_input(rng):
     x = images(rng, 6)
     z = part2.run_aae_network("ConvEncoder", x, 8, seed=2)
@@ -52,7 +52,7 @@ def test_aae_encoder_depends_on_its_input(rng):
     assert_not_linear("encoder", z[:2], middle[0])
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question("2.4", points=0.25, needs=["ConvDecoder"])
 def test_aae_decoder_shapes_and_range(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         imgs = part2.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
@@ -69,7 +69,7 @@ def test_aae_decoder_shapes_and_range(rng):
     )
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question("2.4", points=0.25, needs=["ConvDecoder"])
 def test_aae_decoder_depends_on_its_input(rng):
     z = codes(rng, 5, 6)
     imgs = part2.run_aae_network("ConvDecoder", z, 6, seed=2)
@@ -89,7 +89,7 @@ def test_aae_decoder_depends_on_its_input(rng):
     assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question("2.4", points=0.25, needs=["AdversarialAE.forward"])
 def test_aae_forward(rng, expected):
     for batch, z_dim in [(4, 3), (1, 8)]:
         networks = {"encoder": normal(rng, z_dim, 784, scale=0.1), "weight": normal(rng, 1, 28, 28, z_dim, scale=0.1)}
@@ -107,7 +107,7 @@ def test_aae_forward(rng, expected):
 # --- discriminator and losses ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["Discriminator"])
 def test_discriminator_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         logits = part2.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
@@ -124,7 +124,7 @@ def test_discriminator_shapes(rng):
     )
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["Discriminator"])
 def test_discriminator_depends_on_its_input(rng):
     z = codes(rng, 5, 6)
     logits = part2.run_aae_network("Discriminator", z, 6, seed=2)

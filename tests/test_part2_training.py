@@ -57,7 +57,9 @@ def assert_adam_step(batch, answer, lambda_):
     return step
 
 
-@pytest.mark.question("2.4", points=0.25)
+@pytest.mark.question(
+    "2.4", points=0.25, needs=["AdversarialAE.forward", "AdversarialAE.get_loss_autoencoder", "LitAAE"]
+)  # fmt: skip
 def test_autoencoder_step(rng, expected):
     x, weights = images(rng, 16).view(2, 8, 1, 28, 28), linear_networks(rng, 3)
     answers = [expected("autoencoder_step", x=imgs, weights=weights, lambda_=1) for imgs in x]
@@ -72,7 +74,13 @@ def test_autoencoder_step(rng, expected):
 LOGGED = {"recon_loss", "gen_loss", "ae_loss", "disc_loss", "loss_real", "loss_fake", "accuracy"}
 
 
-@pytest.mark.question("2.5", points=0.25, needs=["2.4"])
+@pytest.mark.question(
+    "2.5", points=0.25,
+    needs=[
+        "2.4", "AdversarialAE.forward", "AdversarialAE.get_loss_autoencoder", "AdversarialAE.get_loss_discriminator",
+        "LitAAE",
+    ],
+)  # fmt: skip
 def test_adversarial_step(rng, expected):
     # so small that it hardly matters which of the two steps comes first
     lambda_, ae_lr, d_lr = 0.9, 1e-5, 1e-4

@@ -55,7 +55,7 @@ def assert_dropped(x, weights, answer, factor, v, p):
     assert_kept_independently(torch.stack([kept, read(again, v)[..., seen] / right > 0.5]), 1 - p, "two calls")
 
 
-@pytest.mark.question("3.2", points=0.5)
+@pytest.mark.question("3.2", points=0.5, needs=["CausalSelfAttention.attention"])
 def test_attention_dropout(rng, expected):
     n_head, T, batch = 2, 6, 400
     for p in (0.25, 0.6):

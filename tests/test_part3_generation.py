@@ -53,7 +53,7 @@ def of_token(value, token):
 # --- generation ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_shapes(rng):
     for batch, T, n in [(3, 4, 5), (1, 1, 1), (2, 6, 0), (1, 16, 3), (4, 1, 20)]:
         model = model_of(table(rng))
@@ -62,7 +62,7 @@ def test_generate_shapes(rng):
             assert_continues(part3.run_generate(idx, n, **model, **options), idx, n)
 
 
-@pytest.mark.question("3.3", points=0.5)
+@pytest.mark.question("3.3", points=0.5, needs=["choose"])
 def test_generate_greedy(rng, expected):
     logits = table(rng)
     tokens = expected("likeliest", logits=logits)["tokens"]
@@ -75,7 +75,7 @@ def test_generate_greedy(rng, expected):
         assert_greedy(rng, expected, T, n, batch, block_size=16)
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_greedy_is_not_random(rng, expected):
     logits = table(rng)
     tokens = expected("likeliest", logits=logits)["tokens"]
@@ -96,7 +96,7 @@ def assert_next_tokens(idx, logits, right, what, **options):
         assert_drawn(new[idx[:, -1] == token], probs, what, mistakes)
 
 
-@pytest.mark.question("3.3", points=0.5)
+@pytest.mark.question("3.3", points=0.5, needs=["choose"])
 def test_generate_sampling_frequencies(rng, expected):
     logits = table(rng)
     last = torch.arange(V).repeat(1000)  # neighbours in the batch have different probabilities
@@ -133,7 +133,7 @@ def assert_fresh_draws(idx, model, probs, n=6):
         assert not unlikely((V * one + other).flatten(), pairs), f"{what}: each draw should be a fresh one"
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_draws_are_fresh(rng, expected):
     logits = table(rng, rows=1)
     probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
@@ -148,7 +148,7 @@ def assert_filtered(rng, expected, logits, **options):
     check_samples(assert_next_tokens, idx, logits, right, what, **options)
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_top_k(rng, expected):
     logits = table(rng)
     for top_k, temperature in [(1, 1.0), (2, 1.0), (5, 1.0), (V - 1, 1.0), (V, 1.0), (1, 2.0), (4, 2.0)]:
@@ -164,7 +164,7 @@ def clear_calls(rng, expected, logits, count, temperature, top_k):
     return [round(each, 3) for each in top_p[clear][matters].tolist()[:count]]
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_top_p(rng, expected):
     logits = table(rng)
     for top_p in (0.05, *clear_calls(rng, expected, logits, 4, 1.0, None), 1.0):
@@ -188,7 +188,7 @@ def assert_follows_generator(rng, idx, model, probs, n=4):
         assert not unlikely((V * one + two).flatten(), pairs), f"a generator gives the same draws for {what}"
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_with_a_generator(rng, expected):
     logits = table(rng, rows=1)
     probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
@@ -196,7 +196,7 @@ def test_generate_with_a_generator(rng, expected):
     check_samples(assert_follows_generator, rng, idx, model_of(logits.expand(V, V)), probs)
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_with_and_without_cache(rng, expected):
     for T, n, batch in [(4, 8, 3), (1, 6, 1), (9, 3, 2)]:
         for use_cache in (False, True):

@@ -20,7 +20,7 @@ ATTENTION_SIZES = [
 ]  # fmt: skip
 
 
-@pytest.mark.question("3.2", points=1)
+@pytest.mark.question("3.2", points=1, needs=["CausalSelfAttention.attention"])
 def test_attention_output(rng, expected):
     for batch, T, n_head, C, block_size in ATTENTION_SIZES:
         x, weights = normal(rng, batch, T, C), attention_weights(rng, C)
@@ -33,7 +33,7 @@ def test_attention_output(rng, expected):
         )  # fmt: skip
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_weights_sum_to_one(rng):
     n_head, T = 3, 6
     q, k = normal(rng, n_head, T, T), normal(rng, n_head, T, T)
@@ -52,7 +52,7 @@ def test_attention_weights_sum_to_one(rng):
     assert attention[..., seen].min() > 1e-6, "a token should give some weight to itself and to each token before it"
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_scale(rng, expected):
     for n_head, hs in [(1, 4), (2, 9), (4, 16), (3, 25)]:
         q, k, v = normal(rng, n_head, 2, hs), torch.zeros(n_head, 2, hs), torch.zeros(n_head, 2, hs)
@@ -67,7 +67,7 @@ def test_attention_scale(rng, expected):
         )  # fmt: skip
 
 
-@pytest.mark.question("3.2", points=0.5)
+@pytest.mark.question("3.2", points=0.5, needs=["CausalSelfAttention.attention"])
 def test_attention_is_causal(rng):
     n_head, T, C = 2, 9, 8
     for block_size in (T, T + 4):
@@ -80,7 +80,7 @@ def test_attention_is_causal(rng):
             assert_causal(changes, t, "attention")
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_masked_scores_have_no_weight(rng, expected):
     """Whatever the scores are: none is below those that are masked."""
     n_head, T, hs = 2, 8, 4
@@ -100,7 +100,7 @@ def test_masked_scores_have_no_weight(rng, expected):
             )  # fmt: skip
 
 
-@pytest.mark.question("3.2", points=0.5)
+@pytest.mark.question("3.2", points=0.5, needs=["CausalSelfAttention.attention"])
 def test_attention_gradients(rng, expected):
     for batch, T, n_head, C, block_size in ATTENTION_SIZES:
         x, weights, direction = normal(rng, batch, T, C), attention_weights(rng, C), normal(rng, batch, T, C)
@@ -114,7 +114,7 @@ def test_attention_gradients(rng, expected):
             )  # fmt: skip
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_is_written_out(rng, expected):
     n_head, T, C = 2, 7, 8
     x, weights = normal(rng, 3, T, C), attention_weights(rng, C)
@@ -141,7 +141,7 @@ def test_attention_is_written_out(rng, expected):
         assert_value("logits of a GPT", logits, answer["logits"], rtol=1e-4, atol=1e-3, hint=hint)
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_with_cache(rng, expected):
     """Queries of the last T of S tokens, as in generation."""
     for lengths in ([1, 1, 1, 1], [4, 1, 1], [3, 4, 1, 2], [6]):

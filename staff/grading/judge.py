@@ -14,6 +14,7 @@ from pathlib import Path
 
 from course import rubric as rubrics
 from course.flags import REPOSITORY
+from course.prerequisites import first_lines
 from staff.grading.inside.sandbox import Limits, patience
 from staff.release.suites import suites
 
@@ -130,6 +131,11 @@ class Judge:
             raise JudgeError(f"judging took more than {seconds} s") if time.monotonic() > until else self._gone()
         if found["trouble"] or found["ended"] not in (0, 1):
             raise JudgeError(found["trouble"] or f"pytest ended with status {found['ended']}")
+        lines = first_lines(tests, root=None)  # what a submission has is not read in here
+        for test in tests:
+            if line := lines.get(test["name"]):
+                test["message"] = f"{line}\n{test['message']}"
+            del test["needs"]
         return found
 
     def _rows(self, wanted: dict, until: float) -> Iterator[dict]:

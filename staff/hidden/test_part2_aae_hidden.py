@@ -10,7 +10,7 @@ from inputs import codes, normal
 from judge import assert_any
 
 
-@pytest.mark.question("2.5", points=0.25)
+@pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_loss_gradients(rng, expected):
     logits = {"fake": normal(rng, 20), "real": normal(rng)}
     answer = expected("discriminator_loss", **logits)

@@ -13,7 +13,7 @@ from inputs import integers
 from judge import assert_causal
 
 
-@pytest.mark.question("3.2", points=0.25)
+@pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_gpt_is_causal(rng):
     T = SIZES["block_size"]
     idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
@@ -26,7 +26,7 @@ def test_gpt_is_causal(rng):
             assert_causal(logits[t : t + 1] - logits[-1], t, f"a GPT, {when}")
 
 
-@pytest.mark.question("3.3", points=0.25)
+@pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_crops_the_context(rng, expected):
     for T, n, batch in [(14, 4, 3), (3, 12, 4), (6, 5, 1), (7, 3, 5)]:
         for use_cache in (False, True):

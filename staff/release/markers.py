@@ -5,13 +5,17 @@ and stays in the template. In files without blanks, lines between `BEGIN STAFF` 
 Markdown or one with #) are left out.
 """
 
+import ast
 import difflib
 import io
 import re
 import textwrap
 import tokenize
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+
+from course.blanks import function_at
 
 WIDTH = 120
 EDITION = re.compile(r"(?:#|<!--)\s*(?:(?:begin|end)\s+edition\b|edition\s+\d)|^\s*end edition\b", re.IGNORECASE)
@@ -28,7 +32,10 @@ class MarkerError(Exception):
 
 @dataclass(frozen=True)
 class Region:
-    """A blank: the lines (from 1) of its marks, how far they are indented, the question, what to write, a hint."""
+    """A blank: the lines (from 1) of its marks, how far they are indented, the question, what to write, a hint.
+
+    `where` is the name of the function, such as `VAE.forward`.
+    """
 
     file: str
     begin: int
@@ -37,6 +44,7 @@ class Region:
     question: str
     what: str
     hint: str
+    where: str
 
 
 def regions(text: str, file: str) -> list[Region]:
@@ -72,7 +80,7 @@ def regions(text: str, file: str) -> list[Region]:
         if not any(line.strip() for line in lines[start : number - 1]):
             raise MarkerError(f"{file}:{start}: there is nothing in this region")
         what, _, hint = _comment_above(lines, start, indent, question, file).partition("Hint: ")
-        found.append(Region(file, start, number, indent, question, what.strip(), hint.strip()))
+        found.append(Region(file, start, number, indent, question, what.strip(), hint.strip(), _where(text, start)))
         begun = None
     if begun:
         raise MarkerError(f"{file}:{begun[0]}: this region is not closed")
@@ -86,6 +94,13 @@ def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
     except (tokenize.TokenError, SyntaxError) as error:
         raise MarkerError(f"{file}: is not valid Python: {error}") from error
     return [(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
+
+
+def _where(text: str, line: int) -> str:
+    """The function around a line, if the file is valid Python; others say so if it is not."""
+    with suppress(SyntaxError):
+        return function_at(ast.parse(text), line)
+    return ""
 
 
 def _comment_above(lines: list[str], begin: int, indent: int, question: str, file: str) -> str:

@@ -17,11 +17,12 @@ CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 
 @dataclass(frozen=True)
 class GradedTest:
-    """A test with points: `@pytest.mark.question("2.5", points=0.5, needs=["2.4"])`.
+    """A test with points: `@pytest.mark.question("2.5", points=0.5, needs=["2.4", "AdversarialAE.sample"])`.
 
     hidden: it lies in staff/hidden, so students do not get it.
     needs: questions that must be done as well for it to pass.
     first, last: its lines, with the decorators.
+    functions: those whose blanks it needs, of its own question and of those before it.
     """
 
     file: str
@@ -32,6 +33,7 @@ class GradedTest:
     needs: tuple[str, ...]
     first: int
     last: int
+    functions: tuple[str, ...] = ()
 
 
 def graded_tests(text: str, file: str) -> list[GradedTest]:
@@ -77,8 +79,10 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
     if not isinstance(points, int | float) or not points > 0:
         raise MarkerError(f"{place} has no points")
     first = min(decorator.lineno for decorator in function.decorator_list)
-    hidden = file.startswith(HIDDEN)
-    return GradedTest(file, function.name, question, points, hidden, needs, first, function.end_lineno)
+    questions = tuple(each for each in needs if each[:1].isdigit())
+    functions = tuple(each for each in needs if each not in questions)
+    hidden, last = file.startswith(HIDDEN), function.end_lineno
+    return GradedTest(file, function.name, question, points, hidden, questions, first, last, functions)
 
 
 def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
@@ -103,6 +107,9 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         for question in (test.question, *test.needs):
             if question not in rubric.questions:
                 problems.append(f"{test.file}:{test.first}: {test.name}: the rubric has no question {question}")
+        for name in test.functions:
+            if not any(f"{blank.where}.".startswith(f"{name}.") for blank in blanks):
+                problems.append(f"{test.file}:{test.first}: {test.name} needs {name}, which has no blank")
     for question in rubric.questions.values():
         earned = sum(test.points for test in tests if test.question == question.id)
         if earned != question.automatic:

@@ -142,6 +142,9 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
             right.flip(0) + nearly,
         ):
             assert of(known, right, other) == ""
+    zero_first = 0 * right
+    zero_first[1, 2, 3] = right[1, 2, 3] + 1
+    assert of(known, right, zero_first) == ""
     tiny = 1e-7 * torch.randn(6, 13, 13, generator=rng).double()  # any factor would do
     assert of(known, tiny, tiny + torch.randn(6, 13, 13, generator=rng)) == ""
 
@@ -149,6 +152,8 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
 def test_nothing_is_seen_of_what_is_expected_to_be_the_same():
     """All numbers may be the same, and the images of a batch too."""
     assert of(Whole, torch.ones(4, 3).double(), torch.full((4, 3), 0.5)) == "it is 1/2 of what is expected"
+    twice, once = torch.tensor([[1.0, 5.0, 2.0], [0.3, 0.1, 0.7]]).double()
+    assert of(Whole, torch.stack([twice, twice, once]), torch.stack([once, once, twice])) == ""
     right = torch.arange(3.0).double().expand(4, 3)
     assert of(Whole, right, right.square() + 1) == ""
     assert of(Whole, torch.full((3,), math.inf).double(), torch.full((3,), math.nan)) == ""

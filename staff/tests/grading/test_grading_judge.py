@@ -48,6 +48,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     failed = {test["name"]: test for test in result["tests"] if test["outcome"] == "failed"}
     assert {"test_kld_values", "test_kld_gradients"} <= set(failed) and 20 < points(result) < 24
     assert "the standard deviation is used where the variance belongs" in failed["test_kld_values"]["message"]
+    assert failed["test_vae_forward_losses"]["message"].startswith("first fix KLD or KLD_per_dim, Q1.7: ")
     # something has changed: the submission, what it is judged with, or somebody wants it
     (right.source / "part1_vae" / "utils.py").write_text("raise ValueError('half done')\n")
     result = class_.grade(right, judges)

@@ -137,7 +137,7 @@ def test_one():
     assert True
 
 
-@pytest.mark.question("2.5", points=1, needs=["2.4"])
+@pytest.mark.question("2.5", points=1, needs=["2.4", "VAE.sample"])
 def test_two():
     assert True
 """
@@ -154,6 +154,7 @@ def test_graded_tests_are_read():
         4,
     )
     assert (two.question, two.points, two.hidden, two.needs) == ("2.5", 1, False, ("2.4",))
+    assert (one.functions, two.functions) == ((), ("VAE.sample",))
     assert all(test.hidden for test in suites.graded_tests(SUITE, "staff/hidden/test_x.py"))
 
 
@@ -240,6 +241,9 @@ def test_disagreements_are_named(course):
     assert f"{test.file}:{test.first}: {test.name}: the rubric has no question 9.9" in problems(tests=strange)
     needs = [*course.tests[1:], dataclasses.replace(test, needs=("9.9",))]
     assert "the rubric has no question 9.9" in problems(tests=needs)
+    needs = [*course.tests, dataclasses.replace(test, name="test_new", functions=("VAE.sam", "VAE.sample", "VAE"))]
+    assert f"{test.file}:{test.first}: test_new needs VAE.sam, which has no blank" in problems(tests=needs)
+    assert "needs VAE.sample" not in problems(tests=needs) and "needs VAE," not in problems(tests=needs)
     twin = dataclasses.replace(course.tests[-1], name=test.name)
     assert f"{twin.file}:{twin.first}: {test.name} is also in {test.file}:{test.first}: rename one" in problems(
         tests=[*course.tests[:-1], twin]

@@ -1,0 +1,70 @@
+"""What to fix first, where a graded test fails because of a blank that another test judges alone.
+
+The mark of a test names the functions whose blanks it needs: `needs=["KLD", "KLD_per_dim"]`. If a test fails whose
+needs are fewer, and all of them needs of this one too, that test comes first.
+"""
+
+from pathlib import Path
+
+from course import blanks
+from course.rubric import Rubric, read
+
+
+def first_lines(tests: list[dict], root: Path | None, rubric: Rubric | None = None) -> dict[str, str]:
+    """Name of a test that failed -> the line that its message should begin with, where another one comes first.
+
+    Args:
+        tests: of a run: name, question, outcome, message, hidden, needs.
+        root: the repository, to find the blanks in it; None: not to read what a submission has.
+    """
+    failed = [test for test in tests if test["outcome"] == "failed" and test["needs"]]
+    lines = {}
+    for test in failed:
+        stopped = (test["message"] or "").startswith("Q") and "is not filled in yet: " in test["message"]
+        earlier = [other for other in failed if not other["hidden"] and _comes_before(other, test)]
+        if earlier and not stopped:  # the message names the blank that it stopped at
+            first = min(earlier, key=lambda other: (len(other["needs"]), _order(other)))
+            lines[test["name"]] = _line(first, _suspects(first, tests), root, rubric)
+    return lines
+
+
+def _order(test: dict) -> list[int]:
+    return [int(number) for number in test["question"].split(".")]
+
+
+def _comes_before(one: dict, other: dict) -> bool:
+    fewer, earlier = set(one["needs"]) <= set(other["needs"]), _order(one) <= _order(other)
+    same = set(one["needs"]) == set(other["needs"]) and one["question"] == other["question"]
+    return fewer and earlier and not same
+
+
+def _suspects(test: dict, tests: list[dict]) -> list[str]:
+    """The functions that a test needs, without those that are right by a test that passed."""
+    right = {name for each in tests if each["outcome"] == "passed" for name in each["needs"]}
+    return [name for name in test["needs"] if name not in right] or test["needs"]
+
+
+def _line(test: dict, names: list[str], root: Path | None, rubric: Rubric | None) -> str:
+    found = _blanks(test, names, root, rubric) if root else []
+    left = [(name, blank) for name, blank in found if blank.open]
+    places = [f"{name} ({blank.file}:{blank.line})" for name, blank in left or found]
+    which = " or ".join(dict.fromkeys(places or names))
+    return (
+        f"first {'fill in' if left else 'fix'} {which}, Q{test['question']}: this test needs it, and {test['name']} "
+        f"fails too; run: python -m pytest -k {test['name']}"
+    )
+
+
+def _blanks(test: dict, names: list[str], root: Path, rubric: Rubric | None) -> list[tuple[str, blanks.Blank]]:
+    """The blanks of a test's question and those before it in these functions."""
+    rubric = rubric or read()
+    try:
+        known = blanks.in_order(rubric, rubric.parts[rubric.questions[test["question"]].part], root)
+    except (KeyError, OSError, SyntaxError, ValueError):  # a file that is not Python: another test says so
+        return []
+    return [
+        (name, blank)
+        for name in names
+        for blank in known
+        if f"{blank.where}.".startswith(f"{name}.") and _order({"question": blank.question}) <= _order(test)
+    ]
