@@ -132,6 +132,20 @@ def assert_logs(logs, names):
     assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
+def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -> None:
+    """Numbers are NaN where something that they are computed from is, as `where` says, and nowhere else."""
+    output, where = torch.broadcast_tensors(torch.as_tensor(output), torch.as_tensor(where))
+    hidden, spread = where & ~output.isnan(), output.isnan() & ~where
+    assert not hidden.any(), (
+        f"{what} hides that something it is computed from is NaN: it should be NaN too (no nan_to_num)\n"
+        f"expected nan\nobtained {shown(output[hidden], output[hidden])[1]}"
+    )
+    assert not spread.any(), (
+        f"{what} is NaN where nothing that it is computed from is: is NaN spread over the batch?\n"
+        f"expected {int(where.sum())} of {where.numel()} numbers to be NaN\nobtained {int(output.isnan().sum())}"
+    )
+
+
 def assert_reached(what: str, gradients: dict[str, float]) -> None:
     """Each parameter, named with the size of its gradient, got one; under "": how many the network does not know."""
     gradients = dict(gradients)

@@ -12,6 +12,7 @@ from judge import (
     SIGMAS,
     assert_independent,
     assert_moments,
+    assert_nan,
     assert_shape,
     assert_standard_normal,
     assert_value,
@@ -48,6 +49,10 @@ def test_vae_forward_losses(rng, expected):
             assert_value(f"{name} of VAE.forward", obtained, answer[name], rtol=1e-4, hint=hint)
         alone = part1.run_vae_reconstruction(imgs, mean, weight, bias)
         assert_value("_reconstruction", alone, answer["of_each_image"], rtol=1e-4, hint="one number for each image")
+        mean[0, 0] = torch.nan
+        broken = part1.run_vae_forward(imgs, mean, log_std, weight, bias)
+        for name in hints:
+            assert_nan(f"{name} of VAE.forward", broken[name])
 
 
 def assert_posterior(imgs, mean, log_std, std, decoder):

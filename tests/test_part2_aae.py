@@ -12,6 +12,7 @@ from judge import (
     assert_any,
     assert_independent,
     assert_logs,
+    assert_nan,
     assert_shape,
     assert_standard_normal,
     assert_value,
@@ -46,7 +47,8 @@ def test_reconstruction_loss(rng, expected):
     )  # fmt: skip
     assert not got["gradients"][1].any(), "at lambda 1 the discriminator has no influence on the codes"
     broken = part2.run_aae_loss_autoencoder(**given | {"recon_x": given["recon_x"] * torch.nan})
-    assert broken["loss"].isnan(), "the loss of images that are not numbers is not a number either: is that hidden?"
+    assert_nan("recon_loss", broken["logs"]["recon_loss"])
+    assert_nan("the loss at lambda 1", broken["loss"])
 
 
 @pytest.mark.question("2.5", points=0.75, needs=["2.4", "AdversarialAE.get_loss_autoencoder"])
@@ -65,6 +67,9 @@ def test_generator_loss(rng, expected):
                     f"{name} at lambda {lambda_}", obtained[name], answer[which], rtol=1e-5, atol=1e-6,
                     hint="see Eq. 15, from the encoder's side",
                 )  # fmt: skip
+    broken = part2.run_aae_loss_autoencoder(**given | {"z_fake": given["z_fake"] * torch.nan})
+    assert_nan("gen_loss", broken["logs"]["gen_loss"])
+    assert_nan("the loss at lambda 0", broken["loss"])
 
 
 @pytest.mark.question("2.5", points=0.5, needs=["2.4", "AdversarialAE.get_loss_autoencoder"])
@@ -109,6 +114,10 @@ def test_discriminator_loss(rng, expected):
             hint="the sum or the mean of loss_real and loss_fake",
         )  # fmt: skip
         assert_value("disc_loss in the log", logs["disc_loss"], got["loss"], rtol=1e-5, hint="it is the loss itself")
+        for name, whose in (("loss_fake", "fake"), ("loss_real", "real")):
+            broken = part2.run_aae_loss_discriminator(z, **logits | {whose: logits[whose] * torch.nan})
+            assert_nan(name, broken["logs"][name])
+            assert_nan("the discriminator's loss", broken["loss"])
 
 
 def assert_prior(z):

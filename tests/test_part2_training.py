@@ -52,6 +52,8 @@ def assert_adam_step(batch, answer, lambda_):
             step["gradients"][name], value, rtol=1e-3, atol=1e-2 * value.rms,
             hint="is it zero_grad that is missing, is something detached, or another loss mixed in?",
         )  # fmt: skip
+    assert not step["amsgrad"], "Adam is wanted, not its variant AMSGrad: amsgrad=True"
+    assert not step["maximize"], "the loss gets larger, not smaller: maximize=True"
     assert_value("Adam's weight_decay", step["weight_decay"], 0.0, hint="it adds another loss to that of Eq. 15")
     assert batch["training"], "the training step leaves a network in evaluation mode"
     return step

@@ -60,6 +60,8 @@ def test_generate_shapes(rng):
         for options in ({}, {"do_sample": True}):
             idx = integers(rng, V, batch, T)
             assert_continues(part3.run_generate(idx, n, **model, **options), idx, n)
+    for options in ({}, {"do_sample": True, "temperature": 0.5}, {"do_sample": True, "top_k": 3, "top_p": 0.9}):
+        part3.run_choose_elsewhere(table(rng), **options)
 
 
 @pytest.mark.question("3.3", points=0.5, needs=["choose"])

@@ -11,7 +11,7 @@ import torch
 from adapters import part3
 from gpt_inputs import SIZES, attention_weights, gpt_weights, legible, prescribed, read, split_heads
 from inputs import integers, normal
-from judge import assert_causal, assert_value
+from judge import assert_causal, assert_nan, assert_value
 
 # batch size, T, heads, C, block_size
 ATTENTION_SIZES = [
@@ -126,7 +126,10 @@ def test_attention_is_written_out(rng, expected):
     broken = x.clone()
     broken[0, 2] = torch.nan
     output = part3.run_attention(broken, weights, n_head, block_size=T)
-    assert output[0, 2:].isnan().all(), "what attends to a token that is not a number is not one either: is it hidden?"
+    assert_nan("attention to a token that is NaN", output[0, 2:])
+    weights["c_attn.bias"][:C] = torch.nan
+    output = part3.run_attention(x, weights, n_head, block_size=T)
+    assert_nan("attention with queries that are not numbers", output)
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32 in another order of summation

@@ -216,3 +216,20 @@ def test_what_is_off_of_noise_is_said(rng):
             judge.assert_standard_normal("the noise", draws)
         for expected, obtained in zip(*numbers_of(str(error.value).replace(", Gaussian", "")), strict=True):
             assert expected != obtained or expected.isalpha(), str(error.value)
+
+
+# --- NaN --------------------------------------------------------------------------------------------------------------
+
+
+def test_nan_that_is_hidden_or_spread_is_named():
+    where, right = torch.tensor([True, False]), torch.tensor([math.nan, 1.0])
+    judge.assert_nan("KLD", right, where)
+    judge.assert_nan("the loss", math.nan)
+    for output, sentence in [
+        ([0.5, 1.0], "KLD hides .*\nexpected nan\nobtained 0.5"),
+        ([math.nan] * 2, "KLD is NaN where"),
+    ]:
+        with pytest.raises(AssertionError, match=sentence):
+            judge.assert_nan("KLD", torch.tensor(output), where)
+    with pytest.raises(AssertionError, match="the loss hides"):
+        judge.assert_nan("the loss", 0.0)

@@ -26,9 +26,10 @@ def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weigh
         weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
             "discriminator.weight" [D], "discriminator.bias" [].
 
-    -> for each batch: steps of optimizers in their order (class, lr, weight_decay, betas or None; weights before it;
-    gradients, of the parameters it trains, and weights after it), seen: the codes that the discriminator was given,
-    logged: what the training step logged of this batch, and training: whether it leaves all in training mode.
+    -> for each batch: steps of optimizers in their order (class, lr, weight_decay, betas or None, amsgrad, maximize;
+    weights before it; gradients, of the parameters it trains, and weights after it), seen: the codes that the
+    discriminator was given, logged: what the training step logged of this batch, and training: whether it leaves all
+    in training mode.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback
@@ -83,6 +84,7 @@ class _Recorder:
         group = optimizer.param_groups[0]
         step = {"class": type(optimizer).__name__, "lr": group["lr"], "betas": group.get("betas")}
         step |= {"weight_decay": group["weight_decay"], "before": self.values()}
+        step |= {name: group.get(name, False) for name in ("amsgrad", "maximize")}
         self.batches[-1]["steps"].append(step)
 
     def after_step(self, optimizer, *_) -> None:

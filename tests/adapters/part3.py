@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from adapters.stand_ins import gradient_of, left_alone, on_another_device
+from adapters.stand_ins import ELSEWHERE, gradient_of, left_alone, on_another_device
 
 # --- part 3: helpers --------------------------------------------------------------------------------------------------
 
@@ -146,6 +146,22 @@ def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batc
                     parameter -= 0.1 * gradient_of(parameter)
         with torch.no_grad():
             return model.eval()(idx)[0]
+
+
+def run_choose_elsewhere(logits: Tensor, **options) -> None:
+    """choose, on a device without numbers; options: temperature, do_sample, top_k, top_p.
+
+    Raises:
+        RuntimeError: it creates tensors on the CPU.
+    """
+    from part3_gpt.gpt import choose
+
+    def run() -> None:
+        device = choose(logits.to("meta"), **options).device
+        if device.type != "meta":
+            raise RuntimeError(f"the tokens are on the device {device} {ELSEWHERE} meta")
+
+    on_another_device(run)
 
 
 def run_generate(
