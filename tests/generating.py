@@ -15,11 +15,19 @@ def assert_continues(result, idx, n, vocab_size=V):
     expected = (len(idx), T + n)
     assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
     assert tokens.dtype == idx.dtype, f"tokens should be {idx.dtype}, not {tokens.dtype}"
-    assert torch.equal(tokens[:, :T], idx), "the prompts should stand at the beginning of what generate gives"
+    assert torch.equal(tokens[:, :T], idx), (
+        f"the prompts should stand at the beginning of what generate gives: {first_difference(tokens[:, :T], idx)}"
+    )
     assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
     new = tokens[:, T:]
     assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens are 0..{vocab_size - 1}, not {new.unique()}"
     return new
+
+
+def first_difference(obtained, expected):
+    """Where tokens [B, T] differ first, in words."""
+    row, place = (obtained != expected).nonzero()[0].tolist()
+    return f"token {place} of row {row} is {obtained[row, place]}, not {expected[row, place]}"
 
 
 def assert_likeliest(new, before, tokens, what):
@@ -38,9 +46,12 @@ def assert_greedy(rng, expected, T, n, batch, block_size, **options):
     wanted = answer["tokens"].tensor.long()
     wrong = ((new != wanted) & (wanted >= 0)).any(0).nonzero().flatten().tolist()
     if wrong:
+        again = part3.run_generate(idx, n, sizes, weights, **options)["tokens"][:, T:]
+        changes = "" if torch.equal(again, new) else "it differs from call to call; "
         step, row = wrong[0], int((new != wanted)[:, wrong[0]].nonzero()[0])
         raise AssertionError(
-            f"greedy generation of a GPT is wrong: row {row} of {batch}, {T + step} tokens so far, {block_size=}, "
-            f"{options or 'with the defaults'}: each token is the likeliest one after the last block_size tokens\n"
+            f"greedy generation of a GPT is wrong: {changes}row {row} of {batch}, {T + step} tokens so far, "
+            f"{block_size=}, {options or 'with the defaults'}: each token is the likeliest one after the last "
+            "block_size tokens\n"
             f"expected token {wanted[row, step]}\nobtained token {new[row, step]}"
         )

@@ -64,7 +64,8 @@ def assert_shape(what: str, obtained: Tensor, shape: tuple[int, ...], hint: str 
 def assert_numbers(what: str, output: Tensor, shape: tuple[int, ...]) -> None:
     assert_shape(what, output, shape)
     assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
-    assert torch.isfinite(output).all(), f"{what} should be finite numbers"
+    bad = int((~output.isfinite()).sum())
+    assert not bad, f"{what} should be finite numbers, {bad} of {output.numel()} are NaN or infinite"
 
 
 def assert_value(
@@ -74,6 +75,7 @@ def assert_value(
     rtol: float = 0.0,
     atol: float = 0.0,
     hint: str = "",
+    again: Callable[[], Tensor | float] | None = None,
 ) -> None:
     """A number, or each number of a tensor, is what it should be.
 
@@ -82,8 +84,9 @@ def assert_value(
         expected: of an oracle's answer, with the mistakes that it knows; or a plain tensor or number.
         rtol, atol: how far off it may be, as in `torch.testing.assert_close`.
         hint: what to look at where the mistake is not known.
+        again: computes it from the same inputs once more, to see whether it differs from call to call.
     """
-    assert_any(what, obtained, [expected], rtol, atol, hint)
+    assert_any(what, obtained, [expected], rtol, atol, hint, again)
 
 
 def assert_any(
@@ -93,6 +96,7 @@ def assert_any(
     rtol: float = 0.0,
     atol: float = 0.0,
     hint: str = "",
+    again: Callable[[], Tensor | float] | None = None,
 ) -> None:
     """The same where several values are right."""
     obtained = torch.as_tensor(obtained).detach().double()
@@ -101,7 +105,8 @@ def assert_any(
         return
     known = [sentence for value in allowed if (sentence := value.mistake(obtained, rtol, atol))]
     if not known:
-        ways = [seen(value.right, obtained, rtol, atol) for value in allowed]
+        ways = [_changes(obtained, again, rtol, atol)]
+        ways += [seen(value.right, obtained, rtol, atol) for value in allowed]
         known = [joined(next(filter(None, ways), ""), hint)]
     hint = known[0]
     if obtained.shape not in [value.shape for value in allowed]:
@@ -123,6 +128,20 @@ def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: 
     for column, its_std in enumerate(spread.tensor.tolist()):
         atol = SIGMAS * its_std / math.sqrt(n)
         assert_value(f"the mean of {what}", found[column], mean[column], atol=atol, hint=hint)
+
+
+def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol: float, atol: float) -> str:
+    """What is said of a value that another call with the same inputs gives differently."""
+    other = obtained if again is None else torch.as_tensor(again()).detach().double()
+    same_size = other.numel() == obtained.numel()
+    if same_size and Value(obtained).right.error(other.reshape(obtained.shape), rtol, atol) <= 1:
+        return ""
+    return "it differs from call to call, with the same inputs"
+
+
+def entry(name: str, function: Callable[..., dict], *args, **kwargs):
+    """One of what a function gives by name."""
+    return function(*args, **kwargs)[name]
 
 
 def assert_logs(logs, names):

@@ -10,7 +10,7 @@ import torch
 from scipy import special
 
 from adapters import part3
-from generating import assert_continues, assert_greedy, assert_likeliest
+from generating import assert_continues, assert_greedy, assert_likeliest, first_difference
 from gpt_inputs import V, model_of, prompts, table
 from inputs import integers, uniform
 from judge import P_5_SIGMA, check_samples
@@ -37,6 +37,13 @@ def assert_drawn(tokens, probs, what, mistakes=()):
     why = [max(likely, key=likely.get)] if likely else []
     why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
     wrong = list(dict.fromkeys(impossible + off))
+    if not why and len(tokens.unique()) == 1:
+        why = [f"it is always token {tokens[0]}"]
+    elif not why:
+        often = [token for token in wrong if counts[token] > len(tokens) * probs[token]]
+        seldom = [token for token in wrong if token not in often]
+        parts = {f"tokens {often} too often": often, f"tokens {seldom} too rarely": seldom}
+        why = [f"it draws {' and '.join(part for part, those in parts.items() if those)}"]
     expected, obtained = shown(probs[wrong], (counts / len(tokens))[wrong])
     raise AssertionError(
         f"sampling ({what}) is wrong{': ' if why else ''}{'; '.join(why)}\n"
@@ -184,7 +191,10 @@ def assert_follows_generator(rng, idx, model, probs, n=4):
         assert_continues(part3.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)
         for number in (seed, seed, seed + 1)
     )
-    assert torch.equal(first, again), "generators with the same seed should give the same tokens: is it passed on?"
+    assert torch.equal(first, again), (
+        "generators with the same seed should give the same tokens: is the generator passed on? "
+        f"In a second call, {first_difference(again, first)}"
+    )
     pairs = torch.outer(probs, probs).flatten()
     for what, one, two in (("two seeds", first, other), ("two steps", first[:, ::2], first[:, 1::2])):
         assert not unlikely((V * one + two).flatten(), pairs), f"a generator gives the same draws for {what}"
@@ -211,4 +221,6 @@ def test_generate_with_and_without_cache(rng, expected):
         )
         for use_cache in (False, True)
     ]
-    assert torch.equal(*tokens), "with the same draws, a cache should not change the tokens"
+    assert torch.equal(*tokens), (
+        f"with the same draws, a cache should not change the tokens: with one, {first_difference(*tokens[::-1])}"
+    )

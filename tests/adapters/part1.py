@@ -80,16 +80,19 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
     """The manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
 
-    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; grad: whether the image
-    needs a gradient, or the parameters have one or need none any more.
+    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; left: what is left behind of
+    gradients, in words.
     """
     from part1_vae.utils import visualize_manifold
 
     on_another_device(lambda: visualize_manifold(LinearDecoder(weight, bias).to("meta"), grid_size=grid_size))
     decoder = LinearDecoder(weight, bias).train(training)
     image = visualize_manifold(decoder, grid_size=grid_size)
-    left = image.requires_grad or any(p.grad is not None or not p.requires_grad for p in decoder.parameters())
-    return {"image": image.detach(), "z": torch.cat(decoder.seen), "training": decoder.training, "grad": left}
+    left = "the image needs one" if image.requires_grad else ""
+    for parameter in decoder.parameters():
+        left = left or ("the decoder's parameters have one" if parameter.grad is not None else "")
+        left = left or ("" if parameter.requires_grad else "the decoder's parameters need none any more")
+    return {"image": image.detach(), "z": torch.cat(decoder.seen), "training": decoder.training, "left": left}
 
 
 # --- part 1: cnn_encoder_decoder.py -------------------------------------------------------------------------------
