@@ -29,7 +29,7 @@ HELPERS = [  # what the tests import
 ]
 JUDGED_WITH = (
     *sorted({*SUITES, *HELPERS}), "conftest.py", "course/rubric.toml", "staff/grading/evidence/recompute.py",
-    "staff/grading/inside/stored_runs.py",
+    "staff/grading/inside/prepare.py", "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 
 EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # trouble of the machine
@@ -196,19 +196,20 @@ class Class:
         self._add_up(result)
 
     def _seen(self, known: list[dict], seen: list[list]) -> list[dict]:
-        """Uses that were noticed while it ran, and that the syntax tree did not show."""
+        """Uses that were noticed while it ran, where they are forbidden, and that the syntax tree did not show."""
         lines = {(each["file"], each["name"]) for each in known}
-        named = {rule.name: rule for rule in self.rubric.forbidden}
         return [
-            {"file": file, "line": line, "name": name, "question": named[name].question}
+            {"file": file, "line": line, "name": name, "question": rule.question}
             for file, line, name in seen
-            if name in named and (file, name) not in lines
+            for rule in self.rubric.forbidden
+            if name == rule.name and _is_in(file, rule.where) and (file, name) not in lines
         ]
 
     def _forbidden(self, root: Path) -> list[dict]:
-        names = {rule.name: rule.where for rule in self.rubric.forbidden}
-        allowed = to_watch(self.rubric)["allowed"]
-        found = rules.forbidden(root, names, allowed)
+        names: dict[str, list[str]] = {}
+        for rule in self.rubric.forbidden:
+            names.setdefault(rule.name, []).extend(rule.where)
+        found = rules.forbidden(root, names, to_watch(self.rubric)["allowed"])
         return [{"file": each.file, "line": each.line, "name": each.name, "question": each.question} for each in found]
 
     def _add_up(self, result: dict) -> None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+COMPILED = "_orig_mod."  # in the names of what torch.compile wraps, which it does not do here
+
 
 def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:
     """The network of a checkpoint, in evaluation mode. Nothing is unpickled but numbers, texts and tensors.
@@ -12,7 +14,8 @@ def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     model = network(**(checkpoint.get("hyper_parameters") or flags))
-    model.load_state_dict(checkpoint["state_dict"], strict=True)
+    state = {name.replace(COMPILED, ""): value for name, value in checkpoint["state_dict"].items()}
+    model.load_state_dict(state, strict=True)
     return model.eval()
 
 

@@ -9,17 +9,22 @@ import sys
 import types
 from pathlib import Path
 
+import torch
+
 
 class Watch:
     """Stand-ins for forbidden names that note who uses them.
 
     Args:
-        submission: its folder; uses by anybody else, PyTorch itself and the adapters, do not count.
+        submission: its folder; uses by anybody else, PyTorch itself and the adapters, do not count. A layer of PyTorch
+            that builds a forbidden one for the submission is such a use. A module that PyTorch imports for itself,
+            whatever the submission asked it for, is not.
         allowed: files of the submission that may use them.
     """
 
     def __init__(self, submission: Path, allowed: list[str]):
         self.submission, self.allowed = str(submission) + "/", allowed
+        self.packages = str(Path(torch.__file__).parents[1]) + "/"
         self.seen: set[tuple[str, int, str]] = set()  # file, line, name
 
     def watch(self, name: str) -> None:
@@ -41,7 +46,7 @@ class Watch:
         class Noting(types.ModuleType):
             def __getattribute__(self, attribute):
                 if not attribute.startswith("__"):
-                    watch.note(name)
+                    watch.note(name, ends_in=watch.packages)
                 return getattr(module, attribute)
 
         return Noting(name)
@@ -54,8 +59,12 @@ class Watch:
 
         return noting
 
-    def note(self, name: str) -> None:
-        """Remember the innermost place in the submission, if the call comes from there at all."""
+    def note(self, name: str, ends_in: str | None = None) -> None:
+        """Remember the innermost place in the submission, if the call comes from there at all.
+
+        Args:
+            ends_in: a folder; it does not come from the submission if a file in there is met first.
+        """
         frame = sys._getframe(2)
         while frame is not None:
             file = frame.f_code.co_filename
@@ -63,6 +72,8 @@ class Watch:
                 file = file.removeprefix(self.submission)
                 if file not in self.allowed:
                     self.seen.add((file, frame.f_lineno, name))
+                return
+            if ends_in and file.startswith(ends_in):
                 return
             frame = frame.f_back
 

@@ -65,8 +65,9 @@ def import_all() -> None:
     from adapters import part1, part2, part2_training, part3  # noqa: F401
     from course import data, figures, flags  # noqa: F401
     from course.training import entry, exact, extras, history, run  # noqa: F401
-    from staff.grading.inside import kernel, sandbox, stored_runs, watch, wire  # noqa: F401
+    from staff.grading.inside import kernel, prepare, sandbox, stored_runs, watch, wire  # noqa: F401
 
+    prepare.prepare()
     matplotlib.use("Agg")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

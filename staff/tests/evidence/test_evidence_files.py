@@ -161,3 +161,17 @@ def test_hyperparameters_may_come_from_the_summary(judge, staged):
     del checkpoint["state_dict"]["decoder.net.0.bias"]
     torch.save(checkpoint, path)
     refused(judge("bpd", VAE_RUN), "decoder.net.0.bias")
+
+
+def test_a_checkpoint_of_layers_that_torch_compile_wrapped(judge, staged):
+    path, train = staged / "logs/vae/version_0/checkpoints/best.ckpt", staged / "part1_vae" / "train.py"
+    value, text = judge("bpd", VAE_RUN)["recomputed"], train.read_text()
+    plain = "CNNEncoder(num_filters=num_filters, z_dim=z_dim)"
+    wrapped = text.replace(plain, f"torch.compile({plain})")
+    assert wrapped != text
+    train.write_text(wrapped)
+    checkpoint = torch.load(path, weights_only=True)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {name.replace("encoder.", "encoder._orig_mod."): value for name, value in state.items()}
+    torch.save(checkpoint, path)
+    assert judge("bpd", VAE_RUN)["recomputed"] == value
