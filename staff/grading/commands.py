@@ -118,7 +118,7 @@ def _find(args: argparse.Namespace, opened: ExitStack) -> tuple[list[archives.Su
     from staff.grading.archives import bulk
 
     paths = opened.enter_context(bulk.unpacked(args.submissions))
-    found, skipped = archives.find(paths)
+    found, skipped = archives.find(paths, [args.output, *args.manual, *filter(None, [args.roster])])
     roster = class_list.load_roster(args.output, args.roster)
     submissions = [people.submission(handed, roster) for handed in people.who(found, roster)]
     if paths != args.submissions:

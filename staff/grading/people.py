@@ -31,11 +31,12 @@ def who(found: Iterable[Found], roster: Roster) -> list[Handed]:
     Raises:
         ValueError: it is not clear whose something is; a line for each.
     """
+    found = list(found)
     everybody: dict[str, Handed] = {}
     problems = []
     for each in found:
         try:
-            handed = _handed(each, roster)
+            handed = _handed(each, found, roster)
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -47,9 +48,10 @@ def who(found: Iterable[Found], roster: Roster) -> list[Handed]:
     return sorted(everybody.values(), key=lambda handed: handed.student)
 
 
-def _handed(found: Found, roster: Roster) -> Handed:
+def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
     """Who handed something in, with nothing in it yet."""
-    matches = [roster.who(owner) for owner in found.owners] or [roster.whose(found.stem)]
+    by_name = () if found.owners else roster.whose(found.stem) or roster.whose(found.loose_stem)
+    matches = [roster.who(owner) for owner in found.owners] or [by_name]
     people = {person.id: person for match in matches for person in match}
     groups = {person.group for person in people.values()}
     together = len(groups) == 1 and "" not in groups
@@ -64,7 +66,17 @@ def _handed(found: Found, roster: Roster) -> Handed:
     if found.owners:
         names = {_safe(owner.student): owner.person for owner in found.owners}
         return Handed(min(names), {student: Person(student, name) for student, name in names.items()})
-    return Handed(_safe(found.stem), {_safe(found.stem): Person(_safe(found.stem))})
+    name = _safe((_beside(found, others) or found).stem)
+    return Handed(name, {name: Person(name)})
+
+
+def _beside(found: Found, others: Iterable[Found]) -> Found | None:
+    """Of a file that is no archive and that no system delivered: the submission of the same name that it lies beside,
+    as `ada.pdf` lies beside `ada.zip`."""
+    if found.readable or found.owners:
+        return None
+    same = (each for each in others if each.readable and not each.owners and key(each.stem) == key(found.loose_stem))
+    return next((each for each in same if each.path.resolve().parent == found.path.resolve().parent), None)
 
 
 def _safe(text: str) -> str:
@@ -77,12 +89,13 @@ def _safe(text: str) -> str:
 
 def _mixed(handed: Handed, roster: Roster) -> list[str]:
     """What tells two people of one name apart, where nothing but a file's name does."""
-    if handed.student in roster.people or len(handed.found) < 2:
+    found = [each for each in handed.found if not _beside(each, handed.found)]
+    if handed.student in roster.people or len(found) < 2:
         return []
-    owners = [frozenset((owner.platform, owner.id) for owner in each.owners) for each in handed.found]
+    owners = [frozenset((owner.platform, owner.id) for owner in each.owners) for each in found]
     if all(owners) and len(set(owners)) == 1:
         return []
-    paths = " and ".join(show(str(each.path)) for each in handed.found[:5])
+    paths = " and ".join(show(str(each.path)) for each in found[:5])
     return [
         f"{paths}: two submissions under the name {handed.student}; of two people? Rename one, or give --roster. Of "
         "one? Remove the one that does not count"
@@ -108,8 +121,8 @@ def submission(handed: Handed, roster: Roster) -> Submission:
     """What counts of it: the newest attempt, and what was handed in with it."""
     attempts: dict[tuple, list[Found]] = {}
     for each in handed.found:
-        attempts.setdefault(_attempt(each), []).append(each)
-    newest, *before = sorted(attempts.values(), key=lambda attempt: max(map(_when, attempt)), reverse=True)
+        attempts.setdefault(_attempt(_with(each, handed.found)), []).append(each)
+    newest, *before = sorted(attempts.values(), key=_newest, reverse=True)
     counted: dict[str, Found] = {}
     older = [each for attempt in before for each in attempt]
     for each in sorted(newest, key=_when, reverse=True):
@@ -134,10 +147,23 @@ def _first(readable: list[Path], others: list[Path]) -> tuple[Path, tuple[Path, 
     return first, tuple(more)
 
 
+def _with(found: Found, others: Iterable[Found]) -> Found:
+    """What it counts together with: a file that cannot be read is no attempt where something else lies beside it."""
+    if found.readable or found.owners:
+        return found
+    folder = found.path.resolve().parent
+    return next((each for each in others if each.readable and each.path.resolve().parent == folder), found)
+
+
 def _attempt(found: Found) -> tuple:
     """What is the same for the files of one attempt: Canvas delivers them side by side."""
     path = found.path.resolve()
     return path.parent if path.is_file() else path, frozenset((owner.platform, owner.id) for owner in found.owners)
+
+
+def _newest(attempt: list[Found]) -> tuple:
+    """When an attempt was handed in; a file that cannot be read counts only where nothing else can."""
+    return max(map(_when, [each for each in attempt if each.readable] or attempt))
 
 
 def _when(found: Found) -> tuple[tuple[int, ...], float, str]:

@@ -58,10 +58,10 @@ def test_a_link_in_a_class_is_no_submission(tmp_path):
     assert found(tmp_path / "all") == ({"ann": "ann", "bob": "bob"}, ["eve"])
 
 
-@pytest.mark.parametrize("name", ["missing", "empty", "file.txt"])
+@pytest.mark.parametrize("name", ["missing", "empty", "roster.csv"])
 def test_what_holds_no_submission_is_named(name, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "roster.csv").write_text("")
     with pytest.raises(ValueError, match=name):
         find([tmp_path / name])
 

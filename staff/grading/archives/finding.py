@@ -1,14 +1,15 @@
 """What was handed in: the files and folders in the places that are named, each with whoever a system says it is of."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from staff.grading.archives.own_files import is_own
 from staff.grading.archives.planning import LOGS, NEVER
 from staff.grading.archives.platforms import Owner, gradescope_owners, owner_of, stem
 from staff.grading.archives.submission import CODE, GRADESCOPE, PACKED, PART, part_folders, show
 
-LISTS = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".log", ".xlsx", ".ods")  # of the staff
+BESIDE = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".log", ".xlsx", ".ods")  # no submissions
 
 
 @dataclass(frozen=True)
@@ -27,40 +28,57 @@ class Found:
         name = self.path.resolve().name if self.path.name in ("", "..") else self.path.name
         return stem(name) if self.path.is_file() else name
 
+    @property
+    def loose_stem(self) -> str:
+        """The name without its ending, of a file that is no archive."""
+        return self.stem if self.readable else self.path.stem
 
-def find(paths: Iterable[Path]) -> tuple[list[Found], list[str]]:
+
+def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found], list[str]]:
     """What was handed in. A folder is one submission if the folders of the parts lie directly in it; else everything in
     it is one: however many there are, and however they are named on the command line, the same is found.
 
+    Args:
+        own: files and folders that are no submissions, wherever they lie; see `own_files.is_own` for others.
+
     Returns:
-        what was found, sorted by path, and the names of files that are lists of the staff, not submissions.
+        what was found, sorted by path, and the names of what is the course's own, or a link.
 
     Raises:
         ValueError: a path does not exist, or nothing was handed in there.
     """
-    found: dict[Path, Found] = {}
-    skipped: list[str] = []
     paths = list(map(Path, paths))
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: does not exist")
-    single = [path for path in paths if path.is_file() or owner_of(path.name) or _is_one(path)]
-    several = [path for path in paths if path not in single]
+    own = {path.resolve() for path in own}
+    named, skipped = _separate(paths, own)
+    single = [path for path in named if path.is_file() or owner_of(path.name) or _is_one(path)]
+    several = [path for path in named if path not in single]
     if single and several:  # of a student's folder, what is in it must not be taken for other students' submissions
         raise ValueError(
             f"{single[0]} is a submission, and {several[0]} is a folder of submissions, as no folder of a part lies "
             "directly in it: name the one or the other"
         )
-    for path in paths:
-        if path in single:
-            found[path.resolve()] = one = _found(path)
-            if _is_list(path) and not one.owners:
-                raise ValueError(f"{path}: is neither a folder nor an archive ({', '.join(PACKED)})")
-            continue
-        inside, others = _each_in(path)
+    found = {path.resolve(): _found(path) for path in single}
+    for path in several:
+        inside, others = _each_in(path, own)
         found |= {each.path.resolve(): each for each in inside}
         skipped += others
+    if not found:
+        raise ValueError(f"{', '.join(skipped)}: no submission is among what is named")
     return sorted(found.values(), key=lambda each: str(each.path)), skipped
+
+
+def _separate(paths: Iterable[Path], own: Collection[Path]) -> tuple[list[Path], list[str]]:
+    """What is named on the command line, and the names of the course's own files among it, as `class/*` gives them."""
+    named, skipped = [], []
+    for path in paths:
+        if _found(path).owners or not is_own(path, own):
+            named.append(path)
+        else:
+            skipped.append(show(path.name))
+    return named, skipped
 
 
 def _found(path: Path) -> Found:
@@ -75,13 +93,13 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(PACKED) and path.is_file()
 
 
-def _each_in(folder: Path) -> tuple[list[Found], list[str]]:
+def _each_in(folder: Path, own: Collection[Path]) -> tuple[list[Found], list[str]]:
     folder = _downloaded(folder)
     owners = gradescope_owners(folder)
     found, others = [], []
     for child in _submissions(folder):
         system = owners.get(child.name) or list(filter(None, [owner_of(child.name)]))
-        if child.is_symlink() or (not system and _is_list(child)):
+        if child.is_symlink() or (not system and is_own(child, own)):
             others.append(show(child.name))
         else:
             found.append(Found(child, tuple(system)))
@@ -106,15 +124,15 @@ def _downloaded(folder: Path) -> Path:
     inside = _submissions(folder)
     if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not owner_of(inside[0].name):
         children = _children(inside[0])
-        names = [child.name for child in children if not _is_list(child)]
+        names = [child.name for child in children if not _lies_beside(child)]
         if GRADESCOPE in {child.name for child in children} or (names and all(map(owner_of, names))):
             return inside[0]
     return folder
 
 
-def _is_list(path: Path) -> bool:
-    """A list of the staff, such as grades.csv. A link could lead into somebody else's."""
-    return path.is_file() and path.name.lower().endswith(LISTS)
+def _lies_beside(path: Path) -> bool:
+    """Whether a file can lie in a download beside the submissions, such as index.html."""
+    return path.is_file() and path.name.lower().endswith(BESIDE)
 
 
 def _is_one(folder: Path) -> bool:

@@ -5,7 +5,7 @@
 | Canvas | `doejane_LATE_12345_678901_submission-1.zip`: name, id of the user, number of the file, name of the file |
 | Moodle | `Jane Doe_12345_assignsubmission_file_`, a folder, or that and the name of the file |
 | Brightspace | `12345-67890 - Jane Doe - Nov 20, 2026 1005 AM`, a folder, or that and ` - ` and the name of the file |
-| Blackboard | `practical3_jdoe_attempt_2026-11-20-10-05-00_submission.zip` |
+| Blackboard | `practical3_jdoe_attempt_2026-11-20-10-05-00_submission.zip`, and a `.txt` for each attempt |
 | Gradescope | `submission_123`, described in `submission_metadata.yml` beside it |
 
 Others (ANS, GitHub Classroom, e-mail) have no pattern of their own: a roster says whose they are.
@@ -23,9 +23,9 @@ from staff.grading.archives.submission import GRADESCOPE, PACKED, show
 DATE = r"(?P<date>[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4} \d{1,2}:?\d{2} [AP]M)"
 PATTERNS = {
     "canvas": r"(?P<person>[^_]+)_(?:LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)",
-    "moodle": r"(?P<person>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.+)?)?",
+    "moodle": r"(?P<person>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.+)?|\.html)?",
     "brightspace": rf"(?P<id>\d+)-\d+ - (?P<person>.+?) - {DATE}(?: - (?P<file>.+))?",
-    "blackboard": r"(?P<assignment>.+)_(?P<id>[\w.@-]+)_attempt_(?P<stamp>\d{4}(?:-\d\d){5})(?:_(?P<file>.+))?",
+    "blackboard": r"(?P<assignment>.+)_(?P<id>[\w.@-]+)_attempt_(?P<stamp>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)?",
 }
 COMPILED = {platform: re.compile(pattern, re.ASCII) for platform, pattern in PATTERNS.items()}
 AGAIN = re.compile(r"-\d+(?=(\.[^.]+)*$)")  # Canvas numbers the files of a later attempt

@@ -114,7 +114,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
             solution=str(REPOSITORY / "part1_vae" / "utils.py"),
         )  # fmt: skip
         (hostile / "part1_vae" / "utils.py").write_text(attack)
-        (tmp_path / "class" / "notes.txt").write_text("no submission")
+        (tmp_path / "class" / "grades.csv").write_text("no submission")
         words = ["grade", str(tmp_path / "class"), "-o", str(tmp_path / "grades"), "-j", at_a_time]
         assert command_line.main(words) == 0
         server.settimeout(0)
@@ -122,7 +122,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
             server.accept()
         assert bystander.poll() is None
     said = capsys.readouterr()
-    assert "notes.txt: is no submission" in said.err and f"sandbox: {level}\n" in said.err
+    assert "grades.csv: is no submission" in said.err and f"sandbox: {level}\n" in said.err
     assert (tmp_path / "canary").read_text() == "sings"
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "grades" / "results").iterdir()}
     assert {each["status"] for each in results.values()} == {"graded"} and points(results["eve"]) == 0
@@ -138,11 +138,11 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
 def test_a_class_on_the_command_line(tmp_path, level, capsys):
     for name in ("ada", "bob"):
         a_template(tmp_path / "class" / name)
-    (tmp_path / "class" / "notes.txt").write_text("no submission")
+    (tmp_path / "class" / "grades.csv").write_text("no submission")
     words = ["grade", str(tmp_path / "class"), "--seconds", "20", "-j", "1"]
     for number in (1, 2):
         assert command_line.main([*words, "-o", str(tmp_path / f"grades-{number}"), "--shard", f"{number}/2"]) == 0
-    assert "notes.txt: is no submission" in capsys.readouterr().err
+    assert "grades.csv: is no submission" in capsys.readouterr().err
     shards = [str(tmp_path / f"grades-{number}") for number in (1, 2)]
     out = tmp_path / "grades"
     assert command_line.main(["merge", *shards, "-o", str(out)]) == 0
