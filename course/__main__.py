@@ -25,6 +25,7 @@ def parser(modules: tuple[str, ...] = COMMANDS) -> command_line.Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     words = sys.argv[1:] if argv is None else argv
+    tasks.need_repository(words)
     if words and words[0] in tasks.TASKS:
         return command_line.run(tasks.parse(parser(("course.tasks",)), words), ())
     from course.next import NextError

@@ -19,6 +19,7 @@ INSTALLED = ENVIRONMENT / "installed"  # written last, so that an interrupted in
 DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # of what is to be installed
 PACKAGES = ["-e", ".[dev]", "-c", "constraints.txt"]
 PASSED_ON = ("test", "tensorboard")  # their flags are pytest's and TensorBoard's
+BESIDE_TASKS = ("next", "runs", "submission")  # commands that need the repository's files too
 DEMO = (
     ("MNIST, unless it is there (seconds)", "-m course.data mnist"),
     (
@@ -168,6 +169,12 @@ def add(commands) -> None:
         if name == "setup":
             parser.add_argument("--uv", action="store_true", help="install with uv, which is faster than pip")
             parser.set_defaults(run=lambda args: setup(args.uv))
+
+
+def need_repository(words: list[str], commands: tuple[str, ...] = (*TASKS, *BESIDE_TASKS)) -> None:
+    """End with a message if one of these commands is called where the package is installed without its repository."""
+    if words and words[0] in commands and not (REPOSITORY / "setup.cfg").is_file():
+        sys.exit(f"error: {words[0]} needs the repository, which is not in {REPOSITORY}; run it in a clone")
 
 
 def parse(parser: Parser, words: list[str]) -> argparse.Namespace:

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from course import command_line
+from course import command_line, tasks
 from course.rubric import RubricError
 from staff.grading import commands as grading
 from staff.release import commands as release
 from staff.site import commands as site
 
 COMMANDS = (release, site, grading)
+NEED_REPOSITORY = ("check", "release", "handout", "grade")  # its tests, handout or template
 PROBLEMS = (RubricError, *release.PROBLEMS, *site.PROBLEMS, *grading.PROBLEMS)
 
 
@@ -20,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return command_line.run(parser().parse_args(argv), PROBLEMS)
+    words = sys.argv[1:] if argv is None else argv
+    tasks.need_repository(words, NEED_REPOSITORY)
+    return command_line.run(parser().parse_args(words), PROBLEMS)
 
 
 if __name__ == "__main__":
