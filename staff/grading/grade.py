@@ -275,6 +275,7 @@ class _Work:
         self.again: list[archives.Submission] = []
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
+        tqdm.set_lock(threading.RLock())  # its own is shared by processes, and can outlive a killed grader
         self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)
 
     def run(self) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 from class_cases import QuickJudge, parts, zipped
@@ -21,6 +22,22 @@ with workplace() as folder:
     (copy / "utils.py").write_text("a submission")
     print(folder, flush=True)
     time.sleep(600)
+"""
+
+
+GRADE = """
+import multiprocessing, sys, time
+multiprocessing.set_start_method("forkserver")  # the default from Python 3.14 on
+from class_cases import QuickJudge
+from staff import __main__ as command_line
+from staff.grading import judge
+
+def wait(*_):
+    print("judging", flush=True)
+    time.sleep(600)
+
+judge.Judge, QuickJudge.judge = QuickJudge, wait
+command_line.main(["grade", "class", "-o", "grades"])
 """
 
 
@@ -80,3 +97,22 @@ def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
     assert grade("class") == 0
     assert {path.name for path in temporary.iterdir()} == {"grading-notes.txt", "grading-link"}
     assert (tmp_path / "class" / "ada.zip").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory to look at")
+def test_a_killed_grader_leaves_nothing_in_shared_memory(temporary, tmp_path):
+    """Neither its progress bar's semaphore nor anything else that only a living process would take away."""
+    zipped(tmp_path / "class" / "ada.zip", parts())
+    path = f"{REPOSITORY}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path}
+    process = subprocess.Popen(
+        [sys.executable, "-c", GRADE], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    with process.stdout:
+        assert process.stdout.readline() == "judging\n"
+        maps = [line.split() for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    mapped = {int(words[4]) for words in maps if words[5:] and words[5].startswith("/dev/shm/")}
+    assert {entry.inode() for entry in os.scandir("/dev/shm")} & mapped == set()
