@@ -319,7 +319,11 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
         try:
             if judges.current().level == "none":
                 raise JudgeError("; ".join(["no sandbox holds on this machine", *judges.current().weaker]))
-            return course.grade(archives.Submission(student, source), judges, on_progress)
+            submission = archives.Submission(student, source)
+            result = course.grade(submission, judges, on_progress)
+            if result and results.is_undecided(result):  # without progress: what is known already is not taken back
+                result = course.grade(submission, judges)
+            return result
         finally:
             judges.close()
 

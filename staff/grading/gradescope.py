@@ -24,6 +24,7 @@ from staff.grading.ordinary import is_ordinary
 from staff.release.build import ReleaseError
 
 HIDDEN = f"What these tests check is not shown. Where points are missing, {HIDDEN_FAILED}."
+BUSY = "Not judged, as the grader's machine was too busy. Submit it again, unchanged; if this stays, tell the staff."
 BEING_GRADED = "Your submission is being graded. If this is all that is here in the end, the time ran out."
 Grade = Callable[[Path, str, Callable[[dict], None]], dict]
 
@@ -85,6 +86,7 @@ def _test_entries(result: dict, rubric: Rubric) -> list[dict]:
         for number, test in enumerate(seen, start=1):
             passed = test["outcome"] == "passed"
             message = "" if passed else clean(test["message"] or "failed")
+            message = BUSY if test["outcome"] == "undecided" else message
             message = f"{folder} is missing." if folder in missing else message
             name, place = f"Q{question}: {test['name']}", f"{question}.{number}"
             entries.append(_entry(name, place, test["points"] if passed else 0, test["points"], message, passed))
@@ -92,7 +94,8 @@ def _test_entries(result: dict, rubric: Rubric) -> list[dict]:
             of = math.fsum(test["points"] for test in unseen)
             points = math.fsum(test["points"] for test in unseen if test["outcome"] == "passed")
             name, place = f"Q{question}: tests that you do not see", f"{question}.{len(seen) + 1}"
-            entries.append(_entry(name, place, points, of, HIDDEN, points == of))
+            busy = any(test["outcome"] == "undecided" for test in unseen)
+            entries.append(_entry(name, place, points, of, f"{HIDDEN}\n{BUSY}" if busy else HIDDEN, points == of))
     return entries
 
 
@@ -102,6 +105,7 @@ def _evidence_entries(result: dict) -> list[dict]:
         lines = [
             f"{row['run']}: claimed {figure(row['claimed'])}, recomputed {figure(row['recomputed'])}",
             *filter(None, [row["warning"]]),
+            *[BUSY] * (row.get("waits_for") == "time"),
         ]
         name, text = f"Q{row['question']}: {row['what']}", clean("\n".join(lines))
         entry = _entry(name, f"{row['question']}.run{number}", row["points"], row["of"], text, False)
