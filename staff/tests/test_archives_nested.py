@@ -38,3 +38,23 @@ def test_code_and_runs_in_two_archives_are_one_submission(tmp_path):
 def test_a_bomb_in_an_archive_in_the_submission(tmp_path):
     bomb = zipped(tmp_path / "bomb.zip", {**PARTS, "part1_vae/zeros": bytes(12_000_000)}).read_bytes()
     assert "200 times" in refused(tmp_path, zipped(tmp_path / "a.zip", {"bomb.zip": bomb}))
+
+
+@pytest.mark.parametrize("around", ["", "repository/"])
+def test_submission_zip_beside_the_parts_adds_what_they_lack(around, tmp_path):
+    """Of a repository that was pushed; code and runs that are there are not replaced."""
+    runs = {"logs/vae/version_0/summary.json": b"old", "logs/aae/version_0/summary.json": b"packed"}
+    packed = {**{name: b"old" for name in PARTS}, "answers.md": b"packed", **runs}
+    outside = {**PARTS, "logs/vae/version_1/summary.json": b"new"}
+    source = folder(tmp_path / "a", {f"{around}{name}": text for name, text in outside.items()})
+    zipped(source / around / "submission.zip", packed)
+    result = staged(tmp_path, source)
+    added = {"answers.md": b"packed", "logs/aae/version_0/summary.json": b"packed"}
+    assert content(result.root) == {**outside, **INITS, **added} and result.left_out == result.problems == []
+    zipped(source / around / "other.zip", packed)
+    (source / around / "submission.zip").write_bytes(b"PK damaged")
+    result = staged(tmp_path, source)
+    assert content(result.root) == {**outside, **INITS}
+    assert len(result.left_out) == 2 and any(
+        "submission.zip: The archive is damaged" in each for each in result.left_out
+    )

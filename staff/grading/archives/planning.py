@@ -28,6 +28,7 @@ NEVER_IN_A_PART = {
 }  # fmt: skip
 NEVER_ENDINGS = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pth", ".egg-link")
 ANSWERS, LOGS = "answers.md", "logs"
+HAND_IN = "submission.zip"  # what `make submission` builds
 OF_A_RUN = (
     "summary.json", "report.html", "hparams.yaml", "events.out.tfevents.*", "checkpoints/*.ckpt", "figures/*",
 )  # fmt: skip
@@ -250,6 +251,12 @@ def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
     possible = [(names, entry) for names, entry in _possible(entries, Plan()) if not entry.folder]
     packed = [entry for names, entry in possible if len(names) <= PARTS_DEPTH and names[-1].lower().endswith(PACKED)]
     return packed[:most]
+
+
+def packed_hand_in(entries: list[Entry], plan: Plan) -> list[Entry]:
+    """submission.zip beside the parts, as a repository that was pushed may hold it: what else is there, it may have."""
+    place = (*_root(plan), HAND_IN)
+    return [entry for names, entry in _possible(entries, Plan()) if names == place and not entry.folder]
 
 
 def _leave_out_runs(limits: Limits, plan: Plan) -> None:

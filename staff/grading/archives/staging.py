@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course.flags import REPOSITORY
 from staff.grading.archives.entry import Entry
-from staff.grading.archives.planning import LOGS, Plan, inner_archives, make_plan, overlay
+from staff.grading.archives.planning import LOGS, Plan, inner_archives, make_plan, overlay, packed_hand_in
 from staff.grading.archives.reading import read_archive, read_entries, spooled
 from staff.grading.archives.submission import Limits, Staged, Submission, SubmissionError, mb, part_folders, show
 from staff.grading.rules import PARSING
@@ -81,7 +81,7 @@ class _Reading:
             self.errors[show(source.name)] = error
             return
         self.plans.append((show(source.name), plan))
-        for entry in () if plan.parts else inner_archives(entries):
+        for entry in packed_hand_in(entries, plan) if plan.parts else inner_archives(entries):
             plan.left_out.pop(entry.name, None)
             self._read_inner(entry)
 

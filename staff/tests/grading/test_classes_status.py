@@ -4,9 +4,10 @@ import json
 import os
 import re
 import stat
+import subprocess
 
 import pytest
-from class_cases import PARTS, RUBRIC, parts, rows, unpacked, zipped
+from class_cases import PARTS, RUBRIC, QuickJudge, parts, rows, unpacked, zipped
 from grading_cases import released
 
 from staff.grading import gradescope
@@ -69,3 +70,29 @@ def test_a_clone_of_the_students_repository_leaves_out_nothing_worth_a_word(tmp_
     assert found == ["repository/cheats.txt: is not looked at", "repository/part1_vae/a.so: is never loaded"]
     shown = (folder / "feedback" / "practical-jane.md").read_text()
     assert "cheats.txt" in shown and ".git" not in shown and "conftest" not in shown
+
+
+RUN = "logs/vae/version_0/summary.json"
+
+
+@pytest.mark.parametrize("how", [RUN, "submission.zip"])
+def test_runs_that_are_pushed_are_judged(tmp_path, grade, monkeypatch, how):
+    """With git, as GitHub Classroom collects repositories: in logs/, or in what `make submission` packs."""
+    whole, old = parts("packed") | {RUN: b"{}"}, {"logs/gpt/version_0/summary.json": b"{}"}
+    pushed = released() | parts("pushed")
+    packed = zipped(tmp_path / "submission.zip", whole | old).read_bytes()
+    unpacked(tmp_path / "work", pushed | ({RUN: b"{}"} if how == RUN else {how: packed}))
+    git = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@x.org", "-C", str(tmp_path / "work")]
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-q", "-m", "Hand in"]):
+        subprocess.run([*git, *words], check=True)
+    subprocess.run(["git", "clone", "-q", tmp_path / "work", tmp_path / "class" / "practical-ada"], check=True)
+    seen, judge = [], QuickJudge.judge
+
+    def judging(self, root, *more):
+        seen.append([(root / RUN).is_file(), (root / "part1_vae" / "utils.py").read_text()])
+        return judge(self, root, *more)
+
+    monkeypatch.setattr(QuickJudge, "judge", judging)
+    assert grade("class") == 0
+    assert seen == [[True, "pushed"]] and rows(tmp_path)["practical-ada"]["status"] == "graded"
+    assert "Left out" not in (tmp_path / "grades" / "feedback" / "practical-ada.md").read_text()

@@ -13,8 +13,8 @@ def test_runs_can_be_handed_in_with_git(tmp_path, files):
     run = tmp_path / "logs" / "vae" / "version_0"
     wanted = ["summary.json", "report.html", "hparams.yaml", "events.out.tfevents.1", "checkpoints/best.ckpt"]
     wanted.append("figures/samples_epoch_080.png")
-    unwanted = [run / "checkpoints" / "last.ckpt", tmp_path / "data" / "x", tmp_path / "submission.zip"]
-    for path in [*(run / name for name in wanted), *unwanted]:
+    unwanted = [run / "checkpoints" / "last.ckpt", tmp_path / "data" / "x", tmp_path / "report.html"]
+    for path in [*(run / name for name in wanted), tmp_path / "submission.zip", *unwanted]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
@@ -24,7 +24,7 @@ def test_runs_can_be_handed_in_with_git(tmp_path, files):
         text=True,
         check=True,
     ).stdout.split()
-    assert set(listed) == {".gitignore", *(f"logs/vae/version_0/{name}" for name in wanted)}
+    assert set(listed) == {".gitignore", "submission.zip", *(f"logs/vae/version_0/{name}" for name in wanted)}
 
 
 def test_students_do_not_get_the_pictures_that_questions_ask_for(files):
