@@ -11,6 +11,11 @@ if compgen -G "$logs/$program/version_*/checkpoints/last.ckpt" >/dev/null; then
     resume=(--resume last)
 fi
 
+# sbatch's --cpus-per-task: from SLURM 22.05 on, srun does not inherit it, and each task would get a single CPU
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+    export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
+fi
+
 srun "${PYTHON:-.venv/bin/python}" "$part/train.py" --accelerator gpu --no-progress_bar --log_dir "$logs" \
     "${resume[@]}" "$@"
 status=$?

@@ -22,8 +22,9 @@ def job(request, tmp_path):
     (tmp_path / "bin").mkdir()
     for name, script in {"srun": 'exec "$@"', "scontrol": 'echo "$@" >> scontrol.txt'}.items():
         executable(tmp_path / "bin" / name, script)
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SRUN_"))}
     environment = {
-        **os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "7",
+        **outside, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable, "SLURM_JOB_ID": "7",
         "SLURM_SUBMIT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
 
@@ -73,6 +74,13 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
     ended.communicate()
     assert ended.returncode == 2
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "done or wrong, it is not queued again"
+
+
+def test_the_program_gets_all_cpus_of_a_task(job, tmp_path):
+    """From 22.05 on, srun takes their number from SRUN_CPUS_PER_TASK; sbatch sets SLURM_CPUS_PER_TASK."""
+    python = executable(tmp_path / "python", 'echo "${SRUN_CPUS_PER_TASK-none}"')
+    for variables, said in (({"SLURM_CPUS_PER_TASK": "4"}, "4\n"), ({}, "none\n")):
+        assert job(PYTHON=python, **variables).communicate() == (said, "")
 
 
 @pytest.mark.slow
