@@ -170,7 +170,7 @@ def train(args: argparse.Namespace) -> None:
             enable_progress_bar=args.progress_bar,
             enable_model_summary=False,
             logger=run.logger(),
-            plugins=plugins(),
+            plugins=plugins(args),
             **limits(args),
             callbacks=[
                 Reproducible(args.seed),

@@ -1,5 +1,6 @@
 """Trainer arguments that depend on flags, the machine or the cluster rather than the model."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
 from course.training.checkpoints import WholeCheckpoints
+from course.training.problems import Problem
 from course.training.speed import DataOnDevice, FusedOptimizers
 
 
@@ -44,15 +46,47 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
     return callbacks
 
 
-def plugins() -> list:
-    """For the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it)."""
-    return [WholeCheckpoints(), *([SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else [])]
+def plugins(args) -> list:
+    """For the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it).
+
+    Raises:
+        Problem: the SLURM job does not have the processes that the flags ask for.
+    """
+    if not SLURMEnvironment.detect():
+        return [WholeCheckpoints()]
+    check_tasks(count_devices(args), args.num_nodes)
+    return [WholeCheckpoints(), SLURMEnvironment(auto_requeue=False)]
+
+
+def check_tasks(devices: int, nodes: int) -> None:
+    """Check that SLURM starts the processes that --devices and --num_nodes ask for.
+
+    With too few, Lightning trains on fewer devices than asked; each of too many would train a model of its own.
+
+    Raises:
+        Problem: it starts others.
+    """
+    tasks, per_node = os.environ["SLURM_NTASKS"], os.environ.get("SLURM_NTASKS_PER_NODE")
+    if devices * nodes == 1:
+        fits = tasks == "1"
+    else:
+        fits = (per_node, os.environ.get("SLURM_NNODES", "1")) == (str(devices), str(nodes))
+    if not fits:
+        raise Problem(
+            f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), --ntasks-per-node is"
+            f" {per_node or 'not given'}. For these flags, give sbatch --nodes={nodes} --ntasks-per-node={devices}"
+            f" --gpus-per-node={devices}",
+            status=2,
+        )
+
+
+def count_devices(args) -> int:
+    return len(args.devices) if isinstance(args.devices, list) else args.devices
 
 
 def several(args) -> bool:
     """Whether the flags ask for several processes."""
-    count = len(args.devices) if isinstance(args.devices, list) else args.devices
-    return args.strategy == "ddp" or count * args.num_nodes > 1
+    return args.strategy == "ddp" or count_devices(args) * args.num_nodes > 1
 
 
 def strategy(args, manual: bool = False):

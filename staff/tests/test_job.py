@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from course.training.extras import plugins
+from course.training.problems import Problem
 from small_runs import PARTS, REPOSITORY, SMALL, SMALL_NETWORK
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the program through /proc")
@@ -98,3 +101,48 @@ def test_a_preempted_job_is_queued_again_and_goes_on(job, mnist_files, tmp_path)
     assert "epoch 6/6" in out and "epoch 1/6" not in out
     assert [path.name for path in (tmp_path / "logs" / "job_7" / job.program).iterdir()] == ["version_0"]
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a job that is done is not queued again"
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "job"),
+    [
+        (2, 1, {"SLURM_NTASKS": "1"}),  # it would train on one device, and not say so
+        (2, 1, {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}),
+        (2, 1, {"SLURM_NTASKS": "2"}),  # Lightning needs --ntasks-per-node
+        (2, 1, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2"}),
+        ([0, 1, 3], 1, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}),
+        (1, 1, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}),  # two models would be trained
+    ],
+)
+def test_tasks_that_are_not_what_the_flags_ask_for(monkeypatch, devices, nodes, job):
+    started_by_slurm(monkeypatch, job)
+    with pytest.raises(Problem, match=r"^--devices . --num_nodes 1: the SLURM job has . task") as caught:
+        plugins(SimpleNamespace(devices=devices, num_nodes=nodes))
+    count = len(devices) if isinstance(devices, list) else devices
+    assert f"give sbatch --nodes=1 --ntasks-per-node={count} --gpus-per-node={count}" in str(caught.value)
+    assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "job"),
+    [
+        (1, 1, {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"}),
+        (1, 1, {"SLURM_NTASKS": "1"}),
+        (2, 1, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}),
+        ([1, 3], 2, {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"}),
+    ],
+)
+def test_tasks_that_are_what_the_flags_ask_for(monkeypatch, devices, nodes, job):
+    started_by_slurm(monkeypatch, job)
+    _, environment = plugins(SimpleNamespace(devices=devices, num_nodes=nodes))
+    assert environment.creates_processes_externally and not environment.auto_requeue
+    assert environment.world_size() == int(job["SLURM_NTASKS"])
+    environment.validate_settings(len(devices) if isinstance(devices, list) else devices, nodes)
+
+
+def started_by_slurm(monkeypatch, variables: dict[str, str]) -> None:
+    for name in list(os.environ):
+        if name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
+    for name, value in {"SLURM_JOB_NAME": "vae", **variables}.items():
+        monkeypatch.setenv(name, value)
