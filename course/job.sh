@@ -6,8 +6,17 @@
 # and leaves with status 143, the job is queued again, and goes on where it was.
 
 logs="logs/job_$SLURM_JOB_ID" # of this job alone, so that `--resume last` is its own run
+if [[ " $* " == *" --log_dir"* ]]; then
+    echo "error: --log_dir: a job looks for its checkpoint in $logs; make logs a link if it should be elsewhere" >&2
+    exit 2
+fi
+
+has_checkpoint() {
+    compgen -G "$logs/$program/version_*/checkpoints/last.ckpt" >/dev/null
+}
+
 resume=()
-if compgen -G "$logs/$program/version_*/checkpoints/last.ckpt" >/dev/null; then
+if has_checkpoint; then
     resume=(--resume last)
 fi
 
@@ -17,9 +26,14 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
 fi
 
 srun "${PYTHON:-.venv/bin/python}" "$part/train.py" --accelerator gpu --no-progress_bar --log_dir "$logs" \
-    "${resume[@]}" "$@"
+    "$@" "${resume[@]}" # a --resume of the user's was for the first time
 status=$?
 if [ "$status" -eq 143 ]; then
+    # queued again forever, if its time is too short; a run that the user resumed has its checkpoint elsewhere
+    if [ "${SLURM_RESTART_COUNT:-0}" -ge 2 ] && ! has_checkpoint && [[ " $* " != *" --resume"* ]]; then
+        echo "error: stopped three times before the first checkpoint; give sbatch a longer --time" >&2
+        exit "$status"
+    fi
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

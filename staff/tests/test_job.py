@@ -70,13 +70,40 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
     preempt(first, "waiting")
     assert first.returncode == 143 and (tmp_path / "scontrol.txt").read_text() == "requeue 7\n"
     said, _ = job("--epochs", "6", PYTHON=python).communicate()
-    words = f"{job.part}/train.py --accelerator gpu --no-progress_bar --log_dir logs/job_7 --resume last --epochs 6"
+    words = f"{job.part}/train.py --accelerator gpu --no-progress_bar --log_dir logs/job_7 --epochs 6 --resume last"
     assert said.splitlines()[-1] == words
     (tmp_path / "stopped").write_text("2")
     ended = job(PYTHON=python)
     ended.communicate()
     assert ended.returncode == 2
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "done or wrong, it is not queued again"
+
+
+def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
+    """As with a --time so short that the signal is sent while the program starts."""
+    python = executable(tmp_path / "python", 'echo "$@"; exit 143')
+    for count, requeued in (("", 1), ("1", 2), ("2", 2)):
+        stopped = job(PYTHON=python, **({"SLURM_RESTART_COUNT": count} if count else {}))
+        _, message = stopped.communicate()
+        assert stopped.returncode == 143
+        assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n" * requeued
+    assert message == "error: stopped three times before the first checkpoint; give sbatch a longer --time\n"
+    assert job("--resume", "logs/job_6", PYTHON=python, SLURM_RESTART_COUNT="2").communicate()[1] == ""
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n" * 3
+    checkpoint = tmp_path / "logs" / "job_7" / job.program / "version_0" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    said, message = job("--resume", "copy.ckpt", PYTHON=python, SLURM_RESTART_COUNT="2").communicate()
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n" * 4
+    assert message == "" and said.endswith("--resume copy.ckpt --resume last\n"), "not from the copy again"
+
+
+def test_a_job_does_not_take_a_folder_for_its_runs(job, tmp_path):
+    """After each requeue it would begin anew, since it would look elsewhere for its checkpoint."""
+    refused = job("--log_dir", "/scratch", PYTHON="true")
+    _, message = refused.communicate()
+    assert refused.returncode == 2
+    assert message.startswith("error: --log_dir: a job looks for its checkpoint in logs/job_7;")
 
 
 def test_the_program_gets_all_cpus_of_a_task(job, tmp_path):
