@@ -1,6 +1,7 @@
 """course.data: sources in order, md5, repair, two processes at once, loaders. The network is a server on loopback."""
 
 import contextlib
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -102,6 +103,25 @@ def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == said, "a download is announced, with its source"
     download.fetch("mnist", tmp_path / "data")
     assert capsys.readouterr().err == ""
+
+
+def test_files_that_the_system_has_are_taken(internet, tmp_path, monkeypatch):
+    """As Debian's package of Fashion-MNIST installs them: each packed with gzip."""
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    for name, content in internet.files.items():
+        (installed / f"{name}.gz").write_bytes(gzip.compress(content))
+    source = dataclasses.replace(download.SOURCES["mnist"], installed=installed)
+    monkeypatch.setitem(download.SOURCES, "mnist", source)
+    raw = download.fetch("mnist", tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files and not internet.asked
+
+
+def test_an_error_of_the_command_goes_to_stderr(internet, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "served")
+    assert download.main(["mnist", "--data_dir", str(tmp_path / "data")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "error: MNIST could not be fetched" in said.err
 
 
 @pytest.mark.parametrize("damage", ["other", "body", "cut"])
@@ -287,7 +307,8 @@ def test_loaders_of_real_mnist(mnist_files):
 
 def test_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(mnist_files):
     with mnist_once():
-        loaders = [mnist(mnist_files, batch_size=1000, seed=seed)[0] for seed in (1, 1, 2)]
+        loaders = [mnist(mnist_files, batch_size=1000, seed=seed)[0] for seed in (1, 1, 2, 42)]
+        usual = mnist(mnist_files, batch_size=1000)[0]
 
     def order(number, epoch):
         train = loaders[number]
@@ -298,6 +319,7 @@ def test_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(mnist_files):
     assert sorted(order(0, 0)) == list(range(54_000))
     assert order(0, 0) == order(1, 0)
     assert order(0, 0) != order(0, 1) != order(2, 1)
+    assert order(3, 0) == list(usual.sampler), "the default is 42, as that of the programs"
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -178,6 +178,29 @@ def test_the_status_of_a_failed_program_is_handed_on(monkeypatch):
         main(["theory"])
 
 
+def test_the_demo_has_all_its_steps(monkeypatch):
+    ran = []
+    run = lambda command, **options: ran.append(command[1:3]) or SimpleNamespace(returncode=0)  # noqa: E731
+    monkeypatch.setattr(tasks, "subprocess", SimpleNamespace(run=run))
+    assert main(["demo"]) == 0
+    assert ran == [
+        ["-m", "course.data"],
+        *([f"{part}/train.py", "--epochs"] for part in PARTS.values()),
+        ["part3_gpt/generate.py", "--checkpoint"],
+    ]
+
+
+def test_a_command_that_is_not_there(monkeypatch):
+    """Such as uv, for which `make setup` looks."""
+
+    def run(command, **options):
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(tasks.subprocess, "run", run)
+    with pytest.raises(SystemExit, match=f"error: there is no command {re.escape(sys.executable)}; install it first"):
+        main(["tensorboard"])
+
+
 COMMANDS = ["-m course", "part3_gpt/generate.py", *(f"{part}/train.py" for part in PARTS.values())]
 
 

@@ -297,6 +297,7 @@ def test_disagreements_are_named(course):
             'id = "1.1"\nsecret = 1\n',
             "question 1.1: unknown field secret; the fields are id, title, points",
         ),
+        ("full = 0.55\nhalf = 0.60\ndoubt", "doubt", "evidence of question 1.7: bpd needs `full`"),
         ("[[part]]\nnumber = 1", "forbidden = 3\n[[part]]\nnumber = 1", "rubric.toml: "),
     ],
 )

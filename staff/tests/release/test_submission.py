@@ -37,8 +37,10 @@ def test_what_is_missing_is_said_before_it_is_packed(tmp_path, files, course, ca
     a_run(tmp_path / "logs", "aae", 0, 100, z_dim=8, lambda_=0.995, epochs=100)
     (tmp_path / "logs" / "aae" / "version_1").mkdir()
     (tmp_path / "logs" / "aae" / "version_1" / "summary.json").write_text("no json")
+    (tmp_path / "part1_vae" / "mine.py").write_text("def f(:")
     submission.build(zipped, tmp_path / "logs", tmp_path)
     said = capsys.readouterr().out
+    assert "part1_vae/mine.py: is not valid Python: invalid syntax" in said
     assert "Q1.7: part1_vae/utils.py, line " in said and "is not filled in: draw z ~ N(mean, std²)" in said
     assert re.search(r"Q1.7: python part1_vae/train.py --z_dim 20 --epochs 80: .*version_1 has only 30 epochs", said)
     assert "Q2.4: python part2_aae/train.py --z_dim 8 --lambda_ 1 --epochs 95: no such run" in said
