@@ -120,11 +120,11 @@ def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: 
     """The columns of the draws [N, D] have this mean [D] and this standard deviation [D]."""
     n, std, found = len(draws), draws.double().std(0), draws.double().mean(0)
     # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
-    off = ((found - mean).abs() > SIGMAS * torch.maximum(std, spread.tensor) / math.sqrt(n)).any()
+    right = ((found - mean).abs() <= SIGMAS * torch.maximum(std, spread.tensor) / math.sqrt(n)).all()
     try:
         assert_value(f"the standard deviation of {what}", std, spread, SIGMAS / math.sqrt(2 * n), 1e-6, hint)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n(the mean is {'off as well' if off else 'right'})") from None
+        raise AssertionError(f"{error}\n(the mean is {'right' if right else 'off as well'})") from None
     for column, its_std in enumerate(spread.tensor.tolist()):
         atol = SIGMAS * its_std / math.sqrt(n)
         assert_value(f"the mean of {what}", found[column], mean[column], atol=atol, hint=hint)
@@ -222,6 +222,8 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
         if not repeated and is_drawn_from(column, stats.norm()) and abs(std - 1) < bound:
             continue
         why = [name for name, distribution in others.items() if is_drawn_from(column, distribution)]
+        bad = int((~column.isfinite()).sum())
+        why += [f"{bad} of {len(column)} numbers are NaN or infinite"] * (bad > 0)
         why += ["it is always the same"] * (std < 1e-6)
         why += ["its numbers repeat: are they rounded?"] * repeated
         why += [_not_standard(column, mean, std, bound)]

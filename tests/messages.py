@@ -5,7 +5,7 @@ It is computed from the numbers alone, and is true whatever the mistake is. Wher
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -162,6 +162,6 @@ def _smaller(expected: Tensor) -> Iterator[tuple[str, Tensor]]:
             yield f"it is the first of dimension {dim} alone", expected.select(dim, 0).squeeze()
 
 
-def joined(*parts: Iterable[str]) -> str:
+def joined(*parts: str) -> str:
     """The parts of a sentence that there are."""
     return "; ".join(part for part in parts if part)

@@ -203,6 +203,15 @@ def test_the_mean_and_the_spread_of_draws_are_told_apart(rng):
             judge.assert_moments("z", draws, mean, spread)
 
 
+def test_noise_that_is_not_a_number_is_not_called_right(rng):
+    noise = torch.randn(5000, 1, generator=rng)
+    noise[7] = math.nan
+    with pytest.raises(AssertionError, match="N.0, 1.: 1 of 5000 numbers are NaN or infinite"):
+        judge.assert_standard_normal("the noise", noise)
+    with pytest.raises(AssertionError, match="the mean is off as well"):
+        judge.assert_moments("z", noise, torch.zeros(1), Value(torch.ones(1)))
+
+
 def test_what_is_off_of_noise_is_said(rng):
     noise = torch.randn(5000, 1, generator=rng)
     laplace = torch.distributions.Laplace(0, 0.5**0.5).icdf(torch.rand(5000, 1, generator=rng))
