@@ -153,7 +153,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
     monkeypatch.setattr(release, "read_course", no_course)
     monkeypatch.setattr(gradescope, "grade", lambda root: None)
     monkeypatch.setattr(gradescope, "build_autograder", lambda out: out)
-    monkeypatch.setattr(archives, "find", lambda paths: ([], []))
+    monkeypatch.setattr(archives, "find", lambda paths, own: ([], []))
     monkeypatch.setattr(bench, "MEASUREMENTS", dict.fromkeys(bench.MEASUREMENTS, lambda args, folder: Record()))
     monkeypatch.setattr(bench, "RESULTS", folder / "bench" / "results")
     monkeypatch.setattr(submission, "find_runs", lambda *args: ([], []))
