@@ -19,10 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def data_dir(flag: str | Path | None = None) -> Path:
-    """The folder that all datasets share: the flag, else DGM_DATA_DIR, else `data/` in the repository.
-
-    Installed without its repository, it is `data/` in the current folder.
-    """
+    """The datasets' folder: the flag, DGM_DATA_DIR, or data/ in the repository (without one, in the current folder)."""
     home = REPOSITORY if (REPOSITORY / "setup.cfg").is_file() else Path()
     return Path(os.path.expanduser(flag or os.environ.get("DGM_DATA_DIR") or home / "data"))
 

@@ -55,8 +55,6 @@ def _quiet() -> None:
         ".*your dataloader is not resumable.*",
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
-        ".*it is recommended to use .Trainer.devices=1.*",
-        ".*all_gather is deprecated.*",
         ".*LeafSpec.*is deprecated.*",
         ".*`srun` command is available.*but is not used.*",
     ):

@@ -1,6 +1,5 @@
 """Trainer arguments that depend on flags, the machine or the cluster rather than the model."""
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +8,6 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
 from course.training.checkpoints import WholeCheckpoints
-from course.training.problems import Problem
 from course.training.speed import DataOnDevice, FusedOptimizers
 
 
@@ -54,30 +52,9 @@ def plugins(args) -> list:
     """
     if not SLURMEnvironment.detect():
         return [WholeCheckpoints()]
-    check_tasks(count_devices(args), args.num_nodes)
-    return [WholeCheckpoints(), SLURMEnvironment(auto_requeue=False)]
+    from course.training.slurm import environment
 
-
-def check_tasks(devices: int, nodes: int) -> None:
-    """Check that SLURM starts the processes that --devices and --num_nodes ask for.
-
-    With too few, Lightning trains on fewer devices than asked; each of too many would train a model of its own.
-
-    Raises:
-        Problem: it starts others.
-    """
-    tasks, per_node = os.environ["SLURM_NTASKS"], os.environ.get("SLURM_NTASKS_PER_NODE")
-    if devices * nodes == 1:
-        fits = tasks == "1"
-    else:
-        fits = (per_node, os.environ.get("SLURM_NNODES", "1")) == (str(devices), str(nodes))
-    if not fits:
-        raise Problem(
-            f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), --ntasks-per-node is"
-            f" {per_node or 'not given'}. For these flags, give sbatch --nodes={nodes} --ntasks-per-node={devices}"
-            f" --gpus-per-node={devices}",
-            status=2,
-        )
+    return [WholeCheckpoints(), environment(count_devices(args), args.num_nodes)]
 
 
 def count_devices(args) -> int:

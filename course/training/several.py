@@ -1,6 +1,7 @@
 """Training with several processes; imported only if there are several."""
 
 import inspect
+import warnings
 
 import pytorch_lightning as pl
 import torch
@@ -29,6 +30,8 @@ def distributed(find_unused_parameters: bool = False) -> Strategy:
     Buffers, such as the GPT's mask, are the same in all processes from the start. By default each forward pass would
     broadcast them, and wait forever in validation if a process has one batch more than another.
     """
+    for advice in (".*it is recommended to use .Trainer.devices=1.*", ".*all_gather is deprecated.*"):
+        warnings.filterwarnings("ignore", advice)
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before PyTorch 2.15
     options = {"find_unused_parameters": find_unused_parameters, buffers: False}

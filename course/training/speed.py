@@ -35,8 +35,7 @@ move_sums = _ResultMetric.to
 def log_faster() -> None:
     """Let `self.log` skip moving the sums of a value that are on its device already, which takes 0.3 ms per value.
 
-    This replaces a method of Lightning's private class for logged values; `staff/tests/test_lightning.py` fails if a
-    new version changes it.
+    It replaces a private method of Lightning; `staff/tests/test_lightning.py` fails if a new version changes it.
     """
     _ResultMetric.to = _move_sums_if_needed
 

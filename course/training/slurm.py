@@ -1,0 +1,30 @@
+"""What a SLURM job gives a training run, compared with its flags; imported only in a SLURM job."""
+
+import os
+
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from course.training.problems import Problem
+
+
+def environment(devices: int, nodes: int) -> SLURMEnvironment:
+    """For the Trainer's `plugins`, if SLURM starts the processes that --devices and --num_nodes ask for.
+
+    With too few, Lightning trains on fewer devices than asked; each of too many would train a model of its own.
+
+    Raises:
+        Problem: SLURM starts others.
+    """
+    tasks, per_node = os.environ["SLURM_NTASKS"], os.environ.get("SLURM_NTASKS_PER_NODE")
+    if devices * nodes == 1:
+        fits = tasks == "1"
+    else:
+        fits = (per_node, os.environ.get("SLURM_NNODES", "1")) == (str(devices), str(nodes))
+    if not fits:
+        raise Problem(
+            f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), --ntasks-per-node is"
+            f" {per_node or 'not given'}. For these flags, give sbatch --nodes={nodes} --ntasks-per-node={devices}"
+            f" --gpus-per-node={devices}",
+            status=2,
+        )
+    return SLURMEnvironment(auto_requeue=False)  # `train.job` requeues
