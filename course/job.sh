@@ -20,7 +20,7 @@ if has_checkpoint; then
     resume=(--resume last)
 fi
 
-# sbatch's --cpus-per-task: from SLURM 22.05 on, srun does not inherit it, and each task would get a single CPU
+# sbatch's --cpus-per-task: from SLURM 22.05 on, srun does not inherit it, and a task that is bound to cores gets one
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 fi
