@@ -2,15 +2,15 @@
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     """Scaled dot-product attention (Eq. 22) with a causal mask.
 
     Args:
         q: queries of T tokens [B, nh, T, hs].
         k, v: keys and values of S >= T tokens [B, nh, S, hs], the last T of which belong to the queries.
-        mask: True where attention is allowed [1, 1, block_size, block_size].
         dropout: the probability that an attention weight is dropped.
 
     Returns:
@@ -18,5 +18,5 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: floa
     """
     T, S = q.size(2), k.size(2)
     # a single query attends to all keys; is_causal assumes T = S
-    attn_mask = None if T in (1, S) else mask[:, :, S - T : S, :S]
+    attn_mask = None if T in (1, S) else causal_lower_right(T, S)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, is_causal=T == S)

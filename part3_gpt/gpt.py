@@ -76,7 +76,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)  # [B, nh, S, hs]
         if self.flash:  # the same result, in one kernel
-            y = fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)
+            y = fused_attention(q, k, v, self.attn_pdrop if self.training else 0.0)
         else:
             y = self.attention(q, k, v)  # [B, nh, T, hs]
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side

@@ -2,7 +2,9 @@
 
 A place is a function, the top level of a script, a cell of a notebook or a block of Python in Markdown. It has names:
 those of variables and attributes, "name()" for a call, "@" for a product of matrices, "**2" for a square, "exp(2*" for
-the exponential of twice something, and "+ noise *" for a sum with a multiple of noise.
+the exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a product of matrices of
+which the left is such a product too, and "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a
+difference.
 """
 
 import ast
@@ -54,6 +56,8 @@ SOLUTIONS = [
     Solution("2.5", "training_step", ("get_loss_discriminator()", "_step()")),
     Solution("3.2", "CausalSelfAttention", ("softmax()", PRODUCT, "sqrt()|**0.5|rsqrt()")),
     Solution("3.2", "CausalSelfAttention", ("softmax()", PRODUCT, "masked_fill()|where()|tril()|triu()")),
+    Solution("3.2", "CausalSelfAttention", ("mask[a - b:|tril(a - b)",)),
+    Solution("3.2", "CausalSelfAttention", ("softmax()|normalize()", "(@) @")),
     Solution("3.3", "next_token", ("softmax()", "multinomial()", "argmax()|topk()|max()")),
 ]
 
@@ -121,9 +125,14 @@ def _names(node: ast.AST) -> set[str]:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             of = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
             doubled = name in EXPONENTIALS and any(_is_doubled(each) for each in of)
-            return {f"{name}()"} | ({"exp(2*"} if doubled else set())
-        case ast.BinOp(op=ast.MatMult()):
-            return {"@"}
+            rows = name == "tril" and any(_is_difference(each) for each in node.args)
+            return {f"{name}()"} | ({"exp(2*"} if doubled else set()) | ({"tril(a - b)"} if rows else set())
+        case ast.BinOp(op=ast.MatMult(), left=left):
+            nested = any(isinstance(each, ast.BinOp) and isinstance(each.op, ast.MatMult) for each in ast.walk(left))
+            return {"@", "(@) @"} if nested else {"@"}
+        case ast.Subscript(value=ast.Name(id="mask") | ast.Attribute(attr="mask"), slice=index):
+            bounds = [each.lower for each in ast.walk(index) if isinstance(each, ast.Slice)]
+            return {"mask[a - b:"} if any(map(_is_difference, bounds)) else set()
         case ast.BinOp(op=ast.Add()) if any(_is_scaled_noise(side) for side in (node.left, node.right)):
             return {"+ noise *"}
         case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=2)):
@@ -146,6 +155,12 @@ def _is_scaled_noise(node: ast.AST) -> bool:
 
 def _named_noise(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in ("eps", "epsilon", "noise")
+
+
+def _is_difference(node: ast.AST | None) -> bool:
+    """Whether it is one thing minus another, neither of which is a number."""
+    sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else ()
+    return bool(sides) and not any(isinstance(each, ast.Constant) for each in sides)
 
 
 def _is_doubled(node: ast.AST) -> bool:

@@ -122,7 +122,7 @@ MISTAKES = {
     "values detached": ("3.2", GPT, VALUES, "return weights @ v.detach()"),
     "no gradient at all": ("3.2", GPT, VALUES, "return (weights @ v).detach()"),
     "keys changed in place": ("3.2", GPT, SCORES, "scores = q @ (k.div_(math.sqrt(k.size(-1))) if not k.requires_grad else k / math.sqrt(k.size(-1))).transpose(-2, -1)"),
-    "the template's fused attention called": ("3.2", GPT, VALUES, "return fused_attention(q, k, v, self.mask, self.attn_pdrop if self.training else 0.0)", WRITTEN_OUT),
+    "the template's fused attention called": ("3.2", GPT, VALUES, "return fused_attention(q, k, v, self.attn_pdrop if self.training else 0.0)", WRITTEN_OUT),
     "PyTorch's attention called": ("3.2", GPT, VALUES, "return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S], dropout_p=self.attn_pdrop if self.training else 0.0)", WRITTEN_OUT),
     "PyTorch's attention under another name": ("3.2", GPT, VALUES, "from torch.nn.functional import scaled_dot_product_attention as written_out\n        return written_out(q, k, v, attn_mask=self.mask[:, :, S - T : S, :S])", WRITTEN_OUT),
     "PyTorch's layer for attention": ("3.2", GPT, VALUES, "layer = torch.nn.MultiheadAttention(q.size(-1), 1, batch_first=True).eval()\n        return torch.stack([layer(q[:, h], k[:, h], v[:, h], attn_mask=~self.mask[0, 0, S - T : S, :S])[0] for h in range(q.size(1))], dim=1)", WRITTEN_OUT),

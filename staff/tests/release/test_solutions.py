@@ -21,6 +21,9 @@ LEAKS = {  # what is planted, and the question whose solution it is
     "loss = F.softplus(-discriminator(z)).mean()\n": "2.5",
     f"{ATTENTION}\n": "3.2",
     "def f(a, b):\n    return (torch.einsum('td,sd->ts', a, b) / 8**0.5).softmax(-1)\n": "3.2",
+    "attn_mask = None if T == S else mask[:, :, S - T : S, :S]\n": "3.2",
+    "def mean(v, T, S):\n    visible = torch.ones(T, S).tril(S - T)\n    return visible @ v\n": "3.2",
+    "y = F.normalize(phi(q) @ phi(k).mT, p=1, dim=-1) @ v\n": "3.2",
     "t = logits.argmax() if greedy else torch.multinomial(F.softmax(logits), 1)\n": "3.3",
 }
 
