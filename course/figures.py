@@ -28,9 +28,9 @@ def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
     return write_whole(path, _png(picture))
 
 
-def grid(images: Tensor, nrow: int) -> Tensor:
-    """Images [B, 1, H, W] in 0..1, `nrow` in a row, as one image [3, H', W'] with white lines between them."""
-    return make_grid(images.detach().float().cpu(), nrow=nrow, padding=1, pad_value=1.0)
+def grid(images: Tensor, nrow: int, lines: bool = True) -> Tensor:
+    """Images [B, 1, H, W] in 0..1, `nrow` in a row, as one image [3, H', W'], with white lines between them."""
+    return make_grid(images.detach().float().cpu(), nrow=nrow, padding=int(lines), pad_value=1.0)
 
 
 def save_curves(

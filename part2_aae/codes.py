@@ -15,7 +15,7 @@ from course.training.pictures import save_curves
 from course.training.run import Run
 from part2_aae.code_figures import scatter_over_normal, spread
 from part2_aae.models import RECONSTRUCTIONS, AdversarialAE
-from part2_aae.utils import decode_grid, interpolate, mmd_to_normal
+from part2_aae.utils import even_grid, interpolate, mmd_to_normal
 
 
 class CodeStatistics(pl.Callback):
@@ -85,7 +85,7 @@ def pictures_of_codes(lit: pl.LightningModule, loaders: tuple) -> dict[str, Call
     title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}"
     if z_dim == 2:
         pictures["codes"] = lambda: scatter_over_normal(*_codes(lit.model, loaders[1].dataset), title)
-        pictures["manifold"] = lambda: decode_grid(lit.model.decoder)
+        pictures["manifold"] = lambda: _manifold(lit.model)
     else:
         pictures["spread"] = lambda: spread(_codes(lit.model, loaders[1].dataset)[0], title)
     return pictures
@@ -98,6 +98,13 @@ def _interpolation(model: AdversarialAE, dataset, pairs: int = 8, steps: int = 8
     decoded = model.decoder(interpolate(model.encoder(start), model.encoder(end), steps).flatten(0, 1))
     rows = torch.cat([start[:, None], decoded.unflatten(0, (pairs, steps)), end[:, None]], dim=1)
     return figures.grid((rows.flatten(0, 1) + 1) / 2, nrow=steps + 2)
+
+
+def _manifold(model: AdversarialAE) -> Tensor:
+    """The images decoded from an even grid of codes, side by side."""
+    codes = even_grid().to(model.device)
+    decoded = torch.cat([model.decoder(row) for row in codes])
+    return figures.grid((decoded + 1) / 2, nrow=codes.size(1), lines=False)
 
 
 def _codes(model: AdversarialAE, dataset) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.utils import make_grid
+from torch import Tensor
 
 
 def image_gradients(images: Tensor) -> Tensor:
@@ -50,21 +49,17 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
     return codes_codes - 2 * codes_prior + prior_prior
 
 
-def decode_grid(decoder: nn.Module, grid_size: int = 20, limit: float = 3.0) -> Tensor:
-    """Decode an evenly spaced grid over a two-dimensional latent space, from -limit to limit in each dimension.
+def even_grid(steps: int = 20, limit: float = 3.0) -> Tensor:
+    """Evenly spaced codes over a two-dimensional latent space, from -limit to limit in each dimension.
 
     The first latent dimension increases to the right and the second upwards, as in a plot of the codes.
 
-    Args:
-        decoder: codes [B, 2] -> images in -1..1 [B, 1, H, W].
-
     Returns:
-        one image in 0..1 [3, grid_size * H, grid_size * W].
+        [steps, steps, 2]: the rows from top to bottom, each from left to right.
     """
-    axis = torch.linspace(-limit, limit, grid_size, device=next(decoder.parameters()).device)
-    z = torch.cartesian_prod(axis.flip(0), axis).flip(1)  # row by row from the top: [grid_size², 2]
-    images = torch.cat([decoder(part) for part in z.split(256)])
-    return make_grid((images + 1) / 2, nrow=grid_size, padding=0)
+    top, bottom = (limit * torch.tensor([[-1.0, y], [1.0, y]]) for y in (1.0, -1.0))  # two corners each
+    left, right = interpolate(top, bottom, steps)  # the ends of the rows, [steps, 2]
+    return interpolate(left, right, steps)
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:

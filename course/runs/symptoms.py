@@ -7,10 +7,10 @@ from course.runs.folder import Run, is_number
 from course.runs.remarks import LARGE_RATE, Remark, Remarks, rate_is, rates, stuck
 
 PIXELS = 28 * 28
-UNIFORM_NATS = PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats, 4 bits per dimension
+UNIFORM_BPD, UNIFORM_NATS = 4, PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats
 # Measured on the training images of MNIST: the best that a decoder can do if it ignores z.
 FIXED_BPD = 0.98  # the best distribution for each pixel, 4-bit images
-FIXED_NATS = FIXED_BPD * PIXELS * math.log(2)
+FIXED_NATS = FIXED_BPD * UNIFORM_NATS / UNIFORM_BPD
 LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # at best, with logits in -1..1: 1.6
 BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel, images in -1..1, of a black and of the mean image
 
@@ -41,7 +41,7 @@ def vae_sum(run: Run) -> Remarks:
         seen = f"val/regularization is {kl:.4g} nats and val/bpd {bpd:.4g}; neither can be negative"
         yield Remark(seen, "the KL divergence may have the wrong sign or a wrong term: check KLD")
         return
-    expected = (nats + kl) * math.log2(math.e) / PIXELS
+    expected = UNIFORM_BPD * (nats + kl) / UNIFORM_NATS
     if abs(bpd - expected) > 0.02 * expected:
         seen = (
             f"val/bpd is {bpd:.4g}; reconstruction ({nats:.4g} nats) and regularization ({kl:.4g}) give {expected:.4g}"
@@ -87,7 +87,7 @@ def vae_too_good(run: Run) -> Remarks:
     gain = FIXED_NATS - nats
     if gain > 40 and gain > 25 * kl:
         seen = f"with {kl:.3g} nats of KL divergence, reconstruction is {gain:.0f} nats better than one fixed image"
-        noise = "is noise added to z, does sample_reparameterize get exp(log_std), does KLD get log_std and not std?"
+        noise = "is there noise in z, and is each function given the quantity that its docstring names?"
         yield Remark(seen, f"that is too little for so much information: {noise}")
 
 
@@ -130,13 +130,15 @@ def aae_reconstruction(run: Run) -> Remarks:
 
 
 def aae_sum(run: Run) -> Remarks:
-    """The autoencoder's loss must match its two terms."""
+    """The autoencoder's loss must lie between its two terms, at the share that --lambda_ says."""
     weight = run.flags.get("lambda_")
     total, recon, gen = (run.last(f"train/{name}") for name in ("ae_loss", "recon_loss", "gen_loss"))
     if not is_number(weight) or total is None or recon is None:
         return
-    expected = weight * recon + (1 - weight) * (gen or 0)
-    if abs(total - expected) > 0.02 * abs(expected):
+    gen = gen or 0
+    error = (total - gen) - weight * (recon - gen)  # not a quotient: the terms can be equal
+    expected = total - error
+    if abs(error) > 0.02 * abs(expected):
         seen = f"train/ae_loss is {total:.4g}; with --lambda_ {weight:g} its two terms give {expected:.4g}"
         yield Remark(seen, "lambda_ may be on the wrong term: it is the weight of the reconstruction")
 

@@ -89,7 +89,7 @@ def log_joint(z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
 
 def posterior_grid(cells: int = 400, reach: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
     """The axis of a square grid, and p(z|x) on it, which sums to 1 over the cells."""
-    axis = (np.arange(cells) + 0.5) / cells * 2 * reach - reach
+    axis = np.linspace(-reach, reach, cells, endpoint=False) + reach / cells  # the middle of each cell
     density = np.exp(log_joint(*np.meshgrid(axis, axis)))
     return axis, density / density.sum()
 

@@ -4,7 +4,7 @@ A place is a function, the top level of a script, a cell of a notebook or a bloc
 those of variables and attributes, "name()" for a call, "@" for a product of matrices, "**2" for a square, "exp(2*" for
 the exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a product of matrices of
 which the left is such a product too, and "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a
-difference.
+difference, "a * x + (1 - a) * y" for a weighted mean of two things, and "arange() + 0.5" for middles.
 """
 
 import ast
@@ -37,13 +37,15 @@ SOLUTIONS = [
         "1.7", "KLD_per_dim", ("exp(2*", "**2|square()|pow()", "log_std|log_var|logvar|log_sigma|sigma", "mean|mu")
     ),
     Solution("1.7", "KLD", ("KLD_per_dim()", "sum()")),
-    Solution("1.7", "elbo_to_bpd", ("log()|log2()", "prod()", "elbo|bpd|nats")),
+    Solution("1.7", "elbo_to_bpd", ("log()|log2()", "prod()|numel()|PIXELS", "elbo|bpd|nats")),
     Solution("1.7", "VAE.forward", ("sample_reparameterize()", "KLD()", "elbo_to_bpd()")),
     Solution("1.7", "VAE._reconstruction", ("cross_entropy()|nll_loss()", "sum()", "imgs|images")),
     Solution("1.7", "CNNEncoder", ("Conv2d()", "Linear()", "flatten()|Flatten()|view()|reshape()")),
     Solution("1.7", "CNNDecoder", ("ConvTranspose2d()|Upsample()", "Linear()")),
     Solution("1.8", "VAE.sample", ("softmax()", "multinomial()", "permute()|movedim()|transpose()", "decoder")),
     Solution("1.9", "visualize_manifold", ("ndtri()|ppf()|icdf()|erfinv()", "cartesian_prod()|meshgrid()", "decoder")),
+    Solution("1.9", "visualize_manifold", ("cartesian_prod()|meshgrid()", "decoder()", "make_grid()|grid()")),
+    Solution("1.9", "visualize_manifold", ("arange() + 0.5",)),
     Solution("2.4", "AdversarialAE.forward", ("encoder()", "decoder()", "recon_x")),
     Solution("2.4", "configure_optimizers", ("Adam()", "encoder", "decoder", "parameters()", "betas|hparams")),
     Solution("2.4", "training_step", ("get_loss_autoencoder()", "_step()")),
@@ -51,6 +53,7 @@ SOLUTIONS = [
     Solution("2.5", "Discriminator", ("Linear()", "z_dim|discriminator", "LeakyReLU()|ReLU()|GELU()")),
     Solution("2.5", "get_loss_autoencoder", (LOGITS_LOSS, "discriminator")),
     Solution("2.5", "get_loss_discriminator", (LOGITS_LOSS, "ones_like()|ones()", "zeros_like()|zeros()")),
+    Solution("2.5", "get_loss_autoencoder", ("a * x + (1 - a) * y", "recon|recon_loss|gen|gen_loss|lambda_")),
     Solution("2.5", "AdversarialAE.sample", (NOISE, "decoder()", "z_dim")),
     Solution("2.5", "configure_optimizers", ("SGD()", "discriminator", "parameters()")),
     Solution("2.5", "training_step", ("get_loss_discriminator()", "_step()")),
@@ -133,8 +136,8 @@ def _names(node: ast.AST) -> set[str]:
         case ast.Subscript(value=ast.Name(id="mask") | ast.Attribute(attr="mask"), slice=index):
             bounds = [each.lower for each in ast.walk(index) if isinstance(each, ast.Slice)]
             return {"mask[a - b:"} if any(map(_is_difference, bounds)) else set()
-        case ast.BinOp(op=ast.Add()) if any(_is_scaled_noise(side) for side in (node.left, node.right)):
-            return {"+ noise *"}
+        case ast.BinOp(op=ast.Add()):
+            return _sums(node.left, node.right)
         case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=2)):
             return {"**2"} | ({"exp(2*"} if _called(node.left) in EXPONENTIALS else set())
         case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=0.5)):
@@ -148,8 +151,31 @@ def _called(node: ast.AST) -> str:
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
+def _sums(*sides: ast.AST) -> set[str]:
+    """What a sum of two things adds to a place."""
+    noise = any(map(_is_scaled_noise, sides))
+    middles = any(_called(each) == "arange" for each in sides) and any(map(_is_half, sides))
+    weights, rests = ({ast.unparse(each) for side in sides for each in of(side)} for of in (_factors, _rests))
+    found = {"+ noise *": noise, "arange() + 0.5": middles, "a * x + (1 - a) * y": weights & rests}
+    return {name for name, so in found.items() if so}
+
+
+def _factors(node: ast.AST) -> tuple[ast.AST, ...]:
+    return (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
+
+
+def _rests(node: ast.AST) -> list[ast.AST]:
+    """a for each factor 1 - a."""
+    ones = [each for each in _factors(node) if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub)]
+    return [each.right for each in ones if isinstance(each.left, ast.Constant) and each.left.value == 1]
+
+
+def _is_half(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 0.5
+
+
 def _is_scaled_noise(node: ast.AST) -> bool:
-    factors = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
+    factors = _factors(node)
     return any(f"{_called(factor)}()" in _any(NOISE) or _named_noise(factor) for factor in factors)
 
 
@@ -165,5 +191,4 @@ def _is_difference(node: ast.AST | None) -> bool:
 
 def _is_doubled(node: ast.AST) -> bool:
     """Whether it is a product with 2."""
-    sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
-    return any(isinstance(each, ast.Constant) and each.value == 2 for each in sides)
+    return any(isinstance(each, ast.Constant) and each.value == 2 for each in _factors(node))

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from scipy import ndimage
-from torch import nn
 from torch.testing import assert_close
 
 from part2_aae import code_figures, models, utils
-from part2_aae.codes import CodeStatistics, compare_with_prior
+from part2_aae.codes import CodeStatistics, _manifold, compare_with_prior
 from part2_aae.models import AdversarialAE
 from part2_aae.train import LitAAE
 
@@ -70,16 +69,21 @@ def test_mmd_is_zero_for_the_prior_alone():
 
 
 def test_the_grid_grows_to_the_right_and_upwards():
-    class Decoder(nn.Linear):
+    axis = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
+    grid = utils.even_grid(5, limit=2.0)
+    assert_close(grid, torch.stack([axis.expand(5, 5), axis.flip(0)[:, None].expand(5, 5)], dim=2))
+
+
+def test_the_picture_of_the_grid_grows_to_the_right_and_upwards():
+    def decoder(z):
         """The upper half of the picture shows z[0], the lower half z[1]."""
+        return torch.tanh(torch.cat([z[:, :1, None].expand(-1, 2, 4), z[:, 1:, None].expand(-1, 2, 4)], 1))[:, None]
 
-        def forward(self, z):
-            return torch.tanh(torch.cat([z[:, :1, None].expand(-1, 2, 4), z[:, 1:, None].expand(-1, 2, 4)], 1))[:, None]
-
-    image = utils.decode_grid(Decoder(1, 1), grid_size=5, limit=2.0)[0]
-    grey = (torch.tanh(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])) + 1) / 2
-    assert_close(image[0, ::4], grey)
-    assert_close(image[2::4, 0], grey.flip(0))
+    image = _manifold(SimpleNamespace(decoder=decoder, device="cpu"))
+    assert image.shape == (3, 20 * 4, 20 * 4)
+    grey = (torch.tanh(torch.linspace(-3, 3, 20)) + 1) / 2
+    assert_close(image[0, 0, ::4], grey)
+    assert_close(image[0, 2::4, 0], grey.flip(0))
 
 
 def test_interpolate():
