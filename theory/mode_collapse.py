@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Mode collapse: a GAN and an adversarial autoencoder on eight Gaussians
-#
 # For Q2.2. The data are eight clusters on a circle. Both models play the same game with a discriminator: in the GAN it
-# compares the generator's output with the data, in the adversarial autoencoder the encoder's codes with the prior.
+# compares the generator's output with the data, in the adversarial autoencoder the encoder's codes with the prior. The
+# discriminator gives scores, and all losses are squared errors: a least-squares GAN (Mao et al., 2017).
 #
 # **Predict before you run it**
 # 1. The GAN's generator makes perfect points of one cluster only. Does its loss complain?
@@ -18,7 +18,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
-from torch.distributions import Bernoulli
 
 parser = argparse.ArgumentParser(description="How many of eight clusters a GAN and an adversarial autoencoder cover.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
@@ -40,9 +39,9 @@ def network(outputs):
     return nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs))
 
 
-def log_probability(logits, answer):
-    """The mean for the answer 1 ("real") or 0 ("fake"), in nats. In Q2.5 you write such losses yourself."""
-    return Bernoulli(logits=logits).log_prob(torch.full_like(logits, answer)).mean()
+def error(scores, target):
+    """The mean squared distance of the scores from the target: 1 stands for "real", 0 for "fake"."""
+    return (scores - target).square().mean()
 
 
 def step(adam, loss):
@@ -53,12 +52,14 @@ def step(adam, loss):
 
 def play(generate, players, real, extra_loss, steps):
     """The game: `generate` gives a batch and fakes made of it, `real` gives what these should look like."""
-    D = network(1)
-    adam, opponent = torch.optim.Adam(players, lr=1e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
+    D = network(1)  # it learns five times more slowly, so it is never the best possible discriminator
+    adam, opponent = torch.optim.Adam(players, lr=5e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
     for _ in range(steps):
+        with torch.no_grad():
+            _, fake = generate()
+        step(opponent, error(D(fake), 0) + error(D(real(128)), 1))
         batch, fake = generate()
-        step(adam, extra_loss(batch, fake) - log_probability(D(fake), 1.0))
-        step(opponent, -log_probability(D(fake.detach()), 0.0) - log_probability(D(real(128)), 1.0))
+        step(adam, extra_loss(batch, fake) + error(D(fake), 1))
 
 
 def gan(seed, steps):
@@ -70,14 +71,13 @@ def gan(seed, steps):
 
 def adversarial_autoencoder(seed, steps):
     torch.manual_seed(seed)
-    encoder, decoder = network(2), network(2)
+    encoder, decoder = model = nn.ModuleList([network(2), network(2)])
 
     def generate():
         x = data(128)
         return x, encoder(x)
 
-    players = [*encoder.parameters(), *decoder.parameters()]
-    play(generate, players, noise, lambda x, z: 199 * (decoder(z) - x).square().mean(), steps)  # lambda = 0.995
+    play(generate, model.parameters(), noise, lambda x, z: 199 * (decoder(z) - x).square().mean(), steps)  # λ = 0.995
     return decoder(noise(2000)).detach()
 
 
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
 
 # %% [markdown]
 # Grey: data. In colour: draws, one seed per picture. The prior has no gaps, so some draws must fall between clusters.
-# **What to try**: more seeds; a weight of 0.5 in place of 199 for the reconstruction; `betas=(0.5, 0.999)` for the GAN.
+# **What to try**: more seeds; a weight of 0.5 in place of 199 for the reconstruction; players that learn equally fast.

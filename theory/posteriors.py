@@ -65,17 +65,17 @@ def energy_distance(a, b):
 def train(kind, D):
     """An encoder whose q(z) is like the prior, while a decoder can recover x from z."""
     torch.manual_seed(1)
-    encoder, decoder = Encoder(kind, D), network(D, 2)
-    adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    model = nn.ModuleDict({"encoder": Encoder(kind, D), "decoder": network(D, 2)})
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(250 if quick else 1200):
         x = data(128)
-        z = encoder(x)
-        reconstruction = (decoder(z) - x).square().sum(dim=1).mean()
+        z = model["encoder"](x)
+        reconstruction = (model["decoder"](z) - x).square().sum(dim=1).mean()
         loss = energy_distance(z, torch.randn(128, D)) + 0.1 * reconstruction
         adam.zero_grad()
         loss.backward()
         adam.step()
-    return encoder
+    return model["encoder"]
 
 
 # %% [markdown]

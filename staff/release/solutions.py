@@ -4,7 +4,8 @@ A place is a function, the top level of a script, a cell of a notebook or a bloc
 those of variables and attributes, "name()" for a call, "@" for a product of matrices, "**2" for a square, "exp(2*" for
 the exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a product of matrices of
 which the left is such a product too, and "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a
-difference, "a * x + (1 - a) * y" for a weighted mean of two things, and "arange() + 0.5" for middles.
+difference, "a * x + (1 - a) * y" for a weighted mean of two things, "arange() + 0.5" for middles, and
+"[*a.parameters(), *b.parameters()]" for the parameters of two networks.
 """
 
 import ast
@@ -17,7 +18,7 @@ from staff.release.build import Files
 
 NOISE = "randn()|randn_like()|normal()|normal_()"
 PRODUCT = "@|matmul()|bmm()|einsum()"
-LOGITS_LOSS = "binary_cross_entropy_with_logits()|BCEWithLogitsLoss()|softplus()|logsigmoid()"
+LOGITS_LOSS = "binary_cross_entropy_with_logits()|BCEWithLogitsLoss()|softplus()|logsigmoid()|Bernoulli()"
 
 EXPONENTIALS = ("exp", "expm1")
 
@@ -48,10 +49,14 @@ SOLUTIONS = [
     Solution("1.9", "visualize_manifold", ("arange() + 0.5",)),
     Solution("2.4", "AdversarialAE.forward", ("encoder()", "decoder()", "recon_x")),
     Solution("2.4", "configure_optimizers", ("Adam()", "encoder", "decoder", "parameters()", "betas|hparams")),
+    Solution("2.4", "configure_optimizers", ("[*a.parameters(), *b.parameters()]", "encoder", "decoder")),
     Solution("2.4", "training_step", ("get_loss_autoencoder()", "_step()")),
     Solution("2.4", "LitAAE._step", ("zero_grad()", "manual_backward()", "step()")),
     Solution("2.5", "Discriminator", ("Linear()", "z_dim|discriminator", "LeakyReLU()|ReLU()|GELU()")),
     Solution("2.5", "get_loss_autoencoder", (LOGITS_LOSS, "discriminator")),
+    Solution(
+        "2.5", "get_loss_discriminator", ("detach()", "fake|z_fake", "real()|z_real|prior()", "step()|backward()")
+    ),
     Solution("2.5", "get_loss_discriminator", (LOGITS_LOSS, "ones_like()|ones()", "zeros_like()|zeros()")),
     Solution("2.5", "get_loss_autoencoder", ("a * x + (1 - a) * y", "recon|recon_loss|gen|gen_loss|lambda_")),
     Solution("2.5", "AdversarialAE.sample", (NOISE, "decoder()", "z_dim")),
@@ -140,6 +145,8 @@ def _names(node: ast.AST) -> set[str]:
             return _sums(node.left, node.right)
         case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=2)):
             return {"**2"} | ({"exp(2*"} if _called(node.left) in EXPONENTIALS else set())
+        case ast.List(elts=[*elements]) if sum(_is_starred_parameters(each) for each in elements) > 1:
+            return {"[*a.parameters(), *b.parameters()]"}
         case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=0.5)):
             return {"**0.5"}
     return set()
@@ -168,6 +175,10 @@ def _rests(node: ast.AST) -> list[ast.AST]:
     """a for each factor 1 - a."""
     ones = [each for each in _factors(node) if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub)]
     return [each.right for each in ones if isinstance(each.left, ast.Constant) and each.left.value == 1]
+
+
+def _is_starred_parameters(node: ast.AST) -> bool:
+    return isinstance(node, ast.Starred) and _called(node.value) == "parameters"
 
 
 def _is_half(node: ast.AST) -> bool:
