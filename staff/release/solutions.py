@@ -40,6 +40,8 @@ SOLUTIONS = [
     Solution("1.7", "KLD", ("KLD_per_dim()", "sum()")),
     Solution("1.7", "elbo_to_bpd", ("log()|log2()", "prod()|numel()|PIXELS", "elbo|bpd|nats")),
     Solution("1.7", "VAE.forward", ("sample_reparameterize()", "KLD()", "elbo_to_bpd()")),
+    Solution("1.7", "VAE.forward", ("sample_reparameterize()", "exp()")),
+    Solution("1.7", "VAE.forward", ("sample_reparameterize()", "_reconstruction()")),
     Solution("1.7", "VAE._reconstruction", ("cross_entropy()|nll_loss()", "sum()", "imgs|images")),
     Solution("1.7", "CNNEncoder", ("Conv2d()", "Linear()", "flatten()|Flatten()|view()|reshape()")),
     Solution("1.7", "CNNDecoder", ("ConvTranspose2d()|Upsample()", "Linear()")),

@@ -15,6 +15,8 @@ LEAKS = {  # what is planted, and the question whose solution it is
     "z = mean + eps * std\n": "1.7",
     "kl = (log_std.exp() ** 2 + mean.square()).sum() - log_std\n": "1.7",
     "def f(mean, log_std):\n    return KLD_per_dim(mean, log_std).sum(-1)\n": "1.7",
+    "z = sample_reparameterize(mean, log_std.exp())\n": "1.7",
+    "def f(vae, z, x):\n    z = sample_reparameterize(*z)\n    return vae._reconstruction(vae.decoder(z), x)\n": "1.7",
     "bpd = elbo / math.log(2) / math.prod(shape)\n": "1.7",
     "def f(z):\n    p = decoder(z).softmax(1).permute(0, 2, 3, 1)\n    return torch.multinomial(p, 1)\n": "1.8",
     "z = torch.meshgrid(stats.norm.ppf(p))\npicture = decoder(z)\n": "1.9",
