@@ -80,7 +80,7 @@ class VAE(pl.LightningModule):
 
     @torch.no_grad()
     def sample(self, batch_size: int) -> Tensor:
-        """Draw images from the model: z from the prior, each pixel from its categorical distribution (Q1.1, Q1.8).
+        """Draw images from the model (Q1.1, Q1.8).
 
         Returns:
             integers 0..15 [batch_size, 1, 28, 28].

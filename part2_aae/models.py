@@ -118,8 +118,7 @@ class Discriminator(nn.Module):
     def __init__(self, z_dim: int = 8):
         super().__init__()
         # Q2.5: the layers from a code to one logit.
-        # Hint: three linear layers with 512, 512 and 1 outputs, and a leaky ReLU of slope 0.2 after each of the first
-        # two. The losses expect logits, so nothing comes after the last layer.
+        # Hint: the layers of the table in Section 2.4. The losses expect logits, so nothing comes after the last layer.
         # BEGIN SOLUTION Q2.5
         self.net = nn.Sequential(
             nn.Linear(z_dim, 512),

@@ -283,8 +283,8 @@ def choose(
         tokens [B, 1].
     """
     # Q3.3: choose the next token of each row, greedily or with torch.multinomial.
-    # Hint: greedy decoding takes the most likely token and ignores the other arguments. To sample, divide the logits by
-    # the temperature, apply `keep_top_k` and then `keep_top_p` where they are given, and draw from the softmax.
+    # Hint: the order is that of Section 3.3. `keep_top_k` and `keep_top_p` take logits and return logits, and are used
+    # only if their argument is given.
     # BEGIN SOLUTION Q3.3
     if not do_sample:
         return logits.argmax(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Do rubric and handout agree, and does each equation, question and figure that a file cites exist?
+"""Do rubric and handout agree, and does each equation, question, figure and test that a file cites exist?
 
 An equation of another paper is cited as "their fifth equation" or "equation (5) in the paper", so that it is not taken
 for one of the handout.
@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 
 from course.rubric import Question, Rubric
 from staff.release.handout import FOLDER, Handout
+from staff.release.suites import GradedTest
 
 LABEL = r"(?:[A-C]\.)?\d{1,2}[a-z]?(?!\w|\.\d)"
 LABELS = re.compile(LABEL)
@@ -16,6 +17,8 @@ EQUATION = re.compile(rf"\b(?:Eqs?\.|[Ee]quations?)\s+({LABEL}(?:(?:, and|,| and
 QUESTION = re.compile(r"\b(?:Q|[Qq]uestions?\s+)(\d+\.\d+(?:(?:, and|,| and| or| to)\s+\d+\.\d+)*)")
 FIGURE = re.compile(r"\bFig(?:ures?|s?\.)\s+((?:[A-C]\.)?\d+)")
 SECTION = re.compile(r"\bSections? ([A-C1-9](?:\.\d+)+)")  # in the handout only: other papers have sections, too
+# a question and the file that is linked for its tests
+LINKED = re.compile(r"`pytest --question (\d+\.\d+)`\s+\(\[`\w+\.py`\]\(\.\./(tests/\w+\.py)\)")
 TESTS = "staff/tests/"  # they make up rubrics with questions of their own
 TEXT = (".md", ".py", ".toml", ".cfg", ".txt", ".yml", ".html", ".css", ".job", ".sh", "Makefile")
 ROW = re.compile(r"^\| \[(\d+\.\d+)\]\([^)]*\) \|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|", re.MULTILINE)
@@ -78,6 +81,18 @@ def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]
                     line = text.count("\n", 0, position) + 1
                     problems.append(f"{file}:{line}: there is no {kind} {label} in the handout")
     return problems
+
+
+def without_test(tests: Collection[GradedTest], texts: dict[str, str]) -> list[str]:
+    """Links to a file for the tests of a question that has no test of it: "file:line: ..."."""
+    known = {(test.question, test.file) for test in tests if not test.hidden}
+    return [
+        f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[2]} has no test of question {match[1]}"
+        for file, text in texts.items()
+        if file.startswith(FOLDER)
+        for match in LINKED.finditer(text)
+        if match.groups() not in known
+    ]
 
 
 def _citations(text: str, file: str) -> Iterator[tuple[int, str, str]]:

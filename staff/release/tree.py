@@ -46,6 +46,7 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
     found += points.disagreements(course.rubric, students | staffs if own else students)
     found += references.dangling(course.rubric.questions, chapters, students)
     found += references.dangling(all_chapters.questions, all_chapters, staffs)
+    found += references.without_test(course.tests, students)
     found += answers.disagreements(model_answers, course.rubric, chapters)
     found += [f"staff/release/editions.py: no file is {pattern}" for pattern in editions.without_files(files)]
     # the pages in template/ are written for their place in the students' repository: `of_release` looks at them

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from course import rubric
 from part3_gpt.gpt import GPT, Block, GPTConfig
 from part3_gpt.utils import keep_top_k, keep_top_p
+from staff.marking import answers
 
 HANDOUT = Path(__file__).parents[2] / "handout"
 CHAPTERS = sorted(HANDOUT.glob("*.md"))
@@ -172,10 +173,17 @@ def test_linear_attention_is_a_sum_that_can_be_reordered():
     left = (weights / weights.sum(dim=1, keepdim=True)) @ v
     right = (phi_q @ (phi_k.T @ v)) / (phi_q @ phi_k.sum(dim=0))[:, None]
     torch.testing.assert_close(left, right)  # Eq. 22e
-    T, d, window = 32_768, 64, 256
-    full = 2 * T**2 * d
-    assert f"{full:.1e}" == "1.4e+11" and "1.4 \\cdot 10^{11}" in CHAPTER_3
-    assert_quoted(CHAPTER_3, str(full // (2 * T * window * d)), str(full // (2 * T * d * d)))
+    with FlopCounterMode(display=False) as counter:
+        assert (phi_q @ (phi_k.T @ v)).shape == (7, 4)
+    assert counter.get_total_flops() / 2 == 2 * 7 * 3 * 4 and "| $2 T d_k d_v$ multiplications |" in CHAPTER_3
+
+
+def test_pairs_of_a_window():
+    """The model answer to Q3.1 has numbers for the first row of the table."""
+    T, window = 32_768, 256
+    assert "| $T w$ pairs |" in CHAPTER_3
+    text = answers.read(edition="2023")["3.1"].answer
+    assert f"with w = {window} and {T:,} tokens, {T**2 // (T * window)} times fewer" in text
 
 
 # --- section 3.3: language models ------------------------------------------------------------------------------------

@@ -60,6 +60,21 @@ def test_rubric_and_handout_disagree(course, texts, file, old, new, message):
     assert [problem for problem in problems if problem.startswith(message)], problems
 
 
+@pytest.mark.parametrize(
+    "chapter, right, wrong, question",
+    [
+        ("03_attention_and_language_models", "test_part3_generation", "test_part3_gpt", "3.3"),
+        ("02_adversarial_autoencoders", "test_part2_aae", "test_part2_none", "2.4"),
+    ],
+)
+def test_the_file_that_is_linked_for_a_question_has_a_test_of_it(course, texts, chapter, right, wrong, question):
+    file = f"handout/{chapter}.md"
+    link = "`pytest --question {0}` ([`{1}.py`](../tests/{1}.py))"
+    problems = found(course, texts, **replaced(texts, file, link.format(question, right), link.format(question, wrong)))
+    wanted = f"{file}: tests/{wrong}.py has no test of question {question}"
+    assert wanted in without_lines(problems)
+
+
 def without_lines(problems: list[str]) -> list[str]:
     return [re.sub(r"^([^:]*):\d+:", r"\1:", problem) for problem in problems]
 
