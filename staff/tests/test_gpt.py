@@ -9,6 +9,7 @@ from gpt_cases import BLOCK, VOCABULARY, small
 
 from part3_gpt import streaming
 from part3_gpt.build import adamw
+from part3_gpt.generation import new_cache
 from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.options import MODEL_SIZES
 from part3_gpt.utils import keep_top_p
@@ -122,6 +123,17 @@ def test_the_cache_changes_nothing(model, rng, length, flash):
             ):  # the greedy ones: each from its window
                 window = results[0][:, max(0, position - BLOCK) : position]
                 assert torch.equal(model(window)[0][:, -1].argmax(-1), results[0][:, position])
+
+
+@pytest.mark.parametrize("flash", [True, False])
+def test_a_prompt_can_reach_the_cache_in_pieces(model, rng, flash):
+    """The queries of a piece are the last of the positions: they see all earlier pieces."""
+    for block in model.transformer.h:
+        block.attn.flash = flash
+    idx, cache = prompts(rng, 2, BLOCK), new_cache(model, BLOCK)
+    with torch.no_grad():
+        pieces = torch.cat([model.hidden(piece, cache) for piece in idx.split([3, 1, 5, BLOCK - 9], dim=1)], dim=1)
+        torch.testing.assert_close(pieces, model.hidden(idx))
 
 
 def test_the_cache_spares_work(model, rng):
