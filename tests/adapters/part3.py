@@ -49,9 +49,9 @@ def _causal_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Like attention it takes queries of the last T of S tokens, as the cache needs it.
     """
-    T, S = q.size(2), k.size(2)
+    T, S = q.size(2), v.size(2)
     means = v.cumsum(dim=2) / torch.arange(1, S + 1)[:, None]
-    return means[:, :, S - T :]
+    return means[:, :, -T:]
 
 
 def _with_causal_means(model: nn.Module) -> nn.Module:
