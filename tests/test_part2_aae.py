@@ -181,7 +181,7 @@ def test_discriminator_accuracy(rng, expected):
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 
-def assert_samples(weight, bias, n=500, z_dim=3):
+def assert_samples(weight, bias, n=1500, z_dim=3):
     """Two calls of sample; see the test."""
     assert_shape("what sample gives for one image", part2.run_aae_sample(weight, bias, 1, 1)[0][0], (1, 1, 28, 28))
     samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
