@@ -29,7 +29,7 @@ srun "${PYTHON:-.venv/bin/python}" "$part/train.py" --accelerator gpu --no-progr
     "$@" "${resume[@]}" # a --resume of the user's was for the first time
 status=$?
 if [ "$status" -eq 143 ]; then
-    # queued again forever, if its time is too short; a run that the user resumed has its checkpoint elsewhere
+    # otherwise a job whose time is too short would be requeued forever; a resumed run has its checkpoint elsewhere
     if [ "${SLURM_RESTART_COUNT:-0}" -ge 2 ] && ! has_checkpoint && [[ " $* " != *" --resume"* ]]; then
         echo "error: stopped three times before the first checkpoint; give sbatch a longer --time" >&2
         exit "$status"

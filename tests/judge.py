@@ -84,7 +84,7 @@ def assert_value(
         expected: of an oracle's answer, with the mistakes that it knows; or a plain tensor or number.
         rtol, atol: how far off it may be, as in `torch.testing.assert_close`.
         hint: what to look at where the mistake is not known.
-        again: computes it from the same inputs once more, to see whether it differs from call to call.
+        again: recomputes the value from the same inputs, to see whether it changes between calls.
     """
     assert_any(what, obtained, [expected], rtol, atol, hint, again)
 

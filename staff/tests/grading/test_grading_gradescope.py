@@ -70,7 +70,7 @@ def test_a_resubmission_is_judged_for_itself(submit):
 
 @pytest.mark.slow
 def test_resubmissions_in_the_sandbox(tmp_path, level):
-    """A template, the solution with a mistake, the solution, and the template once more."""
+    """One student submits the template, a wrong solution, the solution, and the template again."""
     scores = []
     for number in range(4):
         shutil.rmtree(tmp_path / "submission", ignore_errors=True)
