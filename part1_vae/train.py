@@ -148,7 +148,7 @@ class Figures(Pictures):
             "validation": (epochs, [row["val/bpd"] for row in history]),
         }
         title = f"VAE, z_dim {self.run.args.z_dim}{self.run.describe_scores(results.get('test/bpd'))}"
-        label = "bits per dimension (upper bound on -log2 p(x))"
+        label = "bits per dimension (an upper bound)"
         figures.save_curves(curves, self.run.figure("bpd_curve.png"), label, title, log=True)
 
 
