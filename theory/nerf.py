@@ -42,7 +42,8 @@ def scene(points):
 
 def rays(angle):
     """A camera on a circle around the scene: where its rays begin, and their directions, [SIZE², 3] each."""
-    u = 0.8 * ((torch.arange(SIZE) + 0.5) / SIZE - 0.5)
+    edge = 0.4 * (1 - 1 / SIZE)  # the middle of the outermost pixel
+    u = torch.linspace(-edge, edge, SIZE)
     directions = torch.stack([u.repeat(SIZE), -u.repeat_interleave(SIZE), torch.full((SIZE**2,), -1.0)], dim=1)
     turn = torch.tensor([[cos(angle), 0.0, -sin(angle)], [0.0, 1.0, 0.0], [sin(angle), 0.0, cos(angle)]])
     return torch.tensor([[0.0, 0.0, 3.2]]).expand(SIZE**2, 3) @ turn, F.normalize(directions, dim=1) @ turn

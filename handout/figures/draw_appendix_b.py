@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 def ray(cells: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Distance, density, transmittance and weight per unit of length along a ray: Eq. B.3 to B.5."""
     step = 6 / cells
-    t = (np.arange(cells) + 0.5) * step
+    t = np.linspace(step / 2, 6 - step / 2, cells)
     density = 0.7 * np.exp(-(((t - 1.8) / 0.5) ** 2)) + 5.0 * ((t > 4) & (t < 5.2))
     opacity = 1 - np.exp(-density * step)
     transmittance = np.cumprod(1 - opacity) / (1 - opacity)  # before each piece

@@ -14,7 +14,9 @@ from course import rubric, submission
 from small_runs import REPOSITORY
 from staff.marking import answers
 from staff.release import build, editions, references, tree
+from staff.release.leaks import find_leaks
 from staff.release.markers import MarkerError, marks_left
+from staff.release.solutions import find_solutions
 
 OTHER = rubric.read(edition="2022")
 
@@ -149,6 +151,11 @@ def test_a_release_has_what_its_edition_has(files, others_files):
     named = [file for file, content in others_files.items() if b"part3_gpt" in content]
     assert named == ["course/tasks.py"], "which leaves out what is not there"
     assert editions.without_files(build.tracked(REPOSITORY)) == []
+
+
+def test_the_2022_edition_gives_no_solution_away(other, others_files):
+    """Its own chapters and demos are not in the other release, whose tests therefore see nothing of them."""
+    assert find_leaks(others_files, other) + find_solutions(others_files) == []
 
 
 def test_the_2022_edition_is_stamped_and_states_its_own_points(others_files):
