@@ -60,7 +60,7 @@ tensorboard: setup
 .PHONY: test-slow test-all bench check release handout autograder
 
 test-slow: setup
-	$(COURSE) test -m slow
+	$(COURSE) test -m slow -n 2 --dist loadfile
 
 test-all: test test-slow
 
