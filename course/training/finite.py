@@ -1,5 +1,7 @@
 """Stop a run whose loss is no longer finite."""
 
+import math
+
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -37,7 +39,7 @@ class StopOnNaN(Callback):
 
 def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:
     """End the run with a message that names `what` if `value` has a non-finite element in any process."""
-    finite = bool(torch.isfinite(value).all())
+    finite = bool(torch.isfinite(value).all()) if value.dim() else math.isfinite(value)  # faster for a loss
     if trainer.world_size > 1:
         finite = trainer.strategy.reduce_boolean_decision(finite)
     if not finite:

@@ -1,10 +1,12 @@
 """Faster training: memory kept between steps, cheaper logging, fused optimizers, data on the GPU."""
 
 import ctypes
+import functools
 import sys
 
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.core import module
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -29,15 +31,18 @@ def flush_subnormals(flush: bool) -> None:
     torch.set_flush_denormal(flush)  # has no effect on processors without support
 
 
-move_sums = _ResultMetric.to
+move_sums, read_signature = _ResultMetric.to, module.is_param_in_hook_signature
 
 
 def log_faster() -> None:
-    """Let `self.log` skip moving the sums of a value that are on its device already, which takes 0.3 ms per value.
+    """Let `self.log` skip what it repeats for every value.
 
-    It replaces a private method of Lightning; `staff/tests/test_lightning.py` fails if a new version changes it.
+    It moves the sums of a value to the device that they are on already (0.3 ms), and reads the signature of
+    `training_step` again (0.05 ms). Both are private parts of Lightning; `staff/tests/test_lightning.py` fails if a
+    new version changes them.
     """
     _ResultMetric.to = _move_sums_if_needed
+    module.is_param_in_hook_signature = functools.lru_cache(maxsize=1)(read_signature)
 
 
 def _move_sums_if_needed(self: _ResultMetric, device: torch.device) -> _ResultMetric:

@@ -9,13 +9,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.core import module
 from pytorch_lightning.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from course.training.checkpoints import BestCheckpoint
 from course.training.exact import ExactResume
 from course.training.run import Run
-from course.training.speed import log_faster, move_sums
+from course.training.speed import log_faster, move_sums, read_signature
 
 
 class Line(pl.LightningModule):
@@ -36,6 +38,13 @@ class Line(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class LineOfIterator(Line):
+    """Takes its batches itself, so that Lightning cannot know their size: each module's signature is read anew."""
+
+    def training_step(self, dataloader_iter):
+        return super().training_step(next(dataloader_iter)[0], 0)
 
 
 BATCHES = [(torch.tensor([1.0]),), (torch.tensor([2.0, 3.0, 4.0]),), (torch.tensor([6.0, 8.0]),)]
@@ -87,6 +96,22 @@ def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monk
     assert fit([]).callback_metrics == plain and not moves
     metric = _ResultMetric(_Metadata("training_step", "x", on_epoch=True), is_tensor=True)
     assert metric.to(torch.device("meta")).value.is_meta and metric.cumulated_batch_size.is_meta and len(moves) == 1
+
+
+def test_lightning_reads_a_signature_at_each_log_and_log_faster_once(monkeypatch):
+    """Otherwise `log_faster` can go, or no longer has an effect."""
+    reads = []
+    read = lambda *args, **kwargs: reads.append(args) or read_signature(*args, **kwargs)  # noqa: E731
+    monkeypatch.setattr(module, "is_param_in_hook_signature", read)
+    plain = fit([]).callback_metrics
+    assert len(reads) == 2 * len(BATCHES), "two values in each step"
+    reads.clear()
+    monkeypatch.setattr("course.training.speed.read_signature", read)
+    monkeypatch.setattr(_ResultMetric, "to", move_sums)  # which `log_faster` replaces too
+    log_faster()
+    assert fit([]).callback_metrics == plain and len(reads) == 1
+    with pytest.raises(MisconfigurationException, match="batch_size"):
+        fit([], LineOfIterator())
 
 
 def test_lightning_saves_no_sums_itself(tmp_path):
