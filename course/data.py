@@ -188,12 +188,7 @@ def loaders(
     if num_workers:
         options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
     return (
-        EpochLoader(
-            ImageDataset(*train, transform),
-            sampler=Shuffle(len(train[0]), seed),
-            drop_last=True,
-            **options,
-        ),
+        EpochLoader(ImageDataset(*train, transform), sampler=Shuffle(len(train[0]), seed), drop_last=True, **options),
         EpochLoader(ImageDataset(*val, transform), sampler=InOrder(len(val[0])), **options),
         EpochLoader(ImageDataset(*test, transform), sampler=InOrder(len(test[0])), **options),
     )

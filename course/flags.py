@@ -82,12 +82,8 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--devices", type=device_list, default=1, help="a number of devices, or which: 0,3")
     machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
     machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
-    machine.add_argument(
-        "--precision",
-        choices=["32-true", "bf16-mixed", "16-mixed"],
-        default="32-true",
-        help="of the arithmetic",
-    )
+    precisions = ["32-true", "bf16-mixed", "16-mixed"]
+    machine.add_argument("--precision", choices=precisions, default="32-true", help="of the arithmetic")
     machine.add_argument(
         "--progress_bar",
         action=argparse.BooleanOptionalAction,
