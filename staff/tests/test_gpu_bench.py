@@ -61,7 +61,8 @@ def check_rows(found: dict[str, tuple[str, str]], rows: tuple[int, ...]) -> None
 
 
 @pytest.mark.slow
-def test_a_quick_look_on_any_machine(mnist_files, capsys):
+def test_a_quick_look_on_any_machine(mnist_files, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "LIMIT", 3600)  # a busy machine may take longer than a borrowed GPU's eight minutes
     assert bench.main(["gpu", "--batches", "2", "--data_dir", str(mnist_files)]) == 0
     report = capsys.readouterr().out
     assert "failed" not in report and "left out" not in report and "not known;" not in report
