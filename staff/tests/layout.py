@@ -31,7 +31,7 @@ def imports(source: str) -> Iterator[tuple[int, str, bool]]:
     """Line, module, and whether it is imported as soon as the file is."""
     tree = ast.parse(source)
     inside = {id(child) for node in ast.walk(tree) if is_function(node) for child in ast.walk(node)}
-    inside |= {id(child) for node in ast.walk(tree) if is_type_checking(node) for child in ast.walk(node)}
+    inside |= {id(child) for node in ast.walk(tree) if is_left_out(node) for child in ast.walk(node)}
     for node in ast.walk(tree):
         at_once = id(node) not in inside
         if isinstance(node, ast.Import):
@@ -46,8 +46,9 @@ def is_function(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+def is_left_out(node: ast.AST) -> bool:
+    """Whether an import leaves out what the node has: for type checkers, or for `python -m`."""
+    return isinstance(node, ast.If) and re.search(r"TYPE_CHECKING|^__name__ == '__main__'$", ast.unparse(node.test))
 
 
 def modules(files: Files) -> dict[str, str]:
@@ -100,14 +101,28 @@ def too_long(files: Files) -> list[str]:
     return found
 
 
-def cycles(files: Files) -> list[str]:
-    """Modules that import each other, directly or by way of others, as soon as one of them is imported."""
+def imported_at_once(files: Files) -> dict[str, set[str]]:
+    """Path -> the paths of our modules that it imports as soon as it is imported itself."""
     known = modules(files)
-    edges = {
+    return {
         path: {target for _, name, at_once in imports(source) if at_once and (target := resolve(name, known))} - {path}
         for path, source in files.items()
     }
-    found, done = [], set()
+
+
+def reached(files: Files, start: str) -> set[str]:
+    """All of our modules that are imported with `start`, with the packages that they are in."""
+    edges, found, new = imported_at_once(files), set(), {start}
+    while new:
+        found |= new
+        packages = {f"{path.rpartition('/')[0]}/__init__.py" for path in new}
+        new = (set().union(*(edges[path] for path in new)) | packages & set(files)) - found
+    return found
+
+
+def cycles(files: Files) -> list[str]:
+    """Modules that import each other, directly or by way of others, as soon as one of them is imported."""
+    edges, found, done = imported_at_once(files), [], set()
 
     def visit(path: str, way: list[str]) -> None:
         if path in way:

@@ -28,6 +28,15 @@ def test_files_and_functions_are_short(sources):
     assert layout.too_long(sources) == []
 
 
+@pytest.mark.parametrize("part, lines", [("part1_vae", 200), ("part2_aae", 200), ("part3_gpt", 250)])
+def test_a_part_is_short_and_so_is_what_it_imports_of_course(sources, part, lines):
+    """Who reads a part follows its imports. Blank lines of course/ do not count, nor what only rare runs import."""
+    assert sources[f"{part}/train.py"].count("\n") <= lines
+    assert sources["part3_gpt/gpt.py"].count("\n") <= 300
+    course = [sources[path] for path in layout.reached(sources, f"{part}/train.py") if path.startswith("course/")]
+    assert len(course) >= 15 and sum(bool(line.strip()) for text in course for line in text.splitlines()) <= 1500
+
+
 def test_there_is_no_import_cycle(sources):
     assert layout.cycles(sources) == []
 
@@ -68,6 +77,19 @@ def test_what_is_too_long_is_found():
     ]
     assert layout.too_long({"course/a.py": "x = 1\n" * 351}) == ["course/a.py: 351 lines"]
     assert layout.too_long({"course/a.py": "x = 1\n" * 350, "course/b.py": "def f():\n" + "    x = 1\n" * 39}) == []
+
+
+def test_what_a_file_imports_is_found():
+    files = {
+        "part1_vae/train.py": "from course.a import x\ndef f():\n    import course.d\n",
+        "course/__init__.py": "",
+        "course/a.py": "import course.b.c\nimport torch\nif __name__ == '__main__':\n    import course.e\n",
+        "course/b/__init__.py": "",
+        "course/b/c.py": "",
+        "course/d.py": "",
+        "course/e.py": "from course import a\n",
+    }
+    assert layout.reached(files, "part1_vae/train.py") == set(files) - {"course/d.py", "course/e.py"}
 
 
 def test_a_cycle_is_found():
