@@ -1,1 +1,1 @@
-"""The measurements behind the numbers in the READMEs: `make bench`."""
+"""The benchmarks behind the numbers in the READMEs: `make bench`."""

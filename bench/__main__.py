@@ -1,4 +1,4 @@
-"""`python -m bench [part1_speed ...]`: print tables, write them to bench/results/, and the page bench/README.md."""
+"""`python -m bench [part1_speed ...]`: run benchmarks, print their tables, write bench/results/ and bench/README.md."""
 
 import os
 import platform
@@ -35,11 +35,11 @@ MEASUREMENTS = {
     "gpu": gpu.everything,
 }
 ON_REQUEST = {"recipe", "recipe_80"}  # they take hours
-ONCE = {"part1_memory", "grading", "gpu", *ON_REQUEST}  # whatever --rounds says
+ONCE = {"part1_memory", "grading", "gpu", *ON_REQUEST}  # they ignore --rounds
 
 
 def processor() -> str:
-    """Its name, where the machine says it."""
+    """Return the model name of the CPU, or its architecture if the name is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

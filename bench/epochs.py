@@ -1,4 +1,4 @@
-"""What the parts' measurements have in common: train.py as a user starts it, rounds that take turns, tables."""
+"""Helpers that the benchmarks share: run train.py as a user would, time loops in interleaved rounds, make tables."""
 
 import json
 import multiprocessing
@@ -28,14 +28,14 @@ from course.training.speed import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
-SEED = 42  # of weights and order, as in train.py: how many subnormal numbers there are depends on both
+SEED = 42  # of weights and order, as in train.py; the number of subnormal numbers depends on both
 
 
 def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | None = None) -> Path:
-    """An epoch of a part's train.py in a process of its own -> the run's folder. Parts 1 and 2 have --channels_last.
+    """Run one epoch of a part's train.py in a new process -> the run's folder. Parts 1 and 2 use --channels_last.
 
     Raises:
-        RuntimeError: it had not ended after `most` seconds.
+        RuntimeError: it is still running after `most` seconds.
     """
     command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
     command += ["--channels_last"] * (part != "part3_gpt")
@@ -48,28 +48,28 @@ def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | Non
 
 
 def run_train(part: str, data: Path, *flags: str, most: float | None = None) -> dict:
-    """The same; return its summary."""
+    """Run one epoch as `train_once` does; return the run's summary."""
     with tempfile.TemporaryDirectory() as logs:
         return json.loads((train_once(part, data, Path(logs), *flags, most=most) / "summary.json").read_text())
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:
-    """Seconds of an epoch of train.py: Lightning, metrics, TensorBoard, NaN guard; no validation, test, pictures."""
+    """Return the seconds of an epoch of train.py: with Lightning, metrics, TensorBoard and NaN guard; training only."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
 
 
 def alone(way: Callable, *args):
-    """What `way(*args)` returns in a process of its own: what one way leaves in memory changes the time of the next."""
+    """Return `way(*args)`, called in a new process, so that no way's time depends on memory left by the one before."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(way, *args).result()
 
 
 @contextmanager
 def settled(plain: bool) -> Iterator[None]:
-    """Memory is kept and subnormal numbers are flushed as in train.py, unless `plain`.
+    """Keep memory between steps and flush subnormal numbers to 0, as train.py does, unless `plain`.
 
-    To be entered before anything is built, as threads that are there already are not reached.
+    Enter this before building anything: it does not affect threads that already exist.
     """
     if not plain:
         keep_memory()
@@ -81,13 +81,13 @@ def settled(plain: bool) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until everything that was given to a GPU is done."""
+    """Wait until a CUDA device has finished all its work; do nothing for other devices."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(step: Callable[[], object], count: int, device: torch.device, warm_up: int) -> float:
-    """Seconds of so many calls, after a warm-up."""
+    """Return the seconds that `count` calls take, after `warm_up` calls."""
     for _ in range(warm_up):
         step()
     wait_for(device)
@@ -99,14 +99,14 @@ def seconds_of(step: Callable[[], object], count: int, device: torch.device, war
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Floating-point operations of convolutions and matrix products in a call."""
+    """Count the floating-point operations of the convolutions and matrix products in a call."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
 def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
-    """Seconds of a step for each batch, with nothing around it."""
+    """Return the seconds that one step per batch takes, with nothing else in the loop."""
     start = time.perf_counter()
     for images, _ in batches:
         step(images)
@@ -114,7 +114,7 @@ def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
 
 
 def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
-    """Tensors in memory, a permutation (that of train.py's first epoch), an index: the floor."""
+    """Yield batches by indexing tensors in memory, in the order of train.py's first epoch: the lower bound."""
     order = torch.tensor(list(Shuffle(len(dataset), SEED)))
     for index in order.split(batch_size)[: batches or len(dataset) // batch_size]:
         yield dataset.transform(dataset.images[index]), None
@@ -123,10 +123,10 @@ def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
 def bare_loop(
     make_step: Callable, mnist: Callable, batch_size: int, data: Path, batches: int | None, plain: bool
 ) -> float:
-    """Seconds of an epoch of a part's bare loop or, as PyTorch comes, of its plain loop.
+    """Return the seconds of an epoch of a part's bare loop or, if `plain`, of its loop with PyTorch's defaults.
 
     Args:
-        make_step, mnist: the part's `bare_step` and its loaders.
+        make_step, mnist: the part's `bare_step`, and the function that makes its loaders.
     """
     with settled(plain):
         images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
@@ -134,14 +134,14 @@ def bare_loop(
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):
-    """torchvision's MNIST: a PIL image and transforms for each example, a DataLoader with 2 workers."""
+    """Return batches of torchvision's MNIST: PIL images and transforms, and a DataLoader with 2 workers."""
     transform = transforms.Compose([transforms.ToTensor(), transform])
     dataset = Subset(datasets.MNIST(data, train=True, transform=transform), range(TRAIN_IMAGES))
     return islice(DataLoader(dataset, batch_size, shuffle=True, num_workers=2, drop_last=True), batches)
 
 
 def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, list]:
-    """Interleaved rounds: each way once in each of them -> name of the way -> what it gave."""
+    """Call each way once per round, in turn -> name of the way -> its values, one per round."""
     values: dict[str, list] = {name: [] for name in ways}
     with tqdm(total=rounds * len(ways), desc=title) as bar:
         for _ in range(rounds):
@@ -152,7 +152,7 @@ def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, 
 
 
 def value_table(title: str, unit: str, values: dict[str, list[float]], digits: int = 1) -> Table:
-    """The median of each way and its single rounds."""
+    """Tabulate each way's median and the values of its rounds."""
     rows = []
     for name, of_rounds in values.items():
         rounds = ", ".join(f"{value:.{digits}f}" for value in of_rounds)
@@ -161,7 +161,7 @@ def value_table(title: str, unit: str, values: dict[str, list[float]], digits: i
 
 
 def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], float | None], relation: str) -> list[Row]:
-    """The ratios of two ways: the median over those of each round, and what is good (None: no goal)."""
+    """Return the ratios of pairs of ways, each the median of the ratios within a round, with goals (None: no goal)."""
     rows = []
     for (one, other), goal in goals.items():
         ratios = [ours / theirs for ours, theirs in zip(values[one], values[other], strict=True)]
@@ -171,11 +171,11 @@ def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], floa
 
 
 def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], args, data: Path) -> Record:
-    """Interleaved rounds -> medians, and the ratios of "train.py" to the others.
+    """Time the ways in interleaved rounds -> their medians, and the ratios of "train.py" to the others.
 
     Args:
-        ways: name -> function of the data folder and the number of batches (None: all) that gives seconds.
-        goals: name of another way -> the largest ratio that is good.
+        ways: name -> function of the data folder and the number of batches (None: all) that returns seconds.
+        goals: name of another way -> the largest ratio that meets the goal.
     """
     seconds = take_turns(title, {name: partial(way, data, args.batches) for name, way in ways.items()}, args.rounds)
     what = f"{args.batches} batches" if args.batches else "an epoch"
@@ -186,12 +186,12 @@ def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], 
 def rate_table(
     title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float | None], rounds: int, digits: int = 1
 ) -> Record:
-    """The same for rates, of which more is better.
+    """Measure rates, where higher is better, in interleaved rounds -> their medians and ratios.
 
     Args:
-        ways: name -> function without arguments that gives tokens per second.
-        goals: names of two ways -> the smallest ratio of the first to the second that is good, None: no goal.
-        digits: of the rates, after the point.
+        ways: name -> function without arguments that returns tokens per second.
+        goals: names of two ways -> the smallest ratio of the first to the second that meets the goal; None: no goal.
+        digits: decimal places of the rates.
     """
     rates = take_turns(title, ways, rounds)
     ratios = ratio_rows(rates, goals, "at least")

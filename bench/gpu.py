@@ -1,8 +1,8 @@
-"""`python -m bench gpu`: what a CUDA GPU makes of all three parts, in less than ten minutes.
+"""`python -m bench gpu`: measure all three parts on a CUDA GPU, in less than ten minutes.
 
-Epochs of train.py and of bare loops, GPT-2's training in tokens per second and in model FLOP utilisation, and
-generation, beside transformers. With --batches everything is tiny and runs on the CPU where there is no GPU: a quick
-look.
+This covers epochs of train.py and of bare loops, and GPT-2's training (tokens per second, model FLOP utilisation) and
+generation, both compared with transformers. With --batches everything is tiny and also runs without a GPU: a quick
+check.
 """
 
 import os
@@ -35,8 +35,8 @@ from part2_aae.train import LitAAE
 from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 
-LIMIT = 480  # seconds, after which nothing new is begun
-# bf16, dense, by the GPU's name; a slice of one (MIG) has less
+LIMIT = 480  # seconds, after which no new measurement starts
+# dense bf16, by the GPU's name; a MIG slice of a GPU has less
 PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 989, r"\bA100\b(?!.* MIG)": 312}
 
 
@@ -44,13 +44,13 @@ PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 98
 
 
 def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> Timed:
-    """Start train.py as a user does, and look at the clock when it says that an epoch is done.
+    """Run train.py as a user would, and record the time whenever it prints that an epoch is done.
 
     An epoch is everything between two such lines: training, validation, TensorBoard, checkpoints, pictures. After
-    `most` seconds the run is stopped, and counts as one of the epochs that it has done.
+    `most` seconds the run is stopped and counts as a run of the epochs completed so far.
 
     Raises:
-        RuntimeError: it failed, or had not done two epochs by then.
+        RuntimeError: the run failed, or was stopped before it had completed two epochs.
     """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as logs:
@@ -71,7 +71,7 @@ def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> T
 
 
 def endless(dataset, batch: int, device: torch.device) -> Iterator[Tensor]:
-    """Batches of images that lie on the device, epoch after epoch."""
+    """Yield batches of images that are already on the device, epoch after epoch."""
     dataset = dataset.to(device)
     while True:
         for index in torch.randperm(len(dataset), device=device).split(batch)[: len(dataset) // batch]:
@@ -79,12 +79,12 @@ def endless(dataset, batch: int, device: torch.device) -> Iterator[Tensor]:
 
 
 def graphs(device: torch.device) -> str | None:
-    """The mode in which --compile compiles."""
+    """Return the mode that --compile passes to torch.compile on this device."""
     return "reduce-overhead" if device.type == "cuda" else None
 
 
 def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
-    """Seconds of the training batches of an epoch with nothing around them: no validation, no checkpoint."""
+    """Return the seconds of an epoch's training batches with nothing around them: no validation, no checkpoint."""
     torch.manual_seed(0)
     dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
     vae = channels_last(VAE()).to(scale.device)
@@ -147,19 +147,19 @@ def epoch_of(run: Timed | str) -> float | str:
 
 
 def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
-    """Forward and backward: 6 N + 12 L H Q T (PaLM, appendix B; N without the position embeddings, as in nanoGPT)."""
+    """Count forward and backward: 6 N + 12 L H Q T (PaLM, appendix B; N without position embeddings, as in nanoGPT)."""
     config = config.with_sizes()
     parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
     return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size
 
 
 def peak_flops(name: str) -> float | None:
-    """What a GPU of this name could do in a second, in bf16; None if that is not known here."""
+    """Return the peak bf16 operations per second of a GPU with this name, or None if unknown."""
     return next((peak * 1e12 for pattern, peak in PEAK_TFLOPS.items() if re.search(pattern, name)), None)
 
 
 def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: bool) -> float:
-    """Tokens per second of a bare loop in bf16, on random tokens that lie on the device."""
+    """Return the tokens per second of a bare training loop in bf16, on random tokens that are already on the device."""
     torch.manual_seed(0)
     model = make_model(scale.config).to(scale.device).train()
     optimizer = adamw(model, lr=3e-4)
@@ -180,10 +180,10 @@ def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: 
 
 
 def own_rate(scale: Scale, data: Path, most: float) -> float:
-    """Tokens per second of train.py on characters, in its second epoch: Lightning, metrics, TensorBoard.
+    """Return the tokens per second of train.py's second epoch on characters: with Lightning, metrics, TensorBoard.
 
     Raises:
-        RuntimeError: it had not ended after `most` seconds.
+        RuntimeError: it is still running after `most` seconds.
     """
     flags = ["--epochs=2", "--precision=bf16-mixed", "--generate_every_n_steps=0", "--accelerator=auto"]
     summary = run_train("part3_gpt", data, *scale.gpt_flags, *flags, most=most)
@@ -221,7 +221,7 @@ def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
 
 
 def generation_rates(scale: Scale, models: dict[str, nn.Module], rows: int) -> tuple[dict[str, float], float]:
-    """New tokens per second of each model, greedily, and the share of tokens that are the same."""
+    """Return each model's new tokens per second, decoding greedily, and the share of tokens on which they agree."""
     torch.manual_seed(0)
     prompts = torch.randint(scale.config.vocab_size, (rows, scale.prompt), device=scale.device)
     rates, tokens = {}, {}
@@ -266,11 +266,11 @@ def generation(scale: Scale, data: Path, attempt: Attempts) -> Table:
 
 
 def everything(args, data: Path) -> Record:
-    """All sections, as far as there is time."""
+    """Run all sections, as far as the time allows."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     scale = whole() if args.batches is None else quick(args.batches)
     attempt = Attempts(LIMIT)
-    # the longest comes last, and begins with its own longest run before the time is up
+    # the longest section is last; its own longest run is first, so it starts before the time is up
     tables = [section(scale, data, attempt) for section in (generation, gpt_training, aae, vae)]
     note = (
         "Each figure is of one run, after a warm-up, and waits for the GPU before it looks at the clock. An epoch of"

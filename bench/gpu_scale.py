@@ -1,4 +1,4 @@
-"""What `bench.gpu` measures with: how much of it there is, attempts that may fail, and tables."""
+"""Helpers of `bench.gpu`: sizes of the measurements, measurements that may fail, and tables."""
 
 import gc
 import sys
@@ -17,14 +17,14 @@ NO_DROPOUT = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of it there is.
+    """The sizes of the measurements.
 
     Args:
-        flags: of train.py in parts 1 and 2, and `gpt_flags` of that in part 3.
-        epochs: of the whole run of the VAE; the other runs have `few`.
-        batches: of an epoch of the bare loops; None: all.
-        config, batch, steps: of the GPT, the sequences in a step, and how many steps are timed.
-        rows, prompt, new: of generation: texts at a time, tokens in, tokens out.
+        flags: of train.py in parts 1 and 2; `gpt_flags`: of train.py in part 3.
+        epochs: of the VAE's full run; the other runs have `few`.
+        batches: per epoch of the bare loops; None: all.
+        config, batch, steps: the GPT, the sequences per step, and the number of timed steps.
+        rows, prompt, new: for generation: texts per batch, tokens in, tokens out.
     """
 
     device: torch.device
@@ -42,7 +42,7 @@ class Scale:
 
 
 def whole() -> Scale:
-    """The measurement; a GPU with less than 60 GB gets smaller batches of text."""
+    """Return the sizes of the full benchmark; a GPU with at most 60 GB gets smaller batches of text."""
     batch = 32 if torch.cuda.get_device_properties(0).total_memory > 60e9 else 8
     gpt_flags = ("--model_type=gpt2", "--block_size=1024", f"--batch_size={batch}", "--lr=3e-4")
     config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True, **NO_DROPOUT)
@@ -52,7 +52,7 @@ def whole() -> Scale:
 
 
 def quick(batches: int) -> Scale:
-    """So many batches of tiny networks, on whatever there is."""
+    """Return the sizes of a quick check: `batches` batches of tiny networks, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     flags = ("--accelerator=auto", f"--limit_batches={batches}", "--num_filters=2", "--z_dim=2")
     gpt_flags = ("--model_type=gpt-nano", "--block_size=16", "--batch_size=4", f"--limit_batches={batches}")
@@ -63,29 +63,29 @@ def quick(batches: int) -> Scale:
 
 @dataclass(frozen=True)
 class Timed:
-    """A run of train.py: seconds of an epoch (the median from the second on), and from its start to its report."""
+    """A run of train.py: seconds per epoch (the median from the second on), total seconds, and epochs completed."""
 
     epoch: float
     whole: float
     epochs: int
 
     def of(self, epochs: int) -> float:
-        """Seconds of a run of so many epochs, the missing ones added."""
+        """Estimate the seconds of a run of `epochs` epochs: add the missing ones to this run."""
         return self.whole + (epochs - self.epochs) * self.epoch
 
 
 class Attempts:
-    """Calls what measures as long as there is time. What fails is said in its place and does not stop the rest."""
+    """Runs measurements until the time is up. An error replaces the result and does not stop the other measurements."""
 
     def __init__(self, seconds: float):
         self.end = time.perf_counter() + seconds
 
     def left(self) -> float:
-        """The seconds that a run of train.py may take: it can end a little later than the last one may begin."""
+        """Return the seconds that a run of train.py may take: at most 200, ending at most 60 after the time is up."""
         return min(200, self.end - time.perf_counter() + 60)
 
     def __call__(self, what: str, measure: Callable, *args):
-        """What `measure` gives, or a sentence."""
+        """Return the result of `measure`, or a sentence that says why there is none."""
         if time.perf_counter() > self.end:
             result = "left out: the time was up"
         else:
@@ -110,7 +110,7 @@ def ratio(one: float | str, other: float | str) -> float | str:
 
 
 def table(title: str, rows: list[tuple[str, float | str, str]]) -> Table:
-    """What, obtained, goal."""
+    """Tabulate rows of (quantity, value obtained, goal)."""
     cells = []
     for what, value, goal in rows:
         shown = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}") if is_number(value) else value.replace("|", "/")

@@ -1,6 +1,6 @@
-"""The grader: submissions a minute, against a fresh pytest for each and against the tests alone; and its memory.
+"""Benchmark the grader: submissions per minute, compared with a fresh pytest for each and the tests alone; memory.
 
-The class is half the solution, half the solution with a mistake of the banks in it. Two submissions at a time.
+Half of the class is the solution, half is the solution with a mistake from the banks. Two are graded at a time.
 """
 
 import io
@@ -23,11 +23,11 @@ from staff.release.suites import suites
 
 PARTS = ("part1_vae", "part2_aae", "part3_gpt")
 CLASS, FRESH, JOBS = 60, 6, 2
-WARM = 5  # times that the tests run in a process that has run them before
+WARM = 5  # timed runs of the tests, in a process that has run them before
 
 
 def make_class(folder: Path, size: int) -> list[Path]:
-    """Every second one has a mistake; the mistakes are taken from the banks in turn."""
+    """Create `size` submissions; every second one has a mistake, drawn from the three banks in turn."""
     sys.path.insert(0, str(REPOSITORY / "tests" / "staff"))
     from mistakes import part1, part2, part3
 
@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 def grade(folder: Path, out: Path) -> tuple[float, float]:
-    """Seconds of `python -m staff grade`, start and all; the most memory of it and its descendants, in GB."""
+    """Run `python -m staff grade` -> seconds, including startup, and its peak memory with all descendants in GB."""
     command = [sys.executable, "-m", "staff", "grade", str(folder), "-o", str(out), "-j", str(JOBS)]
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL)
@@ -71,7 +71,7 @@ def _watch(process: subprocess.Popen, most: list[float]) -> None:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """Return the ids of a process and its descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         threads = [path.name for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
@@ -83,7 +83,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> float:
-    """Bytes, with what is shared divided among those that share it."""
+    """Return the bytes a process uses; shared memory is divided among the processes that share it (PSS)."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -92,7 +92,7 @@ def _memory(pid: int) -> float:
 
 
 def fresh_pytest(submissions: list[Path], folder: Path) -> float:
-    """Seconds of a pytest in a process of its own for each, two at a time: without any sandbox."""
+    """Return the seconds of a new pytest process for each submission, two at a time, without any sandbox."""
     for submission in submissions:
         for part in ("tests", "course"):
             ignored = shutil.ignore_patterns("__pycache__", "staff", "grading")
@@ -113,10 +113,10 @@ def fresh_pytest(submissions: list[Path], folder: Path) -> float:
 
 
 def seconds_of_tests(files: list[Path], times: int) -> float:
-    """The floor: tests on the solution, the mean over `times` in a process that has run them, and so imported all.
+    """Return the lower bound: the mean seconds of `times` runs of the tests on the solution, after a run to warm up.
 
     Raises:
-        RuntimeError: one fails.
+        RuntimeError: a test fails.
     """
     import pytest
     import torch
@@ -133,14 +133,14 @@ def seconds_of_tests(files: list[Path], times: int) -> float:
 
 
 def tests_alone(times: int) -> float:
-    """The same of all graded tests, in as many processes at once as the grader has."""
+    """Return this lower bound for all graded tests, run in as many parallel processes as the grader uses."""
     files = suites(REPOSITORY)
     with ThreadPoolExecutor(JOBS) as pool:
         return statistics.mean(pool.map(lambda _: alone(seconds_of_tests, files, times), range(JOBS)))
 
 
 def speed(args, data: Path) -> Record:
-    """One class graded, a few of it judged by pytest, and the tests with nothing around them."""
+    """Grade one class, judge a few of its submissions with pytest, and run the tests with nothing around them."""
     size = args.batches or CLASS
     with tempfile.TemporaryDirectory() as folder:
         made = make_class(Path(folder, "class"), size)

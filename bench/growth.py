@@ -1,7 +1,7 @@
-"""How costs grow: with the batch size, the length of the context, the number of submissions, and of runs in a report.
+"""How costs grow with the batch size, the context length, the number of submissions, and the runs in a report.
 
-Each is measured at sizes that double, and a power of the size is fitted to the upper ones, where what a start costs
-counts least. `--batches N` makes N (at least 4) the largest size.
+Each cost is measured at sizes that double. A power of the size is fitted to the larger ones, where fixed costs matter
+least. `--batches N` makes N (at least 4) the largest size.
 """
 
 import json
@@ -29,29 +29,29 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.streaming import stream
 from part3_gpt.texts import read_text
 
-EACH = {"s": "ms", "MB": "kB"}  # the unit of what one of many costs: a thousandth of that of them all
+EACH = {"s": "ms", "MB": "kB"}  # unit of the total -> unit of the cost per item, a thousandth of it
 WORDS = {"s": "seconds", "MB": "megabytes"}
 LONGEST, LARGEST_BATCH, SUBMISSIONS, RUNS, EPOCHS = 1024, 512, 40, 64, 20
 
 
 def doubling(largest: int, count: int) -> list[int]:
-    """`count` sizes up to the largest, each twice the one before; fewer if they would begin below 1."""
+    """Return `count` sizes up to the largest, each twice the previous one; fewer if the first would be below 1."""
     return [largest >> power for power in reversed(range(count)) if largest >> power]
 
 
 def upper(sizes: list[int]) -> list[int]:
-    """The half of the sizes, and the middle one, to which a power is fitted."""
+    """Return the upper half of the sizes and the middle one, to which a power is fitted."""
     return sizes[(len(sizes) - 1) // 2 :]
 
 
 def power_law(sizes: list[int], costs: list[float]) -> tuple[float, float]:
-    """The a and b of the a n^b that fits best, by least squares between the logarithms."""
+    """Return a and b of the best fit a n^b, by least squares between the logarithms."""
     slope, offset = np.polyfit(np.log(sizes), np.log(costs), 1)
     return float(np.exp(offset)), float(slope)
 
 
 def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
-    """The a and b of the a + b n that fits best, by least squares of the errors in proportion to the costs."""
+    """Return a and b of the best fit a + b n, by least squares of the relative errors."""
     each, fixed = np.polyfit(sizes, costs, 1, w=1 / np.array(costs))
     return float(fixed), float(each)
 
@@ -60,7 +60,7 @@ LINE = "The fixed cost and that of each are the straight line that fits best in 
 
 
 def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: str) -> list[Row]:
-    """The straight line through what `name` costs at these sizes; `one` is what there is more of."""
+    """Return rows for the straight line fitted to the costs of `name`; `one` names one item, like "submission"."""
     fixed, each = fixed_and_each(sizes, costs)
     parts = {"a fixed cost of": fixed, f"and for each {one}": each}
     return [Row(f"{name}: {part}", significant(value), unit) for part, value in parts.items()]
@@ -68,7 +68,7 @@ def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: s
 
 @dataclass
 class Cost:
-    """What something costs at each size, in s or MB, and the exponent that is good (`relation` to `goal`)."""
+    """The cost of something at each size, in s or MB, and the goal for its exponent (`relation` to `goal`)."""
 
     values: list[float]
     goal: float | None = None
@@ -77,13 +77,13 @@ class Cost:
 
 
 def measured(title: str, ways: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
-    """Interleaved rounds -> the medians of each way at each size."""
+    """Measure in interleaved rounds -> the medians of each way at each size."""
     values = take_turns(title, ways, rounds)
     return {name: np.median(of_rounds, axis=0).tolist() for name, of_rounds in values.items()}
 
 
 def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dict[str, Cost], notes: str) -> Record:
-    """A table of the costs, their exponents, and the plot.
+    """Return a record with a table of the costs, their exponents, and the plot.
 
     Args:
         name: of the measurement.
@@ -113,12 +113,12 @@ def medians(args) -> str:
 
 
 def steps_at(size: int) -> int:
-    """Steps that are timed: more of the short ones."""
+    """Return the number of steps to time at a batch size: more if they are short."""
     return max(4, 64 // size)
 
 
 def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
-    """Seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
+    """Return the seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
     count = steps_at(size)
     with settled(plain=False):
         batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
@@ -126,14 +126,14 @@ def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
 
 
 def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:
-    """Seconds of a training step of the GPT on a batch of windows."""
+    """Return the seconds of a training step of the GPT on a batch of windows."""
     count = min(steps_at(size), len(dataset) // size)
     rate = part3.bare_rate(partial(GPT, config), part3.our_loss, dataset, size, count)
     return size * dataset.block_size / rate
 
 
 def text_of(model_type: str, block_size: int) -> tuple[GPTConfig, TextDataset]:
-    """The built-in text as windows of characters, and the model for it, without dropout."""
+    """Return the configuration of a model without dropout, and the built-in text as windows of characters."""
     text = read_text()
     tokenizer = CharTokenizer.of(text)
     dropouts = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -142,7 +142,7 @@ def text_of(model_type: str, block_size: int) -> tuple[GPTConfig, TextDataset]:
 
 
 def batch(args, data: Path) -> Record:
-    """A training step of each part: a cost of its own, and one for each example."""
+    """Measure a training step of each part: its fixed cost, and its cost per example."""
     sizes = doubling(max(args.batches or LARGEST_BATCH, 4), 10)
     steps = {
         "VAE": partial(image_step, part1, torch.randint(16, (1, 28, 28))),
@@ -164,10 +164,10 @@ def batch(args, data: Path) -> Record:
 
 
 def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
-    """Seconds until a text that begins with one token has so many of them."""
+    """Return the seconds until a text that starts with one token reaches each of the lengths."""
     start = time.perf_counter()
     tokens = stream(model, torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
-    reached = [time.perf_counter() - start for _ in tokens]  # the first is the second token
+    reached = [time.perf_counter() - start for _ in tokens]  # the first entry is for the second token
     return [reached[max(length - 2, 0)] for length in lengths]
 
 
@@ -182,9 +182,9 @@ def forward_seconds(config: GPTConfig, dataset: TextDataset, size: int) -> float
 
 
 def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Record:
-    """Texts of so many tokens, written with the cache and without; a training step and a forward pass on such windows.
+    """Measure generation with and without the cache, a training step and a forward pass, at several context lengths.
 
-    The model is a small one, since GPT-2 would take very long without the cache. A quick look has 32 tokens or more.
+    The model is small, since GPT-2 would take very long without the cache. The largest length is at least 32 tokens.
     """
     lengths = doubling(max(args.batches or LONGEST, 32), 5)
     texts = [text_of(model_type, length) for length in lengths]
@@ -208,14 +208,14 @@ def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Re
 
 
 def submissions(args, data: Path) -> Record:
-    """`python -m staff grade` on classes as those of the measurement `grading`."""
+    """Measure `python -m staff grade` on classes like those of the benchmark `grading`."""
     sizes = doubling(max(args.batches or SUBMISSIONS, 4), 4)
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             grading.make_class(Path(folder, f"class_{size}"), size)
 
         def graded(size: int) -> float:
-            with tempfile.TemporaryDirectory() as out:  # a fresh one, or the results are there already
+            with tempfile.TemporaryDirectory() as out:  # a new folder; in an old one the results already exist
                 return grading.grade(Path(folder, f"class_{size}"), Path(out, "grades"))[0]
 
         title = "a class, two submissions at a time"
@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Folders beside a run's with its figures, each of another learning rate, with curves of its own over EPOCHS."""
+    """Copy a run `count` times, next to it: the same figures, other learning rates, other curves over EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):
@@ -245,27 +245,27 @@ def copies(run: Path, count: int) -> list[Path]:
 
 
 def _other(row: dict, epoch: int, number: int) -> dict:
-    """The numbers of an epoch, made of those of another."""
+    """Derive the numbers of an epoch from those of another one."""
     factor = (1 + number / 1000) / epoch**0.5
     return {tag: value * factor if isinstance(value, float) else value for tag, value in row.items()} | {"epoch": epoch}
 
 
 def pages(folders: list[Path]) -> tuple[float, float]:
-    """A page of each run: seconds, megabytes of them all."""
+    """Make a page for each run -> seconds, and megabytes of all pages."""
     start = time.perf_counter()
     texts = [report.page_of_run(runs.read(folder), rubric.read()) for folder in folders]
     return time.perf_counter() - start, sum(len(text.encode()) for text in texts) / 1e6
 
 
 def side_by_side(folders: list[Path]) -> tuple[float, float]:
-    """One page of them all: seconds, megabytes."""
+    """Make a single page for all runs -> seconds, megabytes."""
     start = time.perf_counter()
     text = report.page_of_several([runs.read(folder) for folder in folders], rubric.read())
     return time.perf_counter() - start, len(text.encode()) / 1e6
 
 
 def reports(args, data: Path) -> Record:
-    """The pages of `python -m course report` for copies of a short run of the VAE, without the start of Python."""
+    """Measure the pages of `python -m course report` for copies of a short run of the VAE, without Python's startup."""
     sizes = doubling(max(args.batches or RUNS, 4), 7)
     kinds = {"a page each": pages, "one page, side by side": side_by_side}
     with tempfile.TemporaryDirectory() as logs:

@@ -1,4 +1,4 @@
-"""bench/README.md: what is measured and how, goals and what was obtained, all tables and plots; from results/*.json."""
+"""Write bench/README.md from results/*.json: what is measured and how, the goals, all tables and plots."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +39,7 @@ a measurement names the machine; one that needs a GPU is run by its name on a ma
 
 
 def read_all(results: Path, names: Iterable[str]) -> dict[str, Record]:
-    """The records of the measurements that were made, in this order.
+    """Return the records of the measurements that have results, in the order of `names`.
 
     Raises:
         record.RecordError: a file is damaged.
@@ -60,7 +60,7 @@ def section(name: str, found: Record | None) -> str:
 
 
 def overview(results: Path, names: Iterable[str]) -> Path:
-    """Write README.md beside the folder of results, and results/goals.png -> the former.
+    """Write README.md next to the folder of results, and results/goals.png -> the path of README.md.
 
     Args:
         names: of all measurements.

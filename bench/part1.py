@@ -1,9 +1,9 @@
-"""Part 1: `speed`, seconds per epoch of train.py against a bare loop and the usual pipeline, and `memory`.
+"""Part 1: `speed`, seconds per epoch of train.py compared with other loops, and `memory`.
 
-All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the floor:
-the arithmetic of train.py with nothing around it. The plain loop has nothing around it either, but neither the layout
-of the weights, nor the fused optimizer, nor a row for each pixel in the cross-entropy, nor the memory that is kept
-between steps, and it computes with subnormal numbers; the usual pipeline adds PIL images.
+All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the lower
+bound: the arithmetic of train.py with nothing around it. The plain loop is a bare loop without the optimizations: no
+channels-last weights, no fused optimizer, no cross-entropy with one row per pixel, no memory kept between steps, and no
+flushing of subnormal numbers. The usual pipeline is the plain loop with PIL images and a DataLoader.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-    """A step of training on the images of a batch, with nothing around it; returns the loss."""
+    """Return a function that runs a training step on the images of a batch, and nothing else, and returns the loss."""
 
     def step(imgs: Tensor) -> Tensor:
         _, _, loss = vae(imgs)
@@ -39,23 +39,23 @@ def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tenso
 
 
 class Plain(train.VAE):
-    """With the cross-entropy that makes no difference between layouts."""
+    """A VAE whose cross-entropy runs over dimension 1, whatever the memory layout."""
 
     @staticmethod
     def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
         return F.cross_entropy(logits, imgs.squeeze(1), reduction="none").sum(dim=(1, 2))
 
 
-network = train.VAE  # what a step trains; takes images
+network = train.VAE  # the module that a step trains; takes images
 
 
 def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
-    """The same for a new VAE on the CPU.
+    """Return such a step for a new VAE on the CPU.
 
     Args:
-        plain: as PyTorch does it by default: neither channels last nor the fused optimizer of train.py.
-        fast: with the optimizer of `--recipe fast`.
-        compiled: as with `--compile`.
+        plain: use PyTorch's defaults: no channels-last layout, no fused optimizer, the class `Plain`.
+        fast: use the optimizer of `--recipe fast`.
+        compiled: compile the network, as `--compile` does.
     """
     torch.manual_seed(SEED)
     vae = Plain() if plain else train.VAE()
@@ -87,7 +87,7 @@ def speed(args, data: Path) -> Record:
 
 
 def memory(args, data: Path) -> Record:
-    """The peak resident memory of two runs of train.py with the default network."""
+    """Measure the peak resident memory of two runs of train.py with the default network."""
     training = run_train("part1_vae", data, "--limit_batches", "60")["peak_memory_gb"]
     testing = run_train("part1_vae", data, "--limit_batches", "1", "--iwae_samples", "500")["peak_memory_gb"]
     rows = [

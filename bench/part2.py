@@ -1,6 +1,6 @@
-"""Part 2: `speed`, seconds per epoch of train.py against a bare loop, a plain loop and the usual pipeline.
+"""Part 2: `speed`, seconds per epoch of train.py compared with a bare loop, a plain loop and the usual pipeline.
 
-What these are stands in part1.py.
+These loops are explained in part1.py.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-    """A step of both on the images of a batch, with nothing around it; returns the autoencoder's loss."""
+    """Return a function that runs a step of both optimizers on a batch of images and returns the autoencoder's loss."""
     model = lit.model
 
     def step(x: Tensor) -> Tensor:
@@ -44,16 +44,16 @@ def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer
     return step
 
 
-network = AdversarialAE  # what a step trains; takes images
+network = AdversarialAE  # the module that a step trains; takes images
 
 
 def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
-    """The same for a new adversarial autoencoder on the CPU.
+    """Return such a step for a new adversarial autoencoder on the CPU.
 
     Args:
-        plain: as PyTorch does it by default: neither channels last nor the fused optimizers of train.py.
-        fast: with the optimizers of `--recipe fast`.
-        compiled: as with `--compile`.
+        plain: use PyTorch's defaults: no channels-last layout, no fused optimizers.
+        fast: use the optimizers of `--recipe fast`.
+        compiled: compile the model, as `--compile` does.
     """
     torch.manual_seed(SEED)
     lit = LitAAE()

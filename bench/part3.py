@@ -1,6 +1,6 @@
 """Part 3: tokens per second of `generation` and of `training`.
 
-transformers' GPT-2 is taken as it comes: its attention is PyTorch's fused one, as ours is; its GELU is written out.
+transformers' GPT-2 is used unchanged. Both use PyTorch's fused attention; its GELU consists of elementary operations.
 """
 
 import tempfile
@@ -21,11 +21,11 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.texts import read_text
 
 PROMPT, NEW_TOKENS = 64, 128
-TRAIN_BATCHES = 120  # about 20 s: what a new process does slower at first must not count
+TRAIN_BATCHES = 120  # about 20 s, so that the slow start of a new process does not count
 
 
 def their_model(config: GPTConfig) -> nn.Module:
-    """transformers' GPT-2 of the same sizes, with tied weights."""
+    """Return transformers' GPT-2 with the same sizes and with tied weights."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = config.with_sizes()
@@ -36,7 +36,7 @@ def their_model(config: GPTConfig) -> nn.Module:
 
 
 def twins(config: GPTConfig) -> tuple[GPT, nn.Module]:
-    """Our model and transformers', with the same random weights, for generation."""
+    """Return our model and transformers', with the same random weights, in evaluation mode."""
     torch.manual_seed(0)
     theirs = their_model(config).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -45,13 +45,13 @@ def twins(config: GPTConfig) -> tuple[GPT, nn.Module]:
 
 
 def generation_rate(generate: Callable, prompts: Tensor, count: int, seen: dict[int, Tensor]) -> float:
-    """New tokens per second, of all rows together.
+    """Return the new tokens per second of all rows together.
 
     Args:
-        seen: number of rows -> the tokens that the first way gave.
+        seen: number of rows -> the tokens that the first way generated; set by the first call.
 
     Raises:
-        RuntimeError: the tokens are others.
+        RuntimeError: the tokens differ from those in `seen`.
     """
     start = time.perf_counter()
     tokens = generate(prompts, max_new_tokens=count)
@@ -63,7 +63,7 @@ def generation_rate(generate: Callable, prompts: Tensor, count: int, seen: dict[
 
 @torch.no_grad()
 def products_rate(model: GPT, batch: int, count: int) -> float:
-    """The floor: `count` times each matrix of the model by vectors, nothing else -> tokens per second of all rows."""
+    """Multiply only each matrix of the model by vectors, `count` times: the lower bound -> tokens/s of all rows."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not model.lm_head]
     inputs = [torch.randn(batch, layer.in_features) for layer in layers]
     last = torch.randn(model.config.n_embd, batch).squeeze(1)
@@ -76,7 +76,7 @@ def products_rate(model: GPT, batch: int, count: int) -> float:
 
 
 def generation(args, data: Path, model_type: str = "gpt2") -> Record:
-    """Greedy continuations: ours, transformers', and ours that recomputes the prefix each time."""
+    """Measure greedy generation: ours, transformers', and ours without the cache, which recomputes the prefix."""
     count = args.batches or NEW_TOKENS
     config = GPTConfig(model_type, vocab_size=50257, block_size=1024)
     ours, theirs = twins(config)
@@ -111,13 +111,13 @@ def generation(args, data: Path, model_type: str = "gpt2") -> Record:
 
 
 def own_rate(data: Path, flags: dict[str, object]) -> float:
-    """Tokens per second of train.py: Lightning, metrics, TensorBoard, NaN guard; no validation, no samples."""
+    """Return the tokens per second of train.py: with Lightning, metrics, TensorBoard and NaN guard; training only."""
     summary = run_train("part3_gpt", data, *[f"--{name}={value}" for name, value in flags.items()])
     return summary["history"][0]["train/tokens_per_second"]
 
 
 def bare_rate(make_model: Callable, loss_of: Callable, dataset: TextDataset, batch_size: int, batches: int) -> float:
-    """Train a new model on windows of a tensor in memory, with nothing around it: tokens per second."""
+    """Train a new model on windows of a tensor in memory, with nothing around it -> tokens per second."""
     torch.manual_seed(0)
     model = make_model().train()
     optimizer = adamw(model, lr=3e-4)
@@ -142,7 +142,7 @@ def their_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def training(args, data: Path, model_type: str = "gpt-micro", block_size: int = 128, batch_size: int = 32) -> Record:
-    """train.py on the built-in text, a bare loop, and the same loop around transformers' model."""
+    """Measure train.py on the built-in text, a bare loop, and the same loop with transformers' model."""
     text = read_text()
     tokenizer = CharTokenizer.of(text)
     dataset = loaders(text, tokenizer, block_size, batch_size)[0].dataset

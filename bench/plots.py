@@ -1,4 +1,4 @@
-"""The plots of bench/, as PNG: how costs grow, and all numbers against their goals."""
+"""The plots of bench/ as PNG: how costs grow, and all numbers relative to their goals."""
 
 import io
 
@@ -15,7 +15,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def readable_ticks(low: float, high: float) -> list[float]:
-    """Ticks inside low..high: powers of ten, and where these are few, parts of them."""
+    """Return ticks within low..high: powers of ten and, if there are fewer than four, values between them."""
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
         inside = [tick for tick in ticks if low <= tick <= high]
@@ -25,7 +25,7 @@ def readable_ticks(low: float, high: float) -> list[float]:
 
 
 def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
-    """Points and the power of the size that fits the upper ones, both axes logarithmic.
+    """Plot costs against sizes, and the power of the size fitted to the larger ones, on logarithmic axes.
 
     Args:
         panels: label of the vertical axis -> name of a cost -> (sizes, values, (factor, exponent), the sizes fitted).
@@ -52,7 +52,7 @@ def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> 
 
 
 def goals_png(rows: list[tuple[str, Row]]) -> bytes:
-    """A bar for each number that has a goal, from the goal to what was obtained, in proportion to the goal.
+    """Draw a bar for each number that has a goal, from the goal to the value obtained, relative to the goal.
 
     Args:
         rows: (name of the measurement, row).

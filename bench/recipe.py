@@ -1,8 +1,8 @@
-"""Time to quality: `recipe`, what `--recipe fast` reaches with three seeds, and the assignment's recipe beside it.
+"""Time to quality: `recipe`, the results of `--recipe fast` with three seeds, next to the assignment's recipe.
 
-And the other end, `recipe_80`: what the VAE reaches with it in 80 epochs. Both take hours on a CPU, so they are
-measured only when they are named. The runs are kept in build/recipe: one that was stopped goes on, one that is complete
-is not made again.
+`recipe_80` measures the VAE after 80 epochs of `--recipe fast`. Both take hours on a CPU, so they run only if they are
+named. The runs are kept in build/recipe: a run that was interrupted is resumed, and one that is complete is not
+repeated.
 """
 
 import json
@@ -27,7 +27,7 @@ SEEDS = (42, 43, 44)
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs of a part that differ in their seed: their flags, and the metrics that count, of which epoch."""
+    """Runs of a part that differ only in their seed: their flags, and the metrics to report, each with its epoch."""
 
     part: ModuleType
     folder: str
@@ -47,12 +47,12 @@ GOALS = {  # of the mean over the seeds
     ("vae_fast", "test/bpd"): ("at most", 0.52),
     ("aae_fast", "val/recon_loss"): ("below", 0.05),
 }
-LAST = 30  # epochs, over which the MMD of the assignment's recipe goes up and down
-WORTH = {"vae_fast": 20, "aae_fast": 10}  # epochs of the assignment's recipe
+LAST = 30  # epochs, over which the MMD of the assignment's recipe fluctuates
+WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: at most this many epochs of the assignment's recipe
 
 
 def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
-    """Make, finish or find a run -> its summary."""
+    """Return the summary of a run; start or resume the run first unless it is complete."""
     plan, logs = PLANS[name], RUNS / (f"{name}_{seed}" + (f"_quick_{batches}" if batches else ""))
     if not list(logs.glob("*/version_*/summary.json")):
         command = [sys.executable, str(REPOSITORY / plan.folder / "train.py"), *plan.flags, "--seed", str(seed)]
@@ -66,7 +66,7 @@ def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
 
 
 def of_epoch(summary: dict, metric: str, which: str) -> float:
-    """A metric of the best or the last epoch; the test's are those of the best."""
+    """Return a metric of the best or the last epoch; test metrics are always those of the best."""
     best = next(row for row in summary["history"] if row["epoch"] == summary["best"]["epoch"])
     if metric.startswith("test/"):
         return summary["results"][metric]
@@ -74,13 +74,13 @@ def of_epoch(summary: dict, metric: str, which: str) -> float:
 
 
 def per_image(step: Callable[[Tensor], object], images: Tensor) -> float:
-    """The operations of a training step for an image."""
-    step(images)  # the first may make what the others have
+    """Count the operations of a training step, per image."""
+    step(images)  # the first step may create state that later steps reuse
     return operations(lambda: step(images)) / len(images)
 
 
 def extra(plan: Plan, data: Path) -> float:
-    """The operations of a step with Muon, for an image, as a multiple of those of the assignment's recipe."""
+    """Return the operations per image of a step with Muon, as a multiple of those of the assignment's recipe."""
     dataset = plan.part.mnist(data)[0].dataset
     images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # 64 in --recipe fast
     return per_image(plan.part.bare_step(fast=True), images[64]) / per_image(
@@ -89,7 +89,7 @@ def extra(plan: Plan, data: Path) -> float:
 
 
 def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, str], float]]:
-    """For each plan the runs, one for each seed, and the means of its metrics -> the record, and those means."""
+    """Make the runs of each plan, one per seed -> the record, and the mean of each metric over the seeds."""
     table, rows, means = Table(["run", "finished", "threads", "epochs", "best epoch", "obtained"], []), [], {}
     for name in plans:
         plan = PLANS[name]
@@ -114,7 +114,7 @@ def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, st
 
 
 def recipe(args, data: Path) -> Record:
-    """Test bpd of the VAE, reconstruction and codes of the AAE after few epochs; the AAE's codes with 100 beside it."""
+    """Report the VAE's test bpd and the AAE's reconstruction and codes after few epochs, and its codes after 100."""
     record, means = made(["vae_fast", "aae_fast", "aae_assignment"], args, data)
     [seed] = PLANS["aae_assignment"].seeds
     last = [row["val/mmd"] for row in summary_of("aae_assignment", seed, data, args.batches)["history"][-LAST:]]
@@ -130,5 +130,5 @@ def recipe(args, data: Path) -> Record:
 
 
 def recipe_80(args, data: Path) -> Record:
-    """The best test bpd that the VAE's network reaches in 80 epochs."""
+    """Report the test bpd of the VAE's best epoch of 80 with `--recipe fast`."""
     return made(["vae_fast_80"], args, data)[0]

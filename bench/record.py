@@ -1,4 +1,4 @@
-"""What a measurement gives: numbers and their goals, tables, notes, plots; as JSON, and as Markdown made of that."""
+"""The results of a measurement: numbers and goals, tables, notes and plots, stored as JSON and shown as Markdown."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from course.files import write_whole
 
-ABOUT = 0.15  # how far from its goal, in proportion, a number may be that is to be "about" it
+ABOUT = 0.15  # a number within this relative distance of its goal is "about" it
 RELATIONS = {
     "at most": lambda value, goal: value <= goal,
     "at least": lambda value, goal: value >= goal,
@@ -20,16 +20,16 @@ class RecordError(Exception):
 
 
 def significant(value: float, digits: int = 3) -> float:
-    """Rounded to so many significant digits."""
+    """Round to `digits` significant digits."""
     return float(f"{value:.{digits}g}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A number, rounded to what is shown of it, and what is good: `relation` to `goal`, or None and None.
+    """A number, rounded as it is shown, and its goal (`relation` to `goal`; both None: no goal).
 
     Raises:
-        ValueError: the relation is none of RELATIONS, or there is a goal without one.
+        ValueError: the relation is not in RELATIONS, or only one of goal and relation is given.
     """
 
     measure: str
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None: there is no goal."""
+        """Whether the goal is met; None if there is no goal."""
         return RELATIONS[self.relation](self.value, self.goal) if self.relation else None
 
     @property
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells that are shown as they are."""
+    """A table whose cells are shown unchanged."""
 
     head: list[str]
     rows: list[list[str]]
@@ -66,14 +66,14 @@ class Table:
 
 @dataclass
 class Record:
-    """What one measurement gave.
+    """The results of one measurement.
 
     Args:
-        title: of the table of the rows.
+        title: of the table of `rows`.
         made: the command, the date, the machine and the versions, in Markdown.
         notes: in Markdown.
-        plots: name of a PNG beside the record -> what it shows.
-        pictures: name of a PNG -> its bytes, as long as it is not written.
+        plots: name of a PNG next to the record -> what it shows.
+        pictures: name of a PNG -> its bytes, for `write`; not stored in the JSON.
     """
 
     title: str = ""
@@ -85,10 +85,10 @@ class Record:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     def markdown(self, folder: str = "") -> str:
-        """The header line, the tables, the notes, the plots.
+        """Return the header line, the tables, the notes and the plots as Markdown.
 
         Args:
-            folder: of the plots, with a slash at its end, as seen from where the text will stand.
+            folder: of the plots, relative to the page that will contain the text, with a trailing slash.
         """
         blocks = [self.made.strip(), *(markdown_table(table.head, table.rows) for table in self.tables)]
         if self.rows:
@@ -99,10 +99,10 @@ class Record:
         return "\n\n".join(block for block in blocks if block) + "\n"
 
     def write(self, folder: Path, name: str) -> Path:
-        """Write NAME.json, NAME.md and the plots -> NAME.md.
+        """Write NAME.json, NAME.md and the plots -> the path of NAME.md.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: a file cannot be written.
         """
         for file, content in self.pictures.items():
             write_whole(folder / file, content)
@@ -112,10 +112,10 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """The record in a JSON file.
+    """Return the record in a JSON file.
 
     Raises:
-        RecordError: it is none.
+        RecordError: the file cannot be read, or does not contain a record.
     """
     try:
         content = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""What one waits for before anything happens: `--help`, the first test of a file, and all the fast tests: `startup`."""
+"""`startup`: how long a user waits for `--help`, for the first test of a file, and for all fast tests."""
 
 import os
 import re
@@ -17,16 +17,16 @@ from course.flags import REPOSITORY
 from staff.release.suites import suites
 
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope", "--max-worker-restart", "0"]  # as `make test`
-DONE = re.compile(rb" (PASSED|FAILED|ERROR|SKIPPED)\b")  # what -v says of a test
-IMPORTS = {  # what programs that train cannot do without
+ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope", "--max-worker-restart", "0"]  # as in `make test`
+DONE = re.compile(rb" (PASSED|FAILED|ERROR|SKIPPED)\b")  # how -v reports the outcome of a test
+IMPORTS = {  # imports that every training program needs
     "import torch": "import torch",
     "import torch, torchvision, pytorch_lightning": "import torch, torchvision, pytorch_lightning",
 }
 FAST = "all fast tests in two processes, by pytest's own clock"
 NOTES = """Of a file of tests: from the start of pytest to the end of its first test, all imports included. `make test`
 also runs ruff and looks whether everything is installed and MNIST is there."""
-TO_END = 60  # seconds
+TO_END = 60  # seconds that pytest may take to stop
 
 
 def seconds_of(command: list[str]) -> float:
@@ -36,10 +36,10 @@ def seconds_of(command: list[str]) -> float:
 
 
 def seconds_to_the_first_test(file: str) -> float:
-    """From the start of pytest on a file to the end of its first test.
+    """Return the seconds from the start of pytest on a file to the end of its first test.
 
     Raises:
-        RuntimeError: there is none, or it does not pass.
+        RuntimeError: there is no test, or the first one does not pass.
     """
     began, seen = time.perf_counter(), b""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -47,7 +47,7 @@ def seconds_to_the_first_test(file: str) -> float:
         while not DONE.search(seen) and (piece := os.read(process.stdout.fileno(), 4096)):
             seen += piece
         seconds = time.perf_counter() - began
-        process.send_signal(signal.SIGINT)  # it takes away what it made
+        process.send_signal(signal.SIGINT)  # so that pytest deletes its temporary files
         try:
             process.communicate(timeout=TO_END)
         except subprocess.TimeoutExpired:
@@ -58,10 +58,10 @@ def seconds_to_the_first_test(file: str) -> float:
 
 
 def seconds_of_all() -> float:
-    """Pytest's own seconds for all the fast tests: collecting and running them.
+    """Return the seconds that pytest reports for collecting and running all fast tests.
 
     Raises:
-        RuntimeError: one fails.
+        RuntimeError: a test fails.
     """
     done = subprocess.run(ALL, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
     took = re.search(r"passed.* in ([\d.]+)s", done.stdout)

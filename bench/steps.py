@@ -1,4 +1,4 @@
-"""Where the time of a training step goes on the CPU, and what makes it less: `steps`."""
+"""`steps`: where the time of a training step on the CPU goes, and what reduces it."""
 
 import os
 import shutil
@@ -30,11 +30,11 @@ from bench.record import Record, Table
 from course.training.network import channels_last
 from course.training.speed import flush_subnormals, keep_memory
 
-STEPS, FIRST = 60, 15  # steps that count, and those before, which a new process does slower
+STEPS, FIRST = 60, 15  # timed steps, and warm-up steps before them, which are slower in a new process
 CPU = torch.device("cpu")
-WIDTH = 2048  # of the matrices whose product shows what the processor can do
+WIDTH = 2048  # of the matrices whose product shows the processor's highest speed
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
-# what PyTorch's profiler calls an operation -> what it is work for; all else is "the rest"
+# name of an operation in PyTorch's profiler -> kind of operation; all others are "the rest"
 WORK = {
     "aten::convolution_backward": "convolutions, backward",
     "aten::mkldnn_convolution": "convolutions, forward",
@@ -56,7 +56,7 @@ WORK = {
 def warm_step(
     part: ModuleType, data: Path, first: int, plain: bool, kept_memory: bool, flush: bool, compiled: bool = False
 ) -> tuple[Callable[[Tensor], Tensor], list]:
-    """A step that has run `first` times, and STEPS batches to go on with."""
+    """Return a step that has run `first` times, and STEPS batches for the next calls."""
     if kept_memory:
         keep_memory()
     flush_subnormals(flush)
@@ -78,7 +78,7 @@ def milliseconds(
     late: bool = False,
     compiled: bool = False,
 ) -> float:
-    """Of a step, the mean; `late`: of those at the end of an epoch (but for a quick look)."""
+    """Return the mean milliseconds of a step; `late`: of the last steps of an epoch (ignored in a quick check)."""
     if threads:
         torch.set_num_threads(threads)
     first = TRAIN_IMAGES // PARTS[name].BATCH - STEPS if late and count == STEPS else FIRST
@@ -90,7 +90,7 @@ def milliseconds(
 
 
 def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
-    """The convolutions of a step as train.py has them, each by itself: forward and backward, on what comes to it."""
+    """Return a function that runs each convolution of a step separately, forward and backward, as train.py does."""
     network, calls = channels_last(part.network()), []
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -117,24 +117,24 @@ def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
 
 
 def alone_milliseconds(name: str, data: Path, count: int) -> float:
-    """Of the convolutions of a step, with nothing between them, the mean over `count` times all of them."""
+    """Return the mean milliseconds of all convolutions of a step, with nothing between them, over `count` runs."""
     keep_memory()
     flush_subnormals(True)
     return 1000 * seconds_of(convolutions(PARTS[name], data), count, CPU, warm_up=FIRST) / count
 
 
 def product_milliseconds(name: str, data: Path, count: int) -> float:
-    """Of as many operations in products of large matrices, as fast as the processor can do them."""
+    """Return the milliseconds of the same number of operations in products of large matrices: the best case."""
     a, b = torch.randn(2, WIDTH, WIDTH)
     rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations a second
     return 1000 * operations(convolutions(PARTS[name], data)) / rate
 
 
-# --- pieces of a step in several ways ---------------------------------------------------------------------------------
+# --- variants of pieces of a step -------------------------------------------------------------------------------------
 
 
 def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
-    """Piece -> what it is applied to, channels last, and the ways; the first of these is what train.py does."""
+    """Return name of a piece -> its input in channels-last layout, and variants; train.py uses the first."""
     logits, x = torch.randn(part1.BATCH, 16, 28, 28), torch.randn(part1.BATCH, 32, 14, 14)
     grey = torch.randint(16, (part1.BATCH, 1, 28, 28))
     cross_entropies = {
@@ -153,7 +153,7 @@ def forward_and_backward(way: Callable[[Tensor], Tensor], x: Tensor, gradient: T
 
 
 def updates() -> dict[str, Callable[[], object]]:
-    """Ways to make a step of Adam; the first is that of train.py."""
+    """Return variants of a step of Adam; train.py uses the first."""
     weights = list(part1.network().parameters())
     for weight in weights:
         weight.grad = torch.randn_like(weight)
@@ -166,7 +166,7 @@ def updates() -> dict[str, Callable[[], object]]:
 
 
 def piece_table(count: int) -> Table:
-    """Milliseconds of pieces of a step in each way: medians of so many turns."""
+    """Tabulate the milliseconds of each variant of the pieces of a step: medians of `count` turns."""
     keep_memory()
     flush_subnormals(True)
     calls = {"Adam": updates()}
@@ -189,7 +189,7 @@ def piece_table(count: int) -> Table:
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
-    """What a step is made of, by PyTorch's profiler: kind of work -> share of the time."""
+    """Profile a step with PyTorch's profiler -> kind of operation -> share of the time."""
     step, batches = warm_step(PARTS[name], data, FIRST, plain, kept_memory=not plain, flush=not plain)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for images in batches[:count]:
@@ -202,14 +202,14 @@ def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
 
 
 def share_table(title: str, ways: dict[str, dict[str, float]]) -> Table:
-    """Kinds of work, the largest first, and their shares in each way."""
+    """Tabulate the kinds of operations, largest first, and their share of the time in each variant."""
     kinds = sorted(set().union(*ways.values()), key=lambda kind: -max(way.get(kind, 0) for way in ways.values()))
     rows = [[kind, *(f"{way.get(kind, 0):.1%}" for way in ways.values())] for kind in kinds]
     return Table([f"{title}: share of a step", *ways], rows)
 
 
 def steps(args, data: Path) -> Record:
-    """Milliseconds of a step in several ways, and what it is made of, for VAE and AAE."""
+    """Measure several variants of a step, and the shares of its operations, for VAE and AAE."""
     count = min(args.batches or STEPS, STEPS)
     tables, rows = [], []
     for name in PARTS:
