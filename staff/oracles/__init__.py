@@ -1,7 +1,7 @@
-"""What graded tests expect, and what known mistakes would give: functions of a test's inputs alone.
+"""Oracles: functions that compute a graded test's expected values, and those of known mistakes, from its inputs alone.
 
-A test asks with the fixture `expected` by the name of an oracle, a function of `part1`, `part2` or `part3`; it returns
-an `answers.Answer`. Students have the same tests without this package: `record` writes the answers to some seeds down.
+A test calls an oracle, a function of `part1`, `part2` or `part3`, by name through the fixture `expected`, and gets an
+`answers.Answer`. Students have the tests without this package; for them, `record` stores the answers for some seeds.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # pytest puts tests/ on the path
     from answers import Answer
 
-listener: Callable | None = None  # gets what is asked: test, oracle, inputs, answer
+listener: Callable | None = None  # called with each request: test, oracle, inputs, answer
 
 
 def answer(seed: int, test: str, number: int, oracle: str, inputs: dict) -> "Answer":
-    """The answer of an oracle, as `answers.Recorded.answer` gives it."""
+    """Return the answer of an oracle, as `answers.Recorded.answer` does; `seed` and `number` are ignored."""
     from staff.oracles import part1, part2, part3  # each needs this package's helpers
 
     (function,) = (found for part in (part1, part2, part3) if (found := part.ORACLES.get(oracle)))

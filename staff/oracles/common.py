@@ -1,4 +1,4 @@
-"""What the oracles of several parts need."""
+"""Helpers that the oracles of several parts use."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,6 @@ CUT = "no gradient arrives: is something detached?"
 
 
 def gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
-    """Of a number that is a function of these tensors, in float64; zeros where it does not depend on one."""
+    """Return the gradients of a scalar function of these tensors in float64; zeros where it does not depend on one."""
     inputs = [x.double().clone().requires_grad_() for x in inputs]
     return list(torch.autograd.grad(function(*inputs), inputs, allow_unused=True, materialize_grads=True))

@@ -16,7 +16,7 @@ NATS_PER_BIT = math.log(2)
 
 
 def spread(std: Tensor) -> Answer:
-    """The standard deviation of many draws of z."""
+    """Return the standard deviation of many draws of z."""
     mistakes = [
         ("std is squared: the variance is used where the standard deviation belongs", std**2),
         ("the root of std is taken: it is a standard deviation, not a variance", std.sqrt()),
@@ -29,12 +29,12 @@ def spread(std: Tensor) -> Answer:
 
 
 def reparameterized_gradient(weight: Tensor) -> Answer:
-    """Of sum(weight * z) with respect to the mean."""
+    """Return the gradient of sum(weight * z) with respect to the mean."""
     return {"mean": Value(weight, [(f"{CUT[:-1]}, or does torch.normal draw z?", torch.zeros_like(weight))])}
 
 
 def posterior_spread(log_std: Tensor) -> Answer:
-    """The standard deviation of z in VAE.forward."""
+    """Return the standard deviation of z in VAE.forward."""
     std = log_std.double().exp()
     mistakes = [
         ("it is the same for all images: the mean, not a sample of q(z|x)?", torch.zeros_like(std)),
@@ -82,7 +82,7 @@ def _kl_mistakes(mean: Tensor, log_std: Tensor):
 
 
 def kld(mean: Tensor, log_std: Tensor) -> Answer:
-    """KLD, and the gradients of its sum."""
+    """Return KLD, KLD_per_dim, and the gradients of the sum of KLD."""
     of_mean, of_log_std = gradients(lambda *x: _kl(*x).sum(), mean, log_std)
     return {
         "kld": Value(_kl(mean.double(), log_std.double()), _kl_mistakes(mean, log_std)),
@@ -118,14 +118,14 @@ def bpd(elbo: Tensor, shape: list[int]) -> Answer:
 
 
 def _reconstruction(weight: Tensor, bias: Tensor, z: Tensor, imgs: Tensor, twice: bool = False) -> Tensor:
-    """Nats of each image [B], for a decoder whose logits are linear in z."""
+    """Return the reconstruction loss of each image [B] in nats, for a decoder whose logits are linear in z."""
     logits = torch.einsum("lhwd,bd->bhwl", weight, z) + bias.permute(1, 2, 0)
     logits = logits.softmax(-1) if twice else logits
     return -D.Categorical(logits=logits).log_prob(imgs.squeeze(1)).sum((1, 2))
 
 
 def _loss_mistakes(right: Tensor, other: Tensor, twice: Tensor):
-    """For a loss of each image [B], that which it may be exchanged with, and the reconstruction after two softmaxes."""
+    """Yield known mistakes in a loss, from values per image [B]: right, the other loss, L_rec with two softmaxes."""
     yield "it is summed over the batch; Eq. 14 takes the mean", right.sum()
     yield "it is one number for each image; Eq. 14 takes the mean over the batch", right
     yield "there is a softmax before the cross-entropy, which has one of its own", twice.mean()
@@ -137,7 +137,7 @@ def _loss_mistakes(right: Tensor, other: Tensor, twice: Tensor):
 
 
 def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
-    """For both losses of each image [B]."""
+    """Yield known mistakes in the bpd, from the losses per image [B]."""
     in_bits = 1 / NATS_PER_BIT / 784
     yield "the KL divergence is missing", rec.mean() * in_bits
     yield "the reconstruction is missing", reg.mean() * in_bits
@@ -156,7 +156,7 @@ def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
 
 
 def vae_losses(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> Answer:
-    """The losses of VAE.forward without noise: z is the mean."""
+    """Return the losses of VAE.forward without noise: z is the mean."""
     mean, log_std, weight, bias = (x.double() for x in (mean, log_std, weight, bias))
     rec, twice = (_reconstruction(weight, bias, mean, imgs, twice) for twice in (False, True))
     reg = _kl(mean, log_std)
@@ -169,7 +169,7 @@ def vae_losses(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias
 
 
 def vae_gradients(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> Answer:
-    """Of the bpd of VAE.forward without noise."""
+    """Return the gradients of the bpd of VAE.forward without noise."""
     in_bits = 1 / NATS_PER_BIT / 784
     inputs = mean, log_std, weight, bias
     of_rec = gradients(lambda m, s, w, b: _reconstruction(w, b, m, imgs).mean() * in_bits, *inputs)
@@ -186,7 +186,7 @@ def vae_gradients(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, b
 
 
 def vae_slope(mean: Tensor, log_std: Tensor, direction: Tensor) -> Answer:
-    """What is left of the bpd's slope along a direction of log_std where z is detached: that of the KL divergence."""
+    """Return the bpd's slope along a direction of log_std if z is detached: that of the KL divergence alone."""
     of_reg = gradients(lambda m, s: _kl(m, s).mean() / NATS_PER_BIT / 784, mean, log_std)[1]
     return {"of_the_divergence": Value((of_reg * direction).sum())}
 
@@ -195,12 +195,12 @@ def vae_slope(mean: Tensor, log_std: Tensor, direction: Tensor) -> Answer:
 
 
 def _pixel_mistakes(logits: Tensor):
-    """What goes wrong with the probabilities of pixels, for logits [B, 16, 28, 28]."""
+    """Yield known mistakes in the probabilities of pixels, for logits [B, 16, 28, 28]."""
     p = logits.softmax(1)
     yield "there are two softmaxes", p.softmax(1)
     yield "the grey levels are mirrored: 0 for 15, 1 for 14, ...", p.flip(1)
     if len(logits) > 1:
-        # batches are larger, with the same two rows of logits
+        # the test's batches are larger and repeat the same two rows of logits
         yield "the softmax runs over the batch, not over the grey levels", logits.softmax(0)
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
@@ -214,19 +214,19 @@ def _pixel_mistakes(logits: Tensor):
     yield "the logits are drawn from as if they were probabilities", logits.clamp(min=0) + 1e-9
     yield "all images have the probabilities of the first one", p[:1].expand_as(p)
     yield "the probabilities are averaged over the batch", p.mean(0, keepdim=True).expand_as(p)
-    # last: draws that have nothing to do with their logits look like this
+    # last, because draws that are unrelated to their logits look like this
     yield "each grey level is equally likely", torch.full_like(p, 1 / 16)
 
 
 def pixels(logits: Tensor, scores: Tensor) -> Answer:
-    """How pixels are drawn that have these logits [B, 16, 28, 28].
+    """Return the distribution of pixels drawn with these logits [B, 16, 28, 28].
 
     Args:
-        scores: [N, B, 16, 28, 28], numbers for each grey level of each pixel.
+        scores: [N, B, 16, 28, 28], a number for each grey level of each pixel.
 
     Returns:
-        probabilities [B, 16, 28, 28]; moments [N + 1, 2]: mean and variance of the sums of scores, the last ones of the
-        probabilities' logarithms; likeliest and mean: images that are not drawn at all.
+        probabilities [B, 16, 28, 28]; moments [N + 1, 2]: mean and variance of the sums of scores, where the last row
+        uses the logarithms of the probabilities as scores; likeliest and mean: images made without drawing.
     """
     logits = logits.double()
     p = logits.softmax(1)
@@ -254,7 +254,7 @@ def _ppf(p: Tensor) -> Tensor:
 
 
 def manifold_axis(n: int) -> Answer:
-    """The coordinates of the grid along one latent dimension, each of them n times, in order."""
+    """Return the coordinates of the grid along one latent dimension, each repeated n times, in order."""
     i = torch.arange(n).double()
     share = "; is each code in the middle of its share of the prior?"
     wrong = {
@@ -270,7 +270,7 @@ def manifold_axis(n: int) -> Answer:
 
 
 def _images(logits: Tensor) -> Tensor:
-    """The expectation of each pixel: [rows, 16, columns, 28, 28] -> [rows, columns, 28, 28]."""
+    """Return the expected value of each pixel: [rows, 16, columns, 28, 28] -> [rows, columns, 28, 28]."""
     return torch.einsum("rlchw,l->rchw", logits.softmax(1), torch.arange(16.0).double())
 
 
@@ -289,10 +289,10 @@ def _image_mistakes(logits: Tensor):
 
 
 def manifold(weight: Tensor, bias: Tensor, n: int, places: Tensor) -> Answer:
-    """Some pixels [n, n, P] of the images of a grid, standardized, where either latent dimension runs along the rows.
+    """Return some pixels [n, n, P] of the images of a grid, standardized, for either order of the latent dimensions.
 
     Args:
-        places: [P], of the 784 pixels of an image.
+        places: [P], indices into the 784 pixels of an image.
     """
     axis = _ppf((torch.arange(n).double() + 0.5) / n)
     answer = {}

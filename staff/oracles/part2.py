@@ -1,4 +1,4 @@
-"""Part 2: the losses of the adversarial autoencoder, and the gradients that its two optimizers follow."""
+"""Part 2: the losses of the adversarial autoencoder, and the gradients that its two optimizers use."""
 
 import torch
 from torch import Tensor
@@ -11,13 +11,13 @@ Weights = dict[str, Tensor]
 
 
 def _nats(logits: Tensor, from_prior: bool) -> Tensor:
-    """The binary cross-entropy of each logit with "from the prior" or "not": float64."""
+    """Return each logit's binary cross-entropy, in float64; the label is 1 if `from_prior`, else 0."""
     label = torch.full_like(logits, float(from_prior), dtype=torch.float64)
     return -D.Bernoulli(logits=logits.double()).log_prob(label)
 
 
 def _nats_mistakes(logits: Tensor, from_prior: bool):
-    """What goes wrong with the mean of `_nats`."""
+    """Yield known mistakes in the mean of `_nats`."""
     right, other = (_nats(logits, label) for label in (from_prior, not from_prior))
     probability = logits.double().sigmoid()
     yield "the labels are exchanged: 1 is 'from the prior', 0 is 'from an image'", other.mean()
@@ -35,7 +35,7 @@ def _nats_mistakes(logits: Tensor, from_prior: bool):
 
 
 def linear_autoencoder(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> Answer:
-    """What forward gives for a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28])."""
+    """Return the outputs of forward for a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28])."""
     x, encoder, weight, bias = (each.double() for each in (x, encoder, weight, bias))
     code = x.flatten(1) @ encoder.T
     image = torch.einsum("chwd,bd->bchw", weight, code) + bias
@@ -73,7 +73,7 @@ def _autoencoder_loss(x: Tensor, recon_x: Tensor, logits: Tensor, lambda_: float
 def autoencoder_loss(
     x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float, weight: Tensor, bias: Tensor
 ) -> Answer:
-    """get_loss_autoencoder with a linear discriminator (weight [D], bias []): losses, and gradients of ae_loss."""
+    """Return the losses for a linear discriminator (weight [D], bias []), and the gradients of ae_loss."""
     logits = z_fake.double() @ weight.double() + bias.double()
     recon, gen = (recon_x.double() - x.double()).square().mean(), _nats(logits, from_prior=True).mean()
 
@@ -97,7 +97,7 @@ def autoencoder_loss(
 
 
 def _total_mistakes(real: Tensor, fake: Tensor, batch: int):
-    """For the mean of both halves; their sum is right too."""
+    """Yield known mistakes in the discriminator's loss, which may be the mean or the sum of both halves."""
     total = real + fake
     yield "loss_fake is left out", real
     yield "loss_real is left out", fake
@@ -109,9 +109,9 @@ def _total_mistakes(real: Tensor, fake: Tensor, batch: int):
 
 
 def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
-    """get_loss_discriminator where the codes of images have logits [B], and codes of the prior the logit [].
+    """Return the discriminator's losses if codes of images have logits [B], and all codes of the prior one logit [].
 
-    Gradients are those of the sum of both halves, with respect to these logits.
+    The gradients are those of the sum of both halves with respect to these logits; `..._of_mean`: those of the mean.
     """
     real = real.expand(len(fake)).double()
     halves = {"loss_real": (real, fake.double(), True), "loss_fake": (fake.double(), real, False)}
@@ -129,7 +129,7 @@ def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
 
 
 def sure_losses(logit: float) -> Answer:
-    """All halves where each code has this logit, however far from 0 it is."""
+    """Return the losses if every code has this logit, which may be far from 0."""
     logit = torch.tensor(logit).double()
     of_prior, of_image = torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit)
     whole = "it is the discriminator's whole loss; the encoder has a part in the codes of images alone"
@@ -138,7 +138,7 @@ def sure_losses(logit: float) -> Answer:
 
 
 def accuracy(fake: Tensor, real: Tensor) -> Answer:
-    """The share of codes that are told right, for logits as in `discriminator_loss`."""
+    """Return the share of codes that are classified correctly, for logits as in `discriminator_loss`."""
     real = real.expand(len(fake))
     of_real, of_fake = (real > 0).double().mean(), (fake <= 0).double().mean()
     right = (of_real + of_fake) / 2
@@ -159,7 +159,7 @@ def accuracy(fake: Tensor, real: Tensor) -> Answer:
 
 
 def autoencoder_step(x: Tensor, weights: Weights, lambda_: float) -> Answer:
-    """The gradients of Eq. 15 for linear networks, with respect to encoder and decoder, by name."""
+    """Return the gradients of Eq. 15 for linear networks with respect to encoder and decoder, by parameter name."""
     names = [name for name in weights if "coder" in name]
     rest = {name: value.double() for name, value in weights.items() if name not in names}
 
@@ -182,9 +182,10 @@ def autoencoder_step(x: Tensor, weights: Weights, lambda_: float) -> Answer:
 
 
 def discriminator_step(x: Tensor, weights: Weights) -> Answer:
-    """The gradients of the sum of both halves for a discriminator whose weight is 0, so that each logit is its bias.
+    """Return the gradients of the sum of both halves for a discriminator with weight 0, whose logits equal its bias.
 
-    That of the weight has the mean of the codes drawn from the prior in it: its expectation, and its spread.
+    The weight's gradient depends on the mean of the codes drawn from the prior, so its expectation and its standard
+    deviation (`spread`) are returned.
     """
     bias = weights["discriminator.bias"].double()
     of_fake, of_real = bias.sigmoid(), bias.sigmoid() - 1

@@ -1,4 +1,4 @@
-"""Part 3: causal self-attention and a GPT by PyTorch's own functions, in float64, and how tokens are drawn."""
+"""Part 3: causal self-attention and a GPT made of PyTorch's own functions, in float64, and the sampling of tokens."""
 
 import math
 from functools import partial
@@ -16,23 +16,23 @@ Weights = dict[str, Tensor]
 
 
 def _split_heads(x: Tensor, n_head: int) -> Tensor:
-    """[B, T, C] -> [B, nh, T, hs]."""
+    """Split x into heads: [B, T, C] -> [B, nh, T, hs]."""
     return x.unflatten(2, (n_head, -1)).transpose(1, 2)
 
 
 def _queries_keys_values(x: Tensor, weights: Weights, n_head: int) -> list[Tensor]:
-    """Each [B, nh, T, hs]."""
+    """Return queries, keys and values, each [B, nh, T, hs]."""
     qkv = x @ weights["c_attn.weight"].T + weights["c_attn.bias"]
     return [_split_heads(part, n_head) for part in qkv.chunk(3, dim=2)]
 
 
 def _merged(y: Tensor, weights: Weights) -> Tensor:
-    """Heads [B, nh, T, hs] -> output [B, T, C]."""
+    """Merge and project the heads [B, nh, T, hs] -> output [B, T, C]."""
     return y.transpose(1, 2).flatten(2) @ weights["c_proj.weight"].T + weights["c_proj.bias"]
 
 
 def _attention(x: Tensor, weights: Weights, n_head: int) -> Tensor:
-    """[B, T, C] -> [B, T, C]."""
+    """Apply causal self-attention: [B, T, C] -> [B, T, C]."""
     q, k, v = _queries_keys_values(x, weights, n_head)
     return _merged(F.scaled_dot_product_attention(q, k, v, is_causal=True), weights)
 
@@ -47,7 +47,7 @@ def attention(x: Tensor, weights: Weights, n_head: int) -> Answer:
 
 
 def attention_gradients(x: Tensor, weights: Weights, n_head: int, direction: Tensor) -> Answer:
-    """Of sum(direction * output) with respect to x and to each weight."""
+    """Return the gradients of sum(direction * output) with respect to x and to each weight."""
     inputs = {"x": x} | weights
 
     def loss(*values: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def attention_gradients(x: Tensor, weights: Weights, n_head: int, direction: Ten
 
 
 def _attention_mistakes(x: Tensor, weights: Weights, n_head: int):
-    """What goes wrong, and the output that comes of it."""
+    """Yield known mistakes and the outputs that result from them."""
     q, k, v = _queries_keys_values(x, weights, n_head)
     products, hs = q @ k.mT, q.size(3)
     see = torch.ones_like(products).tril().bool()
@@ -80,7 +80,7 @@ def _masked(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[str, Tensor]:
-    """What goes wrong, and the attention weights that come of it."""
+    """Return known mistakes -> the attention weights that result from them."""
     hs = C // n_head
     scores = products / math.sqrt(hs)
     right = _masked(scores, see).softmax(-1)
@@ -112,7 +112,7 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
 
 
 def attention_weights(q: Tensor, k: Tensor, v: Tensor) -> Answer:
-    """Of queries, keys and values [nh, T, hs]: weights [nh, T, T], and what the heads give [nh, T, hs]."""
+    """Return the weights [nh, T, T] and head outputs [nh, T, hs] for queries, keys and values [nh, T, hs]."""
     q, k, v = (each.double() for each in (q, k, v))
     T, C, n_head = q.size(1), q.size(2) * len(q), len(q)
     see = torch.ones(T, T).tril().bool()
@@ -123,7 +123,7 @@ def attention_weights(q: Tensor, k: Tensor, v: Tensor) -> Answer:
 
 
 def dropout(p: float) -> Answer:
-    """What a weight that is kept is multiplied by."""
+    """Return the factor by which dropout multiplies the weights it keeps."""
     return {"factor": Value(1 / (1 - p), [("what is kept is not scaled up", 1.0)])}
 
 
@@ -131,14 +131,14 @@ def dropout(p: float) -> Answer:
 
 
 def _causal_mean(x: Tensor, weights: Weights, n_head: int) -> Tensor:
-    """What stands in for attention where generation is tested: the mean of the tokens so far."""
+    """Return the mean over the tokens so far, which replaces attention in the tests of generation."""
     v = _queries_keys_values(x, weights, n_head)[2]
     visible = torch.ones(x.size(1), x.size(1)).tril().double()
     return _merged((visible / visible.sum(1, keepdim=True)) @ v, weights)
 
 
 def _gpt(idx: Tensor, weights: Weights, n_head: int, attend=_attention) -> Tensor:
-    """The logits of a GPT with these parameters: [B, T] -> [B, T, V]."""
+    """Return the logits of a GPT with these parameters: [B, T] -> [B, T, V]."""
     w = {name.removeprefix("transformer."): value for name, value in weights.items()}
     x = w["wte.weight"][idx] + w["wpe.weight"][: idx.size(1)]
 
@@ -155,7 +155,7 @@ def _gpt(idx: Tensor, weights: Weights, n_head: int, attend=_attention) -> Tenso
 
 
 def gpt(idx: Tensor, weights: Weights, n_head: int, batches: Tensor | None = None) -> Answer:
-    """The logits of a GPT, after plain gradient descent on batches [steps, B, T + 1] if there are some."""
+    """Return the logits of a GPT, after plain gradient descent on `batches` [steps, B, T + 1] if given."""
     weights = _double(weights)
     names = list(weights)
 
@@ -173,9 +173,9 @@ def gpt(idx: Tensor, weights: Weights, n_head: int, batches: Tensor | None = Non
 
 
 def greedy(idx: Tensor, n: int, weights: Weights, n_head: int, block_size: int) -> Answer:
-    """The next n tokens [B, n] of a GPT whose attention is the mean of the tokens so far.
+    """Return the next n tokens [B, n] of a GPT whose attention is the mean of the tokens so far.
 
-    -1 from where on two tokens are so close that rounding decides.
+    Once the two likeliest tokens are so close that rounding decides, that row's tokens are -1.
     """
     weights, tokens = _double(weights), idx
     sure = torch.ones(len(idx)).bool()
@@ -191,7 +191,7 @@ def greedy(idx: Tensor, n: int, weights: Weights, n_head: int, block_size: int) 
 
 
 def likeliest(logits: Tensor) -> Answer:
-    """The token after each token, for logits [V, V]."""
+    """Return the likeliest token after each token, for logits [V, V]."""
     mistakes = [
         ("it takes the least likely token", logits.argmin(-1)),
         ("it takes the logit that is largest without its sign", logits.abs().argmax(-1)),
@@ -201,7 +201,7 @@ def likeliest(logits: Tensor) -> Answer:
 
 
 def _kept(probs: Tensor, sizes: Tensor | int) -> Tensor:
-    """The `sizes` [R] largest of the probabilities [R, V], to sum 1 again; 0 for the others."""
+    """Keep the `sizes` [R] largest of the probabilities [R, V], normalized to sum 1; set the others to 0."""
     sizes = torch.as_tensor(sizes).clamp(1, probs.size(1)).expand(len(probs))
     least = probs.sort(descending=True).values.gather(1, sizes[:, None] - 1)
     return _normalized(probs * (probs >= least))
@@ -212,24 +212,24 @@ def _normalized(probs: Tensor) -> Tensor:
 
 
 def _nucleus(probs: Tensor, top_p: float | None) -> Tensor:
-    """What top_p leaves of the probabilities [R, V]."""
+    """Apply top_p to the probabilities [R, V]."""
     if top_p is None:
         return probs
     return _kept(probs, 1 + (_sums(probs) < top_p - 1e-12).sum(-1))
 
 
 def _sums(probs: Tensor) -> Tensor:
-    """Of the 1, ..., V - 1 largest of the probabilities [R, V]."""
+    """Return the sums of the 1, ..., V - 1 largest probabilities in each row of [R, V]: [R, V - 1]."""
     return probs.sort(descending=True).values.cumsum(-1)[:, :-1]
 
 
 def _filtered(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
-    """The probabilities [R, V] that are drawn from: temperature, top_k, top_p, in this order."""
+    """Return the probabilities [R, V] to sample from, after temperature, top_k and top_p, in this order."""
     return _nucleus(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)), top_p)
 
 
 def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: float):
-    """What comes of the filters in another order."""
+    """Yield the probabilities that result from the filters in other, wrong orders."""
     tempered = (logits / temperature).softmax(-1)
     if top_k:
         first = _nucleus(tempered, top_p)
@@ -241,7 +241,7 @@ def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: 
 
 
 def top_p_calls(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
-    """How close a call each of top_p [N] is for logits [R, V], and whether the order of the filters matters."""
+    """Return how close each top_p [N] is to a sum of the largest probabilities, and whether the filter order counts."""
     logits = logits.double()
     sums = _sums(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)))
     margins, matters = [], []
@@ -254,7 +254,7 @@ def top_p_calls(logits: Tensor, temperature: float, top_k: int | None, top_p: Te
 
 
 def next_token(logits: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None) -> Answer:
-    """The probabilities of the next token [R, V] for logits [R, V]."""
+    """Return the probabilities of the next token [R, V] for logits [R, V]."""
     logits = logits.double()
     right = _filtered(logits, temperature, top_k, top_p)
     filtered = top_k or top_p
@@ -263,7 +263,7 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None = None, top
 
 
 def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: int | None, top_p: float | None):
-    """What goes wrong with filters, and the probabilities that come of it."""
+    """Yield known mistakes with filters, and the probabilities that result from them."""
     drawn, kept = (logits / temperature).softmax(-1), right > 0
     sizes = kept.sum(-1)
     if top_p:
@@ -281,7 +281,7 @@ def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: i
 
 
 def _drawing_mistakes(own: Tensor, right: Tensor, temperature: float, *_):
-    """What goes wrong without filters, and the probabilities that come of it."""
+    """Yield known mistakes without filters, and the probabilities that result from them."""
     yield "it is greedy, though do_sample is True", F.one_hot(own.argmax(-1), own.size(1))
     yield "all tokens are equally likely", torch.full_like(own, 1 / own.size(1))
     yield "the temperature is ignored", own.softmax(-1)

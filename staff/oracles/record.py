@@ -1,6 +1,6 @@
-"""Write down what the oracles answer, for the students' repository: `python -m staff.oracles.record FILE [EDITION]`.
+"""Record the oracles' answers for the students' repository: `python -m staff.oracles.record FILE [EDITION]`.
 
-The graded suites that students get run on the solution, once for each seed, and what they ask is recorded.
+This runs the graded suites that students get on the solution, once for each seed, and records the answers they request.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 
 SEEDS = 20
-WHOLE, WHOLE_MISTAKE = 64, 8  # numbers; of what is larger, sums are recorded
-IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # once, for all processes
+WHOLE, WHOLE_MISTAKE = 64, 8  # numbers; for larger tensors, sums are recorded
+IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # imported once for all processes
 Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and their numbers
 
 
 class RecordError(Exception):
-    """There is nothing to record: the solution fails a graded test."""
+    """The answers cannot be recorded: the solution fails a graded test."""
 
 
 def record(edition: str | None = None, processes: int | None = None) -> bytes:
-    """The content of answers.npz, for the tests of an edition or all; the same tree gives the same bytes.
+    """Return the content of answers.npz for the tests of one edition or of all; the same tree gives the same bytes.
 
     Raises:
         RecordError: the solution fails a graded test.
@@ -37,10 +37,10 @@ def record(edition: str | None = None, processes: int | None = None) -> bytes:
 
 
 def packed(by_seed: list[dict[str, Piece]]) -> bytes:
-    """The file, of what each test asked with each seed."""
+    """Return the content of the file, from the requests of each test with each seed."""
     sentences = sorted({s for tests in by_seed for forms, _ in tests.values() for s in _sentences(forms)})
     number = {sentence: at for at, sentence in enumerate(sentences)}
-    forms: dict[str, int] = {}  # as JSON -> their number
+    forms: dict[str, int] = {}  # JSON -> index
     index, numbers, length = {"seeds": len(by_seed), "sentences": sentences, "tests": {}}, [], 0
     for tests in by_seed:
         for test, (calls, piece) in sorted(tests.items()):
@@ -56,7 +56,7 @@ def packed(by_seed: list[dict[str, Piece]]) -> bytes:
 
 
 def asked(seed: int, edition: str | None = None) -> dict[str, Piece]:
-    """Run in a process of its own: what each test asks with this seed, and the answers."""
+    """Return each test's requests with this seed, and the answers; call this in a separate process."""
     import pytest
     import torch
 
@@ -82,7 +82,7 @@ def asked(seed: int, edition: str | None = None) -> dict[str, Piece]:
 
 
 def described(oracle: str, inputs: dict, answer: dict) -> Piece:
-    """An answer as `answers.Recorded` reads it: its form, and its numbers."""
+    """Convert an answer to the format that `answers.Recorded` reads: its form, and its numbers."""
     from answers import checksum
 
     numbers: list[float] = checksum(inputs)[0].tolist()
@@ -98,7 +98,7 @@ def described(oracle: str, inputs: dict, answer: dict) -> Piece:
 
 
 def _tensor(known, whole: bool, most: int, numbers: list[float], shown: bool) -> dict:
-    """The form of a tensor; its numbers are appended."""
+    """Return the form of a tensor, and append its numbers to `numbers`."""
     from answers import places, signs
 
     flat, n = known.tensor.flatten(), known.tensor.numel()
@@ -115,7 +115,7 @@ def _sentences(calls: list[dict]) -> set[str]:
 
 
 def _numbered(calls: list[dict], number: dict[str, int]) -> list[dict]:
-    """The same forms with numbers in place of sentences."""
+    """Return the forms with each sentence replaced by its number."""
 
     def value(form: dict) -> dict:
         return {**form, "mistakes": [(number[sentence], wrong) for sentence, wrong in form["mistakes"]]}
