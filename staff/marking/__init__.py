@@ -1,1 +1,1 @@
-"""The written answers."""
+"""Marking: model answers, and the points that people give."""

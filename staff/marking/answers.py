@@ -1,4 +1,4 @@
-"""Model answers to the written questions: `answers.toml`, read and compared with rubric and handout."""
+"""Read the model answers to the written questions from `answers.toml`, and compare them with rubric and handout."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ CITED = re.compile(r"\s*\[([^\]]+)\](?=\.)")
 
 
 class AnswersError(Exception):
-    """The model answers cannot be read; the message has the file and what to change."""
+    """The model answers cannot be read; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A common answer that is wrong or incomplete: what it is worth if it is all there is, and why."""
+    """A common answer that is wrong or incomplete: the points that it earns if there is nothing else, and why."""
 
     says: str
     worth: float
@@ -36,7 +36,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """The model answer to a question, a sentence a line; the fields are explained in answers.toml."""
+    """The model answer to a question, one sentence per line; answers.toml explains the fields."""
 
     id: str
     answer: str
@@ -48,22 +48,22 @@ class ModelAnswer:
         return self.answer.strip().splitlines()
 
     def citations(self) -> list[str]:
-        """The sections, equations, figures and exercises of the handout that it rests on."""
+        """Return the sections, equations, figures and exercises of the handout that the answer cites."""
         return [each for group in CITED.findall(self.answer) for each in group.split("; ")]
 
     def plain(self) -> list[str]:
-        """The sentences as a student could have written them, without the citations."""
+        """Return the sentences as a student could have written them, without the citations."""
         return [CITED.sub("", sentence) for sentence in self.sentences()]
 
 
 def read(path: Path = PATH, edition: str | None = None) -> dict[str, ModelAnswer]:
-    """The model answers, by question.
+    """Return the model answers, by question.
 
     Args:
         edition: of the assignment (default: the rubric's).
 
     Raises:
-        AnswersError: the file cannot be read, a field is missing or unknown, or a question is there twice.
+        AnswersError: the file cannot be read, a field is missing or unknown, or a question occurs twice.
     """
     try:
         edition = edition or rubrics.read().edition
@@ -86,7 +86,7 @@ def _answer(fields: dict) -> ModelAnswer:
 
 
 def disagreements(answers: dict[str, ModelAnswer], rubric: Rubric, handout: Handout) -> list[str]:
-    """What the model answers lack, compared with the rubric's manual points and the handout's sections."""
+    """List where the model answers disagree with the rubric's manual points or cite what the handout does not have."""
     manual = {question.id: question.manual for question in rubric.questions.values() if question.manual}
     problems = [f"question {name} has manual points, but no model answer" for name in manual.keys() - answers.keys()]
     for name, answer in answers.items():

@@ -1,4 +1,4 @@
-"""From the tables that people filled in to the entries that are kept, and to a new form that contains them all."""
+"""Collect the tables that people filled in as stored entries, and write a new form that contains them all."""
 
 import csv
 import io
@@ -17,11 +17,11 @@ from staff.marking.manual import FORM, Row
 
 
 def collect(folder: Path, files: Iterable[Path], students: list[str], rubric: Rubric, replace: bool = False) -> Entries:
-    """What was entered for the results in a folder, with what these files and the folder's own form add to it.
+    """Return the entries for the results in a folder, including those in these files and in the folder's own form.
 
     Args:
         students: of the results.
-        replace: these files win over what was entered from others.
+        replace: values in these files replace those entered from other files.
 
     Raises:
         ValueError: a table cannot be used, or two of them differ in a cell; nothing is written.
@@ -45,15 +45,15 @@ def collect(folder: Path, files: Iterable[Path], students: list[str], rubric: Ru
 
 
 def _base(entries: Entries, own: Path, rubric: Rubric) -> dict[str, Row]:
-    """The form as it was written the last time: what differs from it was typed by a person."""
+    """Return the form as it was last written: any value that differs from it was typed by a person."""
     names = [row[0] for row in csv.reader(io.StringIO(entries.form, newline="")) if row]
-    with suppress(ValueError):  # it is one of an earlier rubric
+    with suppress(ValueError):  # it was written for an earlier rubric
         return manual.parse(entries.form, own, names, rubric)
     return {}
 
 
 def _put(path: Path, rows: dict[str, Row], base: dict[str, Row], entries: Entries, replace: bool) -> list[str]:
-    """Keep what was typed in a file; a sentence for each cell in which another file differs."""
+    """Store the values typed in a file; return a sentence for each cell in which another file has a different value."""
     file, problems = str(path.resolve()), []
     for student, row in rows.items():
         before = base[student].typed if student in base else {}
@@ -69,16 +69,16 @@ def _put(path: Path, rows: dict[str, Row], base: dict[str, Row], entries: Entrie
 
 
 def same(one: Value, other: Value) -> bool:
-    """Whether two cells say the same; the form has an apostrophe before a text that would be taken for a formula."""
+    """Whether two cells mean the same; in the form, an apostrophe precedes texts that look like formulas."""
     if isinstance(one, str) and isinstance(other, str):
         return one == other or cell(one, stored.LONGEST) == other or one == cell(other, stored.LONGEST)
     return one == other
 
 
 def keep(folder: Path, entries: Entries, students: list[str], rubric: Rubric) -> Path:
-    """Write what was entered, and a form that contains it and has a row for everybody; returns the form's path.
+    """Write the entries, and a form that contains them and has a row for every student; return the form's path.
 
-    A form that says the same already is left as a spreadsheet saved it.
+    A form that already has this content is left as the spreadsheet program saved it.
 
     Raises:
         OSError: a file cannot be written.
@@ -97,10 +97,10 @@ def _table(text: str) -> list[list[str]]:
 
 
 def of_shards(folder: Path, shards: Iterable[Path], students: list[str], rubric: Rubric) -> Entries:
-    """What was entered for several shards of a class, and for the folder that they are merged into.
+    """Return the entries for several shards of a class and for the folder into which they are merged.
 
     Raises:
-        ValueError: as `collect`.
+        ValueError: as in `collect`, or two of them differ.
     """
     entries = stored.read(folder)
     others = [collect(shard, (), students, rubric) for shard in shards if shard.resolve() != folder.resolve()]
@@ -110,5 +110,5 @@ def of_shards(folder: Path, shards: Iterable[Path], students: list[str], rubric:
 
 
 def without_result(entries: Entries, students: list[str]) -> list[str]:
-    """Students with entries and without a result: what was entered for them is kept, and counts nowhere."""
+    """Return the students with entries but no result; their entries are kept but do not count."""
     return [line(student) for student in sorted(entries.students() - set(students))]

@@ -1,7 +1,7 @@
-"""What people entered: OUT/manual.json, beside the results. Nothing in it is ever dropped, an older value is kept too.
+"""The entries of people in OUT/manual.json, next to the results. Nothing is ever deleted; earlier values are kept too.
 
-An entry is what a person typed for one student, question and kind: the points of a share, the reason for points that
-replace the grader's own, or a comment.
+An entry is the value that a person typed for one student, question and kind: the points of a share, the reason for
+points that replace the grader's own, or a comment.
 """
 
 import json
@@ -19,14 +19,14 @@ from staff.grading.results import is_points
 STORE = "manual.json"
 TEXTS = ("reason", "comment")
 KINDS = (*SHARES, *TEXTS)
-LONGEST = 2000  # characters of a text
-Value = float | str | None  # None: taken back
+LONGEST = 2000  # characters per text
+Value = float | str | None  # None: withdrawn
 Place = tuple[str, str, str]  # student, question, kind
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What somebody typed. `file`: the table that it was read from."""
+    """A value that a person typed. `file`: the table from which it was read."""
 
     value: Value
     by: str
@@ -35,14 +35,14 @@ class Entry:
     earlier: tuple["Entry", ...] = ()
 
     def replaced_by(self, new: "Entry") -> "Entry":
-        """The new one, which remembers this one."""
+        """Return the new entry with this one added to its earlier values."""
         old = Entry(self.value, self.by, self.file, self.entered)
         return Entry(new.value, new.by, new.file, new.entered, (*self.earlier, old))
 
 
 @dataclass
 class Entries:
-    """All that was entered, and `form`: the text of the last form that was written."""
+    """All entries, and `form`: the text of the form as it was last written."""
 
     places: dict[Place, Entry] = field(default_factory=dict)
     form: str = ""
@@ -52,7 +52,7 @@ class Entries:
         return None if entry is None else entry.value
 
     def of_group(self, student: str, group: list[str], question: str, kind: str) -> Entry | None:
-        """A student's entry; where there is none, what was entered for others of the group, if they have the same."""
+        """Return a student's entry; if there is none, that of the other group members, if theirs all agree."""
         if own := self.places.get((student, question, kind)):
             return own
         others = [entry for mate in group if (entry := self.places.get((mate, question, kind)))]
@@ -62,7 +62,7 @@ class Entries:
         return {student for student, _, _ in self.places}
 
     def put(self, place: Place, new: Entry, replace: bool = False) -> str | None:
-        """Keep an entry. Returns a sentence, and keeps the old one, if another file has another value there."""
+        """Store an entry. If another file has a different value there, keep the old entry and return a sentence."""
         old = self.places.get(place)
         if old is None:
             self.places[place] = new
@@ -77,7 +77,7 @@ class Entries:
         return None
 
     def without_reason(self) -> Iterator[str]:
-        """Points in place of the grader's own, without a reason for the student."""
+        """Yield a sentence for each entry that replaces the grader's points without giving the student a reason."""
         for (student, question, kind), entry in sorted(self.places.items()):
             if kind in ("automatic", "evidence") and entry.value is not None:
                 if not self.value(student, question, "reason"):
@@ -85,7 +85,7 @@ class Entries:
 
 
 def shown(value: Value) -> str:
-    """A value in a message."""
+    """Format a value for a message."""
     if value is None:
         return "-"
     return number(value) if isinstance(value, float) else repr(line(value, 60))
@@ -99,11 +99,11 @@ def now() -> str:
 
 
 def read(folder: Path) -> Entries:
-    """What was entered so far for the results in a folder.
+    """Return the entries so far for the results in a folder.
 
     Raises:
-        ValueError: the file is damaged; it is left as it is.
-        OSError: it cannot be read.
+        ValueError: the file is damaged; it is left unchanged.
+        OSError: the file cannot be read.
     """
     path = Path(folder) / STORE
     if not path.exists():
@@ -135,10 +135,10 @@ def _entry(content: Any, kind: str) -> Entry:
 
 
 def write(folder: Path, entries: Entries) -> None:
-    """Write what was entered, whole or not at all.
+    """Write the entries atomically.
 
     Raises:
-        OSError: it cannot be written; what was there before is unchanged.
+        OSError: the file cannot be written; the previous file is unchanged.
     """
     rows = [
         {"student": student, "question": question, "kind": kind, "entry": asdict(entry)}
@@ -149,7 +149,7 @@ def write(folder: Path, entries: Entries) -> None:
 
 
 def join(target: Entries, others: Iterable[Entries]) -> list[str]:
-    """Put what was entered for the shards of a class together; returns a sentence for each conflict."""
+    """Merge the entries for the shards of a class into `target`; return a sentence for each conflict."""
     problems = []
     for entries in others:
         problems += filter(None, (target.put(place, entry) for place, entry in sorted(entries.places.items())))
@@ -160,14 +160,14 @@ def join(target: Entries, others: Iterable[Entries]) -> list[str]:
 
 
 def apply(results: list[dict], entries: Entries, rubric: Rubric) -> list[dict]:
-    """The results with what people entered; the results given are not changed.
+    """Return the results with the entries applied; the results passed in are not changed.
 
     Returns:
-        results with `given`, a row for each share that a person gave: question, share, points, before (the grader's own
-        points, or None), of, reason, by; and `comments`: question, comment, by.
+        results with `given`, a row for each share that a person entered: question, share, points, before (the grader's
+        own points, or None), of, reason, by; and `comments`: question, comment, by.
 
     Raises:
-        ValueError: points that the rubric does not have.
+        ValueError: an entry has more points than the rubric.
     """
     found, problems = [], []
     groups: dict[str, list[str]] = {}

@@ -1,9 +1,9 @@
-"""The table that people fill in: OUT/manual.csv, and back.
+"""Write and read OUT/manual.csv, the table that people fill in.
 
-A row a student. For each question a column for the points that a person gives, `Q1.7 (2)`; columns for points that
-replace the grader's own, `Q1.7 evidence (2)` and `Q1.7 automatic (8)`, with `Q1.7 reason`; and `Q1.7 comment`. A column
-`by` says who filled in the row. Columns may be left out. Excel may have changed commas to semicolons. An empty cell
-says nothing; a minus sign takes back what was entered.
+It has one row per student. For each question there is a column for manual points, `Q1.7 (2)`; columns for points that
+replace the grader's own, `Q1.7 evidence (2)` and `Q1.7 automatic (8)`, with `Q1.7 reason`; and `Q1.7 comment`. The
+column `by` names the person who filled in the row. Columns may be omitted, and Excel may have changed commas to
+semicolons. An empty cell is ignored; a minus sign withdraws an earlier entry.
 """
 
 import csv
@@ -31,7 +31,7 @@ Column = tuple[str, str]  # question, kind
 
 
 def columns(rubric: Rubric) -> dict[Column, str]:
-    """All columns of the form, with their titles."""
+    """Return all columns of the form, with their titles."""
     return {
         (question.id, kind): _title(question, kind)
         for question in rubric.questions.values()
@@ -54,9 +54,9 @@ def _title(question: Question, kind: str) -> str:
 
 
 def form(students: list[str], entries: Entries, rubric: Rubric) -> str:
-    """The table to fill in, with what was entered already.
+    """Return the table to fill in, including the entries so far.
 
-    Write it to a file with the encoding utf-8-sig, so that Excel reads it right.
+    Write it to a file with the encoding utf-8-sig, so that Excel reads it correctly.
     """
     wanted = columns(rubric)
     file = io.StringIO()
@@ -79,7 +79,7 @@ def as_cell(value: Value) -> str:
 
 @dataclass
 class Row:
-    """A student's row: what was typed, and by whom. A value None takes back what was entered."""
+    """A student's row: the values typed, and by whom. None withdraws an earlier entry."""
 
     line: int
     by: str = ""
@@ -88,12 +88,12 @@ class Row:
 
 @dataclass
 class _Table:
-    """A file as far as it is read, and what is wrong with it."""
+    """The part of a file that has been read, and the problems found so far."""
 
     path: Path
-    students: dict[str, str]  # as it stands in a cell -> student
+    students: dict[str, str]  # text in a cell -> student
     rubric: Rubric
-    columns: dict[int, Column] = field(default_factory=dict)  # number of the column, from 0
+    columns: dict[int, Column] = field(default_factory=dict)  # index of the column
     student_column: int = 0
     by_column: int | None = None
     width: int = 0
@@ -111,13 +111,13 @@ def _name(question: str, kind: str) -> str:
 
 
 def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
-    """What a table says that was filled in: student -> row.
+    """Read a table that was filled in -> student -> row.
 
     Args:
-        students: those that there are.
+        students: all students that may occur.
 
     Raises:
-        ValueError: a line for each thing that is wrong, with line and column.
+        ValueError: the table has errors; the message lists each of them with its line and column.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -129,7 +129,7 @@ def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row
 
 
 def parse(text: str, path: Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
-    """The same for the text of the file `path`."""
+    """Parse the text of the file `path` as `read` does."""
     table = _Table(path, _cells(students), rubric)
     rows = _rows(text, table)
     if rows:
@@ -145,7 +145,7 @@ def parse(text: str, path: Path, students: list[str], rubric: Rubric) -> dict[st
 
 
 def _cells(names: list[str]) -> dict[str, str]:
-    """How students stand in the table, and in their own words; two that stand there alike are left out."""
+    """Map a cell's text, as written to the form or as the plain name, to the student; ambiguous texts are left out."""
     alike: dict[str, set[str]] = {}
     for name in names:
         alike.setdefault(cell(name), set()).add(name)
@@ -153,7 +153,7 @@ def _cells(names: list[str]) -> dict[str, str]:
 
 
 def _rows(text: str, table: _Table) -> list[tuple[int, list[str]]]:
-    """Each row that has something in it, with the line that it begins in."""
+    """Return each row that is not empty, with the number of its first line."""
     first = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -225,7 +225,7 @@ def _row(row: int, cells: list[str], table: _Table) -> None:
 
 
 def _cell(row: int, column: int, text: str, found: Row, table: _Table) -> None:
-    """Put what a cell says into `found`, or what is wrong with it into `table.problems`."""
+    """Store the value of a cell in `found`, or add its problem to `table.problems`."""
     question, kind = table.columns[column]
     if text == TAKEN_BACK:
         found.typed[question, kind] = None
