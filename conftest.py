@@ -1,7 +1,7 @@
-"""Points: a graded test carries `@pytest.mark.question("1.7", points=1)`; a run ends with a table of what it earned.
+"""Points: graded tests are marked `@pytest.mark.question("1.7", points=1)`; a run ends with a table of points.
 
-`needs=["2.4", "KLD"]` in the marker: before the test can pass, the blanks of these questions and those in these
-functions, of its own question and those before it, have to be filled in.
+`needs=["2.4", "KLD"]` in the marker lists what must be filled in before the test can pass: all blanks of a question,
+or the blanks in a function that belong to the test's own question or to an earlier one.
 """
 
 import atexit
@@ -21,8 +21,8 @@ import pytest
 HIDDEN = "hidden"  # the folder of the tests that only graders have
 ANSWERS = Path(__file__).parent / "tests" / "answers.npz"  # in the students' repository
 NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders beside the parts
-MOST_CHARACTERS = 1000  # of an exception's own message
-HINTS = {  # what is in a message, and where to look
+MOST_CHARACTERS = 1000  # that are shown of an exception's message
+HINTS = {  # text in an exception's message -> what may be wrong
     "backward through the graph a second time": "is z detached before the discriminator's step?",
     "grad can be implicitly created only for scalar": "the loss should be one number: the mean over the batch?",
     "does not require grad": "there is nothing to differentiate: is something detached?",
@@ -46,7 +46,7 @@ def pytest_configure(config):
             "Python runs without asserts, so that every test would pass: unset PYTHONOPTIMIZE and leave out -O"
         )
     _check_points_json(config.getoption("--points-json"))
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
+    gc.disable()  # imported objects stay: searching them for garbage would take a second
     seeds, seed = _seeds(), config.getoption("--seed")
     if seed is None:
         config.option.seed = SystemRandom().randrange(seeds)
@@ -57,7 +57,7 @@ def pytest_configure(config):
 
 @functools.cache
 def _oracles():
-    """What computes the expected values; in the students' repository, what looks them up."""
+    """Return the oracles, which compute the expected values; in the students' repository, the recorded values."""
     if ANSWERS.exists():
         from answers import Recorded
 
@@ -70,13 +70,13 @@ def _oracles():
 
 
 def _seeds() -> int:
-    """How many seeds there are: for the recorded answers' inputs, if they are recorded."""
+    """Return the number of valid seeds: in the students' repository, those with recorded answers."""
     return _oracles().seeds if ANSWERS.exists() else 2**31
 
 
 def pytest_collection_finish(session):
-    gc.freeze()  # nor is it looked through later, not even when pytest ends, which does so five times
-    atexit.register(gc.unfreeze)  # libraries complain of what is left when Python ends
+    gc.freeze()  # never search these objects, not even at the end, when pytest collects garbage five times
+    atexit.register(gc.unfreeze)  # libraries complain about objects that are left when Python exits
     gc.enable()
 
 
@@ -84,7 +84,7 @@ def pytest_report_header(config):
     return f"inputs drawn with --seed {config.getoption('--seed')}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+@pytest.hookimpl(tryfirst=True)  # before -m is evaluated
 def pytest_collection_modifyitems(config, items):
     graded = {item: row for item in items if (row := _graded(item))}
     for item, row in graded.items():
@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _graded(item) -> dict | None:
-    """What the marker of a graded test says, with its name."""
+    """Return the contents of a graded test's marker and the test's name; None for other tests."""
     marker = item.get_closest_marker("question")
     if marker is None:
         return None
@@ -113,35 +113,35 @@ def _graded(item) -> dict | None:
 
 
 def _seed(request, what: str) -> int:
-    """A seed that is a function of `--seed` and the test, whichever others run. (Generators take 32 bits of it.)"""
+    """Return a seed that depends on `--seed`, the test and `what`, not on other tests. (Generators take 32 bits.)"""
     text = f"{request.config.getoption('--seed')}/{request.node.name}/{what}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
 @pytest.fixture
 def rng(request):
-    """The random inputs of a test, the same ones on every platform; tests/inputs.py draws tensors from it."""
-    import numpy as np  # not above: not every process that reads this file needs it
+    """The source of a test's random inputs, the same on every platform; tests/inputs.py draws tensors from it."""
+    import numpy as np  # not above: not every process that loads this file needs it
 
     return np.random.RandomState(_seed(request, "inputs"))
 
 
 @pytest.fixture
 def expected(request):
-    """What a test expects: expected("kld", mean=mean, log_std=log_std) is an oracle's answer, see tests/answers.py."""
+    """Expected values: expected("kld", mean=mean, log_std=log_std) returns an oracle's answer, see tests/answers.py."""
     seed, number = request.config.getoption("--seed"), itertools.count()
     return lambda oracle, **inputs: _oracles().answer(seed, request.node.name, next(number), oracle, inputs)
 
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """The noise that the code under test draws comes from `--seed` too."""
+    """Seed the noise that the code under test draws from `--seed`, too."""
     import torch
 
     torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs
 
 
-# --- what a failure says ----------------------------------------------------------------------------------------------
+# --- messages of failures ---------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -158,19 +158,19 @@ def pytest_runtest_makereport(item, call):
 
 
 def _kind(error: BaseException) -> str:
-    """The name of the exception's class; of the one that it stands for, if the grader had it from another process."""
+    """Return the name of the exception's class, or of the original class if the exception is from another process."""
     return getattr(error, "kind", type(error).__name__)
 
 
 def explain(error: BaseException, root: Path) -> str:
-    """What a student reads: a sentence, and for an exception the places in their own files that it came through."""
+    """Return the message for students: a sentence and, for an exception, the lines of their files in the traceback."""
     places = getattr(error, "places", None)
     if places is None:
         places = _places(error, root)
     text = str(error)
     blank = re.match(r"Q(\d+\.\d+): ", text) if _kind(error) == "NotImplementedError" else None
     if _kind(error) == "Unfinished" or isinstance(error, AssertionError) and not places:
-        return text  # the grader's, or a test's own
+        return text  # a message of the grader, or of the test itself
     if blank:
         return "\n".join([f"Q{blank[1]} is not filled in yet: {text[blank.end() :]}", *places[-1:]])
     if len(text) > MOST_CHARACTERS:
@@ -188,7 +188,7 @@ def explain(error: BaseException, root: Path) -> str:
 
 
 def _places(error: BaseException, root: Path) -> list[str]:
-    """`part1_vae/utils.py:31, in KLD: return ...` for each step of the stack in the submission's files."""
+    """Return `part1_vae/utils.py:31, in KLD: return ...` for each stack frame in the submission's files."""
     steps = [(step.filename, step.lineno, step.name, step.line) for step in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         steps.append((error.filename, error.lineno, "<module>", (error.text or "").strip()))
@@ -207,10 +207,10 @@ def _places(error: BaseException, root: Path) -> list[str]:
 
 
 def _check_points_json(file: str | None) -> None:
-    """See that FILE can be written before the tests run.
+    """Check before the tests run that FILE can be written.
 
     Raises:
-        pytest.UsageError: it cannot; the message says why.
+        pytest.UsageError: FILE cannot be written; the message says why.
     """
     if file is None:
         return
@@ -221,7 +221,7 @@ def _check_points_json(file: str | None) -> None:
 
 
 def pytest_sessionfinish(session):
-    """Say what to fix first, and write the points to --points-json; the terminal's summary follows in any case."""
+    """Say what to fix first, and write the points to --points-json; the terminal summary follows in any case."""
     config, reporter = session.config, session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return
@@ -234,7 +234,7 @@ def pytest_sessionfinish(session):
     temporary = Path(f"{file}.part")
     try:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
-        temporary.replace(file)  # whole, or not there
+        temporary.replace(file)  # so that FILE is never incomplete
     except OSError as error:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         reporter.ensure_newline()
@@ -242,11 +242,11 @@ def pytest_sessionfinish(session):
 
 
 def _say_what_comes_first(stats: dict, root: Path) -> None:
-    """Begin the message of a test with the blank to fix first, where a test of that fails as well."""
+    """Begin the message of a test with the blank to fix first, if a test of that blank fails as well."""
     failed = [report for report in stats.get("failed", []) if getattr(report, "graded", None)]
     if not failed:
         return
-    from course import prerequisites  # not above: not every process that reads this file has failures to explain
+    from course import prerequisites  # not above: not every process that loads this file has failures to explain
 
     lines = prerequisites.first_lines(_tests(stats), root)
     for report in failed:
@@ -258,7 +258,7 @@ def pytest_terminal_summary(terminalreporter, config):
     points = _points(_tests(terminalreporter.stats))
     if not points:
         return
-    from course import graded  # not above: not every process that reads this file has a table to print
+    from course import graded  # not above: not every process that loads this file has a table to print
 
     terminalreporter.section("points for the automatic part")
     for question, row in points.items():
@@ -272,7 +272,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_unconfigure(config):
-    """The last line, below what pytest itself says at the end."""
+    """Print the last line, below pytest's own summary."""
     gc.enable()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     tests = _tests(reporter.stats) if reporter and not reporter.no_summary else []
@@ -284,12 +284,12 @@ def pytest_unconfigure(config):
 
 
 def _tests(stats: dict) -> list[dict]:
-    """Each graded test that ran, once: what its marker says, outcome, and of a failure the message and exception."""
+    """Return each graded test that ran, once: its marker, its outcome, and the message and exception of a failure."""
     tests: dict[str, dict] = {}
     for outcome in ("failed", "error", "skipped", "xfailed", "xpassed", "passed"):
         for report in stats.get(outcome, []):
             row = getattr(report, "graded", None)
-            if row is None or report.nodeid in tests:  # a test can fail and its tear-down too
+            if row is None or report.nodeid in tests:  # a test and its teardown can both fail
                 continue
             if outcome == "passed" and report.when != "call":
                 continue
@@ -301,7 +301,7 @@ def _tests(stats: dict) -> list[dict]:
 
 
 def _points(tests: list[dict]) -> dict[str, dict]:
-    """Question -> points earned, points that the tests which ran are worth, names of the tests that did not pass."""
+    """Return for each question: points earned, points of the tests that ran, names of the tests that did not pass."""
     points: dict[str, dict] = {}
     for test in tests:
         row = points.setdefault(test["question"], {"earned": 0, "worth": 0, "missing": []})

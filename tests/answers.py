@@ -1,8 +1,8 @@
-"""What a test expects: the values that an oracle computes from the test's inputs, and those that known mistakes give.
+"""Expected values: those that an oracle computes from a test's inputs, and those that known mistakes would produce.
 
-Tests ask with the fixture `expected`: `expected("kld", mean=mean, log_std=log_std)` is an `Answer`, a dictionary of
-`Value`s. Without the oracles the values are looked up in answers.npz. It holds small tensors whole, and of large ones
-sums with random signs: two tensors whose sums agree are the same for all practical purposes.
+Tests request them with the fixture `expected`: `expected("kld", mean=mean, log_std=log_std)` returns an `Answer`, a
+dictionary of `Value`s. Without the oracles, the values are looked up in answers.npz. It stores small tensors in full;
+for large tensors it stores sums with random signs: if these agree, the tensors are equal for all practical purposes.
 """
 
 import json
@@ -16,27 +16,27 @@ from torch import Tensor
 
 from messages import shown
 
-SUMS = 6  # of the numbers of a large tensor, each with other signs
-SHOWN = 16  # numbers of a large tensor that are kept as they are, for messages
-SIGMAS = 6  # a sum of rounding errors is farther out than this with a probability below 4e-8 (Hoeffding)
-PRECISION = 1e-6  # relative, of what is recorded
+SUMS = 6  # sums that are stored for a large tensor, each with different random signs
+SHOWN = 16  # numbers of a large tensor that are stored individually, for messages
+SIGMAS = 6  # the probability that a sum of rounding errors exceeds this many sigmas is below 4e-8 (Hoeffding)
+PRECISION = 1e-6  # relative precision of the recorded values
 
 
 def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tensor:
-    """How far off each number is, in units of what is allowed; 0 where both are the same infinity or not a number."""
+    """Return the error of each number in units of the tolerance; 0 where both are the same infinity or both are NaN."""
     same = (obtained == expected) | (obtained.isnan() & expected.isnan())
     off = (obtained - expected).abs() / (atol + rtol * expected.abs())
     return torch.where(same, 0.0, off.nan_to_num(torch.inf))
 
 
 class Whole:
-    """A tensor that is known number by number."""
+    """A tensor whose numbers are all known."""
 
     def __init__(self, tensor: Tensor, precision: float = 0.0):
         self.tensor, self.shape, self.precision = tensor, tensor.shape, precision
 
     def error(self, obtained: Tensor, rtol: float, atol: float) -> float:
-        """The largest error, in units of what is allowed: up to 1 the tensors agree."""
+        """Return the largest error in units of the tolerance; the tensors agree if it is at most 1."""
         if obtained.shape != self.shape:
             return float("inf")
         return max(errors(obtained, self.tensor, max(rtol, self.precision), atol).flatten().tolist(), default=0.0)
@@ -52,15 +52,15 @@ class Whole:
         return (self.tensor.square().sum().item() / max(1, self.shape.numel())) ** 0.5
 
     def of(self, tensor: Tensor) -> "Whole":
-        """Another tensor that is known as precisely."""
+        """Wrap another tensor, known with the same precision."""
         return Whole(tensor, self.precision)
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Linear functions of this tensor and of an obtained one: here the numbers themselves."""
+        """Return linear functions of this tensor and of an obtained one: here, the numbers themselves."""
         return self.tensor.flatten(), obtained.flatten()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        """For a message: expected and obtained numbers where they differ."""
+        """Return the part of a message that shows the expected and obtained numbers where they differ."""
         off = errors(obtained, self.tensor, max(rtol, self.precision), atol) > 1
         message = "expected {}\nobtained {}".format(*shown(self.tensor[off], obtained[off]))
         if off.numel() > 1:
@@ -69,10 +69,10 @@ class Whole:
 
 
 class Sketch:
-    """A tensor of which some sums, each with random signs, and some numbers are known.
+    """A tensor of which only some numbers, and some sums with random signs, are known.
 
     Args:
-        size: the sum of the numbers' absolute values, and of their squares.
+        size: the sum of the absolute values of the tensor's numbers, and the sum of their squares.
     """
 
     def __init__(self, shape: tuple[int, ...], sums: Tensor, size: Tensor, shown: Tensor):
@@ -89,13 +89,13 @@ class Sketch:
         return (self.size[1].item() / self.shape.numel()) ** 0.5
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Linear functions of this tensor and of an obtained one: what is known of it."""
+        """Return linear functions of this tensor and of an obtained one: here, the known sums and numbers."""
         numbers = obtained.flatten()
         ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
         return torch.cat([self.sums, self.shown]), ours
 
     def _off(self, obtained: Tensor, rtol: float, atol: float) -> Tensor:
-        """The errors of `features`."""
+        """Return the errors of `features` in units of the tolerance."""
         theirs, ours = self.features(obtained)
         rtol, n = max(rtol, PRECISION), obtained.numel()
         absolute, square = self.size.tolist()
@@ -109,7 +109,7 @@ class Sketch:
         return self._off(obtained, rtol, atol).max().item()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        """For a message: numbers that differ, or a sum where none of those that are kept does."""
+        """Return the part of a message that shows the stored numbers that differ, or else the worst of the sums."""
         (theirs, ours), off = self.features(obtained), self._off(obtained, rtol, atol)
         wrong = (off[SUMS:] > 1).nonzero().flatten()
         if len(wrong):
@@ -124,22 +124,22 @@ class Sketch:
 
 @lru_cache(maxsize=16)
 def signs(n: int) -> Tensor:
-    """[SUMS, n] of -1 and 1."""
+    """Return pseudorandom signs, -1 or 1, [SUMS, n]: always the same ones for the same n."""
     return torch.from_numpy(2.0 * np.random.RandomState(n).randint(2, size=(SUMS, n), dtype=np.int64) - 1)
 
 
 @lru_cache(maxsize=16)
 def places(n: int) -> Tensor:
-    """Which numbers of n are kept."""
+    """Return the positions of the numbers that are stored individually, out of n."""
     return torch.from_numpy(np.unique(np.random.RandomState(n).randint(n, size=SHOWN, dtype=np.int64)))
 
 
 class Value:
-    """What is expected, and what known mistakes give: (sentence, tensor).
+    """The expected value, and the values that known mistakes would produce: (sentence, tensor).
 
     Args:
-        mistakes: looked through only where a value is wrong.
-        whole: a test needs the numbers themselves, such as probabilities, so that they are recorded whole.
+        mistakes: evaluated only if a value is wrong.
+        whole: record the tensor in full, because a test needs the numbers themselves, such as probabilities.
     """
 
     def __init__(self, right, mistakes: Iterable = (), whole: bool = False):
@@ -164,7 +164,7 @@ class Value:
         return self._mistakes
 
     def mistake(self, obtained: Tensor, rtol: float, atol: float) -> str | None:
-        """The known mistake that fits best, if one fits; two of them, where another one fits as well."""
+        """Return the known mistake that fits best, or two if another fits about as well; None if none fits."""
         fits = sorted((wrong.error(obtained, rtol, atol), sentence) for sentence, wrong in self.mistakes)
         fits = [(error, sentence) for error, sentence in fits if error <= min(1, max(0.1, 3 * fits[0][0]))]
         return "; or ".join(list(dict.fromkeys(sentence for _, sentence in fits))[:2]) or None
@@ -182,13 +182,13 @@ def _known(tensor) -> Whole | Sketch:
 
 
 class AnswersError(Exception):
-    """The recorded answers cannot be used: nothing that a student did wrong."""
+    """The recorded answers cannot be used; the student did nothing wrong."""
 
     places = ()
 
 
 def numbers_in(inputs) -> Iterator[Tensor]:
-    """All numbers of a test's inputs, in their order."""
+    """Yield all numbers of a test's inputs, in order."""
     if isinstance(inputs, dict):
         inputs = list(inputs.values())
     if isinstance(inputs, list | tuple):
@@ -199,13 +199,13 @@ def numbers_in(inputs) -> Iterator[Tensor]:
 
 
 def checksum(inputs: dict) -> tuple[Tensor, float]:
-    """Sums of the inputs with random signs, and by how much they may differ: platforms differ in the last digits."""
+    """Return sums of the inputs with random signs, and their tolerance: platforms differ in the last digits."""
     numbers = torch.cat(list(numbers_in(inputs)))
     return signs(len(numbers)) @ numbers, 1e-4 * float(numbers.norm()) + 1e-6
 
 
 class Recorded:
-    """The oracles' answers for the seeds 0 to `seeds` - 1, from answers.npz."""
+    """The oracles' answers for the seeds from 0 to `seeds` - 1, read from answers.npz."""
 
     def __init__(self, path: Path):
         with np.load(path, allow_pickle=False) as file:
@@ -214,10 +214,10 @@ class Recorded:
         self.sentences, self.tests = index["sentences"], index["tests"]
 
     def answer(self, seed: int, test: str, number: int, oracle: str, inputs: dict) -> Answer:
-        """The answer to the test's question with this number.
+        """Return the answer to the test's call of `expected` with this number, counted from 0.
 
         Raises:
-            AnswersError: it was not recorded, or for other inputs.
+            AnswersError: no answer was recorded, or it was recorded for different inputs.
         """
         try:
             form, at = self.tests[test][seed]

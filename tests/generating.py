@@ -1,4 +1,4 @@
-"""How the tests of Q3.3 judge what is generated."""
+"""Assertions about generated tokens, for the tests of Q3.3."""
 
 import torch
 
@@ -10,7 +10,7 @@ from judge import assert_shape, assert_value
 
 
 def assert_continues(result, idx, n, vocab_size=V):
-    """The shape of what `run_generate` gave, its prompts; returns the new tokens [B, n]."""
+    """Check the shape and the prompts in the result of `run_generate`, and return the new tokens [B, n]."""
     tokens, T = result["tokens"], idx.size(1)
     expected = (len(idx), T + n)
     assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
@@ -25,20 +25,20 @@ def assert_continues(result, idx, n, vocab_size=V):
 
 
 def first_difference(obtained, expected):
-    """Where tokens [B, T] differ first, in words."""
+    """Describe the first place where tokens [B, T] differ."""
     row, place = (obtained != expected).nonzero()[0].tolist()
     return f"token {place} of row {row} is {obtained[row, place]}, not {expected[row, place]}"
 
 
 def assert_likeliest(new, before, tokens, what):
-    """Each new token is the likeliest one after the token before it; tokens: an oracle's answer for each token."""
+    """Check that each new token is the likeliest after the one before it; tokens: an oracle's answer for each token."""
     mistakes = [(sentence, wrong.tensor[before]) for sentence, wrong in tokens.mistakes]
     wanted = Value(tokens.tensor[before], mistakes)
     assert_value(f"greedy generation ({what})", new, wanted, hint="it should take the likeliest token")
 
 
 def assert_greedy(rng, expected, T, n, batch, block_size, **options):
-    """A random GPT generates what the oracle does: each token the likeliest after the block_size tokens before it."""
+    """Check a random GPT against the oracle: each token is the likeliest after the block_size tokens before it."""
     sizes = SIZES | {"block_size": block_size}
     weights, idx = gpt_weights(rng, sizes), integers(rng, 13, batch, T)
     answer = expected("greedy", idx=idx, n=n, weights=weights, n_head=sizes["n_head"], block_size=block_size)

@@ -1,4 +1,4 @@
-"""Attention layers and GPTs for the tests of part 3: their parameters, random or such that what they do is known."""
+"""Parameters of attention layers and GPTs for the tests of part 3: random ones, and ones with a known output."""
 
 import math
 
@@ -7,17 +7,17 @@ import torch
 from inputs import integers, normal, uniform
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 13, "block_size": 10}
-V = 8  # tokens of a GPT with known logits
+V = 8  # vocabulary size of a GPT with known logits
 
 
 def attention_weights(rng, C):
-    """The parameters of an attention layer."""
+    """Return random parameters of an attention layer."""
     shapes = {"c_attn.weight": (3 * C, C), "c_attn.bias": (3 * C,), "c_proj.weight": (C, C), "c_proj.bias": (C,)}
     return {name: normal(rng, *shape, scale=0.3 if len(shape) == 1 else C**-0.5) for name, shape in shapes.items()}
 
 
 def gpt_weights(rng, sizes, scale=0.2):
-    """All parameters of a GPT: so large that the tokens matter to each other."""
+    """Return random parameters of a GPT, large enough that the tokens influence each other."""
     C, vocab_size = sizes["n_embd"], sizes["vocab_size"]
     layers = {"ln_1": (C,), "attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "ln_2": (C,)}
     layers |= {"mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
@@ -33,9 +33,9 @@ def gpt_weights(rng, sizes, scale=0.2):
 
 
 def table(rng, rows=V):
-    """Logits [rows, V] of the next token after each token: at least 0.3 apart, in random order.
+    """Return logits [rows, V] of the next token after each token: at least 0.3 apart, in random order.
 
-    They are the same in all rows, but for a shift of each row; those of odd rows are farther apart.
+    All rows have the same values, permuted and shifted; in odd rows they are also farther apart.
     """
     logits = -0.4 * torch.arange(V) - 0.1 * torch.from_numpy(rng.uniform(size=V)).float()
     ordered = torch.stack([logits[torch.from_numpy(rng.permutation(V))] for _ in range(rows)])
@@ -43,9 +43,9 @@ def table(rng, rows=V):
 
 
 def model_of(logits, block_size=16):
-    """A GPT for the adapters whose logits [V, V] after token i are logits[i], whatever came before.
+    """Return sizes and weights of a GPT, for the adapters; its logits after token i are logits[i], of [V, V].
 
-    Embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
+    Token embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
     """
     V = len(logits)
     sizes = {"n_layer": 1, "n_head": 1, "n_embd": V, "vocab_size": V, "block_size": block_size}
@@ -62,7 +62,7 @@ def model_of(logits, block_size=16):
 
 
 def prompts(rng, last, T=3):
-    """Prompts [B, T] that end with these tokens [B]."""
+    """Return random prompts [B, T] that end with the tokens `last` [B]."""
     return torch.cat([integers(rng, V, len(last), T - 1), last[:, None]], dim=1)
 
 
@@ -75,9 +75,9 @@ def split_heads(x, n_head):
 
 
 def prescribed(q, k, v):
-    """x [1, T, C] and weights with which queries, keys and values are these [nh, T, hs]; T at most C.
+    """Return x [1, T, C] and weights that produce these queries, keys and values [nh, T, hs]; T is at most C.
 
-    The tokens are unit vectors, so that the columns of c_attn are the queries, keys and values; c_proj does nothing.
+    The tokens are unit vectors, so that the columns of c_attn are the queries, keys and values; c_proj is the identity.
     """
     columns = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in (q, k, v)])  # [3C, T]
     C, T = len(columns) // 3, columns.size(1)
@@ -88,11 +88,11 @@ def prescribed(q, k, v):
 
 
 def legible(rng, n_head, T):
-    """Values [nh, T, T], orthonormal in each head, from which `read` gets the attention weights back."""
+    """Return values [nh, T, T], orthonormal in each head, from which `read` recovers the attention weights."""
     u = normal(rng, n_head, T, 1)
-    return torch.eye(T) - 2 * u @ u.mT / u.square().sum(1, keepdim=True)  # mirrored at a plane
+    return torch.eye(T) - 2 * u @ u.mT / u.square().sum(1, keepdim=True)  # a Householder reflection
 
 
 def read(output, v):
-    """Output [B, T, C] -> attention weights [B, nh, T, T], where the values are `legible`."""
+    """Recover the attention weights [B, nh, T, T] from the output [B, T, C]; the values v are `legible`."""
     return split_heads(output, len(v)) @ v.mT

@@ -1,4 +1,4 @@
-"""Random inputs of the tests: tensors, drawn with numpy.random.RandomState, whose numbers are the same everywhere."""
+"""Random inputs for the tests: tensors drawn with numpy.random.RandomState, which are the same on every platform."""
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ def normal(rng: Rng, *shape: int, scale: float = 1.0) -> Tensor:
 
 
 def integers(rng: Rng, high: int, *shape: int) -> Tensor:
-    """Of 0 to high - 1."""
+    """Draw integers from 0 to high - 1."""
     return torch.from_numpy(np.asarray(rng.randint(high, size=shape, dtype=np.int64)))
 
 
 def grey_levels(rng: Rng, batch: int) -> Tensor:
-    """Images of part 1: integers 0..15 [B, 1, 28, 28]."""
+    """Draw images for part 1: integers 0..15 [B, 1, 28, 28]."""
     return integers(rng, 16, batch, 1, 28, 28)
 
 
 def images(rng: Rng, batch: int) -> Tensor:
-    """Images of part 2: random grey values in -1..1 [B, 1, 28, 28]."""
+    """Draw images for part 2: grey values in -1..1 [B, 1, 28, 28]."""
     return uniform(rng, batch, 1, 28, 28)
 
 

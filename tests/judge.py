@@ -1,6 +1,6 @@
-"""How graded tests judge: what is wrong is said in a sentence, followed by what was expected and what was obtained.
+"""Assertions of the graded tests. A failure says in a sentence what is wrong, then what was expected and obtained.
 
-pytest adds nothing to these messages: the modules of graded tests say PYTEST_DONT_REWRITE.
+pytest adds nothing to these messages: the docstrings of the graded tests' modules contain PYTEST_DONT_REWRITE.
 """
 
 import math
@@ -17,7 +17,7 @@ from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
-    """Tell whoever starts a suite without pytest what to run: there it would test nothing and end well."""
+    """Exit with the right command if a suite is started without pytest: it would run no tests and succeed."""
     started = sys.modules["__main__"]
     file = Path(getattr(started, "__file__", None) or "unknown")
     module = getattr(getattr(started, "__spec__", None), "name", "")
@@ -29,29 +29,29 @@ def _refuse_other_runners() -> None:
 _refuse_other_runners()
 
 SIGMAS = 5
-P_5_SIGMA = 5.7e-7  # the probability that a normal variable is farther out than 5 sigma
+P_5_SIGMA = 5.7e-7  # the probability that a normal variable is more than 5 sigma from its mean
 
 
 def check_samples(check: Callable, *args, **kwargs) -> None:
-    """Run a check that draws a random sample; it fails only if it rejects a second, independent sample as well.
+    """Run a check that draws a random sample; fail only if it rejects a second, independent sample as well.
 
-    A right submission then loses something with a probability below one in a million. With one sample and bounds of 5
-    sigma, a comparison rejects it with a probability p of at most 1e-6: 5.7e-7, and more where a tail is heavier than
-    a normal variable's. A check of m comparisons fails with a probability of at most (m p)²; there are fewer than 60
-    checks, of at most 100 comparisons each: 60 (100 * 1e-6)² = 6e-7.
+    A correct submission then loses points with a probability below one in a million. With one sample and bounds of 5
+    sigma, a comparison rejects it with a probability p of at most 1e-6: 5.7e-7, or more if a distribution has heavier
+    tails than the normal one. A check with m comparisons fails with a probability of at most (m p)²; there are fewer
+    than 60 checks, with at most 100 comparisons each: 60 (100 * 1e-6)² = 6e-7.
 
     Args:
-        check: draws samples for the inputs args and kwargs, and asserts what they should be.
+        check: draws samples for the inputs args and kwargs, and makes assertions about them.
     """
     try:
         return check(*args, **kwargs)
     except AssertionError:
-        pass  # not the second time in here: pytest would show both
+        pass  # the second attempt is not made in here: pytest would show both errors
     check(*args, **kwargs)
 
 
 def standardized(x: Tensor) -> Tensor:
-    """With mean 0 and standard deviation 1."""
+    """Return x shifted and scaled to mean 0 and standard deviation 1."""
     return (x - x.mean()) / x.std()
 
 
@@ -77,13 +77,13 @@ def assert_value(
     hint: str = "",
     again: Callable[[], Tensor | float] | None = None,
 ) -> None:
-    """A number, or each number of a tensor, is what it should be.
+    """Check a number, or each number of a tensor.
 
     Args:
-        what: its name.
-        expected: of an oracle's answer, with the mistakes that it knows; or a plain tensor or number.
-        rtol, atol: how far off it may be, as in `torch.testing.assert_close`.
-        hint: what to look at where the mistake is not known.
+        what: its name in the message.
+        expected: a value of an oracle's answer, which includes known mistakes; or a plain tensor or number.
+        rtol, atol: the tolerances, as in `torch.testing.assert_close`.
+        hint: where to look if no known mistake explains the error.
         again: recomputes the value from the same inputs, to see whether it changes between calls.
     """
     assert_any(what, obtained, [expected], rtol, atol, hint, again)
@@ -98,7 +98,7 @@ def assert_any(
     hint: str = "",
     again: Callable[[], Tensor | float] | None = None,
 ) -> None:
-    """The same where several values are right."""
+    """Like `assert_value`, if several values are correct."""
     obtained = torch.as_tensor(obtained).detach().double()
     allowed = [each if isinstance(each, Value) else Value(each) for each in allowed]
     if any(value.right.error(obtained, rtol, atol) <= 1 for value in allowed):
@@ -117,9 +117,9 @@ def assert_any(
 
 
 def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: str = "") -> None:
-    """The columns of the draws [N, D] have this mean [D] and this standard deviation [D]."""
+    """Check that the columns of the draws [N, D] have this mean [D] and this standard deviation [D]."""
     n, std, found = len(draws), draws.double().std(0), draws.double().mean(0)
-    # the spread of n draws is known to 1 / sqrt(2n) of itself, their mean to std / sqrt(n)
+    # the standard deviation of n draws has a relative error of 1 / sqrt(2n), their mean an error of std / sqrt(n)
     right = ((found - mean).abs() <= SIGMAS * torch.maximum(std, spread.tensor) / math.sqrt(n)).all()
     try:
         assert_value(f"the standard deviation of {what}", std, spread, SIGMAS / math.sqrt(2 * n), 1e-6, hint)
@@ -131,7 +131,7 @@ def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: 
 
 
 def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol: float, atol: float) -> str:
-    """What is said of a value that another call with the same inputs gives differently."""
+    """Return a sentence if another call with the same inputs gives a different value, else an empty string."""
     other = obtained if again is None else torch.as_tensor(again()).detach().double()
     same_size = other.numel() == obtained.numel()
     if same_size and Value(obtained).right.error(other.reshape(obtained.shape), rtol, atol) <= 1:
@@ -140,19 +140,19 @@ def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol:
 
 
 def entry(name: str, function: Callable[..., dict], *args, **kwargs):
-    """One of what a function gives by name."""
+    """Call a function that returns a dictionary, and return one of its entries."""
     return function(*args, **kwargs)[name]
 
 
 def assert_logs(logs, names):
-    """The log has these names, and numbers that do not hang on to the graph."""
+    """Check that the log has these names, and no values attached to the graph (`as_numbers` turns those into NaN)."""
     assert set(names) <= set(logs), f"the log should have {sorted(names)}, it has {sorted(logs)}"
     attached = [name for name in sorted(names) if math.isnan(logs[name])]
     assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
 def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -> None:
-    """Numbers are NaN where something that they are computed from is, as `where` says, and nowhere else."""
+    """Check that numbers are NaN where an input to their computation is, as `where` says, and nowhere else."""
     output, where = torch.broadcast_tensors(torch.as_tensor(output), torch.as_tensor(where))
     hidden, spread = where & ~output.isnan(), output.isnan() & ~where
     assert not hidden.any(), (
@@ -166,7 +166,7 @@ def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -
 
 
 def assert_reached(what: str, gradients: dict[str, float]) -> None:
-    """Each parameter, named with the size of its gradient, got one; under "": how many the network does not know."""
+    """Check that each parameter gets a gradient, and that the network knows them all; gradients: `gradient_sizes`."""
     gradients = dict(gradients)
     assert not gradients.pop(""), (
         f"the {what} does not know some of its layers, so no optimizer trains them: are they in a Python list? "
@@ -178,7 +178,7 @@ def assert_reached(what: str, gradients: dict[str, float]) -> None:
 
 
 def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
-    """Outputs of a network with large parameters: an activation would keep them from going far to one side or both."""
+    """Check that outputs of a network with large parameters are far from 0 on both sides: no activation bounds them."""
     low, high = outputs.min().item(), outputs.max().item()
     assert low < -1.5 and high > 1.5, (
         f"{what} can be any number: is something on top of the last layer?\n"
@@ -188,15 +188,15 @@ def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
 
 
 def assert_not_linear(what: str, ends: Tensor, middle: Tensor) -> None:
-    """Outputs [2, ...] for two inputs, and the output for their mean."""
+    """Check that the output for the mean of two inputs is not the mean of their outputs [2, ...]."""
     bend = (middle - ends.mean(0)).abs().max()
     assert bend > 1e-5 * ends.abs().max(), f"the {what} is linear: are there activations between the layers?"
 
 
 def assert_causal(changes, t, what):
-    """Changes of the output [B, T, ...] where token t of the first sequence is another one."""
+    """Check the changes of the output [B, T, ...] after token t of the first sequence was replaced."""
     size = changes.abs().flatten(2).amax(-1)  # [B, T]
-    # float32: the same sums, the tokens after t with weight 0
+    # float32: the same sums, in which later tokens have weight 0
     before = size[0, :t].max().item() if t else 0
     assert before < 1e-5, f"{what}: token {t} has influence on tokens before it, up to {before:.2g}"
     without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
@@ -205,18 +205,18 @@ def assert_causal(changes, t, what):
 
 
 def is_drawn_from(values: Tensor, distribution) -> bool:
-    """Whether values [N] can be draws from a distribution of scipy.stats (Kolmogorov and Smirnov's test)."""
+    """Return whether values [N] can be draws from a distribution of scipy.stats (Kolmogorov-Smirnov test)."""
     return stats.kstest(values.double().numpy(), distribution.cdf).pvalue > P_5_SIGMA
 
 
 def assert_standard_normal(what: str, values: Tensor) -> None:
-    """Each column of the values [N, D] is drawn from N(0, 1)."""
+    """Check that each column of the values [N, D] is drawn from N(0, 1)."""
     others = {
         "it is uniform in 0..1: torch.rand in place of torch.randn?": stats.uniform(),
         "it is uniform: torch.rand in place of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
     }
-    for column in (*values.T, values.flatten()):  # all together: a spread is found out with more numbers
-        bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: the tail of a standard deviation is heavier
+    for column in (*values.T, values.flatten()):  # and all together: more numbers reveal smaller errors
+        bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: a standard deviation has heavier tails
         repeated = len(column) > 1000 and len(column.unique()) < 0.9 * len(column)
         mean, std = column.double().mean().item(), column.double().std().item()
         if not repeated and is_drawn_from(column, stats.norm()) and abs(std - 1) < bound:
@@ -238,7 +238,7 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
 
 
 def _not_standard(column: Tensor, mean: float, std: float, bound: float) -> str:
-    """What is seen of numbers that are not standard normal."""
+    """Describe how numbers differ from standard normal ones."""
     off = ["the mean"] * (abs(mean) > SIGMAS * std / math.sqrt(len(column))) + ["the spread"] * (abs(std - 1) > bound)
     gaussian = is_drawn_from(standardized(column), stats.norm())
     shape = "the shape of the distribution is Gaussian" if gaussian else "it is not Gaussian either"
@@ -248,20 +248,20 @@ def _not_standard(column: Tensor, mean: float, std: float, bound: float) -> str:
 
 
 def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
-    """The numbers of noise [N, D] are independent of each other, and of another call's [N, D]."""
+    """Check that the numbers of noise [N, D] are independent of each other, and of those of another call [N, D]."""
     n, D = noise.shape
     half = n // 2
     bound = SIGMAS / math.sqrt(len(noise))
     assert noise.std(0).min() > 1e-3, f"{what} of different images is the same: is it drawn once for all of them?"
-    # whether it is standard normal is judged elsewhere
+    # another assertion checks that it is standard normal
     noise, again = ((values - values.mean(0)) / values.std(0) for values in (noise, again))
     correlations = {
         "different dimensions": (torch.corrcoef(noise.T) - torch.eye(D)).abs().max() if D > 1 else torch.tensor(0),
-        # products of neighbours have a heavier tail than a normal variable
+        # products of neighbours have heavier tails than a normal variable
         "different images": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
         "two calls": (noise * again).mean(0).abs().max() / 1.1,
     }
-    if n >= 500:  # of fewer products the tail is too heavy
+    if n >= 500:  # with fewer products the tails are too heavy
         halves = {"the batch's halves": noise[half : 2 * half], "first and last images": noise.flip(0)[:half]}
         for which, other in halves.items():
             correlations[which] = (noise[:half] * other).mean(0).abs().max() / 1.1 / math.sqrt(2)

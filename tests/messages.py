@@ -1,7 +1,7 @@
-"""What a message shows of numbers that are wrong, and what is seen of them: how they differ from those expected.
+"""How messages show wrong numbers and describe how they differ from the expected ones.
 
-It is computed from the numbers alone, and is true whatever the mistake is. Where less is known of what is expected (see
-`answers.Sketch`), less is said.
+The description is computed from the numbers alone, and is true whatever the mistake is. If less is known of the
+expected numbers (see `answers.Sketch`), it says less.
 """
 
 import itertools
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 DIGITS, MOST_DIGITS = 4, 17  # float64 has no more
 FEW = 4  # numbers that a message shows
-MOST_ROWS = 64  # of which each is compared with each
+MOST_ROWS = 64  # up to this many rows, each one is compared with every other
 
 
 def pair(expected: float, obtained: float) -> tuple[str, str]:
-    """Both numbers, with as many digits as it takes to see that they differ."""
+    """Format both numbers with as many digits as it takes to see that they differ."""
     if all(abs(x) < 1e9 and x == round(x) for x in (expected, obtained)):
         return f"{expected:.0f}", f"{obtained:.0f}"
     for digits in range(DIGITS, MOST_DIGITS + 1):
@@ -33,7 +33,7 @@ def pair(expected: float, obtained: float) -> tuple[str, str]:
 
 
 def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
-    """The same for the first few numbers of two tensors."""
+    """Format the first few numbers of two tensors like `pair`."""
     first = zip(expected.flatten()[:FEW].tolist(), obtained.flatten()[:FEW].tolist(), strict=True)
     texts = [", ".join(each) for each in zip(*(pair(*both) for both in first), strict=True)] or ["nothing", "nothing"]
     more = ", ..." if expected.numel() > FEW else ""
@@ -41,23 +41,23 @@ def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
 
 
 def beyond(bound: float, value: float) -> str:
-    """A value on the wrong side of a bound, with as many digits as it takes to see that."""
+    """Format a value on the wrong side of a bound with as many digits as it takes to see that."""
     return pair(bound, value)[1]
 
 
 def seen(known: "Known", obtained: Tensor, rtol: float, atol: float) -> str:
-    """How numbers that are wrong differ from what is expected: a sentence, or nothing.
+    """Describe in a sentence how wrong numbers differ from the expected ones; return "" if nothing can be said.
 
     Args:
-        known: what is expected.
-        rtol, atol: how far off it may be.
+        known: the expected tensor.
+        rtol, atol: the tolerances.
     """
     ways = _values if obtained.shape == known.shape else _shapes
     return next(ways(known, obtained, rtol, atol), "")
 
 
 def _values(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Ways in which a tensor of the right shape differs, the most telling one first."""
+    """Yield descriptions of how a tensor of the right shape differs, the most informative one first."""
     theirs, ours = known.features(obtained)
     n = obtained.numel()
     if theirs.isfinite().all():
@@ -88,7 +88,7 @@ def _not_finite(obtained: Tensor) -> Iterator[str]:
 
 def _factor(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
     theirs, ours = known.features(obtained)
-    # where all that is expected is about as small as what is allowed, many factors fit
+    # if all expected numbers are about as small as the tolerance, many factors fit
     if known.rms <= 10 * atol or not known.rms:
         return
     factor = ((theirs @ ours) / (theirs @ theirs)).item()
@@ -104,7 +104,7 @@ def _factor(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Itera
 
 
 def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The same numbers at other places, with what was done to them."""
+    """Yield rearrangements of the numbers that would undo a mistake, each after a description of that mistake."""
     shape = obtained.shape
     for dim in range(obtained.dim()):
         if shape[dim] > 1:
@@ -119,7 +119,7 @@ def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """What is said of dimension 0, the batch in most cases, where the tensor is known whole."""
+    """Yield descriptions of errors along dimension 0, usually the batch, if the tensor is known in full."""
     expected, rows = getattr(known, "tensor", None), len(obtained) if obtained.dim() else 0
     if expected is None or rows < 2:
         return
@@ -134,7 +134,7 @@ def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterato
 
 
 def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Ways in which a tensor of another shape can be made the right one, or comes of it."""
+    """Yield ways in which a tensor of the wrong shape can be turned into the right one, or results from it."""
     if obtained.numel() == known.shape.numel():
         if known.error(obtained.reshape(known.shape), rtol, atol) <= 1:
             yield "the numbers are right"
@@ -152,7 +152,7 @@ def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Itera
 
 
 def _smaller(expected: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """What may come of an expected tensor, with fewer dimensions."""
+    """Yield tensors with fewer dimensions that may result from the expected one, each after a description."""
     yield "it is the sum of all numbers that are expected", expected.sum()
     yield "it is the mean of all numbers that are expected", expected.mean()
     for dim in range(expected.dim()):
@@ -163,5 +163,5 @@ def _smaller(expected: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def joined(*parts: str) -> str:
-    """The parts of a sentence that there are."""
+    """Join those parts of a sentence that are not empty."""
     return "; ".join(part for part in parts if part)

@@ -25,7 +25,7 @@ from judge import (
 
 
 def assert_draws(mean, std, spread, n=20_000):
-    """The mean and the standard deviation of n draws of z [D]; spread: what an oracle says of the latter."""
+    """Check the mean and the standard deviation of n draws of z [D]; spread: an oracle's value of the latter."""
     z = part1.run_sample_reparameterize(mean.expand(n, -1), std.expand(n, -1))
     assert_shape("z", z, (n, len(mean)), "it has the shape of the mean")
     assert_moments("many draws of z", z, mean, spread)
@@ -39,13 +39,13 @@ def assert_gaussian(shape):
 @pytest.mark.question("1.7", points=0.5, needs=["sample_reparameterize"])
 def test_reparameterize_mean_and_spread(rng, expected):
     mean, std = uniform(rng, 5, low=-3, high=3), uniform(rng, 5, low=0.1, high=4)
-    std[:2] = torch.tensor([1e-3, 30])  # neither a floor nor a ceiling
+    std[:2] = torch.tensor([1e-3, 30])  # std must not be clamped
     check_samples(assert_draws, mean, std, expected("spread", std=std)["std"])
     check_samples(assert_gaussian, (20_000, 5))
 
 
 def assert_fresh_noise(shape):
-    """The noise of each number of this shape is its own, in each of two calls."""
+    """Check that each number of a tensor of this shape gets its own noise, in each of two calls."""
     first, again = (part1.run_sample_reparameterize(torch.zeros(shape), torch.ones(shape)) for _ in range(2))
     assert_shape("z", first, shape, "it has the shape of the mean")
     assert_independent("the noise", first.reshape(-1, shape[-1]), again.reshape(-1, shape[-1]))
@@ -98,7 +98,7 @@ def test_kld_gradients(rng, expected):
     mean, log_std = (uniform(rng, 4, 6, low=-2, high=2, dtype=torch.float64) for _ in range(2))
     answer = expected("kld", mean=mean, log_std=log_std)
     to_mean, to_log_std = part1.run_kld_gradients(mean, log_std)
-    # float64: what differs in more than the last digits is another formula
+    # float64: a difference in more than the last digits means a different formula
     assert_value("the gradient of KLD with respect to the mean", to_mean, answer["to_mean"], rtol=1e-9, atol=1e-9)
     assert_value("the gradient of KLD with respect to log_std", to_log_std, answer["to_log_std"], rtol=1e-9, atol=1e-9)
 

@@ -28,7 +28,7 @@ def linear_decoder(rng):
 
 
 def even(values):
-    """Whether values [N], in their order, stand at even distances."""
+    """Return whether the values [N], in their order, are evenly spaced."""
     gaps = values.diff()
     return bool(torch.allclose(gaps, gaps.mean().expand_as(gaps), rtol=1e-3, atol=1e-5))
 
@@ -52,8 +52,8 @@ def test_manifold(rng, expected):
         assert different == grid_size**2, (
             f"the grid should have each pair of coordinates once: {grid_size**2} codes, not {different} different ones"
         )
-        # which latent dimension runs along the rows is free, and so is the scale: 0..15, 0..1 or the darkest to the
-        # brightest pixel; in float32, in standard deviations of all pixels
+        # either latent dimension may run along the rows, and the scale may be 0..15, 0..1 or from the darkest to the
+        # brightest pixel; the tolerance, for float32, is in units of the standard deviation of all pixels
         pixels = tiles(got["image"], grid_size).double().flatten(2)[..., places]
         steps = 15 * pixels / pixels.max()
         hint = "are they in the order of the grid, and what expected_image gives?"
@@ -66,7 +66,7 @@ def test_manifold(rng, expected):
             hint=hint,
         )  # fmt: skip
         if got["image"].min() == 0 and got["image"].max() == 1:
-            continue  # from the darkest to the brightest pixel
+            continue  # scaled from the darkest to the brightest pixel
         size = torch.stack([pixels.mean(), pixels.std()])
         allowed = [factor * images["mean_and_std"].tensor for factor in (1, 15, 255)]
         what = "the mean and the standard deviation of some pixels of the manifold"

@@ -35,7 +35,7 @@ def test_encoder_depends_on_its_input(rng):
         assert distance.min() > 1e-6, f"different images get the same {name}"
     assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs a layer of its own"
     alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
-    # the same numbers in another order of summation
+    # the same numbers, summed in a different order
     assert_value(
         "the mean of two images alone", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
@@ -43,14 +43,14 @@ def test_encoder_depends_on_its_input(rng):
     ends = grey_levels(rng, 2) // 2 * 2
     middle = part1.run_encoder(ends.sum(0, keepdim=True) // 2, 8, 64, seed=2)[0]
     assert_not_linear("encoder", part1.run_encoder(ends, 8, 64, seed=2)[0], middle[0])
-    # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
+    # every region with digits has to matter; a single pixel need not change every code, for example with max pooling
     pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
     changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
     unchanged, *means = part1.run_encoder(changed, 8, 64, seed=2)[0].split(2)
     for pixel, each in zip(pixels, means, strict=True):
-        # more than another order of summation makes
+        # more than a different order of summation explains
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
         assert matters, f"pixel {pixel} of the image does not matter to the mean"
 
@@ -87,7 +87,7 @@ def test_decoder_depends_on_its_input(rng):
         assert logits.std(dim).max() > 1e-6, f"all {what} of the image have the same logits"
     middle = part1.run_decoder((z[:1] + z[1:2]) / 2, 8, seed=2)
     assert_not_linear("decoder", logits[:2], middle[0])
-    # the same numbers in another order of summation
+    # the same numbers, summed in a different order
     assert_value(
         "what the decoder gives for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",

@@ -33,7 +33,7 @@ def linear_decoder(rng, z_dim, scale=1.0):
     needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
 )  # fmt: skip
 def test_vae_forward_losses(rng, expected):
-    """With a decoder that ignores z, or hardly any noise, the losses do not depend on what is drawn."""
+    """With a decoder that ignores z, or with hardly any noise, the losses do not depend on the random draws."""
     for batch, z_dim, spread, scale in [(3, 4, 0.0, 0), (5, 2, 0.7, 0), (2, 20, -2.0, 0), (4, 3, -13.0, 1)]:
         imgs = grey_levels(rng, batch)
         mean, log_std = uniform(rng, batch, z_dim, low=-2, high=2), uniform(rng, batch, z_dim) + spread
@@ -62,7 +62,7 @@ def test_vae_forward_losses(rng, expected):
 
 
 def assert_posterior(imgs, mean, log_std, std, decoder):
-    """What the decoder gets are draws of q(z|x), the same one for all images; std: an oracle's."""
+    """Check that the decoder gets draws from q(z|x), which is the same for all images; std: from an oracle."""
     n = len(imgs)
     z = part1.run_vae_forward(imgs, mean.expand(n, 4), log_std.expand(n, 4), *decoder)["z"]
     assert_shape("the z that the decoder gets", z, (n, 4))
@@ -108,7 +108,7 @@ def test_vae_forward_gradients(rng, expected):
     detached = expected("vae_slope", mean=mean, log_std=log_std, direction=direction)["of_the_divergence"]
     got = part1.run_vae_slope(**inputs, direction=direction, step=step)
     slope, obtained = ((got["above"] - got["below"]) / (2 * step)).squeeze(), (got["gradient"] * direction).sum()
-    # the next term of the slope is step² times as large
+    # the error of the slope is of the order step²
     cut = detached.right.error(obtained, rtol=1e-3, atol=1e-6) <= 1
     hint = "that of the reconstruction is missing: is z detached?" if cut else "is something detached?"
     assert_value("the gradient of the bpd with respect to log_std", obtained, slope, rtol=1e-3, atol=1e-5, hint=hint)
@@ -118,18 +118,18 @@ def test_vae_forward_gradients(rng, expected):
 
 
 def sigmas(sums, moments, images):
-    """How far, in sigma, the sums of scores of some images are from those of draws with these moments."""
+    """Return how far, in sigma, the sums of the scores of some images are from those of draws with these moments."""
     mean, variance = images * moments.T
     return (sums - mean) / variance.clamp(min=1e-6).sqrt()
 
 
 def misfit(sums, moments, images):
-    """The mean of their squares: about 1 where the draws have these moments."""
+    """Return the mean of the squared `sigmas`: about 1 if the draws have these moments."""
     return sigmas(sums, moments, images).square().mean().item()
 
 
 def assert_drawn_from(samples, scores, answer):
-    """Images [B, 1, 28, 28], image i drawn from the probabilities i % 2, as the answer of the oracle says."""
+    """Check that image i of the samples [B, 1, 28, 28] is drawn from probabilities i % 2 of the oracle's answer."""
     p, rows = answer["probabilities"].tensor, torch.arange(len(samples)) % 2
     levels = torch.bincount(samples.flatten(), minlength=16).double()
     share, variance = (each[rows].sum((0, 2, 3)) for each in (p, p * (1 - p)))
@@ -143,7 +143,7 @@ def assert_drawn_from(samples, scores, answer):
     fits = {sentence: misfit(sums, wrong.tensor, pairs) for sentence, wrong in answer["moments"].mistakes}
     least = min(fits.values())
     known = [sentence for sentence, each in fits.items() if each < 2 * least]
-    sure = least < 3 and len(known) <= 2  # the mean of more than 20 squares is below 3
+    sure = least < 3 and len(known) <= 2  # a mean of more than 20 squares is below 3
     hint = "" if rare else "the shares of all grey levels are right, but not at their pixels: "
     hint = "; or ".join(known) if sure else hint + "are they drawn from the softmax of their own logits?"
     for name, sentence in (("likeliest", "grey level (argmax)"), ("mean", "grey level, rounded")):
@@ -159,7 +159,7 @@ def assert_drawn_from(samples, scores, answer):
 
 
 def assert_samples(logits, scores, answer, n=50, z_dim=30):
-    """Two calls of VAE.sample: pixels and z; see the test."""
+    """Check the pixels and the z of two calls of VAE.sample; see the test."""
     single = part1.run_vae_sample(logits, z_dim, 1, calls=1)[0][0]
     assert_shape("what VAE.sample gives for one image", single, (1, 1, 28, 28))
     (first, second), latents = part1.run_vae_sample(logits, z_dim, n, calls=2)
@@ -192,7 +192,7 @@ def assert_samples(logits, scores, answer, n=50, z_dim=30):
 
 @pytest.mark.question("1.8", points=1, needs=["VAE.sample"])
 def test_vae_sample(rng, expected):
-    """The decoder gives image i of a batch the logits i % 2, whatever z is."""
+    """The decoder returns logits i % 2 for image i of a batch, regardless of z."""
     logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     scores = normal(rng, 20, 2, 16, 28, 28)
     check_samples(assert_samples, logits, scores, expected("pixels", logits=logits, scores=scores))

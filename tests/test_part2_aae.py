@@ -24,7 +24,7 @@ LAMBDAS = (0, 0.3, 0.995, 1)
 
 
 def loss_inputs(rng, batch=6, z_dim=4):
-    """For get_loss_autoencoder, and the weight and bias of a linear discriminator."""
+    """Return inputs for get_loss_autoencoder, and the weight and bias of a linear discriminator."""
     given = {"x": images(rng, batch), "recon_x": images(rng, batch), "z_fake": codes(rng, batch, z_dim)}
     return given | {"weight": normal(rng, z_dim), "bias": normal(rng)}
 
@@ -90,7 +90,7 @@ def test_autoencoder_loss_gradients(rng, expected):
 
 
 def codes_of_the_prior(seen, z_fake):
-    """What the discriminator saw, but for z_fake; all of that it has to see."""
+    """Return the codes that the discriminator saw in addition to z_fake; check that it saw all of z_fake."""
     seen, fake = (dict.fromkeys(map(tuple, z.tolist())) for z in (seen, z_fake))
     real = [z for z in seen if z not in fake]
     found = f"it saw {len(seen)} different codes, {len(seen) - len(real)} of the {len(fake)} of z_fake among them"
@@ -101,7 +101,7 @@ def codes_of_the_prior(seen, z_fake):
 
 @pytest.mark.question("2.5", points=0.75, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_loss(rng, expected):
-    """The discriminator has a logit for each code of an image, and the same one for whatever is drawn."""
+    """The discriminator has one logit for each image's code, and the same logit for all codes from the prior."""
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
         logits = {"fake": normal(rng, batch, scale=2), "real": normal(rng, scale=2)}
         answer, z = expected("discriminator_loss", **logits), codes(rng, batch, z_dim)
@@ -109,7 +109,7 @@ def test_discriminator_loss(rng, expected):
         logs = got["logs"]
         assert_logs(logs, {"disc_loss", "loss_real", "loss_fake", "accuracy"})
         codes_of_the_prior(got["seen"], z)
-        # float32, from other orders of summation
+        # float32, summed in a different order
         for name, of in (("loss_real", "codes drawn from the prior"), ("loss_fake", "codes of images")):
             assert_value(f"{name}, of {of},", logs[name], answer[name], rtol=1e-4)
         assert_any(
@@ -124,7 +124,7 @@ def test_discriminator_loss(rng, expected):
 
 
 def assert_prior(z):
-    """What the discriminator sees beside the codes z of images, in two calls."""
+    """Check the codes that the discriminator sees in addition to the codes z of images, in two calls."""
     first, again = (codes_of_the_prior(seen, z) for seen in part2.run_aae_prior(z, calls=2))
     assert_shape("what the discriminator sees of the prior", first, z.shape, "as many codes as z_fake, all different")
     assert_independent("the prior's code", first, again)
@@ -141,7 +141,7 @@ def test_prior_is_standard_normal(rng):
     needs=["2.4", "AdversarialAE.get_loss_autoencoder", "AdversarialAE.get_loss_discriminator"],
 )  # fmt: skip
 def test_losses_are_stable(rng, expected):
-    """Where the discriminator is sure: a probability would be exactly 0 or 1."""
+    """The losses work even if the discriminator is so sure that a probability would be exactly 0 or 1."""
     given = loss_inputs(rng, 3) | {"lambda_": 0, "weight": torch.zeros(4)}
     for logit in (-1.0, 1.0, -150.0, -100.0, -30.0, 30.0, 60.0, 100.0, 150.0):
         answer = expected("sure_losses", logit=logit)
@@ -151,7 +151,7 @@ def test_losses_are_stable(rng, expected):
         hint = "the loss works on logits (binary_cross_entropy_with_logits): no sigmoid before a logarithm"
         if abs(logit) == 1:
             hint = "and here the discriminator is not sure: first see what the other tests of Q2.5 say"
-        for name, value in answer.items():  # what is below the smallest float32 may be 0
+        for name, value in answer.items():  # values below the smallest float32 may be 0
             assert_value(f"{name} at logit {logit:g}", obtained[name], value, rtol=1e-5, atol=1e-12, hint=hint)
         gradient = (got["to_fake"].sum() + got["to_real"]).abs()
         assert gradient > 0.2, (
@@ -177,12 +177,12 @@ def test_discriminator_accuracy(rng, expected):
         answer = expected("accuracy", fake=fake, real=torch.tensor(real))
         logs = part2.run_aae_loss_discriminator(codes(rng, len(fake), 3), fake, torch.tensor(real))["logs"]
         assert "accuracy" in logs, f"the log should have the accuracy, it has {sorted(logs)}"
-        # a logit of 0 may count as told wrong, whatever the code is
+        # a logit of 0 may count as wrong for any code
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 
 def assert_samples(weight, bias, n=1500, z_dim=3):
-    """Two calls of sample; see the test."""
+    """Check two calls of sample; see the test."""
     assert_shape("what sample gives for one image", part2.run_aae_sample(weight, bias, 1, 1)[0][0], (1, 1, 28, 28))
     samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):

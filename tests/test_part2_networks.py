@@ -30,19 +30,19 @@ def test_aae_encoder_depends_on_its_input(rng):
     distance = torch.cdist(z, z) + torch.eye(6)
     assert distance.min() > 1e-6, "different images get the same code"
     alone = part2.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
-    # the same numbers in another order of summation
+    # the same numbers, summed in a different order
     assert_value(
         "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
     )  # fmt: skip
-    # each region that has digits counts; one pixel need not change each code, where there is max pooling for example
+    # every region with digits has to matter; a single pixel need not change every code, for example with max pooling
     pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
     changed = x[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] *= -1
     unchanged, *codes_then = part2.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
     for pixel, each in zip(pixels, codes_then, strict=True):
-        # more than another order of summation makes
+        # more than a different order of summation explains
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
         assert matters, f"pixel {pixel} of the image does not matter to the code"
     gradients, _, has_convolution = part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)
@@ -75,7 +75,7 @@ def test_aae_decoder_depends_on_its_input(rng):
     imgs = part2.run_aae_network("ConvDecoder", z, 6, seed=2)
     distance = torch.cdist(imgs.flatten(1), imgs.flatten(1)) + torch.eye(5)
     assert distance.min() > 1e-6, "different codes give the same image"
-    # the same numbers in another order of summation
+    # the same numbers, summed in a different order
     assert_value(
         "what the decoder gives for two codes alone",
         part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
@@ -115,7 +115,7 @@ def test_discriminator_shapes(rng):
     # a probability or a ReLU could not be below 0, a tanh not beyond 1
     logits = part2.run_aae_network("Discriminator", 10 * codes(rng, 200, 8), 8, seed=2, gain=5)
     assert_nothing_on_top("a logit", logits)
-    # of fresh networks, positive and negative logits are as large; a leaky ReLU's would be 5 times as large or more
+    # in fresh networks, positive and negative logits are equally large; a leaky ReLU makes a factor of 5 or more
     logits = part2.run_discriminators(codes(rng, 1, 8), 100)
     below, above = -logits[logits < 0].mean(), logits[logits > 0].mean()
     assert 0.45 < below / above < 1 / 0.45, (
@@ -129,7 +129,7 @@ def test_discriminator_depends_on_its_input(rng):
     z = codes(rng, 5, 6)
     logits = part2.run_aae_network("Discriminator", z, 6, seed=2)
     assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
-    # the same numbers in another order of summation
+    # the same numbers, summed in a different order
     assert_value(
         "what the discriminator gives for two codes alone",
         part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
@@ -138,6 +138,6 @@ def test_discriminator_depends_on_its_input(rng):
     gradients, to_z, _ = part2.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
     assert_reached("discriminator", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence on the logit"
-    # without something between them, three linear layers are one
+    # without activations in between, three linear layers are equivalent to one
     middle = part2.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
     assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"

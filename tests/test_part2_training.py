@@ -19,7 +19,7 @@ def linear_networks(rng, z_dim):
 
 
 def the_step(batch, optimizer):
-    """The one step of this optimizer."""
+    """Return the only step of this optimizer."""
     steps = [step for step in batch["steps"] if step["class"] == optimizer]
     others = sorted({step["class"] for step in batch["steps"]})
     assert len(steps) == 1, (
@@ -29,7 +29,7 @@ def the_step(batch, optimizer):
 
 
 def assert_trains(step, optimizer, networks, wanted):
-    """The optimizer has the parameters with these names, and its step changed them, and no others."""
+    """Check that the optimizer has exactly the parameters named in `wanted`, and that its step changed only those."""
     assert set(step["gradients"]) == wanted, (
         f"{optimizer} should have the parameters of {networks}\nexpected {sorted(wanted)}\n"
         f"obtained {sorted(step['gradients'])}"
@@ -42,7 +42,7 @@ def assert_trains(step, optimizer, networks, wanted):
 
 
 def assert_adam_step(batch, answer, lambda_):
-    """One step of Adam on encoder and decoder, with the gradients of their loss."""
+    """Check that Adam took one step on encoder and decoder, with the gradients of their loss; return that step."""
     step = the_step(batch, "Adam")
     assert_trains(step, "Adam", "encoder and decoder", {"encoder.weight", "decoder.weight", "decoder.bias"})
     for name, value in answer.items():
@@ -84,7 +84,7 @@ LOGGED = {"recon_loss", "gen_loss", "ae_loss", "disc_loss", "loss_real", "loss_f
     ],
 )  # fmt: skip
 def test_adversarial_step(rng, expected):
-    # so small that it hardly matters which of the two steps comes first
+    # learning rates so small that the order of the two steps hardly matters
     lambda_, ae_lr, d_lr = 0.9, 1e-5, 1e-4
     x, weights = images(rng, 24).view(3, 8, 1, 28, 28), linear_networks(rng, 3)
     answers = [expected("autoencoder_step", x=imgs, weights=weights, lambda_=lambda_) for imgs in x]
@@ -114,7 +114,7 @@ def test_adversarial_step(rng, expected):
 
 
 def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
-    """SGD's gradients are those of the discriminator's loss, the sum or the mean of its halves."""
+    """Check that SGD's gradients are those of the discriminator's loss, the sum or the mean of its two terms."""
     batches = part2_training.run_aae_training(x, lambda_, ae_lr, d_lr, weights)
     for batch, answer in zip(batches, answers, strict=True):
         gradients = the_step(batch, "SGD")["gradients"]

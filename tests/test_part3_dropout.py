@@ -17,7 +17,7 @@ from judge import SIGMAS, assert_value, check_samples
 
 
 def assert_kept_independently(kept, keep, what):
-    """Neighbours along the first dimension are kept independently of each other, with probability `keep`."""
+    """Check that neighbours along the first dimension are kept independently, each with probability `keep`."""
     centred = kept.double() - keep
     products = (centred[1::2] * centred[: len(kept) // 2 * 2 : 2]).flatten()
     bound = SIGMAS * keep * (1 - keep) / math.sqrt(len(products))
@@ -25,18 +25,18 @@ def assert_kept_independently(kept, keep, what):
 
 
 def without_dropout(x, weights, n_head):
-    """What the heads give in evaluation, [B, nh, T, hs]."""
+    """Return the output of the heads in evaluation mode, [B, nh, T, hs]."""
     return split_heads(part3.run_attention(x, weights, n_head, block_size=x.size(1)), n_head)
 
 
 def assert_dropped(x, weights, answer, factor, v, p):
-    """Weights are dropped with probability p, each for itself, and the others are scaled up."""
+    """Check that weights are dropped independently with probability p, and that the others are scaled up."""
     n_head, T, _ = v.shape
     output, again = part3.run_attention_twice(x, weights, n_head, T, training=True, attn_pdrop=p)["outputs"]
     seen = torch.ones(T, T).tril().bool()
     right, dropped = answer["weights"].tensor[..., seen], read(output, v)[..., seen]  # [B, nh, pairs of tokens]
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
-    sums = read(output, v).sum(-1).nan_to_num(1.0)  # where scores are dropped, 0 * -inf
+    sums = read(output, v).sum(-1).nan_to_num(1.0)  # NaN, from 0 * -inf, where scores are dropped
     assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
         "dropout comes after the softmax: then the weights do not sum to 1 any more, in training"
     )
@@ -46,7 +46,7 @@ def assert_dropped(x, weights, answer, factor, v, p):
     )
     ratio = dropped / right
     kept = ratio > 0.5
-    # float32; the smallest weights are some thousandths
+    # float32; the smallest weights are a few thousandths
     mistakes = [(sentence, kept * wrong.tensor) for sentence, wrong in factor.mistakes]
     assert_value(
         f"the attention weights in training, attn_pdrop {p}, divided by those without dropout,",
@@ -84,7 +84,7 @@ def test_attention_dropout(rng, expected):
             hint = "dropout should have no effect"
             assert_value(what, split_heads(output, n_head), plain, rtol=1e-4, atol=1e-4, hint=hint)
         check_samples(assert_dropped, x, weights, answer, factor, v, p)
-    # the other dropout is of channels; float32 sums of 6 weights
+    # the other dropout acts on channels; float32 sums of 6 weights
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
     output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
     assert_value(

@@ -1,6 +1,6 @@
 """Part 3, graded: generation (Q3.3).
 
-A mean of the tokens so far stands in for attention, so Q3.3 does not wait for Q3.2. Statistical tests allow 5 sigma.
+A mean of the tokens so far replaces attention, so that Q3.3 does not depend on Q3.2. Statistical tests allow 5 sigma.
 
 PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
@@ -18,7 +18,7 @@ from messages import FEW, shown
 
 
 def unlikely(tokens, probs):
-    """Tokens whose count among independent draws is farther out than 5 sigma; the exact binomial, for all together."""
+    """Return the tokens whose count is too unlikely for independent draws: 5 sigma, by exact binomial probabilities."""
     counts, n, p = torch.bincount(tokens, minlength=len(probs)).numpy(), len(tokens), probs.double().numpy()
     at_most, at_least = special.bdtr(counts, n, p), special.bdtrc(counts - 1, n, p)
     tail = 2 * torch.from_numpy(at_most).minimum(torch.from_numpy(at_least))
@@ -26,13 +26,13 @@ def unlikely(tokens, probs):
 
 
 def assert_drawn(tokens, probs, what, mistakes=()):
-    """Tokens [N] are independent draws with these probabilities [V]; mistakes: sentence, probabilities."""
+    """Check that tokens [N] are draws with these probabilities [V]; mistakes: pairs (sentence, probabilities)."""
     impossible = [token for token in tokens.unique().tolist() if probs[token] == 0]
     off = unlikely(tokens, probs)
     if not off and not impossible:
         return
     counts = torch.bincount(tokens, minlength=len(probs))
-    # of the mistakes that would give such draws, the one that makes them likeliest
+    # of the mistakes that could explain these draws, the one under which they are likeliest
     likely = {sentence: torch.xlogy(counts, p).sum() for sentence, p in mistakes if not unlikely(tokens, p)}
     why = [max(likely, key=likely.get)] if likely else []
     why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
@@ -53,7 +53,7 @@ def assert_drawn(tokens, probs, what, mistakes=()):
 
 
 def of_token(value, token):
-    """Of an oracle's probabilities [V, V]: those after this token, right ones and known mistakes."""
+    """Return the probabilities after this token, of an oracle's [V, V]: the right ones, and those of known mistakes."""
     return value.tensor[token], [(sentence, wrong.tensor[token]) for sentence, wrong in value.mistakes]
 
 
@@ -97,7 +97,7 @@ def test_generate_greedy_is_not_random(rng, expected):
 
 
 def assert_next_tokens(idx, logits, right, what, **options):
-    """Tokens that are drawn after the prompts' last ones, for logits [V, V]; right: an oracle's probabilities."""
+    """Check the tokens drawn after the last tokens of the prompts, for logits [V, V]; right: an oracle's answer."""
     result = part3.run_generate(idx, 1, **model_of(logits), do_sample=True, **options)
     new = assert_continues(result, idx, 1, len(logits))[:, 0]
     for token in idx[:, -1].unique().tolist():
@@ -113,14 +113,14 @@ def test_generate_sampling_frequencies(rng, expected):
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
         idx, what = prompts(rng, last, T=2), f"temperature {temperature:.3g}"
         check_samples(assert_next_tokens, idx, logits, right, what, temperature=temperature)
-    # logits far from 0 have the same probabilities, and a low temperature takes the likeliest
+    # shifted logits have the same probabilities, and a low temperature gives the likeliest token
     idx = idx[: V * 300]
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
-        # float32 has logits near 300 to 1e-4, probabilities to as much of themselves: less than shows
+        # float32 logits near 300 have an error of up to 1e-4, and so do the probabilities, relatively: too small to see
         what = f"logits near {shift}, temperature {temperature}"
         check_samples(assert_next_tokens, idx, logits + shift, right, what, temperature=temperature)
-    # among many tokens no unlikely one is left out
+    # with many tokens, unlikely ones must not be left out
     logits = -0.08 * torch.from_numpy(rng.permutation(64)).float()[None]
     right = expected("next_token", logits=logits, temperature=1.0)["probabilities"]
     idx, what = torch.zeros(30_000, 1, dtype=torch.int64), "64 tokens, no filter"
@@ -128,7 +128,7 @@ def test_generate_sampling_frequencies(rng, expected):
 
 
 def assert_fresh_draws(idx, model, probs, n=6):
-    """Each token is a draw of its own; its probabilities [V] are always the same."""
+    """Check that each token is drawn independently; the probabilities [V] are always the same."""
     first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
     for step in range(n):
         assert_drawn(first[:, step], probs, f"new token {step}")
@@ -150,7 +150,7 @@ def test_generate_draws_are_fresh(rng, expected):
 
 
 def assert_filtered(rng, expected, logits, **options):
-    """Draws after each token have the probabilities that are expected with these options."""
+    """Check that the draws after each token have the probabilities expected with these options."""
     right = expected("next_token", logits=logits, **{"temperature": 1.0} | options)["probabilities"]
     idx = prompts(rng, torch.arange(V).repeat(500), T=1)
     what = ", ".join(f"{name} {value}" for name, value in options.items())
@@ -165,7 +165,7 @@ def test_generate_top_k(rng, expected):
 
 
 def clear_calls(rng, expected, logits, count, temperature, top_k):
-    """Values of top_p that keep so many tokens, and not by a hair; first those where the order of filters matters."""
+    """Return up to `count` values of top_p far from all cumulative sums; first those where the order matters."""
     top_p = (uniform(rng, 40, low=0.1, high=0.97) * 1000).round() / 1000
     answer = expected("top_p_calls", logits=logits[:2], temperature=temperature, top_k=top_k, top_p=top_p)
     clear = answer["margin"].tensor > 0.005
@@ -178,14 +178,14 @@ def test_generate_top_p(rng, expected):
     logits = table(rng)
     for top_p in (0.05, *clear_calls(rng, expected, logits, 4, 1.0, None), 1.0):
         assert_filtered(rng, expected, logits, top_p=top_p)
-    # after the others
+    # after temperature and top_k
     for temperature, top_k in [(1.6, None), (1.0, 5), (0.8, 4)]:
         for top_p in clear_calls(rng, expected, logits, 3, temperature, top_k):
             assert_filtered(rng, expected, logits, top_p=top_p, top_k=top_k, temperature=temperature)
 
 
 def assert_follows_generator(rng, idx, model, probs, n=4):
-    """The draws are those of the generator that is given."""
+    """Check that the draws come from the given generator."""
     seed = int(integers(rng, 2**31))
     first, again, other = (
         assert_continues(part3.run_generate(idx, n, do_sample=True, generator_seed=number, **model), idx, n)

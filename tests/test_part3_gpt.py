@@ -1,6 +1,6 @@
 """Part 3, graded: causal self-attention (Q3.2).
 
-While Q3.2 is tested, PyTorch's own attention raises in the submission.
+During these tests, PyTorch's own attention raises an error if the submission calls it.
 
 PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
 """
@@ -86,7 +86,7 @@ def test_attention_is_causal(rng):
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_masked_scores_have_no_weight(rng, expected):
-    """Whatever the scores are: none is below those that are masked."""
+    """Masked scores get no weight, however small the other scores are."""
     n_head, T, hs = 2, 8, 4
     for size in (60, 600, 6000, 200_000):
         for sign in (-1, 1):
@@ -143,7 +143,7 @@ def test_attention_is_written_out(rng, expected):
     for batches in (None, integers(rng, 13, 3, 4, 9)):
         answer = expected("gpt", idx=idx, weights=weights, n_head=SIZES["n_head"], batches=batches)
         logits = part3.run_gpt(idx, SIZES, weights, batches)
-        # the same, through two layers, and three steps of training
+        # the same through two layers, and after three training steps
         hint = "a GPT with PyTorch's attention and the same weights gives other ones"
         assert_value("logits of a GPT", logits, answer["logits"], rtol=1e-4, atol=1e-3, hint=hint)
 

@@ -23,7 +23,7 @@ from adapters.stand_ins import (
 
 
 def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
-    """-> z, one draw."""
+    """Return z, one draw."""
     from part1_vae.utils import sample_reparameterize
 
     mean, std = mean.clone(), std.clone()
@@ -32,7 +32,7 @@ def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    """-> z; to_mean and to_std: the gradients of sum(weight * z); wider: z with the same noise and twice the std."""
+    """Return z; to_mean and to_std: gradients of sum(weight * z); wider: z with the same noise and twice the std."""
     from part1_vae.utils import sample_reparameterize
 
     on_another_device(lambda: sample_reparameterize(mean.to("meta"), std.to("meta")))
@@ -44,7 +44,7 @@ def run_sample_reparameterize_gradients(mean: Tensor, std: Tensor, weight: Tenso
 
 
 def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
-    """-> the divergence, [...] for [..., D]."""
+    """Return the divergence, [...] for [..., D]."""
     from part1_vae.utils import KLD
 
     mean, log_std = mean.clone(), log_std.clone()
@@ -53,14 +53,14 @@ def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def run_kld_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
-    """-> the summands of the divergence, [..., D]."""
+    """Return the summands of the divergence, [..., D]."""
     from part1_vae.utils import KLD_per_dim
 
     return KLD_per_dim(mean, log_std).detach()
 
 
 def run_kld_gradients(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
-    """-> the gradients of the summed divergence with respect to mean and log_std."""
+    """Return the gradients of the summed divergence with respect to mean and log_std."""
     from part1_vae.utils import KLD
 
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
@@ -69,7 +69,7 @@ def run_kld_gradients(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
-    """-> bits per dimension [B]."""
+    """Return bits per dimension [B]."""
     from part1_vae.utils import elbo_to_bpd
 
     elbo = elbo.clone()
@@ -78,10 +78,10 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 
 
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
-    """The manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
+    """Draw the manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
 
-    -> image [1 or 3, H, W]; z: what the decoder was asked; training: its mode afterwards; left: what is left behind of
-    gradients, in words.
+    Returns image [1 or 3, H, W]; z: the codes that the decoder got; training: its mode afterwards; left: a description
+    of gradients that were left behind, or "".
     """
     from part1_vae.utils import visualize_manifold
 
@@ -99,7 +99,7 @@ def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, trainin
 
 
 def _network(name: str, seed: int, gain: float = 1, **sizes: int) -> nn.Module:
-    """A fresh "CNNEncoder" or "CNNDecoder"; its parameters are multiplied by the gain."""
+    """Return a fresh "CNNEncoder" or "CNNDecoder" whose parameters are multiplied by the gain."""
     from part1_vae import cnn_encoder_decoder
 
     torch.default_generator.manual_seed(seed)
@@ -111,9 +111,9 @@ def _network(name: str, seed: int, gain: float = 1, **sizes: int) -> nn.Module:
 
 
 def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: float = 1) -> tuple[Tensor, Tensor]:
-    """A fresh encoder in evaluation mode, for as many channels as the images have -> mean, log_std, each [B, D].
+    """Run a fresh encoder in evaluation mode, for as many channels as the images have -> mean, log_std, each [B, D].
 
-    With a large gain, what comes before a last activation is large too.
+    With a large gain, the inputs of a final activation, if there is one, are large too.
     """
     sizes = {"num_input_channels": imgs.size(1), "num_filters": num_filters, "z_dim": z_dim}
     imgs, encoder = imgs.clone(), _network("CNNEncoder", seed, gain, **sizes).eval()
@@ -123,29 +123,29 @@ def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: flo
 
 
 def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[dict[str, float], bool]:
-    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of mean and log_std;
-    whether there is a convolution."""
+    """Return the sizes of the gradients of a loss of mean and log_std, by the parameters' names, and whether there is a
+    convolution."""
     encoder = _network("CNNEncoder", seed, num_filters=num_filters, z_dim=z_dim)
     mean, log_std = encoder(imgs)
     return gradient_sizes(encoder, mean.square().sum() + log_std.square().sum()), has_convolution(encoder)
 
 
 def run_decoder(z: Tensor, num_filters: int, seed: int, levels: int = 16, gain: float = 1) -> Tensor:
-    """A fresh decoder in evaluation mode -> logits [B, levels, 28, 28]; gain: see `run_encoder`."""
+    """Run a fresh decoder in evaluation mode -> logits [B, levels, 28, 28]; gain: see `run_encoder`."""
     sizes = {"num_input_channels": levels, "num_filters": num_filters, "z_dim": z.size(1)}
     return _network("CNNDecoder", seed, gain, **sizes).eval()(z).detach()
 
 
 def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """-> names of the decoder's parameters, and the sizes of the gradients that reach them of a loss of the logits;
-    the gradient that reaches z; whether there is a convolution."""
+    """Return the sizes of the gradients of a loss of the logits, by the parameters' names; the gradient that reaches z;
+    and whether there is a convolution."""
     decoder = _network("CNNDecoder", seed, num_filters=num_filters, z_dim=z.size(1))
     z = z.clone().requires_grad_()
     return gradient_sizes(decoder, decoder(z).square().sum(), z), gradient_of(z), has_convolution(decoder)
 
 
 def run_decoder_device(device: str) -> str:
-    """-> what `decoder.device` says for a decoder that was moved there."""
+    """Return `decoder.device` of a decoder that was moved to this device."""
     return str(_network("CNNDecoder", 0, num_filters=4, z_dim=2).to(device).device)
 
 
@@ -161,10 +161,10 @@ def _vae(z_dim: int) -> nn.Module:
 
 
 def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> dict:
-    """VAE.forward with an encoder that answers (mean, log_std) and a linear decoder.
+    """Run VAE.forward with an encoder that returns (mean, log_std) and a linear decoder.
 
-    -> L_rec, L_reg, bpd: scalars; z [B, D]: what the decoder was given; gradients of the bpd with respect to mean,
-    log_std, weight and bias.
+    Returns L_rec, L_reg, bpd: scalars; z [B, D]: the codes that the decoder got; gradients: those of the bpd with
+    respect to mean, log_std, weight and bias.
     """
     vae = _vae(mean.size(1))
     mean, log_std = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
@@ -180,7 +180,7 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
 
 
 def run_vae_latents(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """What the decoder of one VAE is given: in training, again, in evaluation, and there without gradients."""
+    """Return what the decoder of a VAE gets: twice in training mode, then in evaluation with and without gradients."""
     vae = _vae(mean.size(1))
     replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
     for training, gradients in ((True, True), (True, True), (False, True), (False, False)):
@@ -190,7 +190,7 @@ def run_vae_latents(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
 
 
 def run_vae_reconstruction(imgs: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """VAE._reconstruction, with the logits of a linear decoder -> nats [B]."""
+    """Call VAE._reconstruction with the logits of a linear decoder -> nats [B]."""
     from part1_vae.train import VAE
 
     return VAE._reconstruction(LinearDecoder(weight, bias)(z), imgs).detach()
@@ -199,9 +199,9 @@ def run_vae_reconstruction(imgs: Tensor, z: Tensor, weight: Tensor, bias: Tensor
 def run_vae_slope(
     imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor, direction: Tensor, step: float
 ) -> dict[str, Tensor]:
-    """VAE.forward along a direction of log_std, with the same noise each time.
+    """Run VAE.forward at points along a direction of log_std, with the same noise each time.
 
-    -> gradient of the bpd with respect to log_std [B, D]; below, above: the bpd a step to either side.
+    Returns gradient: that of the bpd with respect to log_std [B, D]; below, above: the bpd one step to either side.
     """
 
     def forward(size: float) -> dict:
@@ -212,9 +212,9 @@ def run_vae_slope(
 
 
 def run_vae_sample(logits: Tensor, z_dim: int, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """VAE.sample, called several times, with a decoder that gives image i of a batch logits[i % N] whatever z is.
+    """Call VAE.sample several times, with a decoder that returns logits[i % N] for image i of a batch, whatever z is.
 
-    -> the samples, and the z's that the decoder was given.
+    Returns the samples, and the z's that the decoder got.
     """
     vae = _vae(z_dim).train()
     replace(vae, decoder=RowDecoder(logits))

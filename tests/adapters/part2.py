@@ -39,9 +39,9 @@ def _network(name: str, z_dim: int, seed: int) -> nn.Module:
 
 
 def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1) -> Tensor:
-    """A fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> what it makes of x.
+    """Run a fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> its output for x.
 
-    Its parameters are multiplied by the gain first: with a large one, so is what comes before the last activation.
+    Its parameters are first multiplied by the gain: if that is large, so are the inputs of the last activation.
     """
     network = _network(name, z_dim, seed).eval()
     with torch.no_grad():
@@ -51,15 +51,15 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
 
 
 def run_discriminators(z: Tensor, number: int) -> Tensor:
-    """So many fresh discriminators in evaluation mode -> their logits [number, B]."""
+    """Run this number of fresh discriminators in evaluation mode -> their logits [number, B]."""
     return torch.stack(
         [_network("Discriminator", z.size(1), seed).eval()(z).detach().flatten() for seed in range(number)]
     )
 
 
 def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """-> names of the parameters, and the sizes of the gradients that reach them of a loss of the output; the gradient
-    that reaches x; whether there is a convolution."""
+    """Return the sizes of the gradients of a loss of the output, by the parameters' names; the gradient that reaches x;
+    and whether there is a convolution."""
     network = _network(name, z_dim, seed)
     x = x.clone().requires_grad_()
     loss = network(x).square().sum()
@@ -77,9 +77,9 @@ def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) ->
 def run_aae_loss_autoencoder(
     x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float, weight: Tensor, bias: Tensor
 ) -> dict:
-    """get_loss_autoencoder with a linear discriminator (weight [D], bias []).
+    """Call get_loss_autoencoder with a linear discriminator (weight [D], bias []).
 
-    -> loss; logs: name -> number; gradients of the loss with respect to recon_x and z_fake.
+    Returns loss; logs: name -> number; gradients: those of the loss with respect to recon_x and z_fake.
     """
     aae = _aae(z_fake.size(1))
     replace(aae, discriminator=LinearDiscriminator(weight, bias))
@@ -95,9 +95,9 @@ def run_aae_loss_autoencoder(
 
 
 def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> dict:
-    """get_loss_discriminator where the codes z_fake have the logits fake [B], and all others the logit real [].
+    """Call get_loss_discriminator; the codes z_fake have the logits fake [B], all other codes the logit real [].
 
-    -> loss; logs: name -> number; seen: the codes that the discriminator was given, of the prior and of z_fake;
+    Returns loss; logs: name -> number; seen: the codes that the discriminator got, from the prior and from z_fake;
     to_fake, to_real: gradients of the loss with respect to these logits.
     """
     aae = _aae(z_fake.size(1))
@@ -113,7 +113,7 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
 
 
 def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
-    """get_loss_discriminator of one model, called several times -> the codes that the discriminator was given."""
+    """Call get_loss_discriminator of one model several times -> the codes that the discriminator got in each call."""
     aae = _aae(z_fake.size(1))
     weight, bias = torch.zeros(z_fake.size(1)), torch.zeros(())
     replace(aae, discriminator=LinearDiscriminator(weight, bias))
@@ -125,7 +125,7 @@ def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
 
 
 def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """AdversarialAE.sample with a linear decoder, called several times -> the samples, and the z's it was given."""
+    """Call AdversarialAE.sample several times, with a linear decoder -> the samples, and the z's that it got."""
     aae = _aae(weight.size(-1)).train()
     replace(aae, decoder=LinearDecoder(weight, bias))
     with left_alone(aae):

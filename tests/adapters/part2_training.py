@@ -18,18 +18,18 @@ from adapters.stand_ins import (
 
 
 def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> list[dict]:
-    """Train linear networks on the batches x [batches, B, 1, 28, 28], through Lightning's Trainer.
+    """Train linear networks on the batches x [batches, B, 1, 28, 28], with Lightning's Trainer.
 
-    Each batch begins with the same weights, so that what it does depends on no other.
+    The weights are reset before each batch, so that its steps do not depend on the batches before it.
 
     Args:
         weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
             "discriminator.weight" [D], "discriminator.bias" [].
 
-    -> for each batch: steps of optimizers in their order (class, lr, weight_decay, betas or None, amsgrad, maximize;
-    weights before it; gradients, of the parameters it trains, and weights after it), seen: the codes that the
-    discriminator was given, logged: what the training step logged of this batch, and training: whether it leaves all
-    in training mode.
+    Returns for each batch: steps: the steps of the optimizers, in order (class, lr, weight_decay, betas or None,
+    amsgrad, maximize; before and after: the weights; gradients: those of the parameters it trains); seen: the codes
+    that the discriminator got; logged: the values that the training step logged; training: whether all modules are
+    in training mode afterwards.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback
@@ -53,7 +53,7 @@ def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weigh
 
 
 def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> nn.Module:
-    """The submission's LitAAE with linear networks in it."""
+    """Return the submission's LitAAE with linear networks."""
     from part2_aae.models import ConvDecoder, ConvEncoder, Discriminator
     from part2_aae.train import LitAAE
 
@@ -69,7 +69,7 @@ def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Te
 
 
 class _Recorder:
-    """Notes what each batch and each step of an optimizer does to parameters that begin with these weights."""
+    """Records how each batch and each optimizer step changes the parameters, which start at these weights."""
 
     def __init__(self, model: nn.Module, weights: dict[str, Tensor]):
         self.seen = model.discriminator.seen
@@ -89,7 +89,7 @@ class _Recorder:
 
     def after_step(self, optimizer, *_) -> None:
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        # not before: a closure computes them in the step
+        # not before the step: a closure may compute them during it
         gradients = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
         self.batches[-1]["steps"][-1].update(gradients=gradients, after=self.values())
 

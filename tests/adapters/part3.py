@@ -20,14 +20,14 @@ def _gpt_config(**fields):
 
 @torch.no_grad()
 def _filled(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """The module with some of its parameters set."""
+    """Set some of the module's parameters, and return it."""
     for name, value in weights.items():
         module.get_parameter(name).copy_(value)
     return module
 
 
 def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **fields) -> nn.Module:
-    """CausalSelfAttention with these weights, in evaluation mode; without dropout unless said so."""
+    """Return CausalSelfAttention with these weights, in evaluation mode; without dropout unless `fields` sets it."""
     from part3_gpt.gpt import CausalSelfAttention
 
     sizes = {"n_layer": 1, "n_head": n_head, "n_embd": len(weights["c_proj.weight"]), "vocab_size": 2}
@@ -36,7 +36,7 @@ def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **field
 
 
 def _gpt(sizes: dict[str, int], weights: dict[str, Tensor]) -> nn.Module:
-    """A GPT in evaluation mode, without dropout; the noise of the tests goes on as if none had been drawn for it."""
+    """Return a GPT in evaluation mode, without dropout; creating it does not advance the tests' random generator."""
     from part3_gpt.gpt import GPT
 
     with torch.random.fork_rng(devices=[]):
@@ -45,9 +45,9 @@ def _gpt(sizes: dict[str, int], weights: dict[str, Tensor]) -> nn.Module:
 
 
 def _causal_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Stands in for attention, so that Q3.3 can be tested before Q3.2 is done: the mean of the tokens so far.
+    """Return the mean of the tokens so far; it replaces attention, so that Q3.3 can be tested before Q3.2 is done.
 
-    Like attention it takes queries of the last T of S tokens, as the cache needs it.
+    Like attention, it takes the queries of the last T of S tokens, as the cache requires.
     """
     T, S = q.size(2), v.size(2)
     means = v.cumsum(dim=2) / torch.arange(1, S + 1)[:, None]
@@ -61,7 +61,7 @@ def _with_causal_means(model: nn.Module) -> nn.Module:
 
 
 class _NoFusedAttention(TorchFunctionMode):
-    """While Q3.2 is tested, PyTorch's own attention raises, whoever calls it and under whatever name."""
+    """Makes PyTorch's own attention raise while Q3.2 is tested, whoever calls it and under whatever name."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
@@ -82,7 +82,7 @@ def run_attention(
     attn_pdrop: float = 0.0,
     resid_pdrop: float = 0.0,
 ) -> Tensor:
-    """CausalSelfAttention -> what it makes of x [B, T, C].
+    """Run CausalSelfAttention -> its output for x [B, T, C].
 
     Args:
         weights: "c_attn.weight" [3C, C] and "c_attn.bias" [3C], of queries, keys and values in this order,
@@ -96,7 +96,7 @@ def run_attention(
 def run_attention_gradients(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, direction: Tensor
 ) -> dict[str, Tensor]:
-    """-> the gradients of sum(direction * output), while training, with respect to x ("x") and to each weight."""
+    """Return the gradients of sum(direction * output), in training mode, with respect to x ("x") and each weight."""
     attention = _attention(weights, n_head, block_size).train()
     x = x.clone().requires_grad_()
     with _NoFusedAttention():
@@ -107,7 +107,7 @@ def run_attention_gradients(
 def run_attention_twice(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, training: bool = False, attn_pdrop: float = 0.0
 ) -> dict:
-    """One CausalSelfAttention called two times -> outputs of both calls; x and weights as they are afterwards."""
+    """Call one CausalSelfAttention twice -> the outputs of both calls; x and weights as they are afterwards."""
     attention = _attention(weights, n_head, block_size, attn_pdrop=attn_pdrop).train(training)
     x = x.clone()
     with _NoFusedAttention(), torch.no_grad(), left_alone(attention):
@@ -120,7 +120,7 @@ def run_attention_twice(
 def run_attention_in_pieces(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, lengths: list[int]
 ) -> Tensor:
-    """x cut along T into pieces of these lengths, one after the other with a key/value cache -> outputs [B, T, C]."""
+    """Cut x along T into pieces of these lengths, and process them in order with a key/value cache -> [B, T, C]."""
     from part3_gpt.cache import KVCache
 
     attention, cache = _attention(weights, n_head, block_size), KVCache(x.size(1))
@@ -129,12 +129,12 @@ def run_attention_in_pieces(
 
 
 def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batches: Tensor | None = None) -> Tensor:
-    """GPT.forward in evaluation mode -> logits [B, T, V].
+    """Run GPT.forward in evaluation mode -> logits [B, T, V].
 
     Args:
         sizes: n_layer, n_head, n_embd, vocab_size and block_size.
-        weights: all its parameters, by name.
-        batches: it is trained on these first [steps, B, T + 1], by plain gradient descent.
+        weights: all parameters, by name.
+        batches: first train on these [steps, B, T + 1], by plain gradient descent.
     """
     model = _gpt(sizes, weights).train()
     with _NoFusedAttention():
@@ -149,10 +149,10 @@ def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batc
 
 
 def run_choose_elsewhere(logits: Tensor, **options) -> None:
-    """choose, on a device without numbers; options: temperature, do_sample, top_k, top_p.
+    """Call choose on the meta device, which has no numbers; options: temperature, do_sample, top_k, top_p.
 
     Raises:
-        RuntimeError: it creates tensors on the CPU.
+        RuntimeError: choose creates tensors on the CPU.
     """
     from part3_gpt.gpt import choose
 
@@ -172,13 +172,13 @@ def run_generate(
     generator_seed: int | None = None,
     **options,
 ) -> dict[str, Tensor]:
-    """GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts as they are afterwards.
+    """Call GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts as they are afterwards.
 
-    The mean of the tokens so far stands in for attention, see `_causal_mean`.
+    The mean of the tokens so far replaces attention, see `_causal_mean`.
 
     Args:
-        sizes, weights: as in `run_gpt`; parameters that are not given are random.
-        generator_seed: of a generator for the draws; without one, none is given.
+        sizes, weights: as in `run_gpt`; missing parameters are random.
+        generator_seed: the seed of a generator for the draws; None: pass no generator.
         options: temperature, do_sample, top_k, top_p, use_cache.
     """
     if generator_seed is not None:

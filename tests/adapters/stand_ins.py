@@ -1,4 +1,4 @@
-"""Small networks that take the place of blanks, and what the adapters of several parts need."""
+"""Small networks that replace blanks, and helpers that the adapters of several parts share."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def replayed(function: Callable, *arguments) -> list:
-    """What a function gives for each argument, with the same noise each time."""
+    """Call a function with each argument, with the same noise each time, and return the results."""
     seed, results = int(torch.randint(2**31, ())), []
     for argument in arguments:
         torch.default_generator.manual_seed(seed)
@@ -26,7 +26,7 @@ def gradient_of(x: Tensor) -> Tensor:
 
 
 class Replacing(nn.Module):
-    """Takes the place of another network, and has what that has, such as z_dim, where it has nothing of its own."""
+    """A network that replaces another one; it takes attributes that it lacks, such as z_dim, from the other one."""
 
     def __getattr__(self, name: str):
         try:
@@ -38,14 +38,14 @@ class Replacing(nn.Module):
 
 
 def replace(model: nn.Module, **networks: Replacing) -> None:
-    """Put these in place of the model's networks of the same names."""
+    """Replace the model's networks of these names."""
     for name, network in networks.items():
         vars(network)["replaced"] = (getattr(model, name),)  # in a tuple it is not part of the model
         setattr(model, name, network)
 
 
 class StandIn(Replacing):
-    """A linear network. Remembers the codes it was given, where it takes codes."""
+    """A linear network. Records the codes that it gets, if its inputs are codes."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
         super().__init__()
@@ -58,7 +58,7 @@ class StandIn(Replacing):
         return self.weight.device
 
     def see(self, z: Tensor) -> None:
-        """Remember the codes z.
+        """Record the codes z.
 
         Raises:
             RuntimeError: they are on another device.
@@ -69,7 +69,7 @@ class StandIn(Replacing):
 
 
 def _never_failing(init: Callable) -> Callable:
-    """A constructor that leaves only its arguments, as attributes, where layers are not written yet or wrong."""
+    """Return a constructor that only stores its arguments, as attributes, if layers are not written yet or wrong."""
 
     def __init__(self, *args, **kwargs) -> None:
         try:
@@ -86,7 +86,7 @@ def _never_failing(init: Callable) -> Callable:
 
 @contextmanager
 def to_be_replaced(*networks: type[nn.Module]) -> Iterator[None]:
-    """Networks that are built meanwhile need not be done: stand-ins take their place."""
+    """Allow networks that are built in this context to be unfinished: stand-ins will replace them."""
     with ExitStack() as stack:
         for network in networks:
             stack.enter_context(mock.patch.object(network, "__init__", _never_failing(network.__init__)))
@@ -94,7 +94,7 @@ def to_be_replaced(*networks: type[nn.Module]) -> Iterator[None]:
 
 
 class LinearDecoder(StandIn):
-    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Remembers the z it was given."""
+    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Records the z that it gets."""
 
     def forward(self, z: Tensor) -> Tensor:
         self.see(z)
@@ -102,7 +102,7 @@ class LinearDecoder(StandIn):
 
 
 class RowDecoder(StandIn):
-    """A decoder whose logits do not depend on z: weight[i % N] for image i, counted over all calls. Remembers the z."""
+    """A decoder whose logits do not depend on z: weight[i % N] for image i, counted over all calls. Records the z."""
 
     def forward(self, z: Tensor) -> Tensor:
         first = sum(map(len, self.seen))
@@ -111,7 +111,7 @@ class RowDecoder(StandIn):
 
 
 class FixedEncoder(Replacing):
-    """An encoder that answers with a given mean and log_std."""
+    """An encoder that always returns the same mean and log_std."""
 
     def __init__(self, mean: Tensor, log_std: Tensor):
         super().__init__()
@@ -129,7 +129,7 @@ class LinearEncoder(StandIn):
 
 
 class LinearDiscriminator(StandIn):
-    """A discriminator whose logit is linear in the code: weight [D], bias []. Remembers the codes it was given."""
+    """A discriminator whose logit is linear in the code: weight [D], bias []. Records the codes that it gets."""
 
     def forward(self, z: Tensor) -> Tensor:
         self.see(z)
@@ -137,7 +137,7 @@ class LinearDiscriminator(StandIn):
 
 
 class TableDiscriminator(StandIn):
-    """A discriminator that knows some codes [B, D]: their logits are weight [B], any other code's is bias []."""
+    """A discriminator that knows some codes [B, D]: their logits are weight [B], that of any other code is bias []."""
 
     def __init__(self, codes: Tensor, weight: Tensor, bias: Tensor):
         super().__init__(weight, bias)
@@ -151,16 +151,16 @@ class TableDiscriminator(StandIn):
 
 @torch.no_grad()
 def perturbed(network: nn.Module) -> nn.Module:
-    """As after some training: a layer may well begin at zero."""
+    """Perturb the parameters, as training would: a layer may be initialized with zeros."""
     for parameter in network.parameters():
         parameter += 0.03 * torch.randn_like(parameter)
     return network
 
 
 def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str, float]:
-    """Name of each parameter -> the sum of the absolute values of the loss's gradient; 0 if it gets none.
+    """Return by parameter name the sum of the absolute values of the loss's gradient; 0 if there is none.
 
-    Under "" is the number of parameters that the loss depends on and the module does not know, beside the inputs.
+    The key "" has the number of other tensors that get a gradient: neither the module's parameters nor the inputs.
     """
     known = {id(x) for x in (*module.parameters(), *inputs)}
     unknown = {id(x) for x in leaves(loss)} - known
@@ -170,7 +170,7 @@ def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str
 
 
 def leaves(loss: Tensor) -> list[Tensor]:
-    """The tensors that a backward pass gives a gradient."""
+    """Return the tensors to which a backward pass gives a gradient."""
     nodes, seen, found = [loss.grad_fn], set(), []
     while nodes:
         node = nodes.pop()
@@ -183,13 +183,13 @@ def leaves(loss: Tensor) -> list[Tensor]:
 
 
 def has_convolution(network: nn.Module) -> bool:
-    """Whether one of its parameters is the weight of a two-dimensional convolution."""
+    """Return whether one of the parameters is the weight of a two-dimensional convolution."""
     return any(parameter.dim() == 4 for parameter in network.parameters())
 
 
 @contextmanager
 def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[None]:
-    """What is given does not change, and the model keeps its mode."""
+    """Check that the inputs are not changed in place, and that the model keeps its mode."""
     before, training = {name: x.clone() for name, x in inputs.items()}, model is None or model.training
     yield
     for name, x in inputs.items():
@@ -200,10 +200,10 @@ def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[Non
 
 
 def on_another_device(function: Callable[[], object]) -> None:
-    """Run it on a device without numbers: what needs some cannot be judged here, a tensor on the CPU can.
+    """Run a function on the meta device: ignore errors, as tensors have no numbers there, unless devices are mixed.
 
     Raises:
-        RuntimeError: tensors of two devices meet.
+        RuntimeError: tensors of two devices are combined.
     """
     try:
         function()
@@ -216,14 +216,14 @@ ELSEWHERE = "while the network is on"
 
 
 def as_numbers(logs: dict) -> dict[str, float]:
-    """Logged values, numbers or tensors, as numbers. One that still has its graph, and so keeps it alive, is NaN."""
+    """Convert logged values, numbers or tensors, to floats. A tensor that is attached to its graph becomes NaN."""
     return {
         key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
     }
 
 
 def sample_several_times(model: nn.Module, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Call the sample() of a model whose decoder is a LinearDecoder -> the samples, and the z's that it was given."""
+    """Call sample() of a model whose decoder records its inputs -> the samples, and the z's that the decoder got."""
     samples, latents = [], []
     for _ in range(calls):
         model.decoder.seen.clear()
