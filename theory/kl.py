@@ -86,7 +86,7 @@ for name, (mean, std) in {"KL(p||q)": covering, "KL(q||p)": seeking_left, "KL(q|
     print(f"minimum of {name:13}: mean {mean:5.2f}, standard deviation {std:.2f}")
 # the minimum of KL(p‖q) has the mean and the variance of p
 assert abs(covering[0] - two_modes.mean) < 0.01 and abs(covering[1] - two_modes.stddev) < 0.01
-# that of KL(q‖p) is one of the modes
+# the minimum of KL(q‖p) is at one of the modes
 assert abs(seeking_left[0] + 2.0) < 0.05 and abs(seeking_right[0] - 2.5) < 0.05
 assert abs(seeking_left[1] - 0.7) < 0.05 and abs(seeking_right[1] - 0.7) < 0.05
 

@@ -60,7 +60,7 @@ def train(dims, is_vae):
         x = train_set[torch.randint(500, (64,))]
         q = model.q(x)
         logits = model.decoder(q.rsample() if is_vae else q.mean)
-        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey is fine
+        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey values are fine
         loss = (reconstruction + is_vae * kl_divergence(q, Normal(0.0, 1.0)).sum(dim=1)).mean()  # nats per image
         adam.zero_grad()
         loss.backward()

@@ -91,7 +91,7 @@ for name, method in METHODS.items():
         seconds[name].append(min(repeat(lambda m=method, t=(q, k, v): m(*t), timer=process_time, number=1)))
         multiplications[name].append(counter.get_total_flops() / 2)  # it counts additions too
         kept[name].append(sum(saved.values()))
-squares, none = [2 * T**2 * D for T in lengths], [0] * len(lengths)  # PyTorch 2.11 counts none of its CPU kernel's
+squares, none = [2 * T**2 * D for T in lengths], [0] * len(lengths)  # PyTorch 2.11 counts none in its CPU kernel
 assert multiplications["plain"] == squares and multiplications["fused"] in (squares, none)
 assert multiplications["window"] in ([4 * T * W * D for T in lengths], none)
 assert multiplications["linear"] == [2 * T * D**2 + T * D for T in lengths]

@@ -76,7 +76,7 @@ assert rec_alone[2] < 0.5 * both[2] and abs(reg_alone[2] - 1) < 0.05
 
 # %% [markdown]
 # ## One image, estimated with 1, 10 and 100 samples
-# Exactly: an integral over z on a grid, and a closed form. By samples: means of -log p(x|z) and log q(z|x) - log p(z).
+# Exact: an integral over z on a grid, and a closed form. Estimates: means of -log p(x|z) and of log q(z|x) - log p(z).
 
 # %%
 vae, x = trained["both"], images[14:15]
@@ -84,7 +84,7 @@ with torch.no_grad():
     q = vae.q(x)
     along = (torch.linspace(m - 6 * s, m + 6 * s, 101) for m, s in torch.cat([q.mean, q.stddev]).T)
     grid = torch.cartesian_prod(*along)  # [101², 2]
-    weight = q.log_prob(grid).sum(dim=1).softmax(dim=0)  # the density there, made to sum to 1
+    weight = q.log_prob(grid).sum(dim=1).softmax(dim=0)  # the density there, normalized to sum to 1
     exact = (weight * vae.reconstruction(x, grid)).sum()
     variance = (weight * (vae.reconstruction(x, grid) - exact) ** 2).sum()
     draws = {L: q.sample((2000, L)) for L in (1, 10, 100)}  # [2000, L, 1, 2] each

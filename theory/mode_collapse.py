@@ -51,7 +51,7 @@ def step(adam, loss):
 
 
 def play(generate, players, real, extra_loss, steps):
-    """The game: `generate` gives a batch and fakes made of it, `real` gives what these should look like."""
+    """Play the game: `generate` returns a batch and fakes made from it; `real` returns samples they should resemble."""
     D = network(1)  # it learns five times more slowly, so it is never the best possible discriminator
     adam, opponent = torch.optim.Adam(players, lr=5e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
     for _ in range(steps):

@@ -2,7 +2,7 @@
 # # Three encoders and their q(z)
 #
 # For Q2.1 and Q2.7. q(z), the distribution of all codes, is the mean of q(z|x) over the data. An adversarial
-# autoencoder makes q(z) like the prior. We do that with three encoders, and with a simple distance in place of the
+# autoencoder makes q(z) resemble the prior. We do that with three encoders, and with a simple distance in place of the
 # discriminator. The data x lie on a circle: two numbers each, but one intrinsic dimension.
 #
 # **Predict before you run it**
@@ -63,7 +63,7 @@ def energy_distance(a, b):
 
 
 def train(kind, D):
-    """An encoder whose q(z) is like the prior, while a decoder can recover x from z."""
+    """Train an encoder whose q(z) resembles the prior, while a decoder can recover x from z."""
     torch.manual_seed(1)
     model = nn.ModuleDict({"encoder": Encoder(kind, D), "decoder": network(D, 2)})
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -52,7 +52,7 @@ for n in (28, 14, 7, 4):
 
 # %% [markdown]
 # ## The matrix
-# Column j of the matrix is what the convolution makes of an image whose pixel j is 1 and whose others are 0.
+# Column j of the matrix is the convolution's output for an image whose pixel j is 1 and whose other pixels are 0.
 
 
 # %%
@@ -69,7 +69,7 @@ x, y = torch.randn(1, 1, 7, 7), torch.randn(1, 1, 4, 4)
 assert torch.allclose(conv(x).flatten(), matrix @ x.flatten())
 assert torch.allclose(transposed(y).flatten(), matrix.T @ y.flatten())
 
-# It is also how a gradient goes back through the convolution.
+# It is also how a gradient flows back through the convolution.
 x.requires_grad_()
 (gradient,) = torch.autograd.grad((conv(x) * y).sum(), x)
 assert torch.allclose(gradient, transposed(y))
