@@ -32,7 +32,7 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
     if not wanted:
         return raw
     if not download:
-        raise DataError(f"{raw} lacks {', '.join(wanted)} (or they are damaged), and download is off")
+        raise DataError(f"{raw}: missing or damaged: {', '.join(wanted)}; downloading is turned off")
     for file in wanted:
         if os.path.exists(raw / file):
             print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)

@@ -42,7 +42,7 @@ def number(least: float, below: float = math.inf) -> Callable[[str], float]:
         value = _finite(text)
         if not least <= value < below:
             limit = f" and below {below:g}" if below < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number from {least:g} on{limit}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number that is at least {least:g}{limit}")
         return value
 
     return check

@@ -58,7 +58,7 @@ def _missing_sections(rubric: Rubric, text: str) -> list[str]:
             found.append(f"Q{question.id}: no answer in {ANSWERS}: {question.title}")
         words, most = len(answer.split()), re.search(r"\((\d+) words at most\)", question.title)
         if most and words > int(most[1]):
-            found.append(f"Q{question.id}: the answer in {ANSWERS} has {words} words, {most[1]} are allowed")
+            found.append(f"Q{question.id}: the answer in {ANSWERS} has {words} words; the limit is {most[1]}")
     return found
 
 

@@ -270,7 +270,7 @@ def loaders(
     train = TextDataset(text[:cut], block_size, tokenizer, stride=max(1, block_size // 4))
     longest = len(tokenizer.encode(text[cut:])) - 1
     if longest < 1:
-        raise ValueError(f"the last tenth of the text, for validation, is {text[cut:]!r}: it needs two tokens")
+        raise ValueError(f"the validation text, the last tenth, is {text[cut:]!r}: it must have at least two tokens")
     val = TextDataset(text[cut:], min(block_size, longest), tokenizer, stride=min(block_size, longest))
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:

@@ -68,10 +68,11 @@ def _other_weights(folder: Path) -> str:
     if found is None:
         return ""
     return (
-        f", but {found}; weights can be read from one safetensors file only. transformers, installed, converts them:\n"
+        f", but {found}; only weights in a single safetensors file can be read. With transformers installed,"
+        " this command converts them:\n"
         '  python -c "from transformers import GPT2LMHeadModel as Model;'
         f" Model.from_pretrained({str(folder)!r}).save_pretrained('converted', max_shard_size='100GB')\"\n"
-        "Then give the folder converted; copy tokenizer.json, or vocab.json and merges.txt, into it if there are any."
+        "Then pass ./converted instead. Copy tokenizer.json, or vocab.json and merges.txt, there if the folder has them."
     )
 
 
@@ -132,7 +133,7 @@ def load(model, state: dict[str, Tensor]) -> None:
     """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
-        ValueError: naming the tensors that are missing, extra or misshapen, or a last layer that should be tied.
+        ValueError: naming the tensors that are missing, extra or of another shape, or a last layer that should be tied.
     """
     ours = dict(model.named_parameters())  # does not include a tied last layer
     theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}
@@ -143,12 +144,15 @@ def load(model, state: dict[str, Tensor]) -> None:
     problems = [f"missing: {name}" for name in ours if name not in theirs]
     problems += [f"extra: {name}" for name in theirs if name not in ours]
     problems += [
-        f"misshapen: {name} is {tuple(theirs[name].shape)}, should be {tuple(parameter.shape)}"
+        f"wrong shape: {name} is {tuple(theirs[name].shape)}, should be {tuple(parameter.shape)}"
         for name, parameter in ours.items()
         if name in theirs and theirs[name].shape != parameter.shape
     ]
     if problems:
-        raise ValueError("the tensors do not fit the model (transposed as they are used): " + "; ".join(problems))
+        raise ValueError(
+            "the file's tensors do not match the model (shapes after transposing [in, out] weights): "
+            + "; ".join(problems)
+        )
     for name, parameter in ours.items():
         parameter.data = theirs[name]  # keeps the file's memory layout: [in, out] is faster for a few rows
 

@@ -229,7 +229,7 @@ class Recorded:
         self.at = at
         theirs, (ours, allowed) = self._take(SUMS), checksum(inputs)
         if call["oracle"] != oracle or (ours - theirs).abs().max() > allowed:
-            raise AnswersError(f"tests/answers.npz was recorded for other inputs of {test}. {_whose_fault()}")
+            raise AnswersError(f"tests/answers.npz was recorded with different inputs for {test}. {_whose_fault()}")
         return {name: self._value(value) for name, value in call["values"].items()}
 
     def _take(self, count: int) -> Tensor:

@@ -50,7 +50,7 @@ def test_manifold(rng, expected):
             assert_value(what, values, axis, rtol=1e-3, atol=1e-3, hint=linear + hint)
         different = len(got["z"].unique(dim=0))
         assert different == grid_size**2, (
-            f"the grid should have each pair of coordinates once: {grid_size**2} codes, not {different} different ones"
+            f"the grid should have each pair of coordinates once: {grid_size**2} different codes, not {different}"
         )
         # either latent dimension may run along the rows, and the scale may be 0..15, 0..1 or from the darkest to the
         # brightest pixel; the tolerance, for float32, is in units of the standard deviation of all pixels
@@ -58,7 +58,7 @@ def test_manifold(rng, expected):
         steps = 15 * pixels / pixels.max()
         hint = "are they in the order of the grid, and what expected_image gives?"
         if (steps - steps.round()).abs().max() < 1e-4:
-            hint = "each pixel is one of the 16 grey levels: is it drawn? The expectation is wanted"
+            hint = "each pixel is one of the 16 grey levels: is it sampled? It should be the expected grey level"
         found = standardized(pixels)
         assert_any(
             "the images of the manifold, of which some pixels are compared,", found,

@@ -100,7 +100,7 @@ def read(path: Path) -> Roster:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), restval="")
     titles = [(title or "").strip().lower() for title in reader.fieldnames or []]
     if titles.count("id") != 1 or len(set(titles)) != len(titles):
-        raise ValueError(f"{path}: line 1: one column has to be named id, and no two alike; there are {line(first)!r}")
+        raise ValueError(f"{path}: line 1: exactly one column must be named id, and no other twice: {line(first)!r}")
     reader.fieldnames = titles
     people: dict[str, Person] = {}
     taken: dict[str, str] = {}

@@ -171,7 +171,7 @@ def _rows(text: str, table: _Table) -> list[tuple[int, list[str]]]:
 def _header(row: int, names: list[str], table: _Table) -> None:
     titles = [name.lower() for name in names]
     if titles.count("student") != 1:
-        table.wrong(row, None, "one column has to be named student")
+        table.wrong(row, None, "exactly one column must be named student")
         return
     table.student_column, table.width = titles.index("student"), len(names)
     table.by_column = titles.index("by") if "by" in titles else None
@@ -247,6 +247,6 @@ def _points(row: int, column: int, text: str, found: Row, table: _Table) -> None
     elif not POINTS.fullmatch(text):
         table.wrong(row, column, f"{line(text)!r} is no number")
     elif float(text) > most:
-        table.wrong(row, column, f"{text} is more than the {number(most)} that there are")
+        table.wrong(row, column, f"{text} is more than the maximum, {number(most)}")
     else:
         found.typed[question, kind] = float(text)

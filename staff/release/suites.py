@@ -67,7 +67,7 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
         raise MarkerError(f'{place} has no question: @pytest.mark.question("1.7", points=0.5)')
     for mark in map(ast.unparse, function.decorator_list):
         if mark.partition("(")[0].removeprefix("pytest.mark.") in MARKS:
-            raise MarkerError(f"{place} has @{mark}: graded tests always run, and once")
+            raise MarkerError(f"{place} has @{mark}: a graded test must always run, exactly once")
     try:
         (question,) = (ast.literal_eval(value) for value in marks[0].args)
         fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in marks[0].keywords}

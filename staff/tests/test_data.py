@@ -238,7 +238,7 @@ def test_no_redirect_from_https_to_http(tmp_path, monkeypatch, scheme):
 
 
 def test_no_download_unless_wanted(internet, tmp_path):
-    with pytest.raises(download.DataError, match="lacks train-images"):
+    with pytest.raises(download.DataError, match="missing or damaged: train-images"):
         download.fetch("mnist", tmp_path / "data", download=False)
     assert not internet.asked and not (tmp_path / "data").exists()
 

@@ -56,7 +56,7 @@ def test_a_window_longer_than_the_pretrained_models(gpt, published, monkeypatch,
     config = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps({**config, "n_embd": 10}))
     assert gpt("--pretrained", str(published), "--block_size", "16") == 2
-    assert "misshapen: transformer.wte.weight" in capsys.readouterr().err
+    assert "wrong shape: transformer.wte.weight" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_a_window_longer_than_the_pretrained_models(gpt, published, monkeypatch,
         (["--pretrained", "gpt2", "--tokenizer", "char"], "--tokenizer char: --pretrained gpt2 knows"),
         (["--block_size", "0"], "'0' is not a whole number from 1"),
         (["--tokenizer", "word"], "invalid choice: 'word'"),
-        (["--weight_decay", "-1"], "'-1' is not a finite number from 0 on"),
-        (["--betas", "0.9", "1"], "'1' is not a finite number from 0 on and below 1"),
+        (["--weight_decay", "-1"], "'-1' is not a finite number that is at least 0"),
+        (["--betas", "0.9", "1"], "'1' is not a finite number that is at least 0 and below 1"),
         (["--betas", "0.9"], "expected 2 arguments"),
         (["--clip_grad_norm", "0"], "'0' is not a finite number above 0"),
-        (["--dropout", "1"], "'1' is not a finite number from 0 on and below 1"),
+        (["--dropout", "1"], "'1' is not a finite number that is at least 0 and below 1"),
         (["--dropout", "nan"], "'nan' is not"),
         (["--generate_every_n_steps", "-1"], "'-1' is not a whole number from 0"),
         (["--warmup_steps", "many"], "'many' is not a whole number from 0"),

@@ -120,10 +120,10 @@ def test_every_tensor_is_accounted_for(folder):
     cases = {
         "missing: transformer.h.1.ln_2.bias": {**good, "h.1.ln_2.bias": None},
         "extra: transformer.h.3.ln_1.weight": {**good, "h.3.ln_1.weight": torch.ones(32)},
-        r"misshapen: transformer.wpe.weight is \(23, 32\), should be \(24, 32\)": {
+        r"wrong shape: transformer.wpe.weight is \(23, 32\), should be \(24, 32\)": {
             **good, "wpe.weight": torch.ones(23, 32)
         },
-        r"misshapen: transformer.h.0.mlp.c_fc.weight is \(32, 128\), should be \(128, 32\)": {
+        r"wrong shape: transformer.h.0.mlp.c_fc.weight is \(32, 128\), should be \(128, 32\)": {
             **good, "h.0.mlp.c_fc.weight": torch.ones(128, 32)
         },
         "wpe.weight is torch.int64, not a weight": {**good, "wpe.weight": torch.ones(24, 32, dtype=torch.long)},

@@ -74,7 +74,7 @@ def test_what_spreadsheets_make_of_it_is_read(tmp_path, separator, end):
         ("student,Q3.2\nada,1", r"'Q3\.2': no question that a person judges"),
         ("student,Q1.1,1.1\nada,1,1", r"column 3: Q1\.1 has a column already"),
         ("student,Q1.1,\nada,1,2", r"line 2, column 3: '2' stands in no question's column"),
-        ("name,Q1.1\nada,1", "line 1: one column has to be named student"),
+        ("name,Q1.1\nada,1", "line 1: exactly one column must be named student"),
         ('student,Q1.1\nada,"1', "line 2: is no CSV"),
         ("", "is empty"),
     ],

@@ -115,7 +115,7 @@ def test_the_run_that_the_answers_name_is_packed(tmp_path, answered):
 def test_words_are_counted(answered):
     for count in (200, 201):
         said, _ = answered("word " * count, question="3.1")
-        assert ("the answer in answers.md has 201 words, 200 are allowed" in said) == (count == 201)
+        assert ("the answer in answers.md has 201 words; the limit is 200" in said) == (count == 201)
 
 
 @pytest.mark.parametrize("conftest", [None, "raise SystemExit('broken')"])
