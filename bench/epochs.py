@@ -60,7 +60,7 @@ def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> flo
 
 
 def alone(way: Callable, *args):
-    """Return `way(*args)`, called in a new process, so that no way's time depends on memory left by the one before."""
+    """Return `way(*args)`, called in a new process: memory that one way leaves behind changes the time of the next."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(way, *args).result()
 
@@ -141,7 +141,7 @@ def usual_batches(data: Path, batch_size: int, batches: int | None, transform: C
 
 
 def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, list]:
-    """Call each way once per round, in turn -> name of the way -> its values, one per round."""
+    """Call each way once per round, in turn; return name of the way -> its values, one per round."""
     values: dict[str, list] = {name: [] for name in ways}
     with tqdm(total=rounds * len(ways), desc=title) as bar:
         for _ in range(rounds):

@@ -147,7 +147,7 @@ def epoch_of(run: Timed | str) -> float | str:
 
 
 def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
-    """Count forward and backward: 6 N + 12 L H Q T (PaLM, appendix B; N without position embeddings, as in nanoGPT)."""
+    """Return 6 N + 12 L H Q T: forward and backward (PaLM, appendix B; N without position embeddings, as nanoGPT)."""
     config = config.with_sizes()
     parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
     return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size

@@ -63,7 +63,7 @@ def generation_rate(generate: Callable, prompts: Tensor, count: int, seen: dict[
 
 @torch.no_grad()
 def products_rate(model: GPT, batch: int, count: int) -> float:
-    """Multiply only each matrix of the model by vectors, `count` times: the lower bound -> tokens/s of all rows."""
+    """Only multiply each matrix of the model by vectors, `count` times: the lower bound -> tokens/s of all rows."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not model.lm_head]
     inputs = [torch.randn(batch, layer.in_features) for layer in layers]
     last = torch.randn(model.config.n_embd, batch).squeeze(1)

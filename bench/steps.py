@@ -90,7 +90,7 @@ def milliseconds(
 
 
 def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
-    """Return a function that runs each convolution of a step separately, forward and backward, as train.py does."""
+    """Return a function to run the convolutions of a train.py step one by one, forward and backward, on their input."""
     network, calls = channels_last(part.network()), []
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -134,7 +134,7 @@ def product_milliseconds(name: str, data: Path, count: int) -> float:
 
 
 def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
-    """Return name of a piece -> its input in channels-last layout, and variants; train.py uses the first."""
+    """Return name of a piece -> (its input in channels-last layout, its variants); train.py uses the first variant."""
     logits, x = torch.randn(part1.BATCH, 16, 28, 28), torch.randn(part1.BATCH, 32, 14, 14)
     grey = torch.randint(16, (part1.BATCH, 1, 28, 28))
     cross_entropies = {
@@ -189,7 +189,7 @@ def piece_table(count: int) -> Table:
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
-    """Profile a step with PyTorch's profiler -> kind of operation -> share of the time."""
+    """Profile a step with PyTorch's profiler; return kind of operation -> share of the time."""
     step, batches = warm_step(PARTS[name], data, FIRST, plain, kept_memory=not plain, flush=not plain)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for images in batches[:count]:

@@ -111,7 +111,7 @@ def _name(question: str, kind: str) -> str:
 
 
 def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
-    """Read a table that was filled in -> student -> row.
+    """Read a table that was filled in; return student -> row.
 
     Args:
         students: all students that may occur.
