@@ -24,5 +24,5 @@ def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argp
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
         if value == []:
-            parser.error(f"--{name}: '--' is no value for it")
+            parser.error(f"--{name}: '--' is not a value for it")
     return args

@@ -72,7 +72,7 @@ def _other_weights(folder: Path) -> str:
         " this command converts them:\n"
         '  python -c "from transformers import GPT2LMHeadModel as Model;'
         f" Model.from_pretrained({str(folder)!r}).save_pretrained('converted', max_shard_size='100GB')\"\n"
-        "Then pass ./converted instead. Copy tokenizer.json, or vocab.json and merges.txt, there if the folder has them."
+        "Then pass ./converted. If the folder has tokenizer.json, or vocab.json and merges.txt, copy them there first."
     )
 
 
@@ -113,7 +113,7 @@ def _check_readable(path: Path) -> None:
 
 def _settings(described: object, path: Path) -> dict:
     if not isinstance(described, dict):
-        raise ValueError(f"{path}: is no configuration")
+        raise ValueError(f"{path}: is not a configuration")
     for name, allowed in FIXED.items():
         if described.get(name, allowed[0]) not in allowed:
             raise ValueError(f"{path}: {name} is {described[name]!r}; this model has {' or '.join(map(str, allowed))}")

@@ -251,5 +251,5 @@ class Recorded:
 
 def _whose_fault() -> str:
     return (
-        "This is no mistake of yours: restore tests/ as it came with the template; if that is no help, tell the staff"
+        "This is not your mistake: restore tests/ as it came with the template; if that does not help, tell the staff"
     )

@@ -212,8 +212,8 @@ def is_drawn_from(values: Tensor, distribution) -> bool:
 def assert_standard_normal(what: str, values: Tensor) -> None:
     """Check that each column of the values [N, D] is drawn from N(0, 1)."""
     others = {
-        "it is uniform in 0..1: torch.rand in place of torch.randn?": stats.uniform(),
-        "it is uniform: torch.rand in place of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
+        "it is uniform in 0..1: torch.rand instead of torch.randn?": stats.uniform(),
+        "it is uniform: torch.rand instead of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
     }
     for column in (*values.T, values.flatten()):  # and all together: more numbers reveal smaller errors
         bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: a standard deviation has heavier tails

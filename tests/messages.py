@@ -111,7 +111,7 @@ def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
             yield f"it is mirrored: dimension {dim} runs the other way", obtained.flip(dim)
     for one, other in itertools.combinations(range(obtained.dim()), 2):
         if shape[one] == shape[other] > 1:
-            yield f"it is transposed: dimensions {one} and {other} are exchanged", obtained.transpose(one, other)
+            yield f"it is transposed: dimensions {one} and {other} are swapped", obtained.transpose(one, other)
     for dim, size in enumerate(shape):
         for by in range(1, size) if size <= MOST_ROWS else (1, size - 1):
             places = by if by <= size // 2 else by - size

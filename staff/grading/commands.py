@@ -99,7 +99,7 @@ def grade(args: argparse.Namespace) -> None:
         except ValueError as error:
             raise GradingError(str(error)) from error
         for name in skipped:
-            print(f"{name}: is no submission, left out", file=sys.stderr)
+            print(f"{name}: is not a submission, left out", file=sys.stderr)
         if args.shard:
             submissions = grading.shard(submissions, *args.shard)
         counts = _judge(args, submissions) if submissions else {}

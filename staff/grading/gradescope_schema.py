@@ -93,7 +93,7 @@ def check(content: Any) -> list[str]:
 
 def _violations(content: Any, schema: dict[str, Callable[[Any], bool]], place: str) -> list[str]:
     if not isinstance(content, dict):
-        return [f"{place}: is no object"]
+        return [f"{place}: is not an object"]
     unknown = [f"{place}: {line(name)}: is not in the schema" for name in content if name not in schema]
     wrong = [name for name, fits in schema.items() if name in content and not fits(content[name])]
     return unknown + [f"{place}: {name}: cannot be {line(repr(content[name]), 60)}" for name in wrong]

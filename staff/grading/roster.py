@@ -120,7 +120,7 @@ def _add(cells: dict[str, str], people: dict[str, Person], taken: dict[str, str]
     if not identity or safe_name(identity) != identity:
         return [f"{place}: the id {line(identity)!r} cannot be a file name; use letters, digits and . _ -"]
     if plain(identity) in {plain(each) for each in people}:
-        return [f"{place}: the id {line(identity)!r} stands there twice"]
+        return [f"{place}: the id {line(identity)!r} occurs twice"]
     person = Person(identity, cells.pop("name", ""), cells.pop("group", ""), {k: v for k, v in cells.items() if v})
     problems = []
     for column, name in person.names.items():

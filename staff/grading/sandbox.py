@@ -144,13 +144,13 @@ class Child:
     def _value(self, reply):
         kinds = ({"value", "seen"}, {"error", "text", "places", "seen"})
         if not isinstance(reply, dict) or set(reply) not in kinds:
-            raise wire.WireError("the answer is no answer")
+            raise wire.WireError("the answer is not a reply")
         self._note(reply["seen"])
         if "value" in reply:
             return reply["value"]
         kind, text, places = str(reply["error"]), str(reply["text"]), reply["places"]
         if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
-            raise wire.WireError("the answer is no answer")
+            raise wire.WireError("the answer is not a reply")
         raise Raised(kind[:100], text[:2000], [place[:300] for place in places[:5]])
 
     def _note(self, seen) -> None:

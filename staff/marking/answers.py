@@ -76,7 +76,8 @@ def read(path: Path = PATH, edition: str | None = None) -> dict[str, ModelAnswer
     by_id = {answer.id: answer for answer in answers}
     if len(by_id) < len(answers):
         ids = [answer.id for answer in answers]
-        raise AnswersError(f"{path}: twice: {', '.join(sorted({name for name in ids if ids.count(name) > 1}))}")
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        raise AnswersError(f"{path}: duplicate questions: {', '.join(twice)}")
     return by_id
 
 
@@ -101,12 +102,12 @@ def _problems(answer: ModelAnswer, points: float | None, handout: Handout) -> li
     if (total := sum(credit.points for credit in answer.credit)) != points:
         problems.append(f"its credit adds up to {total:g} points, the rubric has {points:g} manual ones")
     problems += [
-        f"{mistake.says!r} is worth {mistake.worth:g}, which is not from 0 to less than {points:g}"
+        f"{mistake.says!r} is worth {mistake.worth:g}, which is not at least 0 and below {points:g}"
         for mistake in answer.mistakes
         if not 0 <= mistake.worth < points
     ]
-    problems += [f"cites nothing: {each}" for each in answer.sentences() if not re.search(r"\[[^\]]+\]\.$", each)]
+    problems += [f"has no citation: {each}" for each in answer.sentences() if not re.search(r"\[[^\]]+\]\.$", each)]
     problems += [f"there is no {each} in the handout" for each in answer.citations() if not handout.has(each)]
     if (words := len(" ".join(answer.plain()).split())) > (answer.words or words):
-        problems.append(f"its answer has {words} words, {answer.words} are the limit")
+        problems.append(f"its answer has {words} words; the limit is {answer.words}")
     return problems

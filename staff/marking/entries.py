@@ -114,10 +114,10 @@ def read(folder: Path) -> Entries:
             (row["student"], row["question"], row["kind"]): _entry(row["entry"], row["kind"]) for row in content["rows"]
         }
         if not isinstance(content["form"], str) or not all(isinstance(each, str) for each in sum(places, ())):
-            raise TypeError("a name is no text")
+            raise TypeError("a name is not a string")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path}: is damaged ({line(repr(error))}); it holds the points that people gave: restore it from a "
+            f"{path}: is damaged ({line(repr(error))}); it contains the points that people entered: restore it from a "
             "backup, or move it away and enter them again with --manual"
         ) from error
     return Entries(places, content["form"])

@@ -164,7 +164,7 @@ def _rows(text: str, table: _Table) -> list[tuple[int, list[str]]]:
                 rows.append((begin, [each.strip() for each in row]))
             begin = reader.line_num + 1
     except csv.Error as error:
-        table.wrong(begin, None, f"is no CSV: {error}")
+        table.wrong(begin, None, f"is not valid CSV: {error}")
     return rows
 
 
@@ -201,14 +201,14 @@ def _row(row: int, cells: list[str], table: _Table) -> None:
         table.wrong(row, None, problem)
         return
     if len(cells) <= table.student_column or not cells[table.student_column]:
-        table.wrong(row, table.student_column, "names no student")
+        table.wrong(row, table.student_column, "the student is missing")
         return
     name = cells[table.student_column]
     student = table.students.get(name)
     if student is None:
-        table.wrong(row, table.student_column, f"there is no student {line(name)!r}")
+        table.wrong(row, table.student_column, f"unknown student {line(name)!r}")
     elif student in table.rows:
-        table.wrong(row, table.student_column, f"{line(name)!r} stands there twice")
+        table.wrong(row, table.student_column, f"{line(name)!r} occurs twice")
         student = None
     found = Row(row)
     for column, text in enumerate(cells):
@@ -219,7 +219,7 @@ def _row(row: int, cells: list[str], table: _Table) -> None:
         elif column in table.columns:
             _cell(row, column, text, found, table)
         else:
-            table.wrong(row, column, f"{line(text)!r} stands in no question's column")
+            table.wrong(row, column, f"{line(text)!r} is not in a question's column")
     if student is not None:
         table.rows[student] = found
 
@@ -245,7 +245,7 @@ def _points(row: int, column: int, text: str, found: Row, table: _Table) -> None
     elif re.fullmatch(r"-[\d.]+", text, re.ASCII):
         table.wrong(row, column, f"{line(text)} is negative")
     elif not POINTS.fullmatch(text):
-        table.wrong(row, column, f"{line(text)!r} is no number")
+        table.wrong(row, column, f"{line(text)!r} is not a number")
     elif float(text) > most:
         table.wrong(row, column, f"{text} is more than the maximum, {number(most)}")
     else:

@@ -19,11 +19,11 @@ def spread(std: Tensor) -> Answer:
     """Return the standard deviation of many draws of z."""
     mistakes = [
         ("std is squared: the variance is used where the standard deviation belongs", std**2),
-        ("the root of std is taken: it is a standard deviation, not a variance", std.sqrt()),
+        ("it is the square root of std, which is a standard deviation, not a variance", std.sqrt()),
         ("exp(std) is used: std is a standard deviation, not its logarithm", std.exp()),
         ("std is not used", torch.ones_like(std)),
         ("there is no noise, or one noise for the whole batch", torch.zeros_like(std)),
-        ("the noise is uniform: torch.rand in place of torch.randn?", std / math.sqrt(12)),
+        ("the noise is uniform: torch.rand instead of torch.randn?", std / math.sqrt(12)),
     ]
     return {"std": Value(std, mistakes)}
 
@@ -39,7 +39,7 @@ def posterior_spread(log_std: Tensor) -> Answer:
     mistakes = [
         ("it is the same for all images: the mean, not a sample of q(z|x)?", torch.zeros_like(std)),
         ("it is the variance of q(z|x)", std**2),
-        ("it is the root of what it should be, as if log_std were log_var", std**0.5),
+        ("it is the square root of the expected value, as if log_std were log_var", std**0.5),
         ("log_std is used where the standard deviation belongs", log_std.abs()),
         ("log_std is not used", torch.ones_like(std)),
     ]
@@ -58,19 +58,19 @@ def _kl_mistakes(mean: Tensor, log_std: Tensor):
     mean, log_std = mean.double(), log_std.double()
     square, std, variance = mean.square(), log_std.exp(), (2 * log_std).exp()
     right = (variance + square - 1) / 2 - log_std  # of each dimension
-    yield "it is half of what it should be: is there a factor 1/2 too many?", right.sum(-1) / 2
+    yield "it is half of what it should be: is there an extra factor of 1/2?", right.sum(-1) / 2
     yield "it is twice what it should be: is the factor 1/2 missing?", 2 * right.sum(-1)
     yield "is log_std used where log_var belongs?", (std + square - 1 - log_std).sum(-1) / 2
-    yield "the logarithm in Eq. 13 is not that of log_std's scale", (variance + square - 1 - log_std).sum(-1) / 2
+    yield "the logarithm in Eq. 13 is that of sigma^2, not of sigma", (variance + square - 1 - log_std).sum(-1) / 2
     yield "the standard deviation is used where the variance belongs", ((std + square - 1) / 2 - log_std).sum(-1)
     yield "the mean is not squared", ((variance + mean - 1) / 2 - log_std).sum(-1)
     yield "the -1 of Eq. 13 is missing", (right + 0.5).sum(-1)
     yield "it has the wrong sign", -right.sum(-1)
     yield "log sigma has the wrong sign", (right + 2 * log_std).sum(-1)
     yield "it is the mean over the latent dimensions; Eq. 13 sums over them", right.mean(-1)
-    yield "it is summed over the batch too: one number for each image is wanted", right.sum()
-    yield "it is averaged over the batch: one number for each image is wanted", right.sum(-1).mean()
-    yield "it is averaged over everything: one number for each image is wanted", right.mean()
+    yield "it is summed over the batch too: return one number for each image", right.sum()
+    yield "it is averaged over the batch: return one number for each image", right.sum(-1).mean()
+    yield "it is averaged over everything: return one number for each image", right.mean()
     yield "it is not summed over the latent dimensions", right
     for dim in range(mean.dim() - 1):
         yield (
@@ -104,8 +104,8 @@ def bpd(elbo: Tensor, shape: list[int]) -> Answer:
         ("it is multiplied by ln 2: nats become bits the other way round", elbo * NATS_PER_BIT / dimensions),
         ("the batch is counted as a dimension", right / shape[0]),
         ("it has the wrong sign", -right),
-        ("it is averaged over the batch: one number for each image is wanted", right.mean()),
-        ("it is summed over the batch: one number for each image is wanted", right.sum()),
+        ("it is averaged over the batch: return one number for each image", right.mean()),
+        ("it is summed over the batch: return one number for each image", right.sum()),
         ("the channels are dimensions too", right * shape[1]),
         ("it is not divided by the number of dimensions", right * dimensions),
         ("the number of dimensions is that of img_shape, not always 784", right * dimensions / 784),
@@ -128,11 +128,11 @@ def _loss_mistakes(right: Tensor, other: Tensor, twice: Tensor):
     """Yield known mistakes in a loss, from values per image [B]: right, the other loss, L_rec with two softmaxes."""
     yield "it is summed over the batch; Eq. 14 takes the mean", right.sum()
     yield "it is one number for each image; Eq. 14 takes the mean over the batch", right
-    yield "there is a softmax before the cross-entropy, which has one of its own", twice.mean()
+    yield "there is a softmax before the cross-entropy, which already includes one", twice.mean()
     yield "the mean over the pixels is taken; Eq. 13 sums over them", right.mean() / 784
-    yield "the mean over images and pixels is taken, of sums already", right.mean() / 784 / len(right)
+    yield "the sums over the pixels are averaged over images and pixels", right.mean() / 784 / len(right)
     yield "it has the wrong sign", -right.mean()
-    yield "L_rec and L_reg are exchanged", other.mean()
+    yield "L_rec and L_reg are swapped", other.mean()
     yield "it is in bits: L_rec and L_reg are in nats", right.mean() / NATS_PER_BIT
 
 
@@ -150,7 +150,7 @@ def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
     yield "it is in nats, not in bits per dimension", (rec + reg).mean()
     yield "it is summed over the batch; Eq. 14 takes the mean", (rec + reg).sum() * in_bits
     yield "it is one number for each image; Eq. 14 takes the mean over the batch", (rec + reg) * in_bits
-    yield "there is a softmax before the cross-entropy, which has one of its own", (twice + reg).mean() * in_bits
+    yield "there is a softmax before the cross-entropy, which already includes one", (twice + reg).mean() * in_bits
     yield "the batch is counted as a dimension", (rec + reg).mean() * in_bits / len(rec)
     yield "the mean over the pixels is taken; Eq. 13 sums over them", (rec / 784 + reg).mean() * in_bits
 
@@ -204,12 +204,12 @@ def _pixel_mistakes(logits: Tensor):
         yield "the softmax runs over the batch, not over the grey levels", logits.softmax(0)
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
-    yield "rows and columns of the image are exchanged", p.mT
+    yield "rows and columns of the image are swapped", p.mT
     # [B * 784, 16] by view alone: 16 numbers that belong to different pixels
     for name, each in (("probabilities", p), ("logits", logits)):
         rows = each.reshape(len(each), 784, 16)
         rows = rows.softmax(-1) if name == "logits" else rows
-        sentence = f"{name} are made rows of 16 without moving the grey levels to the end first"
+        sentence = f"{name} are reshaped to rows of 16 without moving the grey levels to the end first"
         yield sentence, rows.mT.reshape_as(p)
     yield "the logits are drawn from as if they were probabilities", logits.clamp(min=0) + 1e-9
     yield "all images have the probabilities of the first one", p[:1].expand_as(p)
@@ -262,8 +262,8 @@ def manifold_axis(n: int) -> Answer:
         "it is at (i + 1)/n, and so at infinity" + share: _ppf((i + 1) / n),
         "it is at i/(n - 1), and so at infinity" + share: _ppf(i / (n - 1)),
         "it is at (i + 1)/(n + 1)" + share: _ppf((i + 1) / (n + 1)),
-        "it has the percentages, not their percentiles": (i + 0.5) / n,
-        "the function that is used goes the other way": torch.special.ndtr((i + 0.5) / n),
+        "it contains the percentages instead of the percentiles": (i + 0.5) / n,
+        "it uses the inverse of the right function": torch.special.ndtr((i + 0.5) / n),
     }
     mistakes = [(sentence, values.repeat_interleave(n)) for sentence, values in wrong.items()]
     return {"coordinates": Value(_ppf((i + 0.5) / n).repeat_interleave(n), mistakes)}
@@ -281,10 +281,10 @@ def _image_mistakes(logits: Tensor):
         "the grey levels are weighted with logits, not with probabilities",
         torch.einsum("rlchw,l->rchw", logits, levels),
     )
-    yield "it is one grey level's probability, not made of all of them", p[:, -1]
-    yield "it is one grey level's probability, not made of all of them", p[:, 0]
-    yield "dark and bright are exchanged", -mean
-    yield "rows and columns of each image are exchanged", mean.mT
+    yield "it is the probability of a single grey level", p[:, -1]
+    yield "it is the probability of a single grey level", p[:, 0]
+    yield "dark and bright are swapped", -mean
+    yield "rows and columns of each image are swapped", mean.mT
     yield "the images are not in the order of their codes", mean.transpose(0, 1).flip(0)
 
 

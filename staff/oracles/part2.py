@@ -20,9 +20,9 @@ def _nats_mistakes(logits: Tensor, from_prior: bool):
     """Yield known mistakes in the mean of `_nats`."""
     right, other = (_nats(logits, label) for label in (from_prior, not from_prior))
     probability = logits.double().sigmoid()
-    yield "the labels are exchanged: 1 is 'from the prior', 0 is 'from an image'", other.mean()
-    yield "it is summed over the batch; the mean is wanted", right.sum()
-    yield "there is a sigmoid before the loss, which has one of its own", _nats(probability, from_prior).mean()
+    yield "the labels are swapped: 1 is 'from the prior', 0 is 'from an image'", other.mean()
+    yield "it is summed over the batch; it should be the mean", right.sum()
+    yield "there is a sigmoid before the loss, which already includes one", _nats(probability, from_prior).mean()
     yield "it has the wrong sign", -right.mean()
     yield "it is the negative of the cross-entropy with the other label", -other.mean()
     yield "it is a squared error, not a cross-entropy", (probability - float(from_prior)).square().mean()
@@ -39,18 +39,18 @@ def linear_autoencoder(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor)
     x, encoder, weight, bias = (each.double() for each in (x, encoder, weight, bias))
     code = x.flatten(1) @ encoder.T
     image = torch.einsum("chwd,bd->bchw", weight, code) + bias
-    exchanged = "recon_x and z are exchanged: forward gives recon_x, then z", image
-    return {"z": Value(code, [exchanged]), "recon_x": Value(image, [("it is x itself", x)])}
+    swapped = "recon_x and z are swapped: forward returns recon_x, then z", image
+    return {"z": Value(code, [swapped]), "recon_x": Value(image, [("it is x itself", x)])}
 
 
 def _recon_mistakes(x: Tensor, recon_x: Tensor):
     difference = recon_x.double() - x.double()
     error = difference.square()
-    yield "it is the sum over images and pixels; the mean is wanted", error.sum()
-    yield "it is the sum over the pixels; the mean is wanted", error.sum() / len(x)
-    yield "it is the sum over the images; the mean is wanted", error.mean() * len(x)
+    yield "it is the sum over images and pixels; it should be the mean", error.sum()
+    yield "it is the sum over the pixels; it should be the mean", error.sum() / len(x)
+    yield "it is the sum over the images; it should be the mean", error.mean() * len(x)
     yield "it is the mean absolute error, not the squared one", difference.abs().mean()
-    yield "a root is taken: the mean squared error is wanted", error.mean().sqrt()
+    yield "it is the root of the mean squared error", error.mean().sqrt()
     yield "it is half of what it should be", error.mean() / 2
     yield "the images are moved to 0..1: they are in -1..1", error.mean() / 4
 
@@ -81,8 +81,8 @@ def autoencoder_loss(
         return _autoencoder_loss(x.double(), recon_x, z_fake @ weight.double() + bias.double(), lambda_)
 
     to_recon_x, to_z = gradients(loss, recon_x, z_fake)
-    weighted = "it is weighted: the log has the loss itself"
-    sign = "it has the wrong sign: the encoder wants its codes to be taken for the prior's"
+    weighted = "it is weighted; log the unweighted loss"
+    sign = "it has the wrong sign: the encoder should make its codes look like samples from the prior"
     total = _weighted_mistakes(recon, gen, lambda_) if lambda_ < 1 else _recon_mistakes(x, recon_x)
     return {
         "recon_loss": Value(recon, [*_recon_mistakes(x, recon_x), (weighted, lambda_ * recon)]),
@@ -118,8 +118,8 @@ def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
     answer, losses = {}, []
     for name, (logits, other, label) in halves.items():
         losses.append(_nats(logits, label).mean())
-        exchanged = "codes of the prior and of images are exchanged", _nats(other, label).mean()
-        answer[name] = Value(losses[-1], [*_nats_mistakes(logits, label), exchanged])
+        swapped = "codes of the prior and of images are swapped", _nats(other, label).mean()
+        answer[name] = Value(losses[-1], [*_nats_mistakes(logits, label), swapped])
     mean = sum(losses) / 2
     answer |= {"mean": Value(mean, _total_mistakes(*losses, len(fake))), "sum": Value(2 * mean)}
     to_fake, to_real = gradients(lambda f, r: _nats(r, True).mean() + _nats(f, False).mean(), fake, real)
@@ -132,7 +132,7 @@ def sure_losses(logit: float) -> Answer:
     """Return the losses if every code has this logit, which may be far from 0."""
     logit = torch.tensor(logit).double()
     of_prior, of_image = torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit)
-    whole = "it is the discriminator's whole loss; the encoder has a part in the codes of images alone"
+    whole = "it is the discriminator's whole loss; only the codes of images depend on the encoder"
     mistakes = [(whole, sign * factor * (of_prior + of_image)) for sign in (1, -1) for factor in (1, 0.5)]
     return {"gen_loss": Value(of_prior, mistakes), "loss_real": Value(of_prior), "loss_fake": Value(of_image)}
 
@@ -145,7 +145,7 @@ def accuracy(fake: Tensor, real: Tensor) -> Answer:
     half = ((real > 0.5).double().mean() + (fake <= 0.5).double().mean()) / 2
     mistakes = [
         ("it is in percent", 100 * right),
-        ("it counts codes that are told wrong", 1 - right),
+        ("it counts misclassified codes", 1 - right),
         ("codes of images count too", of_real),
         ("codes of the prior count too", of_fake),
         ("a logit above 0 means 'from the prior', a probability above 0.5", half),

@@ -69,10 +69,10 @@ def _attention_mistakes(x: Tensor, weights: Weights, n_head: int):
     y = right @ v
     side_by_side = _split_heads(y.reshape(x.shape), n_head)
     yield "the heads are put side by side without a transpose", _merged(side_by_side, weights)
-    yield "the keys are weighted, it should be the values", _merged(right @ k, weights)
+    yield "the weights are applied to the keys instead of the values", _merged(right @ k, weights)
     yield "the values are not weighted", _merged(v, weights)
     unscaled = _masked(products, see).softmax(-1)
-    yield "the output is scaled, it should be the scores", _merged((unscaled @ v) / hs**0.5, weights)
+    yield "the output is scaled instead of the scores", _merged((unscaled @ v) / hs**0.5, weights)
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
     }
     return {sentence: _masked(products / scale, see).softmax(-1) for sentence, scale in scaled.items()} | {
         "there is no causal mask": scores.softmax(-1),
-        "the mask is the wrong way round": _masked(scores, see.mT).softmax(-1),
-        "the mask is the wrong way round: self.mask is True where a token may look": _masked(scores, ~see).softmax(-1),
+        "the mask is transposed": _masked(scores, see.mT).softmax(-1),
+        "the mask is inverted: self.mask is True where a token may look": _masked(scores, ~see).softmax(-1),
         "the mask hides the token itself": _masked(scores, see.tril(-1)).softmax(-1),
         "the mask lets a token see the one after it": _masked(scores, torch.ones_like(see).tril(1)).softmax(-1),
         "the mask of 0 and 1 is added to the scores, so that hidden tokens still count": (scores + see).softmax(-1),
@@ -104,7 +104,7 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
         "the softmax runs over the heads": _masked(scores, see).softmax(1),
         "the softmax runs over the batch": _masked(scores, see).softmax(0),
         "there are two softmaxes": right.softmax(-1),
-        "queries and keys are exchanged": _masked(scores.mT, see).softmax(-1),
+        "queries and keys are swapped": _masked(scores.mT, see).softmax(-1),
         "the scores have the wrong sign": _masked(-scores, see).softmax(-1),
         "the attention weights are transposed": right.mT,
         "there is no softmax": scores * see,
@@ -124,7 +124,7 @@ def attention_weights(q: Tensor, k: Tensor, v: Tensor) -> Answer:
 
 def dropout(p: float) -> Answer:
     """Return the factor by which dropout multiplies the weights it keeps."""
-    return {"factor": Value(1 / (1 - p), [("what is kept is not scaled up", 1.0)])}
+    return {"factor": Value(1 / (1 - p), [("the kept values are not scaled up", 1.0)])}
 
 
 # --- GPT --------------------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def likeliest(logits: Tensor) -> Answer:
     """Return the likeliest token after each token, for logits [V, V]."""
     mistakes = [
         ("it takes the least likely token", logits.argmin(-1)),
-        ("it takes the logit that is largest without its sign", logits.abs().argmax(-1)),
+        ("it takes the logit with the largest absolute value", logits.abs().argmax(-1)),
         ("it always takes token 0", torch.zeros(len(logits))),
     ]
     return {"tokens": Value(logits.argmax(-1), mistakes, whole=True)}
@@ -234,7 +234,7 @@ def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: 
     if top_k:
         first = _nucleus(tempered, top_p)
         kept = (first > 0).sum(-1).clamp(max=top_k)
-        yield "top_p comes before top_k, it should be the other way round", _kept(first, kept)
+        yield "top_p comes before top_k; top_k should come first", _kept(first, kept)
     if temperature != 1:
         kept = _filtered(logits, 1.0, top_k, top_p) > 0
         yield "the temperature comes after the filters, it should come first", _normalized(tempered * kept)
@@ -273,7 +273,7 @@ def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: i
         yield "top_k is ignored", _filtered(logits, temperature, None, top_p)
     yield "one token too many is kept", _kept(drawn, sizes + 1)
     yield "one token too few is kept", _kept(drawn, sizes - 1)
-    yield "the tokens that are kept are equally likely", _normalized(kept.double())
+    yield "the kept tokens are equally likely", _normalized(kept.double())
     least = logits.where(kept, torch.inf).amin(-1)
     for whose, threshold in (("the first one's", least[0]), ("the lowest", least.min())):
         wrong = _normalized(drawn * (logits >= threshold))
@@ -287,8 +287,8 @@ def _drawing_mistakes(own: Tensor, right: Tensor, temperature: float, *_):
     yield "the temperature is ignored", own.softmax(-1)
     yield "the logits are multiplied by the temperature", (own * temperature).softmax(-1)
     yield "there are two softmaxes", (own / temperature).softmax(-1).softmax(-1)
-    yield "it is the probabilities that are divided by the temperature", (own.softmax(-1) / temperature).softmax(-1)
-    yield "the root of the temperature is used", (own / temperature**0.5).softmax(-1)
+    yield "the probabilities are divided by the temperature", (own.softmax(-1) / temperature).softmax(-1)
+    yield "the square root of the temperature is used", (own / temperature**0.5).softmax(-1)
     if len(own) > 1:
         yield "the probabilities are those of another row of the batch", right[:1].expand_as(own)
 

@@ -63,7 +63,7 @@ def regions(text: str, file: str) -> list[Region]:
         begin, end = BEGIN.fullmatch(comment), END.fullmatch(comment)
         if not begin and not end:
             if LOOKS_LIKE_ONE.match(comment):
-                raise MarkerError(f"{file}:{number}: {comment!r} is no mark; one is '# BEGIN SOLUTION Q1.7'")
+                raise MarkerError(f"{file}:{number}: {comment!r} is not a marker; one is '# BEGIN SOLUTION Q1.7'")
             continue
         if lines[number - 1].strip() != comment:
             raise MarkerError(f"{file}:{number}: a mark stands on a line of its own")

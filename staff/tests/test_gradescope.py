@@ -147,7 +147,7 @@ def test_the_check_knows_the_schema():
         broken["tests"][0][name] = value
         (problem,) = gradescope.check(broken)
         assert problem.startswith("tests[0]: "), (name, value)
-    assert gradescope.check([]) == ["results: is no object"]
+    assert gradescope.check([]) == ["results: is not an object"]
     assert gradescope.check({"tests": []}) == ["results: neither a score nor tests"]
 
 

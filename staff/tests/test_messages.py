@@ -91,7 +91,7 @@ def of(known, right: Tensor, obtained: Tensor) -> str:
         (lambda x: 0 * x, "it is 0 everywhere"),
         (lambda x: 0 * x + 7, "all its numbers are 7"),
         (lambda x: x.flip(2), "it is mirrored: dimension 2 runs the other way"),
-        (lambda x: x.transpose(1, 2), "it is transposed: dimensions 1 and 2 are exchanged"),
+        (lambda x: x.transpose(1, 2), "it is transposed: dimensions 1 and 2 are swapped"),
         (lambda x: x.roll(1, 1), "it is shifted by 1 along dimension 1"),
         (lambda x: x.roll(-2, 0), "it is shifted by -2 along dimension 0"),
         (lambda x: x.where(x < 1, math.nan), r"\d+ of its 1014 numbers are NaN \(not a number\)"),

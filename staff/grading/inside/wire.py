@@ -65,7 +65,7 @@ def _describe(value, tensors: list[bytes]):
         return {kind: [_describe(each, tensors) for each in value]}
     if isinstance(value, dict) and all(isinstance(name, str) for name in value):
         return {"dict": {name: _describe(each, tensors) for name, each in value.items()}}
-    raise WireError(f"a {type(value).__name__} is no tensor, number or text")
+    raise WireError(f"a {type(value).__name__} is not a tensor, number or string")
 
 
 def _describe_tensor(value: Tensor, tensors: list[bytes]) -> dict:
@@ -87,7 +87,7 @@ def decode(text: bytes, blob: bytes):
         tensors = memoryview(blob)
         value, left = _value(json.loads(text, parse_constant=_refuse), tensors)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise WireError("the answer is no message") from error
+        raise WireError("the answer is not a message") from error
     if len(left):
         raise WireError("the answer has bytes that belong to nothing")
     return value
@@ -100,7 +100,7 @@ def _refuse(constant: str):
 def _value(described, blob: memoryview):
     if not isinstance(described, dict):
         if isinstance(described, list):
-            raise WireError("the answer is no message")
+            raise WireError("the answer is not a message")
         return described, blob
     ((kind, content),) = described.items()
     if kind == "float":
@@ -120,7 +120,7 @@ def _value(described, blob: memoryview):
         return tuple(values), blob
     if kind == "list":
         return values, blob
-    raise WireError("the answer is no message")
+    raise WireError("the answer is not a message")
 
 
 def _tensor(name: str, shape: list[int], blob: memoryview) -> tuple[Tensor, memoryview]:

@@ -67,7 +67,7 @@ def test_a_form_with_a_mistake_stays_as_it_is(folder, grade):
     fill_in(form, ada={"Q1.1 (2)": "good"})
     before = form.read_bytes()
     assert grade("class") == 1
-    assert "manual.csv: line 2, column 2 (Q1.1): 'good' is no number" in grade.said and form.read_bytes() == before
+    assert "manual.csv: line 2, column 2 (Q1.1): 'good' is not a number" in grade.said and form.read_bytes() == before
 
 
 def test_a_store_that_is_damaged_is_not_written_over(folder, grade):

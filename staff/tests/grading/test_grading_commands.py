@@ -122,7 +122,7 @@ def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_
             server.accept()
         assert bystander.poll() is None
     said = capsys.readouterr()
-    assert "grades.csv: is no submission" in said.err and f"sandbox: {level}\n" in said.err
+    assert "grades.csv: is not a submission" in said.err and f"sandbox: {level}\n" in said.err
     assert (tmp_path / "canary").read_text() == "sings"
     results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "grades" / "results").iterdir()}
     assert {each["status"] for each in results.values()} == {"graded"} and points(results["eve"]) == 0
@@ -142,7 +142,7 @@ def test_a_class_on_the_command_line(tmp_path, level, capsys):
     words = ["grade", str(tmp_path / "class"), "--seconds", "20", "-j", "1"]
     for number in (1, 2):
         assert command_line.main([*words, "-o", str(tmp_path / f"grades-{number}"), "--shard", f"{number}/2"]) == 0
-    assert "grades.csv: is no submission" in capsys.readouterr().err
+    assert "grades.csv: is not a submission" in capsys.readouterr().err
     shards = [str(tmp_path / f"grades-{number}") for number in (1, 2)]
     out = tmp_path / "grades"
     assert command_line.main(["merge", *shards, "-o", str(out)]) == 0

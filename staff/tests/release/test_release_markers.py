@@ -95,9 +95,9 @@ WRONG_MARKS = {
     "4: nested in the region that begins at line 2": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# BEGIN SOLUTION Q1.8\n",
     "2: this region is not closed": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\nx = 1\n",
     "2: stray, no region begins": "x = 1\n# END SOLUTION\n",
-    "1: '# BEGIN SOLUTION' is no mark": "# BEGIN SOLUTION\n",
-    "1: '#BEGIN SOLUTION Q1.7' is no mark": "#BEGIN SOLUTION Q1.7\n",
-    "1: '# begin solution Q1.7' is no mark": "# begin solution Q1.7\n",
+    "1: '# BEGIN SOLUTION' is not a marker": "# BEGIN SOLUTION\n",
+    "1: '#BEGIN SOLUTION Q1.7' is not a marker": "#BEGIN SOLUTION Q1.7\n",
+    "1: '# begin solution Q1.7' is not a marker": "# begin solution Q1.7\n",
     "3: '# END OF SOLUTION'": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n# END OF SOLUTION\n",
     "1: a mark stands on a line of its own": "x = 1  # BEGIN SOLUTION Q1.7\n",
     "5: is not indented as the mark at line 3": (
