@@ -17,7 +17,7 @@ if "torch" not in sys.modules and find_spec("torch") is None:  # not the environ
     steps = "`make setup` and `source .venv/bin/activate`"
     if os.name == "nt":
         steps = r"`python -m course setup` and `.venv\Scripts\activate`"
-    # while Python looks for the module that it is to run, the first word is "-m"
+    # while Python locates the module to run, sys.argv[0] is "-m"
     if sys.argv[:1] != ["-m"] or not set(sys.argv[1:2]) & set(TASKS):
         sys.exit(
             f"error: PyTorch is not installed for {sys.executable}. In {folder}, run {steps}, then this command again."
@@ -25,5 +25,5 @@ if "torch" not in sys.modules and find_spec("torch") is None:  # not the environ
 
 
 def load_tests(*_):
-    """`python -m unittest` would find no unittest tests here and report OK."""
+    """Stop `python -m unittest`, which would find no tests here and report OK."""
     sys.exit("The tests are pytest's: run `python -m pytest` in the repository's folder.")

@@ -23,7 +23,7 @@ LISTED = re.compile(r"^\| (`[^|]*`) \|", re.MULTILINE)  # the files of a part, i
 
 @dataclass(frozen=True)
 class Blank:
-    """A place to fill in: in a file, relative to the repository, at a line; `what` says what to write there.
+    """A place to fill in. `file` is relative to the repository; `what` says what to write there.
 
     `where` is the name of the function, such as `VAE.forward`. `open` is False once it is filled in.
     """
@@ -57,12 +57,12 @@ def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
 
 
 def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
-    """All blanks of a Python file, in order; those that are filled in too, if the comment is still there.
+    """All blanks of a Python file, in order, including filled-in blanks whose comment is still there.
 
     Raises:
         SyntaxError: the file is not valid Python.
     """
-    with tokenize.open(file) as source:  # with a byte order mark or not, in the encoding that the file names
+    with tokenize.open(file) as source:  # handles byte order marks and encoding declarations
         text = source.read()
     tree = ast.parse(text, str(file))
     place, said = file.relative_to(root).as_posix(), _open(tree)
@@ -71,7 +71,7 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
         question, what, hint = _split(comment)
         line = below if below in said else first
         blanks[line] = Blank(place, line, question, what, hint, function_at(tree, line), open=below in said)
-    for line, what in said.items():  # without its comment
+    for line, what in said.items():  # if its comment is gone
         question = QUESTION.match(what)
         blank = Blank(place, line, question[1], what[question.end() :], where=function_at(tree, line))
         blanks.setdefault(line, blank)
@@ -79,7 +79,7 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
 
 
 def in_order(rubric: Rubric, part: Part, root: Path = REPOSITORY) -> list[Blank]:
-    """The blanks of a part, question by question; within one, in the order of the files in the part's README.
+    """The blanks of a part, question by question; within a question, in the order of the files in the part's README.
 
     Raises:
         SyntaxError: a file of the part is not valid Python.
@@ -99,7 +99,7 @@ def _files(part: Part, root: Path) -> list[str]:
 
 
 def _open(tree: ast.AST) -> dict[int, str]:
-    """Line -> what it says, of each blank that raises NotImplementedError."""
+    """Line -> message of each open blank, which raises NotImplementedError."""
     found = {}
     for node in ast.walk(tree):
         match node:
@@ -110,7 +110,7 @@ def _open(tree: ast.AST) -> dict[int, str]:
 
 
 def _comments(text: str) -> Iterator[tuple[int, int, str]]:
-    """First line, the line below, and text of each comment that begins with a question."""
+    """Yield the first line, the line below, and the text of each comment that begins with a question."""
     lines = text.splitlines()
     starts = [
         token.start[0]
@@ -127,14 +127,14 @@ def _comments(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _split(comment: str) -> tuple[str, str, str]:
-    """Question, what to write, hint."""
+    """Split a comment into the question, what to write, and the hint."""
     question = QUESTION.match(comment)
     what, _, hint = comment[question.end() :].partition(HINT)
     return question[1], what.strip(), hint.strip()
 
 
 def function_at(tree: ast.AST, line: int) -> str:
-    """The name of the function around a line, with that of its class, such as `VAE.forward`."""
+    """The qualified name of the function that contains a line, such as `VAE.forward`."""
     names = [
         (node.lineno, node.name)
         for node in ast.walk(tree)

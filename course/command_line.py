@@ -13,7 +13,7 @@ class WrongFlag(Exception):
 
 
 def make_parser(program: str, about: str | None, commands: Iterable[ModuleType]) -> Parser:
-    """A parser with these commands.
+    """Create a parser with these commands.
 
     Args:
         program: its name in the help text, such as "python -m course".

@@ -85,7 +85,7 @@ def whole_batch(batch):
 def leave_signals_to_the_run(worker: int) -> None:
     """`worker_init_fn`: Ctrl-C and a cluster's SIGTERM reach the workers too, but the run still needs their batches."""
 
-    def ignore_once(signum, frame):  # DataLoader ends a worker that does not answer with a second one
+    def ignore_once(signum, frame):  # DataLoader ends a hanging worker with a second SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -138,9 +138,9 @@ class Shuffle(torch.utils.data.Sampler):
 
 
 class InOrder(DistributedSampler):
-    """All examples in their order; several processes share them, and none is counted twice.
+    """All examples in order; multiple processes divide them among themselves, and none is counted twice.
 
-    Lightning's sampler would give each process the same number, and repeat some.
+    Lightning's sampler would give each process the same number of examples, and repeat some.
     """
 
     def __init__(self, size: int):

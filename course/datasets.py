@@ -29,7 +29,7 @@ class Files:
     md5: dict[str, str]
     mirrors: tuple[str, ...]
     package: str | None = None  # a registry package (.tgz) with the unpacked files
-    installed: Path | None = None  # the folder of a system package's packed files
+    installed: Path | None = None  # the folder of a system package's compressed files
 
 
 SOURCES = {

@@ -15,7 +15,7 @@ from course.datasets import SOURCES, DataError, Files, find, is_whole
 from course.files import write_whole
 from course.parser import Parser
 
-LARGEST = 512 << 20  # bytes of a download: it is in memory as a whole, and the largest dataset file has 10 MB
+LARGEST = 512 << 20  # bytes of a download, which is kept in memory; the largest dataset file has 10 MB
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
@@ -105,7 +105,7 @@ def download(url: str) -> bytes:
         file = Path(folder) / "download"
         try:
             fetch_url(url, str(file), None)
-        except (OSError, ValueError) as error:  # the latter for a Content-Length that is not a number
+        except (OSError, ValueError) as error:  # ValueError: Content-Length is not a number
             raise OSError(_root_cause(error)) from error
         return file.read_bytes()
 
@@ -118,7 +118,7 @@ def _refuse_downgrade(response, **_) -> None:
 
 
 def _limit_size(response, **_) -> None:
-    """Raise an OSError as soon as more than LARGEST bytes have arrived, whatever the server says of their number."""
+    """Raise an OSError as soon as more than LARGEST bytes have arrived, whatever size the server announced."""
     content = response.iter_content
 
     def iter_content(*args, **kwargs) -> Iterator[bytes]:
@@ -133,7 +133,7 @@ def _limit_size(response, **_) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first of a chain of errors, in one line: "Connection refused" rather than the connection pool's error."""
+    """The first of a chain of errors, on one line: "Connection refused" rather than the connection pool's error."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)

@@ -1,15 +1,15 @@
-"""Editions of the assignment: a table of rubric.toml is part of those in its `editions`, or of all without it."""
+"""Editions of the assignment: a table in rubric.toml belongs to those in its `editions`, or to all if it has none."""
 
 import tomllib
 from pathlib import Path
 
 
 def choose(content: dict, edition: str | None = None) -> str:
-    """Remove the tables of other editions; returns the edition.
+    """Remove the tables of other editions; return the chosen edition.
 
     Args:
-        content: of rubric.toml; `edition` and the tables' `editions` are removed too.
-        edition: the one wanted (default: the file's own).
+        content: the content of rubric.toml; `edition` and the tables' `editions` are removed too.
+        edition: the edition to choose (default: the file's own).
 
     Raises:
         TypeError: `editions` is not a list of strings, or no table names this edition.
@@ -27,7 +27,7 @@ def choose(content: dict, edition: str | None = None) -> str:
 
 
 def known(path: Path) -> list[str]:
-    """The editions that a rubric.toml has, its own first.
+    """The editions in a rubric.toml, its own first.
 
     Raises:
         OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError: it cannot be read.
@@ -44,7 +44,7 @@ def _tables(content: dict) -> list[list[dict]]:
 
 
 def _named(tables: list[list[dict]]) -> set[str]:
-    """The editions that tables name."""
+    """The editions that are named in the tables."""
     named = [table["editions"] for of_kind in tables for table in of_kind if "editions" in table]
     for names in named:
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):

@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 
 from course.files import write_whole
 
-# apart for people with protanopia, deuteranopia and tritanopia too (simulated as Machado and others, 2009, do)
+# distinguishable with protanopia, deuteranopia and tritanopia, too (simulated as in Machado et al., 2009)
 LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"]  # Okabe and Ito, 2008
 Curves = dict[str, tuple[list[float], list[float]]]  # name -> (epochs, values)
 
@@ -41,7 +41,7 @@ def save_curves(
     log: bool = False,
     xlabel: str = "epoch",
 ) -> Path:
-    """Draw curves over epochs, or what `xlabel` says, to a file; see `curves_png`."""
+    """Draw curves over epochs, or over another quantity named by `xlabel`, to a file; see `curves_png`."""
     return write_whole(path, curves_png(curves, ylabel, title, log, xlabel))
 
 
@@ -52,9 +52,9 @@ def curves_png(
     log: bool = False,
     xlabel: str = "epoch",
 ) -> bytes:
-    """Draw curves over epochs, or what `xlabel` says, as PNG.
+    """Draw curves over epochs, or over another quantity named by `xlabel`, as PNG.
 
-    If the curves look flat after a steep beginning, an inset shows the rest on a scale of its own.
+    If the curves look flat after a steep beginning, an inset shows the rest at its own scale.
 
     Args:
         ylabel: the quantity and its unit.
@@ -63,7 +63,7 @@ def curves_png(
     """
     from matplotlib.ticker import FuncFormatter
 
-    # large text, as a phone shows it at a third of its size; computing a layout takes as long as drawing
+    # large text, because a phone shows it at a third of its size; no layout, which would take as long as drawing
     figure = new_figure(5.6, 3.9, layout=None, dpi=140)
     axes = figure.add_axes((0.2, 0.13, 0.76, 0.75))
     _plot(axes, curves)

@@ -26,7 +26,7 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = str(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
-        # not by mkstemp, whose files only the owner may read: the umask decides who may
+        # not mkstemp, whose files only the owner may read: here, the umask decides who may
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with open(handle, "wb") as file:
             file.write(content)

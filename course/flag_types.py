@@ -36,7 +36,7 @@ def positive_number(text: str) -> float:
 
 
 def number(least: float, below: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number that is `least` or more, and less than `below`."""
+    """An argparse type: a finite number that is at least `least`, and less than `below`."""
 
     def check(text: str) -> float:
         value = _finite(text)

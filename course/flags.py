@@ -1,4 +1,4 @@
-"""The command-line flags that mean the same in all parts, and their checks.
+"""The command-line flags that all parts share, and their checks.
 
 Everything is checked before anything is downloaded, built or written. A wrong value ends with a message that names the
 flag, the value and what is allowed, and exit status 2.

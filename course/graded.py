@@ -1,4 +1,4 @@
-"""What a run of the graded tests says at its end: points that it does not count, and what to do next."""
+"""The last lines of a run of the graded tests: points that it does not count, and what to do next."""
 
 import ast
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from course import blanks
 from course.rubric import Rubric, read
 
-SUITES = ("tests", "staff/hidden")  # students have the first
+SUITES = ("tests", "staff/hidden")  # students have only the first
 
 
 def points_here(root: Path) -> dict[str, float]:
-    """Question -> points of the graded tests that are in the repository, by their marks.
+    """Question -> points of the graded tests in the repository, according to their markers.
 
     Files that cannot be read are left out: pytest reports them.
     """
@@ -32,9 +32,9 @@ def points_here(root: Path) -> dict[str, float]:
 
 
 def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None) -> str:
-    """The points that the table of a run does not have: "not counted: 6 points for runs, 36 for written answers".
+    """The points that a run's table does not contain: "not counted: 6 points for runs, 36 for written answers".
 
-    All points of the assignment if each of its questions with tests ran, else those of the questions that did.
+    It covers the whole assignment if all questions with tests ran, otherwise only the questions that ran.
 
     Args:
         ran: question -> points of the tests that ran.
@@ -61,10 +61,10 @@ def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None)
 
 
 def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> str:
-    """What to do after a run: the first question, in the rubric's order, that has a test which failed.
+    """What to do after a run: the first question, in the rubric's order, with a test that did not pass.
 
     Args:
-        tests: of the run: name, question, outcome, message.
+        tests: those of the run, with name, question, outcome, message.
         root: the repository.
     """
     rubric = rubric or read()
@@ -82,6 +82,6 @@ def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> st
     try:
         left = [blank for blank in blanks.in_order(rubric, rubric.parts[question.part], root) if blank.open]
         blank = next(blank for blank in left if blank.question == first)
-    except (StopIteration, OSError, SyntaxError, ValueError):  # a file that is not Python: a test says so
+    except (StopIteration, OSError, SyntaxError, ValueError):  # e.g. invalid Python, which a test reports
         return f"next: Q{first}, {lost[0]['name']}, see above; {more}"
     return f"next: Q{first}, {blank.file}, line {blank.line}: {blank.what.rstrip('.')}; {more}"

@@ -1,7 +1,7 @@
 """Say what to do next: `python -m course next`.
 
-That is the first blank, in the order of the parts' READMEs, that is open or has a test that fails; once all tests pass,
-the runs, written answers and the submission.
+That is the first blank, in the order of the parts' READMEs, that is open or has a failing test; once all tests pass,
+the runs, the written answers and the submission.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from course.flags import REPOSITORY
 from course.rubric import Part, Rubric, read
 from course.tasks import FOR_TESTS
 
-LONG = 30  # seconds after which a test that still runs is named
-MOST_NAMES = 3  # of tests in a command
+LONG = 30  # seconds after which the name of a running test is printed
+MOST_NAMES = 3  # names of tests in a command
 
 
 class NextError(Exception):
@@ -35,10 +35,10 @@ class NextError(Exception):
 class Step:
     """What to do next.
 
-    part, question: of which part; None for the question if a file of the part is not valid Python.
-    places: the blank to fill in, or those that a failing test runs.
-    select: the tests of this step, as pytest's -k takes them; "" stands for all of the question.
-    message: of a test that fails, or what is wrong with a file; "" for a blank that is open.
+    part, question: where the step belongs; the question is None if a file of the part is not valid Python.
+    places: the blank to fill in, or the blanks that a failing test runs.
+    select: the tests of this step, as an expression for pytest's -k; "" for all tests of the question.
+    message: the message of a failing test, or what is wrong with a file; "" for an open blank.
     """
 
     part: Part
@@ -67,7 +67,7 @@ def find_step(rubric: Rubric, parts: list[Part], root: Path = REPOSITORY) -> Ste
 
 
 def _of_part(rubric: Rubric, part: Part, root: Path, select: str = "") -> Step | None:
-    """The step of a part, by its tests up to the first question that is not solved; or by tests that are selected."""
+    """The step of a part: run its tests up to the first question that is not solved, or only the selected tests."""
     try:
         places = blanks.in_order(rubric, part, root)
     except (SyntaxError, ValueError) as error:
@@ -92,11 +92,11 @@ def _has_place(error: Exception, root: Path) -> bool:
 
 
 def choose(rubric: Rubric, part: Part, places: list[Blank], results: list[dict]) -> Step | None:
-    """The first step of a part: of the first question with an open blank or a failing test.
+    """The first step of a part, in the first question with an open blank or a failing test.
 
     Args:
         places: the part's blanks, in the order in which they should be filled in.
-        results: of tests: what ends, question, passed, message, and the functions that it reached.
+        results: the results of tests: name (`ends`), question, passed, message, and the functions reached.
     """
     for question in rubric.questions:
         own = [blank for blank in places if blank.question == question]
@@ -123,9 +123,9 @@ def _is_at_blank(result: dict) -> bool:
 
 
 def _select(names: list[str], results: list[dict]) -> str:
-    """Of all tests those with these names, as pytest's -k takes them: what they begin with, if no other test does.
+    """An expression for pytest's -k that selects these tests: the start of their names, if no other test shares it.
 
-    "" if they are all tests of their question, or too many to name.
+    It is "" if they are all tests of their question, or too many to name.
     """
     asked = {result["question"] for result in results if result["ends"] in names}
     if {result["ends"] for result in results if result["question"] in asked} == {*names}:
@@ -141,7 +141,7 @@ def _select(names: list[str], results: list[dict]) -> str:
 
 
 def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
-    """Run the part's graded tests with pytest; gives the steps that `course.next_tests` writes.
+    """Run the part's graded tests with pytest; yield the events that `course.next_tests` writes.
 
     Raises:
         NextError: pytest cannot run them, or a test ends Python itself.
@@ -174,7 +174,7 @@ def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
 
 
 def _follow(process: subprocess.Popen, file: Path) -> Iterator[dict]:
-    """The events as they are written. Names a test that runs for long, so that it does not hang without a word."""
+    """Yield the events as they are written; print the name of a slow test, so that nothing seems to hang."""
     done, begun, told, running = 0, time.monotonic(), False, "the start of the tests"
     while True:
         ended = process.poll() is not None
@@ -195,7 +195,7 @@ def _tail(output: Path) -> str:
     return "\n".join(output.read_text("utf-8", "replace").strip().splitlines()[-15:])
 
 
-# --- saying it --------------------------------------------------------------------------------------------------------
+# --- describing it ----------------------------------------------------------------------------------------------------
 
 
 def describe(step: Step, hint: bool) -> str:
@@ -242,7 +242,7 @@ def describe_rest(rubric: Rubric, logs: Path, root: Path = REPOSITORY) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Say the next step; with --watch, again after each change of a file."""
+    """Print the next step; with --watch, again after each change to a file."""
     rubric = read()
     numbers = [part.number for part in rubric.with_code]
     if args.part is not None and args.part not in numbers:
@@ -263,7 +263,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _changes(rubric: Rubric) -> Iterator[set]:
-    """Changes of Python files in the parts, as they happen."""
+    """Yield changes of Python files in the parts, as they happen."""
     try:
         import watchfiles
     except ImportError:
@@ -273,7 +273,7 @@ def _changes(rubric: Rubric) -> Iterator[set]:
     watched = watchfiles.watch(
         *folders, watch_filter=python, rust_timeout=500, yield_on_timeout=True, raise_interrupt=True
     )
-    next(watched)  # begins to watch now, so that a change during the first tests is seen
+    next(watched)  # starts watching now, to notice changes during the first tests
     return filter(None, watched)
 
 

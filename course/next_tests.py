@@ -1,6 +1,6 @@
-"""A pytest plugin for `python -m course next`: graded tests question by question, until one has a test that fails.
+"""A pytest plugin for `python -m course next`: runs graded tests, up to the first question with a failing test.
 
-Each step is appended to a file as a line of JSON while the tests run: {"starts": name, "question": "1.7"}, then
+Each event is appended to a file as a line of JSON while the tests run: {"starts": name, "question": "1.7"}, then
 {"ends": name, "question": "1.7", "passed": false, "message": ..., "reached": [[file, function], ...]}.
 """
 
@@ -23,11 +23,11 @@ def pytest_configure(config):
 
 
 class Events:
-    """Writes the steps, and leaves out the questions after the first that has a test that fails.
+    """Writes the events, and skips the questions after the first one with a failing test.
 
     Args:
-        file: where to.
-        root: the repository; functions in its files are noted.
+        file: the file to write to.
+        root: the repository; calls of functions in its files are recorded.
     """
 
     def __init__(self, file: Path, root: Path):
@@ -48,7 +48,7 @@ class Events:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item):
         if self.failed and _question(item) != self.failed:
-            return True  # done with it
+            return True  # skip this test
         self.reached = set()
         self.write(starts=item.name, question=_question(item))
         return None
@@ -62,7 +62,7 @@ class Events:
             sys.settrace(None)
 
     def _note(self, frame, event, argument) -> None:
-        """Note a function that is called; its lines are of no interest."""
+        """Record a function call, without tracing the lines of the function."""
         file = frame.f_code.co_filename
         if file.startswith(str(self.root)):
             self.reached.add((Path(file).relative_to(self.root).as_posix(), frame.f_code.co_qualname))

@@ -43,7 +43,7 @@ def read(file: Path) -> dict[str, dict]:
 
 
 def total(questions: dict[str, dict]) -> tuple[float, float]:
-    """Points earned, and what they are out of."""
+    """The points earned, and the points that the tests are worth."""
     return sum(row["earned"] for row in questions.values()), sum(row["worth"] for row in questions.values())
 
 
@@ -60,7 +60,7 @@ def summary(questions: dict[str, dict]) -> str:
 
 
 def classroom(questions: dict[str, dict]) -> dict:
-    """What GitHub Classroom's reporter takes from a grader: a test for each question."""
+    """The result of a grader in the format of GitHub Classroom's reporter: a test for each question."""
     tests = [
         {
             "name": f"Q{question}",

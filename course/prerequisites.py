@@ -1,7 +1,7 @@
-"""What to fix first, where a graded test fails because of a blank that another test judges alone.
+"""What to fix first, if a graded test fails because of a blank that another test checks on its own.
 
-The mark of a test names the functions whose blanks it needs: `needs=["KLD", "KLD_per_dim"]`. If a test fails whose
-needs are fewer, and all of them needs of this one too, that test comes first.
+The marker of a test names the functions whose blanks it needs: `needs=["KLD", "KLD_per_dim"]`. If another failing test
+needs only some of these functions, that test comes first.
 """
 
 from pathlib import Path
@@ -11,11 +11,11 @@ from course.rubric import Rubric, read
 
 
 def first_lines(tests: list[dict], root: Path | None, rubric: Rubric | None = None) -> dict[str, str]:
-    """Name of a test that failed -> the line that its message should begin with, where another one comes first.
+    """Name of a failed test -> the line that its message should begin with, if another test should be fixed first.
 
     Args:
-        tests: of a run: name, question, outcome, message, hidden, needs.
-        root: the repository, to find the blanks in it; None: not to read what a submission has.
+        tests: those of a run, with name, question, outcome, message, hidden, needs.
+        root: the repository, to find the blanks in it; None: do not read the files of a submission.
     """
     failed = [test for test in tests if test["outcome"] == "failed" and test["needs"]]
     lines = {}
@@ -39,7 +39,7 @@ def _comes_before(one: dict, other: dict) -> bool:
 
 
 def _suspects(test: dict, tests: list[dict]) -> list[str]:
-    """The functions that a test needs, without those that are right by a test that passed."""
+    """The functions that a test needs, except those that a passed test also needs."""
     right = {name for each in tests if each["outcome"] == "passed" for name in each["needs"]}
     return [name for name in test["needs"] if name not in right] or test["needs"]
 
@@ -56,11 +56,11 @@ def _line(test: dict, names: list[str], root: Path | None, rubric: Rubric | None
 
 
 def _blanks(test: dict, names: list[str], root: Path, rubric: Rubric | None) -> list[tuple[str, blanks.Blank]]:
-    """The blanks of a test's question and those before it in these functions."""
+    """The blanks in these functions that belong to the test's question or to an earlier one."""
     rubric = rubric or read()
     try:
         known = blanks.in_order(rubric, rubric.parts[rubric.questions[test["question"]].part], root)
-    except (KeyError, OSError, SyntaxError, ValueError):  # a file that is not Python: another test says so
+    except (KeyError, OSError, SyntaxError, ValueError):  # e.g. invalid Python, which another test reports
         return []
     return [
         (name, blank)

@@ -12,7 +12,7 @@ KEPT_UNLESS_GIVEN = {
     "epochs", "precision", "sample_every", "iwae_samples", "generate_every_n_steps", "flash", "compile",
     "channels_last",
 }  # fmt: skip
-DECIDED = "DGM_RESUMED"  # environment variable: what `last` is in the processes that this one starts
+DECIDED = "DGM_RESUMED"  # environment variable: the checkpoint that `last` means in processes started by this one
 
 
 def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:

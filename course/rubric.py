@@ -15,7 +15,7 @@ EVIDENCE = ("bpd", "reconstruction", "curves", "pictures")
 
 
 class RubricError(Exception):
-    """The rubric does not add up; the message has the file and what to change."""
+    """The rubric is inconsistent; the message names the file and says what to change."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _tables(content: dict, kind: type) -> list:
 
 
 def _checked(table: dict, kind: type, name: str) -> dict:
-    """The fields of a table, if they are those of the dataclass."""
+    """Check that the fields of a table match the dataclass, and return the table."""
     label = next((table[key] for key in ("id", "number", "question", "name") if key in table), "")
     known = {each.name: each for each in fields(kind)}
     what = f"{name} {label}".rstrip()
@@ -197,7 +197,7 @@ def _checked(table: dict, kind: type, name: str) -> dict:
 
 
 def _rules(content: dict) -> dict:
-    """The rules for handing in, taken out of the content."""
+    """Remove the rules for handing in from the content, and return them."""
     known = {each.name: each.type for each in fields(Rubric)}
     rules = {name: content.pop(name) for name in ("deadline", "hand_in", "group_size") if name in content}
     for name, value in rules.items():
@@ -213,14 +213,14 @@ def _check_type(value: object, kind, what: str) -> None:
 
 
 def _listed(kind) -> str:
-    """What a list has in it: "each element a string"."""
+    """Describe the elements of a list: "each element a string"."""
     (element,) = get_args(kind)
     kinds = get_args(element) if isinstance(element, UnionType) else [element]
     return f"each element {' or '.join(KINDS[each] for each in kinds)}"
 
 
 def _fits(value: object, kind) -> bool:
-    """Whether a value is of a type, as dataclasses write it: float, str | None, list[int | str] ..."""
+    """Whether a value has a type, given as a dataclass annotation: float, str | None, list[int | str] ..."""
     if get_origin(kind) is list:
         return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
     if isinstance(kind, UnionType):
@@ -247,7 +247,7 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
 
 
 def _of_parts(parts: list[Part], questions: list[Question]) -> list[str]:
-    """A part has both folders, or none and questions that are answered in words."""
+    """Check that a part has both folders, or neither if all its questions are answered in words."""
     problems = []
     for part in parts:
         if bool(part.folder) != bool(part.logs):

@@ -71,7 +71,7 @@ def read_answers(root: Path) -> str:
 
 
 def pictures(root: Path) -> dict[str, Path | None]:
-    """The pictures that the answers link, web addresses apart -> their files in the repository, or None."""
+    """The pictures that the answers link to, except URLs -> their files in the repository, or None."""
     pairs = re.findall(r"!\[[^\]]*\]\(\s*<?([^)>\s]+)|<img[^>]*\bsrc=[\"']([^\"']+)", read_answers(root))
     links = [unquote(one or two) for one, two in pairs if "://" not in one + two]
     files = {link: (root / link).resolve() for link in links}
@@ -80,7 +80,7 @@ def pictures(root: Path) -> dict[str, Path | None]:
 
 
 def missing_points(root: Path) -> list[str]:
-    """Run the graded tests; the questions of which some fail."""
+    """Run the graded tests; return the questions that do not get full points."""
     with tempfile.TemporaryDirectory() as folder:
         points = Path(folder) / "points.json"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
@@ -103,7 +103,7 @@ def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path]
     """The folders of the runs that the questions ask for, and a list of missing runs or epochs.
 
     Args:
-        answers: the written answers; a run that they name, such as vae/version_3, goes before a longer one.
+        answers: the written answers; a run that they name, such as vae/version_3, is preferred to a longer one.
     """
     chosen: list[Path] = []
     missing = []
@@ -123,7 +123,7 @@ def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path]
 
 
 def _longest(part: Part, wanted: dict, logs: Path, answers: str) -> tuple[Path | None, int]:
-    """Of the runs with these flags (ignoring epochs) that the answers name, or of all: the longest, then the newest.
+    """The longest run with these flags (ignoring epochs), then the newest; a run that the answers name is preferred.
 
     Returns:
         its folder and its number of epochs.

@@ -1,7 +1,7 @@
 """What the Makefile does, for systems without make: `python -m course setup`, then demo, test and the others.
 
-It imports nothing that has to be installed, so that any Python can run it. The programs run with the Python that this
-one is, if it has PyTorch (an active environment, conda, a notebook), or else with the one in .venv.
+It imports nothing that has to be installed, so that any Python can run it. Programs run with the current Python if it
+has PyTorch (an active environment, conda, a notebook), else with the one in .venv.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from course.parser import Parser
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENT = REPOSITORY / ".venv"
 INSTALLED = ENVIRONMENT / "installed"  # written last, so that an interrupted installation is repeated
-DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # of what is to be installed
+DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # the files that say what to install
 PACKAGES = ["-e", ".[dev]", "-c", "constraints.txt"]
 PASSED_ON = ("test", "tensorboard")  # their flags are pytest's and TensorBoard's
 BESIDE_TASKS = ("next", "runs", "submission")  # commands that need the repository's files too
@@ -35,8 +35,8 @@ DEMO = (
         "part3_gpt/train.py --epochs 1 --accelerator cpu",
     ),
     ("it writes (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
-)  # of the parts that this edition has
-# the tests' tensors are small: more threads only wait for each other, and beside other work they wait long
+)  # programs that this edition does not have are left out
+# the tests' tensors are small: more threads only wait for each other, and even longer on a busy machine
 FOR_TESTS = {"OMP_NUM_THREADS": "1"}
 PROMPT = 'The "assert" statement'
 # by default, TensorBoard keeps ten pictures or texts per tag and a thousand points per curve
@@ -61,7 +61,7 @@ def setup(uv: bool = False) -> None:
 
 
 def _create(uv: bool) -> None:
-    """A new virtual environment. The scripts of an old one have its path in them: it is cleared if it was moved."""
+    """Create the virtual environment. An old one that was moved is cleared, because its scripts contain its path."""
     clear = ["--clear"] if INSTALLED.exists() and not _is_here() else []
     if uv:
         _run(["uv", "venv", *(clear or ["--allow-existing"]), "--python", sys.executable, ENVIRONMENT.name])
@@ -70,7 +70,7 @@ def _create(uv: bool) -> None:
 
 
 def _is_installed() -> bool:
-    """Whether everything was installed here, and what is to be installed has not changed since."""
+    """Whether everything was installed here, and the files that say what to install have not changed since."""
     if not INSTALLED.exists() or not _is_here():
         return False
     changed = max((REPOSITORY / file).stat().st_mtime for file in DESCRIPTIONS)
@@ -78,7 +78,7 @@ def _is_installed() -> bool:
 
 
 def _is_here() -> bool:
-    """Whether the environment was made in this folder; a mark that is empty is an older one."""
+    """Whether the environment was created in this folder; older versions of this program left `installed` empty."""
     return INSTALLED.read_text("utf-8").strip() in ("", str(REPOSITORY))
 
 
@@ -178,7 +178,7 @@ def need_repository(words: list[str], commands: tuple[str, ...] = (*TASKS, *BESI
 
 
 def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
-    """Parse the words of a task; what follows the name of one that runs another program is for that program."""
+    """Parse the words of a task; if the task runs another program, pass the words after its name on to that program."""
     name, *flags = words
     if name in PASSED_ON:
         return argparse.Namespace(run=lambda args: TASKS[name](flags))

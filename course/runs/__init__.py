@@ -1,1 +1,1 @@
-"""Reading a run's folder again."""
+"""Commands for runs: make them, read their folders, and report on them."""

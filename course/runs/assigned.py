@@ -68,7 +68,7 @@ def make(args: argparse.Namespace) -> None:
     """Make or continue each run, or list the commands.
 
     Raises:
-        RunError: some could not be made.
+        RunError: some runs could not be made.
     """
     rubric, failed = read(), 0
     where = ["--log_dir", str(args.log_dir.resolve())]
@@ -94,7 +94,7 @@ def make(args: argparse.Namespace) -> None:
 
 
 def train(command: list[str]) -> bool:
-    """Run a training script to its end; whether it succeeded.
+    """Run a training script to its end; return whether it succeeded.
 
     Raises:
         KeyboardInterrupt: it was stopped by a signal.

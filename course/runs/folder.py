@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the picture of a given epoch
-USUAL = {"dataset": "mnist", "recipe": "assignment"}  # what a question means that does not name them
+USUAL = {"dataset": "mnist", "recipe": "assignment"}  # what a question means if it does not name them
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
 
@@ -130,7 +130,7 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # does not execute code from it
         states = content.get("callbacks", {}).items()
-        # of History, BestCheckpoint{...} and ExactResume: each name is in the state of one of them
+        # the states of History, BestCheckpoint{...} and ExactResume: each name is in one of them
         state = {name: value for _, values in states for name, value in values.items()}
         return _run(folder, path, content["run"], state, state.get("seconds"), {})
     except RunError:

@@ -57,7 +57,7 @@ def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
 
 
 def seeds(runs: list[Run]) -> list[list[Run]]:
-    """The runs, grouped by all flags except the seed. Runs with the same seed are not a sample: each is on its own."""
+    """The runs, grouped by all flags except the seed. Runs with the same seed are not a sample and are not grouped."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = str(sorted((name, str(value)) for name, value in run.flags.items() if name not in {"seed", *SAY_NOTHING}))

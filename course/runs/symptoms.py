@@ -80,7 +80,7 @@ def vae_collapse(run: Run) -> Remarks:
 
 
 def vae_too_good(run: Run) -> Remarks:
-    """Good reconstructions at hardly any KL: z has no noise, or not the noise that the KL divergence assumes."""
+    """Good reconstructions with hardly any KL: z has no noise, or not the noise that the KL divergence assumes."""
     nats, kl, bpd = (run.last(f"val/{name}") for name in ("reconstruction", "regularization", "bpd"))
     if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in another unit
         return
@@ -92,7 +92,7 @@ def vae_too_good(run: Run) -> Remarks:
 
 
 def vae_slow(run: Run) -> Remarks:
-    """It should be below 2 after two epochs, as in the assignment, and then better than one fixed image."""
+    """The bpd should be below 2 after two epochs, as in the assignment, and then better than one fixed image."""
     bpd, minor = run.last("val/bpd"), bool(run.flags.get("limit_batches"))
     if bpd is None or run.done < 2 or bpd > 0.97 * run.first_step.get("train/bpd_step", 4) or _is_limited(run):
         return
@@ -130,7 +130,7 @@ def aae_reconstruction(run: Run) -> Remarks:
 
 
 def aae_sum(run: Run) -> Remarks:
-    """The autoencoder's loss must lie between its two terms, at the share that --lambda_ says."""
+    """The autoencoder's loss must be the mean of its two terms, weighted by --lambda_."""
     weight = run.flags.get("lambda_")
     total, recon, gen = (run.last(f"train/{name}") for name in ("ae_loss", "recon_loss", "gen_loss"))
     if not is_number(weight) or total is None or recon is None:

@@ -39,7 +39,7 @@ def add_described(writer: SummaryWriter, program: str, tag: str, value: float, s
     """Like `writer.add_scalar`, with the description of the tag; TensorBoard takes it from the first value."""
     summary = scalar(tag, value)
     metadata = summary.value[0].metadata
-    # without its class, TensorBoard replaces the metadata by those of a plain value
+    # without data_class, TensorBoard replaces the metadata with that of a plain value
     metadata.plugin_data.plugin_name, metadata.data_class = "scalars", DATA_CLASS_SCALAR
     metadata.summary_description = describe(program, tag)
     writer._get_file_writer().add_summary(summary, step)  # as add_scalar does: it opens the file again if needed

@@ -61,7 +61,7 @@ class Pictures(Callback):
             self.draw_curves({tag: float(value) for tag, value in trainer.callback_metrics.items()})
 
     def draw_curves(self, results: dict[str, float] | None = None) -> None:
-        """Draw the curves as far as there are epochs to draw."""
+        """Draw the curves of the epochs so far, if there are any."""
         self.run.check_folder()
         if self.run.history:
             self.curves(results or {})

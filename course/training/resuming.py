@@ -29,10 +29,10 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
 
 
 def check_agreement(trainer, args) -> None:
-    """Check that all processes read the same checkpoint, also if they found it by themselves, as SLURM's do.
+    """Check that all processes read the same checkpoint, even if each found it on its own, as in a SLURM job.
 
     Raises:
-        Problem: `last` was another run for one of them.
+        Problem: `last` was a different run for one of them.
     """
     mine = (args.checkpoint["global_step"], args.checkpoint["run"]["events"])  # the files' names have process and time
     if not trainer.strategy.reduce_boolean_decision(mine == trainer.strategy.broadcast(mine)):
@@ -67,7 +67,7 @@ def cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
         elif path.stat().st_size > sizes[path.name]:
             os.truncate(path, sizes[path.name])
     # TensorBoard reads the files of a run in the order of their names, which begin with their creation time in seconds:
-    # the next file must have a later one, also within the same second, and if this machine's clock is behind
+    # the next file must have a later one, even within the same second, or if this machine's clock is behind
     behind = max(0, newest + 1 - int(time.time()))
     event_file_writer.time = SimpleNamespace(time=lambda: time.time() + behind)
 
@@ -76,7 +76,7 @@ def resume_training(trainer, args, batches_done: int) -> None:
     """Prepare the Trainer to continue after `batches_done` batches of an epoch.
 
     Raises:
-        Problem: the checkpoint was written in mid-epoch by another number of processes.
+        Problem: the checkpoint was written in mid-epoch by a different number of processes.
     """
     processes = args.checkpoint["run"]["processes"]
     if batches_done and processes != trainer.world_size:
@@ -94,7 +94,7 @@ def resume_training(trainer, args, batches_done: int) -> None:
 
 
 def recompute_rates(schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
-    """Set the learning rates of the next step: with another --epochs, they are not those in the checkpoint."""
+    """Set the learning rates of the next step: with a different --epochs, they differ from those in the checkpoint."""
     groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
     for group, rate, factor in groups:
         group["lr"] = rate * factor(schedule.last_epoch)

@@ -48,7 +48,7 @@ class TrainsSomething(Callback):
 
 
 def gather_rows(module: pl.LightningModule, rows: Tensor) -> Tensor:
-    """The rows [N, D] of all processes, each of which may have another number of them."""
+    """The rows [N, D] of all processes, where N may differ between processes."""
     counts = module.all_gather(torch.tensor(len(rows), device=rows.device)).flatten().tolist()
     padded = module.all_gather(F.pad(rows, (0, 0, 0, max(counts) - len(rows))))  # [processes, N, D]
     return torch.cat([part[:count] for part, count in zip(padded, counts, strict=True)])

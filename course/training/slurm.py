@@ -1,4 +1,4 @@
-"""What a SLURM job gives a training run, compared with its flags; imported only in a SLURM job."""
+"""Check that a SLURM job matches the flags of a training run; imported only in a SLURM job."""
 
 import os
 
@@ -10,10 +10,10 @@ from course.training.problems import Problem
 def environment(devices: int, nodes: int) -> SLURMEnvironment:
     """For the Trainer's `plugins`, if SLURM starts the processes that --devices and --num_nodes ask for.
 
-    With too few, Lightning trains on fewer devices than asked; each of too many would train a model of its own.
+    With too few, Lightning trains on fewer devices than requested; with too many, each would train its own model.
 
     Raises:
-        Problem: SLURM starts others.
+        Problem: SLURM starts a different number of processes.
     """
     tasks, per_node = os.environ["SLURM_NTASKS"], os.environ.get("SLURM_NTASKS_PER_NODE")
     if devices * nodes == 1:
