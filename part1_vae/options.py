@@ -1,4 +1,4 @@
-"""The flags of part 1. This module has no slow imports, so that --help appears at once."""
+"""The flags of part 1. This module has no slow imports, so that --help appears immediately."""
 
 import argparse
 

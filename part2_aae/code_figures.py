@@ -5,7 +5,7 @@ from torch import Tensor
 
 from course.figures import LINES, as_image, new_figure
 
-# apart for people with protanopia, deuteranopia and tritanopia too (simulated as Machado and others, 2009, do)
+# distinguishable with protanopia, deuteranopia and tritanopia, too (simulated as in Machado et al., 2009)
 LABELS = [
     "#008060", "#ff9f00", "#600000", "#600080", "#bf4000", "#00dfdf", "#4000ff", "#bfbf80", "#bf60ff", "#000020",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part2_aae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the slow imports below: --help and wrong flags are answered at once
+    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
 
 import pytorch_lightning as pl
 import torch

@@ -1,4 +1,4 @@
-"""A picture of what the attention heads look at. Shapes: L layers, nh heads, T tokens."""
+"""A figure of what each attention head attends to. Shapes: L layers, nh heads, T tokens."""
 
 import textwrap
 import warnings

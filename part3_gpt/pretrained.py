@@ -21,9 +21,9 @@ from part3_gpt.options import PRETRAINED
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 MASKS = (".attn.bias", ".attn.masked_bias")
 FILES = ("config.json", "model.safetensors")
-SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}  # and GPT-2's own
+SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}  # with GPT-2's defaults
 DROPOUTS = {"embd_pdrop": 0.1, "resid_pdrop": 0.1, "attn_pdrop": 0.1}
-FIXED = {  # what GPT-2 can be configured to, and this model is always; and what transformers takes where it is not said
+FIXED = {  # options of GPT-2's configuration -> values that this model supports, first the default in transformers
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -133,7 +133,7 @@ def load(model, state: dict[str, Tensor]) -> None:
     """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
-        ValueError: naming the tensors that are missing, extra or of another shape, or a last layer that should be tied.
+        ValueError: tensors are missing, extra or of another shape (the message names them), or the last layer is not tied.
     """
     ours = dict(model.named_parameters())  # does not include a tied last layer
     theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}
