@@ -1,6 +1,6 @@
-"""The students' repository, made in memory from the solution and `template/`. The same tree gives the same bytes.
+"""Build the students' repository in memory, from the solution and `template/`. The same tree gives the same bytes.
 
-The folder says whether students get a file. `staff.release.checks` tries the result, `staff.release.write` writes it.
+The folder decides whether students get a file. `staff.release.checks` tests the result, `staff.release.write` saves it.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from staff.release.suites import GradedTest, disagreements, graded_tests, not_wr
 
 MANIFEST = ".release.json"
 TEMPLATE = "template/"  # files that only students have
-FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released whole, as the parts are
+FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released whole, like the parts
 ROOT_FILES = (
     ".gitattributes",
     "LICENSE",
@@ -34,19 +34,19 @@ ROOT_FILES = (
     "pyproject.toml",
     "setup.cfg",
 )
-ANSWERS = "tests/answers.npz"  # what the oracles answer, which students do not have
+ANSWERS = "tests/answers.npz"  # the answers of the oracles, which students do not have
 RUBRIC, LAUNCH = "course/rubric.toml", ".vscode/launch.json"
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
 Files = dict[str, bytes]
 
 
 class ReleaseError(Exception):
-    """There can be no release; the message says why, with a line for each reason."""
+    """A release is not possible; the message has a line for each reason."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What has to agree: the rubric, the blanks of the parts, the graded tests, and the sources with blanks."""
+    """What has to be consistent: the rubric, the blanks of the parts, the graded tests, and the sources with blanks."""
 
     rubric: Rubric
     blanks: list[Region]
@@ -62,11 +62,11 @@ def read_course(root: Path = REPOSITORY, part: int | None = None, edition: str |
     """Read rubric, blanks and graded tests, and compare them.
 
     Args:
-        part: read and compare this part alone.
-        edition: of the assignment (default: the rubric's).
+        part: read and compare only this part.
+        edition: the edition of the assignment (default: the rubric's).
 
     Raises:
-        ReleaseError: they cannot be read or disagree: a line for each problem, with file and line.
+        ReleaseError: they cannot be read or disagree; the message has a line for each problem, with file and line.
     """
     try:
         rubric = _part_of(rubrics.read(root / RUBRIC, edition), part)
@@ -86,7 +86,7 @@ def read_course(root: Path = REPOSITORY, part: int | None = None, edition: str |
 
 
 def _part_of(rubric: Rubric, part: int | None) -> Rubric:
-    """The rubric of a part alone."""
+    """Reduce the rubric to one part."""
     if part is None:
         return rubric
     if part not in rubric.parts:
@@ -123,10 +123,10 @@ def contents(
         year: replaces @YEAR@ in the files of template/, as the edition replaces @EDITION@.
         filled: questions whose blanks keep the solution.
         extra: files that were built, such as the handout's PDF.
-        answers: what `recorded_answers` gave; a release without them is for a look at its other files.
+        answers: the result of `recorded_answers`; without it, the result serves only to inspect the other files.
 
     Raises:
-        ReleaseError: git does not know the files, or a marker is wrong or in a file that cannot have one.
+        ReleaseError: git does not track the files, or a marker is wrong or in a file that must not have one.
     """
     files: Files = {}
     for file in filter(lambda file: is_for_students(file, course.rubric), tracked(root)):
@@ -148,13 +148,13 @@ def contents(
 
 
 def is_for_students(file: str, rubric: Rubric) -> bool:
-    """Whether the students of this edition get a file, by its path in the repository."""
+    """Whether the students of this edition get a file, given its path in the repository."""
     folders = (*(f"{part.folder}/" for part in rubric.with_code), *FOLDERS, TEMPLATE)
     return (file.startswith(folders) or file in ROOT_FILES) and editions.belongs(file, rubric.edition)
 
 
 def tracked(root: Path) -> list[str]:
-    """The files that git knows, so that no stray file is released."""
+    """The files that git tracks, so that no stray file is released."""
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -163,7 +163,7 @@ def tracked(root: Path) -> list[str]:
 
 
 def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> bytes:
-    """What the oracles answer to an edition's graded tests, for the seeds that students have; this takes a minute.
+    """Record the oracles' answers to an edition's graded tests, for the seeds that students have; this takes a minute.
 
     Raises:
         ReleaseError: the solution fails a graded test.
@@ -181,7 +181,7 @@ def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> byt
 
 
 def _for_students(path: Path, file: str, course: Course, year: str, filled: Collection[str]) -> bytes:
-    """A file of the solution, without solutions, what is for staff only, and what other editions have."""
+    """The students' version of a file: without solutions, passages for staff, and passages of other editions."""
     edition = course.rubric.edition
     try:
         if file in course.sources:
@@ -203,19 +203,19 @@ def _for_students(path: Path, file: str, course: Course, year: str, filled: Coll
 
 
 def may_have_editions(file: str) -> bool:
-    """Whether passages of this file can be for one edition."""
+    """Whether this file may have passages that belong to one edition."""
     page = file.startswith(TEMPLATE) and file.endswith(".md")
     return page or file == "pyproject.toml" or _may_have_staff_blocks(file)
 
 
 def _may_have_staff_blocks(file: str) -> bool:
-    """Everywhere else a block for staff is an error: what is in the students' folders is for students."""
+    """Whether a file may have blocks for staff. In any other file that students get, they are an error."""
     handout = file.startswith("handout/") and file.endswith(".md")
     return handout or file in ("Makefile", "setup.cfg") or file.endswith("README.md") and not file.startswith(TEMPLATE)
 
 
 def _answers(rubric: Rubric) -> str:
-    """A form for the written answers, with a heading for each question that a person marks."""
+    """The content of answers.md, with a heading for each question that is marked by hand."""
     lines = ["# Answers", "", "Write below each heading. Figures of a run can be shown by their path in `logs/`."]
     for question in rubric.questions.values():
         if question.manual:

@@ -1,4 +1,4 @@
-"""Checks of a release before it is written: the solution earns every point, each blank costs exactly its own."""
+"""Check a release before it is written: the solution earns all points, and each open blank costs exactly its own."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Checks:
     """The checks of a release.
 
     Args:
-        say: called with a line as each check begins.
+        say: called with a line of text when a check begins.
         answers: see `build.contents`; without them, the tests ask the oracles of the tree at `root`.
     """
 
@@ -57,14 +57,14 @@ class Checks:
             raise ReleaseError("\n".join(problems))
 
     def solution_earns_everything(self) -> list[str]:
-        """The solution passes every graded test, the hidden ones too."""
+        """Check that the solution passes every graded test, including the hidden ones."""
         self.say("the solution, with the hidden tests: does it earn every automatic point?")
         outcomes = self._judge(self.root)
         lost = [test for test in self.course.tests if outcomes.get(test.name, {}).get("outcome") != "passed"]
         return [f"{test.file}:{test.first}: the solution does not pass {test.name}" for test in lost]
 
     def filled(self, questions: tuple[str, ...]) -> tuple[list[str], list[Wrong]]:
-        """With the blanks of these questions filled in, exactly their tests pass; the others name a blank."""
+        """Check that, with the blanks of these questions filled in, only their tests pass; the others name a blank."""
         self.say(f"the template with {describe(questions)} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
             for file, content in contents(self.course, self.year, questions, self.root, self.answers).items():
@@ -93,7 +93,7 @@ class Checks:
             return {test["name"]: test for test in json.loads(report.read_text())["tests"]}
 
     def _imports(self, folder: Path) -> list[str]:
-        """Each module of the template's packages can be imported."""
+        """Check that each module of the template's packages can be imported."""
         packages = [path.parent for path in sorted(folder.glob("*/__init__.py"))]
         modules = [path.relative_to(folder) for package in packages for path in sorted(package.rglob("*.py"))]
         names = [".".join(path.with_suffix("").parts) for path in modules if not path.stem.startswith("__")]

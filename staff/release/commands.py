@@ -14,7 +14,7 @@ PROBLEMS = (build.ReleaseError,)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Compare rubric, blanks, graded tests and, unless a part is checked alone, all pages; print a table of them."""
+    """Compare rubric, blanks, graded tests and, unless only one part is checked, all pages; print a table."""
     course = build.read_course(part=args.part) if args.part else _agreed_course()
     if args.tests:
         Checks(course, course.rubric.year, lambda line: print(f"- {line}", flush=True)).run()
@@ -50,12 +50,12 @@ def _of(question: Question) -> str:
 
 
 def make_release(args: argparse.Namespace) -> None:
-    """Build a release, check it, write it."""
+    """Build, check and write a release."""
     course = _agreed_course(args.edition)
     edition, year = course.rubric.edition, args.year or course.rubric.year
     print(f"checking the {edition} edition for {year}; this takes some minutes", flush=True)
     write.refuse_unless_free(args.out)
-    pdf = _pdf(edition)  # before the checks, which take minutes: it may be older than the chapters
+    pdf = _pdf(edition)  # before the checks, which take minutes: it fails if the PDF is older than the chapters
     print("- what do the tests expect? The answers of the oracles are recorded", flush=True)
     answers = build.recorded_answers(edition=edition)
     Checks(course, year, lambda line: print(f"- {line}", flush=True), answers=answers).run()
@@ -65,7 +65,7 @@ def make_release(args: argparse.Namespace) -> None:
 
 
 def _pdf(edition: str) -> build.Files:
-    """The handout's PDF, if `make handout` has built it; refuses one that is older than the chapters."""
+    """The handout's PDF, if `make handout` has built it; refuse one that is older than the chapters."""
     try:
         pdf = site.built_pdf(site.folder(edition), edition)
     except site.SiteError as error:
@@ -83,7 +83,7 @@ def edition(text: str) -> str:
     try:
         known = editions.known(rubrics.PATH)
     except (OSError, ValueError, TypeError, KeyError):
-        return text  # reading the rubric says what is wrong with it
+        return text  # the error is reported when the rubric is read
     if text not in known:
         raise argparse.ArgumentTypeError(f"{text!r}: should be {' or '.join(sorted(known))}")
     return text

@@ -1,4 +1,4 @@
-"""The editions of the assignment in one tree: what belongs to one of them only.
+"""Editions of the assignment in one tree: which files and passages belong to only one of them.
 
 Files are listed in `ONLY`. Tables of rubric.toml have a field `editions`. Passages of other text files have marks:
 
@@ -56,7 +56,7 @@ HIDDEN = re.compile(r" *<!-- EDITION ([^\s:]+): (.*?) -->")
 
 
 def belongs(file: str, edition: str) -> bool:
-    """Whether an edition has a file, by its path in the repository."""
+    """Whether an edition has a file, given its path in the repository."""
     return not any(
         fnmatchcase(file, pattern) for other, patterns in ONLY.items() if other != edition for pattern in patterns
     )
@@ -74,7 +74,7 @@ def passages_of(text: str, file: str, edition: str, same_lines: bool = False) ->
 
     Args:
         file: its name, for messages.
-        same_lines: leave an empty line for each that goes, so that lines keep their numbers.
+        same_lines: replace each removed line with an empty one, so that line numbers do not change.
 
     Raises:
         MarkerError: a mark is nested, unclosed or stray, or there is no such edition.
@@ -100,7 +100,7 @@ def passages_of(text: str, file: str, edition: str, same_lines: bool = False) ->
 
 
 def _of_line(line: str) -> list[tuple[str | None, str]]:
-    """The lines without marks that a line stands for, each with its edition, None for all."""
+    """The lines that a line with marks represents, without the marks, each with its edition; None for all editions."""
     hidden = HIDDEN.search(line)
     line = line[: hidden.start()] + line[hidden.end() :] if hidden else line
     mark = LINE.search(line)
@@ -118,7 +118,7 @@ def rubric_of(text: str, edition: str, year: str) -> str:
 
 
 def _has(paragraph: str, edition: str) -> bool:
-    """Whether what stands between two empty lines is part of an edition."""
+    """Whether a paragraph of rubric.toml belongs to an edition."""
     table = TABLE.search(paragraph)
     (fields,) = tomllib.loads(paragraph)[table[1]] if table else ({},)
     return edition in fields.get("editions", [edition])

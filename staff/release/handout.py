@@ -18,7 +18,7 @@ ANCHOR = re.compile(r"""<a (?:id|name)=["']([^"']+)["']""")
 
 @dataclass
 class Handout:
-    """What the chapters define.
+    """The definitions in the chapters.
 
     sections: "1.2" and, below it, "1.2 The likelihood of the data" -> the file that has it
     questions: id -> the points at each place that states it
@@ -32,7 +32,7 @@ class Handout:
     figures: dict[str, int] = field(default_factory=dict)
 
     def has(self, citation: str) -> bool:
-        """Is there such a section ("1.2", "1.2 The likelihood of the data"), "Eq. 13", "Figure 2" or "Exercise 18"?"""
+        """Whether a section ("1.2", "1.2 The likelihood of the data"), "Eq. 13", "Figure 2" or "Exercise 18" exists."""
         kind, _, label = citation.partition(" ")
         kinds = {"Eq.": self.equations, "Figure": self.figures, "Exercise": self.exercises}
         return label in kinds[kind] if kind in kinds else citation in self.sections
@@ -68,7 +68,7 @@ def headings(text: str) -> list[tuple[int, str]]:
 
 
 def _heading(title: str, current: str, file: str, handout: Handout) -> str:
-    """Note a heading; returns the number of the section that it is in."""
+    """Record a heading; return the number of the section that it is in."""
     numbered = NUMBER.fullmatch(title)
     if numbered:
         current = numbered[1]
@@ -95,5 +95,5 @@ def anchors(text: str) -> set[str]:
 
 def slug(title: str) -> str:
     """The anchor of a heading on GitHub."""
-    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)  # of a link, its text
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)  # replace a link by its text
     return re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""Lines of the solution, and of what is for staff, that would reach students."""
+"""Find lines of the solution, and of passages for staff, that would reach students."""
 
 import io
 import zipfile
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from staff.release.build import ANSWERS, Course, Files
 from staff.release.markers import solution_lines, staff_lines
 
-LONG = 25  # characters; a solution's line of at least so many must not be part of another line either
+LONG = 25  # characters; a solution line of at least this length must not be part of another line either
 
 
 def find_leaks(files: Files, course: Course) -> list[str]:
@@ -29,8 +29,8 @@ def find_leaks(files: Files, course: Course) -> list[str]:
 
 
 def _text_of_answers(content: bytes) -> bytes:
-    """The text in recorded answers; what is none of them stays as it is."""
-    import numpy as np  # here: `make check` needs no numbers
+    """Extract the text of recorded answers; return any other content unchanged."""
+    import numpy as np  # imported here: `make check` does not need it
 
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:

@@ -15,7 +15,7 @@ def dead(texts: dict[str, str], files: set[str]) -> list[str]:
 
     Args:
         texts: path -> text; those that end in .md are read.
-        files: every path that there is.
+        files: all existing paths.
     """
     folders = {"."} | {parent for file in files for parent in _parents(file)}
     problems = []
@@ -38,7 +38,7 @@ def _links(text: str) -> list[tuple[int, str]]:
 
 
 def _blank(match: re.Match) -> str:
-    """Only the line breaks, so that lines keep their numbers."""
+    """Keep only the line breaks, so that line numbers do not change."""
     return "\n" * match[0].count("\n")
 
 

@@ -1,8 +1,8 @@
-"""The marks in the solution's files, and what students get in place of what stands between them.
+"""The marks in the solution's files, and what students get in place of the marked lines.
 
-In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` stand around a blank, below a comment that begins with `# Q1.7:`
-and stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in a comment of
-Markdown or one with #) are left out.
+In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` enclose a blank, below a comment that begins with `# Q1.7:` and
+stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in Markdown comments or #
+comments) are left out.
 """
 
 import ast
@@ -22,7 +22,7 @@ EDITION = re.compile(r"(?:#|<!--)\s*(?:(?:begin|end)\s+edition\b|edition\s+\d)|^
 LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
 BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
 COMMENT = re.compile(r"(?:#|<!--)(.*)")
-MISSPELT = 0.75  # how alike words are that may be meant to be the same: BEGN, SOLUTON
+MISSPELT = 0.75  # the least similarity of a misspelt word: BEGN, SOLUTON
 STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
 
 
@@ -32,7 +32,7 @@ class MarkerError(Exception):
 
 @dataclass(frozen=True)
 class Region:
-    """A blank: the lines (from 1) of its marks, how far they are indented, the question, what to write, a hint.
+    """A blank: the lines of its marks (from 1), their indentation, the question, what to write, a hint.
 
     `where` is the name of the function, such as `VAE.forward`.
     """
@@ -88,7 +88,7 @@ def regions(text: str, file: str) -> list[Region]:
 
 
 def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
-    """Line, column and text of each comment. What looks like one inside a string is none."""
+    """Line, column and text of each comment; strings that look like comments are ignored."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError) as error:
@@ -97,7 +97,7 @@ def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
 
 
 def _where(text: str, line: int) -> str:
-    """The function around a line, if the file is valid Python; others say so if it is not."""
+    """The function that contains a line; "" if the file is not valid Python, which is reported elsewhere."""
     with suppress(SyntaxError):
         return function_at(ast.parse(text), line)
     return ""
@@ -135,7 +135,7 @@ def template(text: str, file: str, filled: Collection[str] = ()) -> str:
 
 
 def _blank(region: Region) -> str:
-    """The statement that stands in the template, in as many lines as it takes."""
+    """The statement that replaces a blank in the template, on as many lines as needed."""
     margin, said = " " * region.indent, f"Q{region.question}: {region.what}"
     line = f"{margin}raise NotImplementedError({_quoted(said)})\n"
     if len(line) <= WIDTH + 1:
@@ -150,14 +150,14 @@ def _quoted(said: str) -> str:
 
 
 def solution_lines(text: str, file: str) -> set[str]:
-    """The lines between the marks, stripped, that say something: not those of brackets alone, nor comments."""
+    """The stripped lines between the marks, except comments and lines that have only brackets."""
     lines = text.splitlines()
     inside = {line.strip() for region in regions(text, file) for line in lines[region.begin : region.end - 1]}
     return {line for line in inside if re.search(r"\w", line) and not line.startswith("#")}
 
 
 def without_staff(text: str, file: str) -> str:
-    """A text file without what is for the staff alone.
+    """Remove the passages for staff from a text file.
 
     Raises:
         MarkerError: a mark is nested, unclosed or stray.
@@ -179,7 +179,7 @@ def without_staff(text: str, file: str) -> str:
 
 
 def staff_lines(text: str) -> set[str]:
-    """The lines between BEGIN STAFF and END STAFF, stripped; not those that are outside as well."""
+    """The stripped lines between BEGIN STAFF and END STAFF, except those that also occur outside."""
     found: dict[bool, set[str]] = {True: set(), False: set()}
     inside = False
     for line in map(str.strip, text.splitlines()):
@@ -191,7 +191,7 @@ def staff_lines(text: str) -> set[str]:
 
 
 def _may_be_a_mark(line: str) -> bool:
-    """Whether a comment has two words, up to one word apart, that are or should be those of a mark."""
+    """Whether a comment has two words, at most one word apart, that are those of a mark or misspellings of them."""
     if EDITION.search(line):
         return True
     words = re.findall(r"[a-z]+", comment[1].lower()) if (comment := COMMENT.search(line)) else []
@@ -206,7 +206,7 @@ def _like(word: str, wanted: tuple[str, ...]) -> bool:
 
 
 def marks_left(content: bytes, file: str) -> list[str]:
-    """What still looks like a mark in a file for students: "file:line: ..."."""
+    """Lines in a file for students that still look like marks: "file:line: ..."."""
     if b"\0" in content:
         return []
     lines = content.decode("utf-8", "replace").splitlines()

@@ -1,4 +1,4 @@
-"""Outcomes of graded tests in a template that are wrong, and a line for each cause rather than for each outcome."""
+"""Find wrong outcomes of graded tests in a template, and print a line for each cause rather than for each outcome."""
 
 import re
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ SHOWN = 3  # names of tests in a line
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong outcome of a test in the template in which some questions are filled in.
+    """A wrong outcome of a test in a template with some questions filled in.
 
-    blank: the question whose blank it stopped at, if its mark does not say that it needs this question.
+    blank: the question whose blank the test stopped at, if its mark does not say that it needs this question.
     """
 
     test: GradedTest
@@ -27,7 +27,7 @@ def find_wrong(test: GradedTest, entry: dict | None, filled: tuple[str, ...]) ->
     """What is wrong with the outcome of a test, or None.
 
     Args:
-        entry: of the test in --points-json.
+        entry: the test's entry in --points-json.
         filled: the questions that are filled in.
     """
     own = (test.question, *test.needs)
@@ -53,7 +53,7 @@ def _what(entry: dict | None, own: tuple[str, ...], passes: bool) -> str | None:
 
 
 def summarize(found: Iterable[Wrong]) -> list[str]:
-    """A line for each cause: tests that need another question together, and a test that fails in one way once."""
+    """A line for each cause: one for all tests that need the same question, and one for each way a test fails."""
     needs: dict[tuple, list[GradedTest]] = {}
     others: dict[tuple, list[Wrong]] = {}
     for wrong in found:
@@ -61,7 +61,7 @@ def summarize(found: Iterable[Wrong]) -> list[str]:
             tests = needs.setdefault((wrong.test.file, wrong.blank, wrong.test.needs), [])
             tests += [wrong.test] if wrong.test not in tests else []
         else:
-            first_line = wrong.what.partition("\n")[0]  # below it are places, which differ between fillings
+            first_line = wrong.what.partition("\n")[0]  # the lines below are locations, which differ between fillings
             others.setdefault((wrong.test, first_line), []).append(wrong)
     lines = [_add_needs(tests, question) for (_, question, _), tests in needs.items()]
     for wrong, *more in others.values():

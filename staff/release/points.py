@@ -55,9 +55,9 @@ def _problem(file: str, text: str, position: int, what: str, stated: float, want
 
 
 def _of_questions(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
-    """Of a README: headings such as "Q1.7: train a VAE (12 points)", and rows of tables."""
+    """Check a README: headings such as "Q1.7: train a VAE (12 points)", and rows of tables."""
     for position, question, points in _stated(text):
-        if question in rubric.questions:  # `references` finds others
+        if question in rubric.questions:  # `references` reports unknown questions
             yield _problem(file, text, position, f"question {question}", points, rubric.questions[question].points)
 
 
@@ -70,7 +70,7 @@ def _stated(text: str) -> Iterator[tuple[int, str, float]]:
 
 
 def _of_part(rubric: Rubric, part: Part, pages: dict[str, str]) -> Iterator[str | None]:
-    """A part's README has each of its questions once; the heading above a table states the sum of its rows."""
+    """Check that a part's README has each question once, and the sum of its rows in the heading above a table."""
     file = f"{part.folder}/README.md"
     text = pages.get(file, "")
     there = [question for _, question, _ in _stated(text)]
@@ -92,7 +92,7 @@ def _sections(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def _of_chapter(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
-    """Of the handout: the points of a part at the top of its chapter and in the contents, the shares of a question."""
+    """Check the handout: a part's points at the top of its chapter and in the contents, and the shares of questions."""
     asked = [match[1] for title, _, _ in _sections(text) if (match := QUESTION.fullmatch(title))]
     parts = {rubric.questions[each].part for each in asked if each in rubric.questions}
     if match := CHAPTER.search(text) if len(parts) == 1 else None:
@@ -111,7 +111,7 @@ def _of_chapter(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
 
 
 def _shares(question: Question, section: str) -> Iterator[tuple[str, float, float]]:
-    """What a question's section says about its shares: which, the points there, the points in the rubric."""
+    """The shares that a question's section states: which share, the points there, the points in the rubric."""
     lines = [line for line in section.splitlines() if not line.startswith(">")]  # the question itself
     for sentence in re.split(r"\.\s", " ".join(lines)):
         if "points" not in sentence:

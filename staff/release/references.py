@@ -1,4 +1,4 @@
-"""Do rubric and handout agree, and does each equation, question, figure and test that a file cites exist?
+"""Check that rubric and handout agree, and that each equation, question, figure and test that a file cites exists.
 
 An equation of another paper is cited as "their fifth equation" or "equation (5) in the paper", so that it is not taken
 for one of the handout.
@@ -19,7 +19,7 @@ FIGURE = re.compile(r"\bFig(?:ures?|s?\.)\s+((?:[A-C]\.)?\d+)")
 SECTION = re.compile(r"\bSections? ([A-C1-9](?:\.\d+)+)")  # in the handout only: other papers have sections, too
 # a question and the file that is linked for its tests
 LINKED = re.compile(r"`pytest --question (\d+\.\d+)`\s+\(\[`\w+\.py`\]\(\.\./(tests/\w+\.py)\)")
-TESTS = "staff/tests/"  # they make up rubrics with questions of their own
+TESTS = "staff/tests/"  # these invent rubrics with their own questions
 TEXT = (".md", ".py", ".toml", ".cfg", ".txt", ".yml", ".html", ".css", ".job", ".sh", "Makefile")
 ROW = re.compile(r"^\| \[(\d+\.\d+)\]\([^)]*\) \|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|", re.MULTILINE)
 CONTENTS = FOLDER + "README.md"
@@ -27,7 +27,7 @@ INTRODUCTION = FOLDER + "00_introduction.md"
 
 
 def disagreements(rubric: Rubric, handout: Handout, texts: dict[str, str]) -> list[str]:
-    """Questions that the handout has not, has twice, or has with other points than the rubric."""
+    """Questions that the handout lacks, has twice, or has with different points than the rubric."""
     problems = []
     for question in rubric.questions.values():
         stated = handout.questions.get(question.id, [])
@@ -71,7 +71,7 @@ def _table_of_parts(rubric: Rubric, text: str) -> list[str]:
 
 
 def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]) -> list[str]:
-    """Citations of what does not exist: "file:line: ..."."""
+    """Citations of things that do not exist: "file:line: ..."."""
     problems = []
     for file, text in texts.items():
         if file.endswith(TEXT):
@@ -84,7 +84,7 @@ def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]
 
 
 def without_test(tests: Collection[GradedTest], texts: dict[str, str]) -> list[str]:
-    """Links to a file for the tests of a question that has no test of it: "file:line: ..."."""
+    """Links for the tests of a question that lead to a file without such tests: "file:line: ..."."""
     known = {(test.question, test.file) for test in tests if not test.hidden}
     return [
         f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[2]} has no test of question {match[1]}"
@@ -96,7 +96,7 @@ def without_test(tests: Collection[GradedTest], texts: dict[str, str]) -> list[s
 
 
 def _citations(text: str, file: str) -> Iterator[tuple[int, str, str]]:
-    """Position, kind and label of each."""
+    """Position, kind and label of each citation."""
     for match in EQUATION.finditer(text):
         yield from ((match.start(), "Eq.", label) for label in LABELS.findall(match[1]))
     for match in QUESTION.finditer(text) if not file.startswith(TESTS) else ():

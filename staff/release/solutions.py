@@ -1,11 +1,11 @@
-"""What together makes the solution of a blank: released code that has all of it in one place gives the answer away.
+"""Find released code that gives an answer away, because one place has all parts of the solution of a blank.
 
 A place is a function, the top level of a script, a cell of a notebook or a block of Python in Markdown. It has names:
-those of variables and attributes, "name()" for a call, "@" for a product of matrices, "**2" for a square, "exp(2*" for
-the exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a product of matrices of
-which the left is such a product too, and "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a
-difference, "a * x + (1 - a) * y" for a weighted mean of two things, "arange() + 0.5" for middles, and
-"[*a.parameters(), *b.parameters()]" for the parameters of two networks.
+those of variables and attributes, "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for the
+exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a matrix product whose left
+factor contains another one, "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a difference,
+"a * x + (1 - a) * y" for a weighted mean, "arange() + 0.5" for midpoints, and "[*a.parameters(), *b.parameters()]" for
+the parameters of two networks.
 """
 
 import ast
@@ -25,7 +25,7 @@ EXPONENTIALS = ("exp", "expm1")
 
 @dataclass(frozen=True)
 class Solution:
-    """Of a blank: each part is one name, or several of which one is enough."""
+    """The solution of a blank: each part is a name, or several names separated by |, one of which is sufficient."""
 
     question: str
     blank: str
@@ -73,7 +73,7 @@ SOLUTIONS = [
 
 
 def find_solutions(files: Files) -> list[str]:
-    """Places in released files that have all of a solution: "file:line: ..."."""
+    """Places in released files that have all parts of a solution: "file:line: ..."."""
     found = []
     for file, content in files.items():
         for line, what, names in places(file, content):
@@ -91,7 +91,7 @@ def _any(part: str) -> set[str]:
 
 
 def places(file: str, content: bytes) -> Iterator[tuple[int, str, set[str]]]:
-    """Line, what it is, and the names in it, for each place of a file that can have code."""
+    """Yield the line, a description and the names of each place in a file that may have code."""
     if file.endswith(".py"):
         yield from _of_source(content.decode(), 1, "the top level")
     elif file.endswith(".md"):
@@ -106,16 +106,16 @@ def places(file: str, content: bytes) -> Iterator[tuple[int, str, set[str]]]:
 
 
 def _dedented(text: str) -> str:
-    """Without the indentation of a list's item."""
+    """Remove the indentation of a list item."""
     margin = re.match(r" *", text)[0]
     return re.sub(rf"^{margin}", "", text, flags=re.M)
 
 
 def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, set[str]]]:
-    """Each function of a source, and what is in none."""
+    """Yield each function of a source, and the code outside functions."""
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # an excerpt: its words are all there is
+    except SyntaxError:  # an excerpt: only its words are known
         calls = {f"{name}()" for name in re.findall(r"(\w+)\(", source)}
         yield first, what, set(re.findall(r"\w+|@|\*\*2", source)) | calls
         return
@@ -128,7 +128,7 @@ def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, s
 
 
 def _names(node: ast.AST) -> set[str]:
-    """What a node adds to a place."""
+    """The names that a node adds to a place."""
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
             return {name}
@@ -155,13 +155,13 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _called(node: ast.AST) -> str:
-    """The name of the function that is called, if one is."""
+    """The name of the function that a node calls; "" if it calls none."""
     function = node.func if isinstance(node, ast.Call) else None
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
 def _sums(*sides: ast.AST) -> set[str]:
-    """What a sum of two things adds to a place."""
+    """The names that a sum of two terms adds to a place."""
     noise = any(map(_is_scaled_noise, sides))
     middles = any(_called(each) == "arange" for each in sides) and any(map(_is_half, sides))
     weights, rests = ({ast.unparse(each) for side in sides for each in of(side)} for of in (_factors, _rests))
@@ -174,7 +174,7 @@ def _factors(node: ast.AST) -> tuple[ast.AST, ...]:
 
 
 def _rests(node: ast.AST) -> list[ast.AST]:
-    """a for each factor 1 - a."""
+    """Return a for each factor 1 - a."""
     ones = [each for each in _factors(node) if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub)]
     return [each.right for each in ones if isinstance(each.left, ast.Constant) and each.left.value == 1]
 
@@ -197,11 +197,11 @@ def _named_noise(node: ast.AST) -> bool:
 
 
 def _is_difference(node: ast.AST | None) -> bool:
-    """Whether it is one thing minus another, neither of which is a number."""
+    """Whether a node is the difference of two terms, neither of which is a constant."""
     sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else ()
     return bool(sides) and not any(isinstance(each, ast.Constant) for each in sides)
 
 
 def _is_doubled(node: ast.AST) -> bool:
-    """Whether it is a product with 2."""
+    """Whether a node is a product with 2."""
     return any(isinstance(each, ast.Constant) and each.value == 2 for each in _factors(node))

@@ -1,4 +1,4 @@
-"""The graded tests, as they stand in the suites, and whether rubric, blanks and tests agree."""
+"""Read the graded tests from the suites, and check that rubric, blanks and tests agree."""
 
 import ast
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from staff.release.editions import belongs
 from staff.release.markers import MarkerError, Region
 
 HIDDEN = "staff/hidden"  # the graded tests that students do not get
-# what can keep a graded test from running, or run it several times with its points each time
+# marks and calls that keep a graded test from running, or run it several times, with its points each time
 MARKS = ("skip", "skipif", "xfail", "slow", "parametrize")
 CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 
@@ -19,10 +19,10 @@ CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 class GradedTest:
     """A test with points: `@pytest.mark.question("2.5", points=0.5, needs=["2.4", "AdversarialAE.sample"])`.
 
-    hidden: it lies in staff/hidden, so students do not get it.
-    needs: questions that must be done as well for it to pass.
-    first, last: its lines, with the decorators.
-    functions: those whose blanks it needs, of its own question and of those before it.
+    hidden: it is in staff/hidden, so students do not get it.
+    needs: other questions that must be solved for it to pass.
+    first, last: its first and last line, including the decorators.
+    functions: the functions whose blanks it needs, those of its own question and of earlier ones.
     """
 
     file: str
@@ -40,7 +40,7 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
     """The tests of a suite.
 
     Raises:
-        MarkerError: one has no question, no points, or a mark that cannot be read.
+        MarkerError: a test has no question, no points, or a mark that cannot be read.
     """
     tree = ast.parse(text, file)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -86,7 +86,7 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
 
 
 def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
-    """What does not fit together, a line for each, with file and line where there is one."""
+    """A line for each inconsistency, with file and line if there is one."""
     blanks, tests = list(blanks), list(tests)
     problems = []
     for blank in blanks:
@@ -123,7 +123,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
 
 
 def not_written(rubric: Rubric, root: Path) -> list[str]:
-    """What the rubric wants to be shown of a run, and the programs of the parts do not write, by their source."""
+    """The outputs of a run that the rubric asks for and that the parts do not write, according to their source."""
     problems = []
     for part in rubric.with_code:
         nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
@@ -142,7 +142,7 @@ def not_written(rubric: Rubric, root: Path) -> list[str]:
 
 
 def _epochs(node: ast.AST) -> tuple[int, ...]:
-    """Of `epochs = (10, 80)`, as a part's class of figures has it: 10 and 80."""
+    """The epochs of a node such as `epochs = (10, 80)`, as in a part's class of figures."""
     match node:
         case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
             return ast.literal_eval(value)

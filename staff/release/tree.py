@@ -1,4 +1,4 @@
-"""Does the tree agree with itself? Rubric, handout, model answers, citations, links, and what reaches students."""
+"""Check that the tree is consistent: rubric, handout, model answers, citations, links, and what reaches students."""
 
 import tomllib
 from pathlib import Path
@@ -25,7 +25,7 @@ Answers = dict[str, answers.ModelAnswer]
 
 
 def problems(course: Course, root: Path = REPOSITORY) -> list[str]:
-    """A line for each disagreement, with the file, and the line in it where there is one."""
+    """A line for each inconsistency, with the file and, if there is one, the line."""
     files = tracked(root)
     texts = {file: (root / file).read_text("utf-8") for file in files if file.endswith(references.TEXT)}
     try:
@@ -38,7 +38,7 @@ def problems(course: Course, root: Path = REPOSITORY) -> list[str]:
 
 
 def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answers: Answers) -> list[str]:
-    """Rubric, handout, model answers, citations and links, of one edition; staff's files may cite any edition."""
+    """Check rubric, handout, model answers, citations and links of one edition; staff's files may cite any edition."""
     students, staffs = of_edition(texts, course.rubric)
     chapters, all_chapters = handout.read(students), handout.read(texts)
     found = references.disagreements(course.rubric, chapters, students)
@@ -49,14 +49,14 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
     found += references.without_test(course.tests, students)
     found += answers.disagreements(model_answers, course.rubric, chapters)
     found += [f"staff/release/editions.py: no file is {pattern}" for pattern in editions.without_files(files)]
-    # the pages in template/ are written for their place in the students' repository: `of_release` looks at them
+    # the pages in template/ are written for their place in the students' repository: `of_release` checks them
     return found + links.dead({file: text for file, text in texts.items() if not file.startswith(TEMPLATE)}, files)
 
 
 def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], dict[str, str]]:
-    """The texts that students of an edition get, without the passages of others, and those that stay with staff.
+    """The texts that students of an edition get, without passages of other editions, and those that stay with staff.
 
-    Lines keep their numbers.
+    Line numbers do not change.
 
     Raises:
         MarkerError: a mark of an edition is wrong.
@@ -72,7 +72,7 @@ def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], d
 
 
 def of_release(released: Files, texts: dict[str, str], model_answers: Answers) -> list[str]:
-    """Links that are dead for students only, and what is for staff."""
+    """Check a release for links that are dead only for students, passages for staff, and model answers."""
     pages = {file: content.decode("utf-8") for file, content in released.items() if file.endswith(".md")}
     found = [f"in the students' repository, {problem}" for problem in links.dead(pages, set(released))]
     sentences = {sentence: answer.id for answer in model_answers.values() for sentence in answer.plain()}

@@ -1,4 +1,4 @@
-"""The release in its folder: written, or replacing an earlier one."""
+"""Write a release to its folder, where it may replace an earlier one."""
 
 import json
 import subprocess
