@@ -1,1 +1,1 @@
-"""What stays with the staff: release, grading, marking, hidden tests, and the tests of all that is not graded."""
+"""Code for staff only: release, grading, marking, hidden tests, and the tests of everything that is not graded."""

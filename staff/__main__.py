@@ -10,17 +10,17 @@ from staff.release import commands as release
 from staff.site import commands as site
 
 COMMANDS = (release, site, grading)
-NEED_REPOSITORY = ("check", "release", "handout", "grade")  # its tests, handout or template
+NEED_REPOSITORY = ("check", "release", "handout", "grade")  # they need its tests, handout or template
 PROBLEMS = (RubricError, *release.PROBLEMS, *site.PROBLEMS, *grading.PROBLEMS)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their flags."""
+    """Create the parser with all commands and their flags."""
     return command_line.make_parser("python -m staff", __doc__, COMMANDS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     words = sys.argv[1:] if argv is None else argv
     tasks.need_repository(words, NEED_REPOSITORY)
     return command_line.run(parser().parse_args(words), PROBLEMS)

@@ -1,4 +1,4 @@
-"""Sphinx builds the site, Chromium prints the PDF. The same chapters give the same bytes."""
+"""Build the site with Sphinx, and print the PDF with Chromium. The same chapters give the same bytes."""
 
 import hashlib
 import importlib.metadata
@@ -35,7 +35,7 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str 
     """Build site/ and, with a browser, handout.pdf in `out`; an earlier build there is replaced.
 
     Args:
-        edition: of the assignment (default: the rubric's).
+        edition: the edition of the assignment (default: the rubric's).
 
     Raises:
         SiteError: a package or the browser is missing, or Sphinx warns.
@@ -68,7 +68,7 @@ def missing_packages() -> list[str]:
 
 
 def source_date(root: Path) -> int:
-    """SOURCE_DATE_EPOCH, or when the chapters were committed last."""
+    """SOURCE_DATE_EPOCH, or the time of the last commit to the chapters."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}: it is a number of seconds, as `date +%s` prints it")
@@ -85,7 +85,7 @@ def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
     """The PDF in `out`, if one was built.
 
     Raises:
-        SiteError: the chapters have changed since, or it is of another edition.
+        SiteError: the chapters have changed since, or the PDF is of another edition.
     """
     if not (out / PDF).exists():
         return None
@@ -103,7 +103,7 @@ def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
 
 
 def _sources(root: Path, folder: Path, edition: str) -> dict[str, bytes]:
-    """The sources with all that Sphinx needs beside them; returns the chapters and figures."""
+    """Write the sources and all other files that Sphinx needs; return the chapters and figures."""
     static = folder / "_static"
     static.mkdir(parents=True)
     read = sources.write(root, folder, edition)
@@ -117,7 +117,7 @@ def _sources(root: Path, folder: Path, edition: str) -> dict[str, bytes]:
 
 
 def _sphinx(folder: Path, out: Path, epoch: int, *flags: str) -> None:
-    """Build HTML; a warning is an error."""
+    """Build HTML; warnings are errors."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", *flags]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
     command += ["-d", str(out.with_suffix(".doctrees")), str(folder), str(out)]

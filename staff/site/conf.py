@@ -20,7 +20,7 @@ html_use_index = False
 html_show_sphinx = False
 html_show_copyright = False
 
-# MathJax, in one file that needs no other; the rest of the package is not copied
+# only the files of `mathjax_files` are copied, not the rest of the package
 mathjax_path = "mathjax/tex-svg-full.js"
 mathjax3_config = {
     "options": {"enableMenu": False, "enableAssistiveMml": True},
@@ -29,7 +29,7 @@ mathjax3_config = {
 
 
 def mathjax_files() -> dict[str, Path]:
-    """What MathJax needs: path in mathjax/ -> file."""
+    """The files that MathJax needs: path in mathjax/ -> file."""
     wanted = ("tex-svg-full.js", "a11y/assistive-mml.js")
     found = {}
     for file in importlib.metadata.files("sphinx-mathjax-offline") or ():

@@ -1,4 +1,4 @@
-"""The PDF: the pages of the site one after another, printed by Chromium."""
+"""Print the PDF with Chromium: the pages of the site, one after another."""
 
 import os
 import re
@@ -26,10 +26,10 @@ def find_browser() -> str | None:
 
 
 def assemble(pages: dict[str, str]) -> str:
-    """One page of several.
+    """Combine several pages into one.
 
     Args:
-        pages: name -> HTML of Sphinx's theme "basic", in the order of the PDF. The first one's head is used.
+        pages: name -> HTML of Sphinx's theme "basic", in the order of the PDF. The head of the first page is used.
     """
     first = next(iter(pages.values()))
     head, _, _ = first.partition("</head>")
@@ -38,7 +38,7 @@ def assemble(pages: dict[str, str]) -> str:
 
 
 def _body(name: str, text: str, names: set[str]) -> str:
-    """The content of a page: its anchors begin with its name, and what is folded is open."""
+    """The content of a page, with its name as a prefix of its anchors, and with its folded answers at the end."""
     content = HEADERLINK.sub("", BODY.search(text)[1])
     content = content[: content.rindex("</section>") + len("</section>")]
     content = re.sub(r'(<[^>]* id=")', rf"\g<1>{name}.", content)
@@ -53,7 +53,7 @@ def _body(name: str, text: str, names: set[str]) -> str:
 
 
 def _with_answers_at_the_end(content: str, name: str) -> str:
-    """A chapter whose folded answers stand at its end, since paper cannot fold."""
+    """Move the folded answers of a chapter to its end, since paper cannot fold."""
     answers: list[str] = []
 
     def moved(match: re.Match) -> str:
@@ -76,11 +76,11 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
     """Print a page of HTML, with the date `epoch` in the PDF.
 
     Raises:
-        PrintError: the browser does not run, or takes more than some minutes.
+        PrintError: the browser does not run, writes no PDF, or takes more than MINUTES.
     """
     command = [browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--virtual-time-budget={600_000}"]
     command += ["--generate-pdf-document-outline", f"--user-data-dir={pdf.parent / 'profile'}"]
-    command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # root's has none
+    command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # which fails for root
     try:
         command += [f"--print-to-pdf={pdf}", page.as_uri()]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES)
@@ -94,6 +94,6 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
 
 
 def dated(pdf: bytes, epoch: int) -> bytes:
-    """A PDF of Chromium's with another date; nothing else in it depends on when it was printed."""
+    """Replace the date in a PDF by Chromium; nothing else in it depends on when it was printed."""
     date = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S").encode()
     return DATE.sub(rb"/\1 (D:" + date + rb"+00'00')", pdf)

@@ -1,4 +1,4 @@
-"""The chapters as Sphinx reads them, with MyST: GitHub's Markdown, changed where the two differ."""
+"""Convert the chapters from GitHub's Markdown to that of MyST, which Sphinx reads, where the two differ."""
 
 import posixpath
 import re
@@ -11,16 +11,16 @@ from staff.release.markers import without_staff
 INDEX = "index.md"
 ORDER = ("00_*", "01_*", "02_*", "03_*", "A_*", "B_*", "C_*")
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
-NAVIGATION = re.compile(r"\[Contents\]\(README\.md\).*?(?=\n\n)", re.DOTALL)  # the site has its own
+NAVIGATION = re.compile(r"\[Contents\]\(README\.md\).*?(?=\n\n)", re.DOTALL)  # the site has its own navigation
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"(^```.*?^```$|^\$\$$.*?^\$\$$)", re.MULTILINE | re.DOTALL)  # code, and displayed mathematics
 INLINE = re.compile(r"(`[^`]*`)|(\$[^$`]+\$)(?=[,.;:?!)])")  # code, and mathematics before punctuation
-WORD_JOINER = "\u2060"  # no line begins with what follows it
+WORD_JOINER = "\u2060"  # prevents a line break before what follows
 TOCTREE = "\n```{toctree}\n:hidden:\n\n%s\n```\n"
 
 
 def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
-    """Write the sources of an edition's site; returns the chapters and figures they were made of: path -> bytes."""
+    """Write the sources of an edition's site; return the chapters and figures they were made from: path -> bytes."""
     read = {}
     chapters = [path for pattern in ORDER for path in sorted((root / FOLDER).glob(f"{pattern}.md"))]
     chapters = [path for path in chapters if editions.belongs(path.relative_to(root).as_posix(), edition)]
@@ -39,7 +39,7 @@ def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
 
 
 def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
-    """A chapter for MyST, and its pictures: path in the repository -> path beside the source.
+    """Convert a chapter for MyST; return it and its pictures: path in the repository -> path beside the source.
 
     Args:
         file: its path in the repository.
@@ -53,7 +53,7 @@ def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
 
 
 def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
-    """A link or a picture, changed."""
+    """Convert a link or a picture."""
     picture, words, target = match.groups()
     path, _, anchor = target.partition("#")
     if re.match(r"[a-z]+:", target):
@@ -72,7 +72,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
 
 
 def _outside(words: str, path: str) -> str:
-    """In place of a link to a file of the repository, which is not on the site, its path."""
+    """The text that replaces a link to a file outside the site: its path if the link shows its name, else the words."""
     name = words.strip("`")
     is_its_name = words == posixpath.basename(path) or (words.startswith("`") and path.endswith(name))
     return f"`{path}`" if is_its_name else words
