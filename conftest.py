@@ -20,7 +20,7 @@ import pytest
 
 HIDDEN = "hidden"  # the folder of the tests that only graders have
 ANSWERS = Path(__file__).parent / "tests" / "answers.npz"  # in the students' repository
-NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders beside the parts
+NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders next to the parts
 MOST_CHARACTERS = 1000  # that are shown of an exception's message
 HINTS = {  # text in an exception's message -> what may be wrong
     "backward through the graph a second time": "is z detached before the discriminator's step?",
@@ -135,7 +135,7 @@ def expected(request):
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """Seed the noise that the code under test draws from `--seed`, too."""
+    """Seed the random generator that the code under test uses, too, as a function of `--seed`."""
     import torch
 
     torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs

@@ -1,4 +1,4 @@
-"""What the Makefile does, for systems without make: `python -m course setup`, then demo, test and the others.
+"""The tasks of the Makefile, for systems without make: `python -m course setup`, then demo, test and the others.
 
 It imports nothing that has to be installed, so that any Python can run it. Programs run with the current Python if it
 has PyTorch (an active environment, conda, a notebook), else with the one in .venv.
@@ -172,7 +172,7 @@ def add(commands) -> None:
 
 
 def need_repository(words: list[str], commands: tuple[str, ...] = (*TASKS, *BESIDE_TASKS)) -> None:
-    """End with a message if one of these commands is called where the package is installed without its repository."""
+    """End with a message if one of these commands is called in an installation without the repository."""
     if words and words[0] in commands and not (REPOSITORY / "setup.cfg").is_file():
         sys.exit(f"error: {words[0]} needs the repository, which is not in {REPOSITORY}; run it in a clone")
 

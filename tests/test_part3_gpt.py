@@ -136,7 +136,7 @@ def test_attention_is_written_out(rng, expected):
     assert_nan("attention with queries that are not numbers", output)
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
-    # float32 in another order of summation
+    # float32, summed in a different order
     hint = "PyTorch's attention gives other numbers"
     assert_value("attention", first, answer["output"], rtol=1e-4, atol=1e-4, hint=hint)
     weights, idx = gpt_weights(rng, SIZES, scale=0.16), integers(rng, 13, 3, 6)
@@ -156,7 +156,7 @@ def test_attention_with_cache(rng, expected):
         x, weights = normal(rng, 2, T, C), attention_weights(rng, C)
         answer = expected("attention", x=x, weights=weights, n_head=n_head)
         pieces = part3.run_attention_in_pieces(x, weights, n_head, 12, lengths)
-        # float32, the same sums of at most 10 terms in another order
+        # float32, the same sums of at most 10 terms in a different order
         assert_value(
             f"attention of T = {lengths} tokens one after the other, to the keys and values of all S so far,",
             pieces, answer["output"], rtol=1e-4, atol=1e-4,

@@ -17,7 +17,7 @@ from course.submission import missing_code
 
 @dataclass
 class Assigned:
-    """A run that the assignment asks for: flags of the part's train.py, the number of epochs, and for which questions.
+    """A run that the assignment asks for: flags of the part's train.py, the number of epochs, and the questions.
 
     The run itself has the part's default number of epochs. `epochs` are enough for it to count as complete.
     """

@@ -82,7 +82,7 @@ def vae_collapse(run: Run) -> Remarks:
 def vae_too_good(run: Run) -> Remarks:
     """Good reconstructions with hardly any KL: z has no noise, or not the noise that the KL divergence assumes."""
     nats, kl, bpd = (run.last(f"val/{name}") for name in ("reconstruction", "regularization", "bpd"))
-    if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in another unit
+    if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in a different unit
         return
     gain = FIXED_NATS - nats
     if gain > 40 and gain > 25 * kl:

@@ -67,7 +67,7 @@ def add_result(folder: Path, flags: dict, best: dict[str, float], step: int) -> 
     selects more; flags that differ come before flags that do not.
 
     Args:
-        best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is shown beside the flags, and
+        best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is shown next to the flags, and
             first, because capitals are: as a metric, it would also be a card with a single point in Time Series.
         step: the number of completed steps.
 

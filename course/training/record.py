@@ -101,7 +101,7 @@ def _peak_memory_gb() -> float:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that ran, with "+changes" where the tree differs from it; None outside git."""
+    """The commit of the code that ran, with "+changes" if the tree differs from it; None outside git."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=True, timeout=20)

@@ -13,7 +13,7 @@ from course.training.problems import Problem
 
 
 def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
-    """Give the model the checkpoint's weights.
+    """Load the checkpoint's weights into the model.
 
     Returns:
         the folder of the checkpoint's run; None if the file was copied elsewhere, which starts a new run.

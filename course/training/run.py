@@ -38,7 +38,7 @@ class Run:
         return self.folder / "figures" / name
 
     def load_best(self, model: torch.nn.Module) -> None:
-        """Give the model the weights of best.ckpt, if there is one.
+        """Load the weights of best.ckpt into the model, if there is one.
 
         `trainer.test(ckpt_path="best")` would also restore the callbacks, and reset the history to that epoch.
         """

@@ -11,7 +11,7 @@ from staff.release.leaks import find_leaks
 
 
 def write(files: Files, out: Path, course: Course) -> None:
-    """Write the release; an earlier one in this folder is replaced, and other files beside it are left alone.
+    """Write the release; an earlier one in this folder is replaced, and other files in it are left alone.
 
     Raises:
         ReleaseError: the folder has other files but no release, a file of the earlier release has changed since, or
