@@ -27,10 +27,10 @@ HINTS = {  # text in an exception's message -> what may be wrong
     "grad can be implicitly created only for scalar": "the loss should be one number: the mean over the batch?",
     "does not require grad": "there is nothing to differentiate: is something detached?",
     "modified by an inplace operation": "a tensor that the gradient needs is changed in place",
-    "contains either `inf`, `nan` or element < 0": "what is drawn from is no probability: softmax, of what?",
+    "contains either `inf`, `nan` or element < 0": "these are not probabilities: is there a softmax, and of what?",
     "is not on the expected device": "the test uses another device (meta): is something created without device=...?",
-    "'NoneType' object": "something gives back None: is a `return` missing?",
-    "got NoneType": "something gives back None: is a `return` missing?",
+    "'NoneType' object": "a function returns None: is a `return` missing?",
+    "got NoneType": "a function returns None: is a `return` missing?",
 }
 
 
@@ -43,7 +43,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not __debug__:
         raise pytest.UsageError(
-            "Python runs without asserts, so that every test would pass: unset PYTHONOPTIMIZE and leave out -O"
+            "Python is running without asserts, so every test would pass: unset PYTHONOPTIMIZE and do not use -O"
         )
     _check_points_json(config.getoption("--points-json"))
     gc.disable()  # imported objects stay: searching them for garbage would take a second
@@ -184,7 +184,7 @@ def explain(error: BaseException, root: Path) -> str:
     called = [f"{file.stem}.{name}" for file, name in called if file.parent.name == "adapters"]
     called += [error.called] if hasattr(error, "called") else []
     of = " by {2} in tests/adapters/{0}.py".format(*called[0].partition(".")) if called else ""
-    return f"what the code gives back cannot be used{of}: is it what the docstring says?\n{raised}"
+    return f"what the code returns cannot be used{of}: does it match the docstring?\n{raised}"
 
 
 def _places(error: BaseException, root: Path) -> list[str]:

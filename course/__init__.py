@@ -26,4 +26,4 @@ if "torch" not in sys.modules and find_spec("torch") is None:  # not the environ
 
 def load_tests(*_):
     """Stop `python -m unittest`, which would find no tests here and report OK."""
-    sys.exit("The tests are pytest's: run `python -m pytest` in the repository's folder.")
+    sys.exit("The tests need pytest: run `python -m pytest` in the repository's folder.")

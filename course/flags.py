@@ -55,10 +55,10 @@ def _add_training_flags(
 ) -> None:
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=whole_number(1), default=epochs, help="passes through the training set")
-    training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="examples a step and process")
+    training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="batch size of each process")
     training.add_argument(*lr_flags, type=positive_number, default=lr, help="learning rate")
     training.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=42, help="gives weights, data order and noise"
+        "--seed", type=whole_number(0, 2**32 - 1), default=42, help="seed of the weights, data order and noise"
     )
     training.add_argument(
         "--resume",
@@ -79,11 +79,11 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
 def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
-    machine.add_argument("--devices", type=device_list, default=1, help="a number of devices, or which: 0,3")
+    machine.add_argument("--devices", type=device_list, default=1, help="number of devices, or a list of them: 0,3")
     machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
     machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
     precisions = ["32-true", "bf16-mixed", "16-mixed"]
-    machine.add_argument("--precision", choices=precisions, default="32-true", help="of the arithmetic")
+    machine.add_argument("--precision", choices=precisions, default="32-true", help="precision of the arithmetic")
     machine.add_argument(
         "--progress_bar",
         action=argparse.BooleanOptionalAction,
@@ -107,7 +107,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
     )
     more.add_argument(
-        "--sample_every", type=whole_number(0), default=0, metavar="N", help="pictures every N epochs too"
+        "--sample_every", type=whole_number(0), default=0, metavar="N", help="also draw pictures every N epochs"
     )
     more.add_argument(
         "--fast_dev_run",
@@ -115,7 +115,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         default=False,
         help="one batch of each kind, to see that everything runs; writes nothing",
     )
-    more.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
+    more.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to run on")
     more.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -127,7 +127,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
             "--channels_last",
             action=argparse.BooleanOptionalAction,
             default=False,
-            help="lay images out with their channels side by side: faster on some CPUs; own code must not .view() them",
+            help="channels-last memory format: faster on some CPUs; your code must not call .view() on images",
         )
     return more
 

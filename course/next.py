@@ -209,7 +209,7 @@ def describe(step: Step, hint: bool) -> str:
         lines += [f"    {_place(blank)}: {blank.what}" for blank in step.places]
     else:
         (blank,) = step.places
-        lines += [f"next: Q{step.question}, {_place(blank)}, is to be filled in", _indented(blank.what)]
+        lines += [f"next: Q{step.question}, {_place(blank)}, has to be filled in", _indented(blank.what)]
     if hint:
         hints = [f"hint: {blank.hint}" for blank in step.places if blank.hint]
         lines += hints or [f"hint: see question {step.question} in the handout"]
@@ -280,8 +280,8 @@ def _changes(rubric: Rubric) -> Iterator[set]:
 def add(commands) -> None:
     """Add `next` to the commands."""
     parser = commands.add_parser("next", help="say what to do next: a blank, a test that fails, a run, an answer")
-    parser.add_argument("--hint", action="store_true", help="give the hint too")
+    parser.add_argument("--hint", action="store_true", help="also print the hint")
     parser.add_argument("--watch", action="store_true", help="test again whenever a Python file of a part changes")
-    parser.add_argument("--part", type=int, metavar="N", help="look at this part only")
+    parser.add_argument("--part", type=int, metavar="N", help="check only this part")
     parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
     parser.set_defaults(run=run)

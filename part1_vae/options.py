@@ -23,6 +23,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=whole_number(0),
         default=0,
         metavar="K",
-        help="also compute the importance-weighted bound on the test set, with K samples per image (0: not)",
+        help="also compute the importance-weighted bound on the test set, with K samples per image (0: off)",
     )
     return flags.parse(parser, argv)

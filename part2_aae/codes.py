@@ -118,6 +118,6 @@ def save_curves_of_codes(run: Run) -> None:
     of_run = f"z_dim {run.args.z_dim}, lambda {run.args.lambda_:g}"
     title = f"distance of the codes from N(0, I), {of_run}"
     save_curves(run, "mmd_curve.png", "squared MMD", title, {"squared MMD, validation codes": "val/mmd"}, log=True)
-    title = f"codes that the discriminator tells right, {of_run} (chance: 0.5)"
+    title = f"codes that the discriminator classifies correctly, {of_run} (chance: 0.5)"
     tags = {"training": "train/accuracy", "validation": "val/accuracy"}
     save_curves(run, "accuracy_curve.png", "accuracy", title, tags)

@@ -127,13 +127,13 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="draw; else the likeliest token"
     )
-    parser.add_argument("--temperature", type=number(LOWEST_TEMPERATURE), default=1.0, help="below 1: less daring")
+    parser.add_argument("--temperature", type=number(LOWEST_TEMPERATURE), default=1.0, help="below 1: less random")
     parser.add_argument("--top_k", type=whole_number(1), help="draw among the K likeliest tokens only")
     parser.add_argument(
         "--top_p", type=fraction, help="draw among the likeliest tokens that together have this probability"
     )
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="of the draws")
-    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to run on")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to use")
     parser.add_argument("--log_dir", type=folder, default="logs", help="where `--checkpoint last` looks")
     args = parse_words(parser, argv)
     _check_sampling(parser, args)

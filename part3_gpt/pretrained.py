@@ -95,7 +95,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     except SafetensorError as error:
-        raise ValueError(f"{path}: is damaged, or no safetensors file: {error}") from error
+        raise ValueError(f"{path}: is damaged, or not a safetensors file: {error}") from error
     strange = [name for name, value in state.items() if not value.is_floating_point() and not name.endswith(MASKS)]
     if strange:
         raise ValueError(f"{path}: {strange[0]} is {state[strange[0]].dtype}, not a weight")
@@ -133,7 +133,7 @@ def load(model, state: dict[str, Tensor]) -> None:
     """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
-        ValueError: tensors are missing, extra or of another shape (the message names them), or the last layer is not tied.
+        ValueError: tensors are missing, extra or of another shape (the message names them); the last layer is not tied.
     """
     ours = dict(model.named_parameters())  # does not include a tied last layer
     theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}

@@ -92,7 +92,7 @@ def _decode(content: bytes, source: str) -> str:
     if 0 in content:
         at = content.index(0)
         likely = "UTF-16LE" if at % 2 else "UTF-16BE"  # the high byte of letters below U+0100 is 0
-        reason = f"byte {at} (counted from 0) is 0x00, which is in no text"
+        reason = f"byte {at} (counted from 0) is 0x00, which does not occur in text"
         raise DataError(
             f"--txt_file {source}: is not UTF-8: {reason}; if it is {likely}, {_convert(likely, source)}", status=2
         )

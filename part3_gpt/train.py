@@ -144,7 +144,7 @@ class Figures(Pictures):
         prompt = self._validation_tokens(32)
         start, seed = lit.tokenizer.start, self.run.args.seed
         parts = {
-            f"greedy, after {lit.tokenizer.decode(prompt)!r}, with which the validation text begins": self.sample(
+            f"greedy, after {lit.tokenizer.decode(prompt)!r}, the beginning of the validation text": self.sample(
                 lit, lit.tokenizer.decode(prompt), do_sample=False
             )
         }

@@ -13,10 +13,10 @@ def assert_continues(result, idx, n, vocab_size=V):
     """Check the shape and the prompts in the result of `run_generate`, and return the new tokens [B, n]."""
     tokens, T = result["tokens"], idx.size(1)
     expected = (len(idx), T + n)
-    assert_shape(f"what generate gives for {n} new tokens after {T}", tokens, expected)
+    assert_shape(f"the output of generate for {n} new tokens after {T}", tokens, expected)
     assert tokens.dtype == idx.dtype, f"tokens should be {idx.dtype}, not {tokens.dtype}"
     assert torch.equal(tokens[:, :T], idx), (
-        f"the prompts should stand at the beginning of what generate gives: {first_difference(tokens[:, :T], idx)}"
+        f"the prompts should come first in the output of generate: {first_difference(tokens[:, :T], idx)}"
     )
     assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
     new = tokens[:, T:]
@@ -47,7 +47,7 @@ def assert_greedy(rng, expected, T, n, batch, block_size, **options):
     wrong = ((new != wanted) & (wanted >= 0)).any(0).nonzero().flatten().tolist()
     if wrong:
         again = part3.run_generate(idx, n, sizes, weights, **options)["tokens"][:, T:]
-        changes = "" if torch.equal(again, new) else "it differs from call to call; "
+        changes = "" if torch.equal(again, new) else "it changes between calls; "
         step, row = wrong[0], int((new != wanted)[:, wrong[0]].nonzero()[0])
         raise AssertionError(
             f"greedy generation of a GPT is wrong: {changes}row {row} of {batch}, {T + step} tokens so far, "

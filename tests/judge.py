@@ -23,7 +23,7 @@ def _refuse_other_runners() -> None:
     module = getattr(getattr(started, "__spec__", None), "name", "")
     if module.startswith("unittest.") or (file.name.startswith("test_") and file.parent.resolve().name == "tests"):
         what = f"tests/{file.name}" if file.name.startswith("test_") else "tests/test_part1_vae.py"
-        sys.exit(f"These tests are pytest's: run `python -m pytest {what}` in the repository's folder.")
+        sys.exit(f"These tests need pytest: run `python -m pytest {what}` in the repository's folder.")
 
 
 _refuse_other_runners()
@@ -136,7 +136,7 @@ def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol:
     same_size = other.numel() == obtained.numel()
     if same_size and Value(obtained).right.error(other.reshape(obtained.shape), rtol, atol) <= 1:
         return ""
-    return "it differs from call to call, with the same inputs"
+    return "it changes between calls, with the same inputs"
 
 
 def entry(name: str, function: Callable[..., dict], *args, **kwargs):
@@ -156,7 +156,7 @@ def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -
     output, where = torch.broadcast_tensors(torch.as_tensor(output), torch.as_tensor(where))
     hidden, spread = where & ~output.isnan(), output.isnan() & ~where
     assert not hidden.any(), (
-        f"{what} hides that something it is computed from is NaN: it should be NaN too (no nan_to_num)\n"
+        f"{what} hides a NaN in its inputs: it should be NaN too (no nan_to_num)\n"
         f"expected nan\nobtained {shown(output[hidden], output[hidden])[1]}"
     )
     assert not spread.any(), (

@@ -163,7 +163,7 @@ class ExactResume(Checkpoint):
 
     def _remember(self, signum, frame) -> None:
         if self.signum:
-            say(f"\nstopped at once by a second signal; {self.run.folder} has the checkpoint of the epoch before")
+            say(f"\nstopped immediately by a second signal; {self.run.folder} has the checkpoint of the previous epoch")
             raise Stopped(signum)
         self.signum = signum
 

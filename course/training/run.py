@@ -140,14 +140,14 @@ def _hold(folder: Path, flag: str = "") -> HeldFolder:
         held = HeldFolder(folder)
     except Held as error:
         raise Problem(
-            f"--resume {folder}: the run is still going on in {error}. Stop it, or wait for its end; if"
+            f"--resume {folder}: the run is still in progress in {error}. Stop it, or wait until it ends; if"
             f" its machine is gone, delete {folder / '.lock'}",
             status=2,
         ) from error
     except OSError as error:
         raise Problem(f"{flag}{folder}: cannot be written: {error.strerror or error}", status=2) from error
     if not held.locked:
-        say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at once")
+        say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at the same time")
     return held
 
 

@@ -66,7 +66,7 @@ def regions(text: str, file: str) -> list[Region]:
                 raise MarkerError(f"{file}:{number}: {comment!r} is not a marker; one is '# BEGIN SOLUTION Q1.7'")
             continue
         if lines[number - 1].strip() != comment:
-            raise MarkerError(f"{file}:{number}: a mark stands on a line of its own")
+            raise MarkerError(f"{file}:{number}: a marker must be alone on its line")
         if begin and begun:
             raise MarkerError(f"{file}:{number}: nested in the region that begins at line {begun[0]}")
         if end and not begun:
@@ -112,7 +112,7 @@ def _comment_above(lines: list[str], begin: int, indent: int, question: str, fil
         comment.insert(0, line.strip()[2:])
         if comment[0].startswith(f"Q{question}: "):
             return " ".join(comment).removeprefix(f"Q{question}: ")
-    raise MarkerError(f"{file}:{begin}: above it should stand a comment '# Q{question}: ' that says what to write")
+    raise MarkerError(f"{file}:{begin}: it needs a comment above it '# Q{question}: ' that says what to write")
 
 
 def template(text: str, file: str, filled: Collection[str] = ()) -> str:

@@ -66,7 +66,7 @@ def summarize(found: Iterable[Wrong]) -> list[str]:
     lines = [_add_needs(tests, question) for (_, question, _), tests in needs.items()]
     for wrong, *more in others.values():
         place, name = f"{wrong.test.file}:{wrong.test.first}", wrong.test.name
-        also = f" (so too with {len(more)} other fillings)" if more else ""
+        also = f" (also with {len(more)} other fillings)" if more else ""
         lines.append(f"{place}: with {describe(wrong.filled)} filled in, {name} {wrong.what}{also}")
     return lines
 

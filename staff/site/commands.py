@@ -37,5 +37,5 @@ def add(commands) -> None:
     )  # fmt: skip
     command.add_argument("--edition", help="which edition's chapters: 2023 or 2022 (default: the rubric's)")
     command.add_argument("--browser", metavar="PROGRAM", help="a Chromium or Chrome (default: the one installed)")
-    command.add_argument("--no_pdf", action="store_true", help="the site alone, which needs no browser")
+    command.add_argument("--no_pdf", action="store_true", help="build only the site; no browser is needed")
     command.set_defaults(run=make_handout)

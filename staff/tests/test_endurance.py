@@ -252,7 +252,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
         for value in (str(run), "last"):
             assert vae("--resume", value) == 2
             message = capsys.readouterr().err
-            assert f"--resume {run}: the run is still going on in process {by.pid} on " in message
+            assert f"--resume {run}: the run is still in progress in process {by.pid} on " in message
             assert "Traceback" not in message
         assert set(run.iterdir()) == before and by.poll() is None
 

@@ -107,7 +107,7 @@ def test_a_student_who_fills_in_one_blank_after_the_other(small):
     first = said(small)
     assert first == (
         "part 1: Q1.7 --\n"
-        "next: Q1.7, part1_vae/utils.py, line 5, in half, is to be filled in\n"
+        "next: Q1.7, part1_vae/utils.py, line 5, in half, has to be filled in\n"
         "    half of x.\n"
         "test: python -m pytest --question 1.7\n"
         "hint: python -m course next --hint\n"
@@ -125,7 +125,7 @@ def test_a_student_who_fills_in_one_blank_after_the_other(small):
     path = small / "part1_vae" / "utils.py"
     path.write_text(path.read_text().replace("x / 3", "x / 2"))
     second = said(small)
-    assert "next: Q1.7, part1_vae/network.py, line 6, in Doubler.forward, is to be filled in" in second
+    assert "next: Q1.7, part1_vae/network.py, line 6, in Doubler.forward, has to be filled in" in second
     assert "test: python -m pytest --question 1.7 -k test_doubler\n" in second
     fill(small, "network.py", "Q1.7: twice x.", "return x + x")
     assert "part 1: Q1.7 .. Q1.8 -\nnext: Q1.8, part1_vae/utils.py, line 11, in quarter" in said(small)
@@ -185,15 +185,15 @@ def test_watch_tests_again_whenever_a_file_changes(small):
         return "".join(seen)
 
     try:
-        assert "in half, is to be filled in" in until("waiting for a change in part1_vae/")
+        assert "in half, has to be filled in" in until("waiting for a change in part1_vae/")
         fill(small, "utils.py", "Q1.7: half of x.", "return x / 2")
-        assert "in Doubler.forward, is to be filled in" in until("waiting for a change")
+        assert "in Doubler.forward, has to be filled in" in until("waiting for a change")
         fill(small, "network.py", "Q1.7: twice x.", "return 3 * x")
         assert "test_doubler fails" in until("waiting for a change")
         path = small / "part1_vae" / "network.py"
         path.write_text(path.read_text().replace("3 * x", "2 * x"))
         after = until("waiting for a change")
-        assert "It passes." in after and "in quarter, is to be filled in" in after
+        assert "It passes." in after and "in quarter, has to be filled in" in after
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)

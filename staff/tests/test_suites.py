@@ -214,10 +214,10 @@ def test_known_exceptions_have_a_hint(messages):
 
 def test_what_cannot_be_used_names_the_adapter(messages):
     assert messages["test_nothing"] == (
-        "what the code gives back cannot be used by run_nothing in tests/adapters/part1.py: "
-        "is it what the docstring says?\n"
+        "what the code returns cannot be used by run_nothing in tests/adapters/part1.py: "
+        "does it match the docstring?\n"
         "AttributeError: 'NoneType' object has no attribute 'detach'\n"
-        "something gives back None: is a `return` missing?"
+        "a function returns None: is a `return` missing?"
     )
 
 

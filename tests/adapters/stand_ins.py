@@ -194,7 +194,7 @@ def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[Non
     yield
     for name, x in inputs.items():
         if not torch.equal(x.nan_to_num(), before[name].nan_to_num()):
-            raise RuntimeError(f"{name} is changed in place, and whoever gave it still needs it")
+            raise RuntimeError(f"{name} is changed in place, but the caller still needs it")
     if model is not None and model.training != training:
         raise RuntimeError(f"the mode is changed: model.training was {training}, it is {model.training} afterwards")
 

@@ -70,7 +70,7 @@ def test_what_goes_wrong_with_every_filling_is_said_once():
         found.append(outcomes.find_wrong(graded(), at_line, filled))
     assert outcomes.summarize(found) == [
         "tests/test_part2.py:1: with Q1.7 filled in, test_x should meet a blank, but: no attribute\n"
-        "part2_aae/models.py:0, in forward (so too with 2 other fillings)"
+        "part2_aae/models.py:0, in forward (also with 2 other fillings)"
     ]
     (once,) = outcomes.summarize(found[:1])
     assert "so too" not in once

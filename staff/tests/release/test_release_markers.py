@@ -99,12 +99,12 @@ WRONG_MARKS = {
     "1: '#BEGIN SOLUTION Q1.7' is not a marker": "#BEGIN SOLUTION Q1.7\n",
     "1: '# begin solution Q1.7' is not a marker": "# begin solution Q1.7\n",
     "3: '# END OF SOLUTION'": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n# END OF SOLUTION\n",
-    "1: a mark stands on a line of its own": "x = 1  # BEGIN SOLUTION Q1.7\n",
+    "1: a marker must be alone on its line": "x = 1  # BEGIN SOLUTION Q1.7\n",
     "5: is not indented as the mark at line 3": (
         "if True:\n    # Q1.7: x\n    # BEGIN SOLUTION Q1.7\n    x = 1\n# END SOLUTION\n"
     ),
     "2: there is nothing in this region": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n\n# END SOLUTION\n",
-    "2: above it should stand a comment '# Q1.7: '": "# Q1.8: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# END SOLUTION\n",
+    "2: it needs a comment above it '# Q1.7: '": "# Q1.8: x\n# BEGIN SOLUTION Q1.7\nx = 1\n# END SOLUTION\n",
     " is not valid Python": "x = (\n",
 }
 
