@@ -1,7 +1,7 @@
-"""What a student reads: `feedback/STUDENT.md` and `.html`, made of one result.
+"""The feedback for a student: `feedback/STUDENT.md` and `.html`, generated from one result.
 
-All that comes from a submission passes through `clean`, and then through the escaping of one of the two renderers; the
-pages have no script and load nothing. A hidden test is a fixed sentence: neither its name nor its message is shown.
+All text from a submission passes through `clean` and then the escaping of one of the two renderers. The pages have no
+scripts and load nothing. A hidden test appears as a fixed sentence: neither its name nor its message is shown.
 """
 
 import math
@@ -21,22 +21,22 @@ SHARES = ("automatic", "evidence", "manual")
 NAMES = {"automatic": "Tests", "evidence": "Runs handed in", "manual": "Written answer"}
 HIDDEN_FAILED = "a test that you do not see failed"
 HIDDEN_PASSED = "a test that you do not see passed"
-MESSAGE = 2000  # characters of a message at most
-LINE = 200  # of a name, a path, a sentence
-MOST = 50  # entries of a list
+MESSAGE = 2000  # maximum characters of a message
+LINE = 200  # maximum characters of a name, a path, a sentence
+MOST = 50  # maximum entries of a list
 TEMPLATES = Path(__file__).with_name("templates")
-SHORT = 24  # characters of a cell that is not broken into lines
+SHORT = 24  # maximum characters of a cell that is never wrapped
 ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)")
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero width, surrogates, private, not assigned
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero-width, surrogate, private-use, unassigned
 
 
 # --- plain text -------------------------------------------------------------------------------------------------------
 
 
 def clean(text: object, most: int = MESSAGE) -> str:
-    """Text as it can be shown: terminal sequences and characters that are not seen become U+FFFD, length is capped.
+    """Return text that is safe to show: escape sequences and invisible characters become U+FFFD, length is capped.
 
-    Line ends and tabs stay.
+    Line breaks and tabs are kept.
     """
     text = str(text)
     rest = len(text) - most
@@ -46,27 +46,27 @@ def clean(text: object, most: int = MESSAGE) -> str:
 
 
 def line(text: object, most: int = LINE) -> str:
-    """The same on one line."""
+    """Return the result of `clean` on a single line."""
     return " ".join(clean(text, most).split())
 
 
 def number(value: float) -> str:
-    """Points, or seconds: 7.5, 12."""
+    """Format points or seconds: 7.5, 12."""
     return f"{round(value, 2):g}"
 
 
 def figure(value: float | None) -> str:
-    """A figure that was measured: four digits."""
+    """Format a measured figure with four significant digits."""
     return "none" if value is None else f"{value:.4g}"
 
 
 def known(question: dict) -> float:
-    """The points of a question as far as they are known."""
+    """Return the sum of the points of a question that are known so far."""
     return round(math.fsum(question[share] for share in SHARES if question[share] is not None), 4)
 
 
 def known_of(question: dict) -> float:
-    """What the points that are known are out of."""
+    """Return the maximum of the points that are known so far."""
     return round(math.fsum(question[f"{share}_of"] - question[f"{share}_open"] for share in SHARES), 4)
 
 
@@ -74,10 +74,10 @@ def known_of(question: dict) -> float:
 
 
 class Code(str):
-    """Words to be shown exactly as they are: all that comes from a submission."""
+    """Text to show verbatim: anything that comes from a submission."""
 
 
-Text = str | list[str]  # a list: ordinary text and Code, one behind the other
+Text = str | list[str]  # a list: pieces of ordinary text and Code, in order
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Message:
-    """Several lines of a test or of the code."""
+    """A multi-line message from a test or from the code."""
 
     kind: ClassVar = "message"
     text: str
@@ -124,7 +124,7 @@ Block = Heading | Paragraph | Items | Message | Table
 
 
 def as_markdown(blocks: list[Block]) -> str:
-    """The blocks as Markdown (CommonMark with GitHub's tables); no text of theirs is taken for markup."""
+    """Render the blocks as Markdown (CommonMark with GitHub's tables), with all text escaped."""
     return "\n\n".join(_block_markdown(block) for block in blocks) + "\n"
 
 
@@ -154,50 +154,50 @@ def _text_markdown(text: Text, in_table: bool = False) -> str:
 
 
 def _code_span(text: str, in_table: bool) -> str:
-    text = line(text).replace("|", "¦") if in_table else line(text)  # a bar ends a cell, within a code span too
+    text = line(text).replace("|", "¦") if in_table else line(text)  # a bar ends a cell, even within a code span
     fence = "`" * (_longest_run(text) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text or '-'}`"
 
 
 def _escaped(text: str) -> str:
-    """Ordinary text: no emphasis, link, HTML, mention, or list that begins with it. Spaces at its ends stay."""
+    """Escape ordinary text: no emphasis, link, HTML or mention, and no list at its start. Keeps spaces at both ends."""
     text = re.sub(r"\s+", " ", clean(text))
     text = re.sub(r"[\\`*_\[\]{}<>|~&$#@!]|:(?=//)|(?<=www)\.|^[-+=]", r"\\\g<0>", text)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
 
 
 def as_html(blocks: list[Block]) -> Markup:
-    """The blocks as HTML, to be put into `page`; every text of theirs is escaped."""
+    """Render the blocks as HTML for `page`, with all text escaped."""
     functions = {"pieces": _pieces, "clean": clean, "is_short": _is_short}
     return Markup(pages.render("blocks.html", TEMPLATES, blocks=blocks, **functions))
 
 
 def _pieces(text: Text) -> list[tuple[bool, str]]:
-    """Whether a piece of a text is code, and its words."""
+    """Return the pieces of a text: whether each is code, and its cleaned text."""
     pieces = [text] if isinstance(text, str) else text
     return [(True, line(each)) if isinstance(each, Code) else (False, clean(each)) for each in pieces]
 
 
 def _is_short(text: Text) -> bool:
-    """Numbers and a few words of ours stay on one line."""
+    """Return whether a text is so short, and not from a submission, that it stays on one line."""
     return isinstance(text, str) and len(text) <= SHORT
 
 
 def page(title: str, body: Markup, template: str = "feedback.html", **more) -> str:
-    """A whole HTML page around a body that is escaped already."""
+    """Return a complete HTML page around a body that is already escaped."""
     return pages.render(template, TEMPLATES, title=line(title), body=body, **more)
 
 
-# --- what is in it ----------------------------------------------------------------------------------------------------
+# --- the content ------------------------------------------------------------------------------------------------------
 
 
 def markdown(result: dict, rubric: Rubric) -> str:
-    """The feedback to a student as Markdown; `result` is one of `exports.read_results`."""
+    """Return the feedback for a student as Markdown; `result` comes from `entries.apply`."""
     return as_markdown(_feedback(result, rubric))
 
 
 def html_page(result: dict, rubric: Rubric) -> str:
-    """The same as a page."""
+    """Return the feedback for a student as an HTML page."""
     return page(f"Feedback: {result['student']}", as_html(_feedback(result, rubric)))
 
 
@@ -227,7 +227,7 @@ def _feedback(result: dict, rubric: Rubric) -> list[Block]:
 
 
 def missing_parts(result: dict, rubric: Rubric) -> set[int]:
-    """The numbers of the parts that a submission lacks."""
+    """Return the numbers of the parts that are missing from a submission."""
     return {number for number, part in rubric.parts.items() if part.folder in result["missing"]}
 
 
@@ -263,7 +263,7 @@ def _share(question: dict, share: str) -> str:
 
 
 def _by_people(result: dict) -> list[Block]:
-    """What people gave in place of the grader's own points, and their comments."""
+    """List the points that people gave instead of the grader's, and their comments."""
     given: list[list[Text]] = [
         [
             f"Q{row['question']}",
@@ -282,7 +282,7 @@ def _by_people(result: dict) -> list[Block]:
 
 
 def _remarks(result: dict) -> list[Block]:
-    """What was odd about the submission as a whole."""
+    """List what was unusual about the submission as a whole."""
     forbidden = [
         [Code(f"{use['file']}:{use['line']}"), " uses ", Code(use["name"]), _of_question(use["question"])]
         for use in result["forbidden"]

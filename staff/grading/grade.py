@@ -1,6 +1,6 @@
-"""Grade a class: stage each submission, judge it, and keep what came of it in a file of its own.
+"""Grade a class: stage each submission, judge it, and write each student's result to a separate file.
 
-`results/STUDENT.json` is written whole when a submission is done, so a grader that is stopped goes on where it was.
+`results/STUDENT.json` is written atomically when a submission is done, so a grader that was stopped can resume.
 """
 
 import errno
@@ -22,7 +22,7 @@ from staff.grading import archives, results, rules
 from staff.grading.judge import REPOSITORY, SUITES, JudgeError, Rules, to_watch
 from staff.grading.judges import Closed, Judges
 
-HELPERS = [  # what the tests import
+HELPERS = [  # modules that the tests import
     path.relative_to(REPOSITORY).as_posix()
     for pattern in ("tests/*.py", "tests/adapters/*.py", "staff/oracles/*.py")
     for path in sorted(REPOSITORY.glob(pattern))
@@ -32,11 +32,11 @@ JUDGED_WITH = (
     "staff/grading/inside/prepare.py", "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 
-EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # trouble of the machine
+EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # errors of the machine
 
 
 def digest(files: Iterable[tuple[str, Path]]) -> str:
-    """A sum over names and contents."""
+    """Return a hash of the files' names and contents."""
     total = hashlib.sha256()
     for name, path in sorted(files):
         total.update(f"{name}\0{path.stat().st_size}\0".encode())
@@ -45,7 +45,7 @@ def digest(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def judged_with() -> str:
-    """A sum over everything that decides about points: other tests, other results."""
+    """Return a hash of all files that determine points. If it changes, earlier results are no longer valid."""
     return digest((file, REPOSITORY / file) for file in JUDGED_WITH)
 
 
@@ -54,10 +54,10 @@ class Class:
     """A class to be graded.
 
     Args:
-        out: the folder of the results.
+        out: the output folder.
         rules: how each submission is judged.
-        seed: of the random inputs of all; None: see `seed_of`.
-        has_data: MNIST is here, so what waits for it can be judged.
+        seed: the seed of the random inputs for all submissions; None: see `seed_of`.
+        has_data: whether MNIST is available, so that evidence that waits for it can be judged.
     """
 
     out: Path
@@ -71,7 +71,7 @@ class Class:
         return self.out / "results" / f"{student}.json"
 
     def is_done(self, student: str, content: str) -> bool:
-        """Whether this very submission was judged already, with these tests."""
+        """Return whether a submission with exactly this content was already judged with these tests."""
         result, problems = results.read(self.result_file(student))
         if problems or results.unlike(result, self.rubric):
             return False
@@ -85,7 +85,7 @@ class Class:
         return all(result.get(name) == value for name, value in wanted.items())
 
     def forget(self, submissions: list[archives.Submission]) -> None:
-        """Judge these again."""
+        """Delete the results of these submissions, so that they are judged again."""
         for submission in submissions:
             for student in submission.everybody:
                 self.result_file(student).unlink(missing_ok=True)
@@ -93,15 +93,16 @@ class Class:
     def grade(
         self, submission: archives.Submission, judges: Judges, on_progress: Callable[[dict], None] = lambda _: None
     ) -> dict | None:
-        """Judge one submission and write its result, unless it is there already.
+        """Judge one submission and write its result, unless the result already exists.
 
-        Whatever goes wrong with a submission is its own result; what would go wrong with the others too is raised.
+        An error that concerns only this submission is recorded in its result; one that would affect all is raised.
 
         Returns:
-            the result; None if it was there.
+            The result; None if it already existed.
 
         Raises:
-            OSError: it cannot be written, or the disk is full. Closed: nobody is to judge any more.
+            OSError: the result cannot be written, or the machine has a problem such as a full disk. Closed: the judges
+                are closed.
         """
         began = time.monotonic()
         try:
@@ -127,7 +128,7 @@ class Class:
         return results.write(self.result_file(student), result | whose, self.rubric)
 
     def _is_done(self, submission: archives.Submission, content: str) -> bool:
-        """Whether it was judged already, for everybody in its group. What is known of its students may have changed."""
+        """Return whether it was already judged for its whole group; if so, update the students' names and groups."""
         if not all(self.is_done(student, content) for student in submission.everybody):
             return False
         for student in submission.everybody:
@@ -141,7 +142,7 @@ class Class:
             raise archives.SubmissionError(submission.problem)
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
             if self.rules.level == "user":
-                os.chmod(folder, 0o711)  # it runs as somebody else; nobody can list what is in there, or guess its name
+                os.chmod(folder, 0o711)  # the submission's user may enter, but not list, and cannot guess names
             root = Path(folder).resolve() / token_hex(16)
             staged = archives.stage(submission, root)
             if not staged.parts:
@@ -159,13 +160,13 @@ class Class:
             return result
 
     def failed(self, submission: archives.Submission, problem: str, status: str = "failed") -> dict:
-        """The result of a submission that could not be judged."""
+        """Return the result of a submission that could not be judged."""
         return results.failed(submission.student, submission.source.name, self.rubric, problem, status)
 
     def seed_of(self, content: str) -> int:
-        """The seed of the random inputs for a submission: the same each time that it is judged with the same tests.
+        """Return the seed of the random inputs for a submission; it depends only on the submission and the tests.
 
-        Whoever does not have the hidden tests cannot compute it, and a submission cannot hold what depends on itself.
+        It cannot be computed without the hidden tests. A submission cannot contain it, as it depends on its content.
         """
         if self.seed is not None:
             return self.seed
@@ -196,7 +197,7 @@ class Class:
         self._add_up(result)
 
     def _seen(self, known: list[dict], seen: list[list]) -> list[dict]:
-        """Uses that were noticed while it ran, where they are forbidden, and that the syntax tree did not show."""
+        """Return the forbidden uses that were detected at run time but not found in the syntax tree."""
         lines = {(each["file"], each["name"]) for each in known}
         return [
             {"file": file, "line": line, "name": name, "question": rule.question}
@@ -232,20 +233,20 @@ class Class:
 
 
 def _is_in(file: str, places: list[str]) -> bool:
-    """Whether a file is one of these files, or in one of these folders."""
+    """Return whether a file is one of these files, or in one of these folders."""
     return any(file == place or file.startswith(f"{place}/") for place in places)
 
 
 def grade_all(
     course: Class, submissions: list[archives.Submission], judges: Judges, workers: int, show: bool
 ) -> dict[str, int]:
-    """Grade them, several at a time; a stop (KeyboardInterrupt) loses nothing that is done.
+    """Grade submissions in parallel. An interrupt (KeyboardInterrupt) does not lose finished results.
 
     Args:
-        show: a progress bar with the rate and the time left.
+        show: whether to show a progress bar with the rate and the time left.
 
     Returns:
-        how many were "graded", "partly", "there already", "unreadable", "failed".
+        The number of submissions that were "graded", "partly", "there already", "unreadable", "failed".
     """
     work = _Work(course, submissions, judges, show)
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(submissions)))]
@@ -266,7 +267,7 @@ def grade_all(
 
 
 class _Work:
-    """The submissions that are left, for several threads that each call `run`."""
+    """The queue of submissions to grade, shared by several threads that each call `run`."""
 
     def __init__(self, course: Class, submissions: list[archives.Submission], judges: Judges, show: bool):
         self.course, self.judges = course, judges
@@ -275,11 +276,11 @@ class _Work:
         self.again: list[archives.Submission] = []
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
-        tqdm.set_lock(threading.RLock())  # its own is shared by processes, and can outlive a killed grader
+        tqdm.set_lock(threading.RLock())  # tqdm's own is shared by processes, and can outlive a killed grader
         self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)
 
     def run(self) -> None:
-        """Grade one after the other until none is left, or another thread has failed."""
+        """Grade submissions one by one until none is left or another thread has failed."""
         while not self.stop.is_set():
             with self.lock:
                 if not self.left:
@@ -299,7 +300,7 @@ class _Work:
                 self.bar.update()
 
     def run_again(self) -> None:
-        """Grade again, one at a time, the submissions that a busy machine could not judge."""
+        """Grade the submissions with undecided results again, one at a time, so that the machine is less busy."""
         for submission in self.again:
             self.course.grade(submission, self.judges)
 
@@ -308,10 +309,10 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
     """Judge a single submission, for Gradescope.
 
     Args:
-        on_progress: gets the result so far after each test.
+        on_progress: called after each test with the result so far.
 
     Raises:
-        JudgeError: this machine has no sandbox, or the judge fails.
+        JudgeError: no sandbox works on this machine, or the judge does not start.
     """
     with tempfile.TemporaryDirectory() as out:
         course = Class(Path(out), rubrics.read())
@@ -321,7 +322,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
                 raise JudgeError("; ".join(["no sandbox holds on this machine", *judges.current().weaker]))
             submission = archives.Submission(student, source)
             result = course.grade(submission, judges, on_progress)
-            if result and results.is_undecided(result):  # without progress: what is known already is not taken back
+            if result and results.is_undecided(result):  # without progress: points shown so far must not drop
                 result = course.grade(submission, judges)
             return result
         finally:
@@ -329,7 +330,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
 
 
 def shard(submissions: list[archives.Submission], number: int, of: int) -> list[archives.Submission]:
-    """Those whose student belongs to a shard, `number` of 1 to `of`: the same one, whoever hands in late."""
+    """Return the submissions in shard `number` (1 to `of`). A student's shard does not depend on who else hands in."""
     return [each for each in submissions if _shard_of(each.student, of) == number]
 
 

@@ -1,4 +1,4 @@
-"""Ask for a submission to be judged: `Judge` is a process that has the graded suites collected, see `judge_process`."""
+"""The client side of judging: `Judge` starts a process with the graded suites collected; see `judge_process`."""
 
 import json
 import os
@@ -26,7 +26,7 @@ OPTIMIZED = (
 
 
 def _edition() -> str | None:
-    """The rubric's; a rubric that cannot be read is reported by whoever needs its points."""
+    """Return the rubric's edition, or None if the rubric cannot be read: code that needs its points reports that."""
     with suppress(rubrics.RubricError):
         return rubrics.read().edition
 
@@ -35,15 +35,15 @@ SUITES = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY,
 
 
 class JudgeError(Exception):
-    """The judge itself failed: for the staff."""
+    """The judge itself failed. The message is for the staff."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """How a submission is judged.
 
-    level: of the sandbox; None: the strongest there is.
-    seconds_per_question: of the processor, that all tests of a question may take together.
+    level: the sandbox level; None: the strongest available.
+    seconds_per_question: the CPU time that all tests of a question may use together.
     """
 
     level: str | None = None
@@ -52,24 +52,24 @@ class Rules:
 
     @property
     def seconds(self) -> float:
-        """How long the tests of a submission are waited for, however busy the machine is."""
+        """The maximum wall-clock time to wait for the tests of a submission, even on a busy machine."""
         return 4 * patience(self.seconds_per_question) + 300
 
 
 def to_watch(rubric: rubrics.Rubric) -> dict:
-    """The names that the rubric forbids, and the files that came with the template and may use them."""
+    """Return the names that the rubric forbids, and the template files that may use them."""
     allowed = sorted({file for rule in rubric.forbidden for file in rule.allowed})
     return {"names": [rule.name for rule in rubric.forbidden], "allowed": allowed}
 
 
 class Judge:
-    """A judge process, for several threads. `level`: what its sandbox is; `weaker`: why not a stronger one.
+    """A judge process that threads can share. `level`: the sandbox level in use; `weaker`: why no stronger one is.
 
     Args:
-        level: the sandbox that is wanted; None: the strongest that holds here.
+        level: the requested sandbox level; None: the strongest that works on this machine.
 
     Raises:
-        JudgeError: it does not start, or that level does not hold.
+        JudgeError: the process does not start, or the requested level does not work here.
     """
 
     def __init__(self, level: str | None = None):
@@ -81,7 +81,7 @@ class Judge:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "staff.grading.judge_process", str(theirs.fileno()), *filter(None, [level])],
             cwd=REPOSITORY, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,  # Ctrl-C is for the grader alone
+            stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,  # Ctrl-C reaches only the grader
         )  # fmt: skip
         theirs.close()
         hello = self._hello()
@@ -105,16 +105,16 @@ class Judge:
         """Judge a staged submission.
 
         Returns:
-            tests: the graded tests, each with its outcome; evidence: what its runs earn; seen: uses of forbidden names
-            while it ran, each file, line, name.
+            A dict with "tests": the graded tests with their outcomes; "evidence": the points for its runs; "seen": the
+            forbidden names used at run time, each as file, line, name.
 
         Args:
-            on_test: gets each test as soon as it is done.
+            on_test: called with each test as soon as it is done.
 
         Raises:
             JudgeError: the judge failed, or not all tests have an outcome.
         """
-        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # the last for the runs
+        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # patience(): for the runs
         wanted = {
             "submission": str(submission), "seed": seed, "level": rules.level or self.level, "seconds": seconds,
             "seconds_per_question": rules.seconds_per_question, "limits": rules.limits.as_json(),
@@ -131,7 +131,7 @@ class Judge:
             raise JudgeError(f"judging took more than {seconds} s") if time.monotonic() > until else self._gone()
         if found["trouble"] or found["ended"] not in (0, 1):
             raise JudgeError(found["trouble"] or f"pytest ended with status {found['ended']}")
-        lines = first_lines(tests, root=None)  # what a submission has is not read in here
+        lines = first_lines(tests, root=None)  # the submission's files are not read in this process
         for test in tests:
             if line := lines.get(test["name"]):
                 test["message"] = f"{line}\n{test['message']}"
@@ -139,17 +139,17 @@ class Judge:
         return found
 
     def _rows(self, wanted: dict, until: float) -> Iterator[dict]:
-        """What there is to say about a submission, until the fork that judges it ends."""
+        """Yield the messages about a submission until the fork that judges it ends."""
         answer, theirs = socket.socketpair()
         with answer:
-            with theirs, suppress(OSError):  # if it is gone, nothing is said
+            with theirs, suppress(OSError):  # if the judge is gone, there are no messages
                 socket.send_fds(self.requests, [json.dumps(wanted).encode()], [theirs.fileno()])
             answer.settimeout(until - time.monotonic() + 60)
             with suppress(TimeoutError, ConnectionResetError), answer.makefile("rb") as lines:
                 yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
 
     def _gone(self) -> JudgeError:
-        """Why there is no answer."""
+        """Return an error that explains why there is no answer."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
         self.errors.seek(0)

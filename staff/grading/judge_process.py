@@ -1,8 +1,8 @@
-"""The process that runs the graded suites: the tests here, the submission shut in elsewhere.
+"""The process that runs the graded suites. The tests run here; the submission runs in a separate, sandboxed process.
 
-It imports what tests need and has pytest collect them, once. For each submission it forks, and in the fork pytest goes
-on: it runs the tests with a module `adapters` whose functions ask the submission's process, and says in lines of JSON
-what became of each. Started by `judge.Judge`.
+The process imports the tests' dependencies and lets pytest collect the tests once. It forks for each submission. In
+the fork, pytest runs the tests with an `adapters` package whose functions forward each call to the submission's
+process, and reports each outcome as a line of JSON. `judge.Judge` starts this process.
 """
 
 import gc
@@ -31,7 +31,7 @@ from staff.grading.kit import SandboxError, Zygote
 
 
 class Session:
-    """The submission's processes, one a question; a new one where the last has ended."""
+    """Manage the submission's processes: one per question, replaced by a new one if it has ended."""
 
     def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
         from staff.grading.sandbox import Allowance
@@ -39,14 +39,14 @@ class Session:
         self.zygote, self.submission, self.rules = zygote, submission, rules
         self.until = time.monotonic() + rules.seconds
         self.question, self.child = None, None
-        self.allowance = Allowance(0, 0, 0)  # of the question
-        self.undecided = False  # in this test
-        self.trouble: str | None = None  # the staff's, not the submission's
-        self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names while it ran: file, line, name
+        self.allowance = Allowance(0, 0, 0)  # the time left for the current question
+        self.undecided = False  # whether a call in the current test was undecided
+        self.trouble: str | None = None  # a failure of the sandbox, not of the submission
+        self.seen: set[tuple[str, int, str]] = set()  # forbidden names used at run time: file, line, name
         self.watch = to_watch(rubrics.read())
 
     def enter(self, question: str) -> None:
-        """A test begins; of an earlier question nothing is left."""
+        """Prepare for the next test. If it belongs to another question, end the process and reset the allowance."""
         from staff.grading.sandbox import Allowance
 
         self.undecided = False
@@ -66,14 +66,14 @@ class Session:
         self.child = None
 
     def new_child(self, cpu_seconds: int, **more):
-        """A shut-in process with the submission in it, for so many seconds of the processor."""
+        """Return a sandboxed process that runs the submission, limited to `cpu_seconds` of CPU time."""
         from staff.grading import sandbox
 
         limits = replace(self.rules.limits, cpu_seconds=cpu_seconds)
         return sandbox.Child(self.zygote, self.rules.level, self.submission, limits, **more)
 
     def call(self, name: str, *args, **kwargs):
-        """Ask an adapter beside the submission; seeded by the noise of the test, so that a run can be repeated."""
+        """Call an adapter in the submission's process, with a seed drawn from the test's RNG for reproducibility."""
         import torch
 
         from staff.grading import sandbox
@@ -105,13 +105,13 @@ class Session:
 
 
 class Adapters(types.ModuleType):
-    """What the tests import as `adapters`, a package; in a fork, `session` is that of its submission."""
+    """The package that the tests import as `adapters`. In a fork, `session` belongs to the fork's submission."""
 
     session: Session
 
     def __init__(self):
         super().__init__("adapters")
-        self.__path__ = []  # a package, of these modules alone
+        self.__path__ = []  # makes it a package; its only modules are those added below
         sys.modules["adapters"] = self
         for path in (REPOSITORY / "tests" / "adapters").glob("part*.py"):
             module = AdapterModule(self, path.stem)
@@ -120,7 +120,7 @@ class Adapters(types.ModuleType):
 
 
 class AdapterModule(types.ModuleType):
-    """A module of adapters: each function asks the submission's process."""
+    """A module of `adapters`: each `run_...` function forwards its call to the submission's process."""
 
     def __init__(self, adapters: Adapters, name: str):
         super().__init__(f"adapters.{name}")
@@ -133,11 +133,11 @@ class AdapterModule(types.ModuleType):
 
 
 class Forks:
-    """A pytest plugin: where the collected tests would run, it forks for each submission that is asked for.
+    """A pytest plugin that, instead of running the collected tests, forks once for each requested submission.
 
     Args:
-        requests: each is a submission, with a descriptor for what there is to say about it.
-        level: of the sandbox; None: the strongest that holds here.
+        requests: the socket for incoming requests: each has a submission and a file descriptor for its results.
+        level: the sandbox level; None: the strongest that works on this machine.
     """
 
     def __init__(self, requests: socket.socket, zygote: Zygote, adapters: Adapters, level: str | None):
@@ -146,11 +146,11 @@ class Forks:
         self.say: Callable[[dict], None] = lambda row: None
 
     def run(self) -> None:
-        """Serve until nobody asks any more. A fork begins and ends in here."""
+        """Serve requests until the other side closes the socket. Each fork starts and exits inside this call."""
         import pytest
 
         os.chdir(REPOSITORY)
-        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # ignore any other installed plugins
         try:
             status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:logging", *SUITES], plugins=[self])
             if self.wanted:
@@ -165,21 +165,21 @@ class Forks:
 
     def pytest_runtestloop(self, session):
         kernel.prepare_to_fork()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks are never waited for
         hello = self._hello()
         self.requests.send(json.dumps(hello).encode())
         while "level" in hello:
             request, handles, _, _ = socket.recv_fds(self.requests, 1 << 16, 1)
             if not request:
-                return True  # pytest has nothing more to do
+                return True  # tells pytest that the tests have been run
             if os.fork() == 0:
                 self._begin(json.loads(request), handles[0], session.config)
-                return None  # pytest goes on
+                return None  # lets pytest run the tests
             os.close(handles[0])
         return True
 
     def _hello(self) -> dict:
-        """What the sandbox is, tried out."""
+        """Try out the sandbox and return the message that reports its level, or why it was refused."""
         from staff.grading import sandbox
 
         try:
@@ -192,7 +192,7 @@ class Forks:
         self.wanted, self.say = wanted, partial(_say, os.fdopen(answer, "wb", buffering=0))
         kernel.die_with_parent()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.alarm(wanted["seconds"])  # ends it, whatever it does
+        signal.alarm(wanted["seconds"])  # a hard limit: the signal ends the fork
         self.requests.close()
         config.option.seed = wanted["seed"]
         rules = Rules(wanted["level"], wanted["seconds_per_question"], Limits(**wanted["limits"]))
@@ -214,7 +214,7 @@ class Forks:
         self.say({"trouble": f"{excinfo.typename}: {excinfo.value}"})
 
     def _end(self, status: int) -> None:
-        """The tests are done: judge the runs that were handed in, and say how it ended."""
+        """After the tests, judge the submitted runs and report how pytest ended."""
         session = self.adapters.session
         session.leave()
         self.say({"evidence": judge_runs(session, self.wanted["seed"])})
@@ -226,7 +226,7 @@ def _say(lines, row: dict) -> None:
 
 
 def judge_runs(session: Session, seed: int) -> list[dict]:
-    """What the run folders that were handed in earn; see `evidence.judge`."""
+    """Judge the submitted run folders and return the rows of evidence with their points; see `evidence.judge`."""
     from staff.grading import evidence
 
     seconds = 2 * session.rules.seconds_per_question
@@ -237,14 +237,14 @@ def judge_runs(session: Session, seed: int) -> list[dict]:
 
 
 def main(fd: int, level: str | None) -> None:
-    """Say what the sandbox is; then judge what is asked for until the other side is gone."""
+    """Report the sandbox level, then judge the requested submissions until the other side closes the socket."""
     requests = socket.socket(fileno=fd)
     if sys.flags.optimize:
         requests.send(json.dumps({"refused": OPTIMIZED}).encode())
         return
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
+    gc.disable()  # imported modules stay alive, so scanning them for garbage would only waste a second
     try:
-        zygote = Zygote()  # it starts while this process imports
+        zygote = Zygote()  # starts up while this process imports
     except SandboxError as error:
         requests.send(json.dumps({"refused": str(error)}).encode())
         return
@@ -255,7 +255,7 @@ def main(fd: int, level: str | None) -> None:
 
 
 def _import_all() -> Adapters:
-    """What tests import, so that a fork has it already."""
+    """Import the tests' dependencies before forking, so that every fork already has them."""
     import scipy.stats  # noqa: F401
     import torch
 
@@ -265,11 +265,11 @@ def _import_all() -> Adapters:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     for part in ("part1", "part2", "part3"):
         importlib.import_module(f"staff.oracles.{part}")  # they import modules of tests/
-    with suppress(evidence.NoData):  # then the rows of the evidence say so
+    with suppress(evidence.NoData):  # the rows of the evidence report missing data
         evidence.load_images()
     return Adapters()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
-    os._exit(0)  # it takes a second to take all these modules apart
+    os._exit(0)  # skips the teardown of all these modules, which takes a second

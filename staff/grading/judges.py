@@ -1,4 +1,4 @@
-"""The judge that all threads of the grader ask."""
+"""The judge that all threads of the grader share."""
 
 import threading
 from collections import Counter
@@ -9,11 +9,11 @@ from staff.grading.judge import Judge, JudgeError
 
 
 class Closed(Exception):
-    """The judges were closed while somebody asked: the grader is being stopped."""
+    """The judges were closed while still in use: the grader is being stopped."""
 
 
 class Judges:
-    """The judge that all threads ask; a new one where it failed."""
+    """Share one judge between all threads, and replace it if it fails."""
 
     def __init__(self, make: Callable[[], Judge] = Judge):
         self._make, self._lock = make, threading.RLock()
@@ -22,10 +22,10 @@ class Judges:
         self._users: Counter[Judge] = Counter()
 
     def current(self) -> Judge:
-        """The one that is asked next.
+        """Return the judge to use next; start one if there is none.
 
         Raises:
-            JudgeError: it does not start. Closed: nobody is to ask any more.
+            JudgeError: the judge does not start. Closed: the judges are closed.
         """
         with self._lock:
             if self.closed:
@@ -35,8 +35,8 @@ class Judges:
 
     @contextmanager
     def borrowed(self) -> Iterator[Judge]:
-        """One that fails is asked nothing more, and closed when nobody waits for it."""
-        with self._lock:  # nobody closes it in between
+        """Lend the current judge. A judge that fails is not lent again, and is closed after its last user returns."""
+        with self._lock:  # so that the judge cannot be closed before this user is counted
             judge = self.current()
             self._users[judge] += 1
         try:
@@ -55,5 +55,5 @@ class Judges:
     def close(self) -> None:
         with self._lock:
             self.closed = True
-        for judge in {self._judge, *+self._users} - {None}:  # those in use too
+        for judge in {self._judge, *+self._users} - {None}:  # including those in use
             judge.close()

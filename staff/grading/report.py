@@ -1,6 +1,6 @@
-"""The class at a glance: report.html, for the staff alone, since it names hidden tests.
+"""The class at a glance: report.html. It is for the staff only, because it names hidden tests.
 
-One file that loads nothing and has no script; what comes from submissions is escaped as in `feedback`.
+The page is a single file without scripts or external resources. Text from submissions is escaped as in `feedback`.
 """
 
 import math
@@ -37,7 +37,7 @@ NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)
 
 
 def html_page(results: list[dict], rubric: Rubric) -> str:
-    """The page; `results` as `exports.read_results` gives them."""
+    """Return the page; `results` come from `entries.apply`."""
     judged = [result for result in results if result["status"] in JUDGED]
     return page(
         "The class at a glance",
@@ -86,7 +86,7 @@ def histogram(points: list[float], most: float) -> list[int]:
 
 
 def _chart(points: list[float], most: float) -> dict:
-    """The bars of the histogram: where each begins, how high it is, and how many it stands for."""
+    """Return the bars of the histogram: the position, height and count of each."""
     counts = histogram(points, most)
     high = max(*counts, 1)
     bars = [
@@ -98,9 +98,9 @@ def _chart(points: list[float], most: float) -> dict:
 
 
 def of_question(name: str, judged: list[dict]) -> dict | None:
-    """How a question went: submissions of which something is known, mean, shares with full points and with none.
+    """Return a question's statistics: number of submissions, mean, fractions with full and with no points.
 
-    Points that are not known yet are left out of both sides. None: nothing is known of anyone.
+    Points that are not known yet count neither as given nor as available. None: no points are known for anyone.
     """
     pairs = [(known(each), known_of(each)) for each in (result["questions"][name] for result in judged)]
     pairs = [(points, of) for points, of in pairs if of]
@@ -117,7 +117,7 @@ def of_question(name: str, judged: list[dict]) -> dict | None:
 
 
 def _question(name: str, title: str, judged: list[dict]) -> dict:
-    """A row of the table of questions; its bar is the share of the points that were given."""
+    """Return a row of the table of questions; its bar is the mean fraction of the available points."""
     row = {"name": f"Q{name}", "count": 0, "mean": "", "bar": 0, "full": "", "none": "", "title": title}
     if found := of_question(name, judged):
         mean = f"{number(found['mean'])} of {number(found['of'])}"
@@ -130,7 +130,7 @@ def _question(name: str, title: str, judged: list[dict]) -> dict:
 
 
 def _given(results: list[dict]) -> list[Block]:
-    """Points in place of the grader's own: whose, what they were, who changed them and why."""
+    """List the points that people changed: the student, old and new points, who changed them and why."""
     rows: list[list[Text]] = [
         [
             [Code(result["student"])],
@@ -152,15 +152,15 @@ def _given(results: list[dict]) -> list[Block]:
 
 
 def sentence(message: str | None) -> str:
-    """The first sentence of a message, with N for its numbers, so that equal mistakes are equal."""
+    """Return the first line of a message with its numbers replaced by N, so that equal mistakes compare equal."""
     lines = line((message or "").strip().split("\n", 1)[0])
     return NUMBER.sub("N", lines) or "no message"
 
 
 def mistakes(judged: list[dict], rubric: Rubric) -> list[tuple[int, str, str, list[str]]]:
-    """The mistakes, the most common first: how many submissions made it, question, sentence, names of the tests.
+    """Return the mistakes, most common first: number of submissions, question, sentence, names of the tests.
 
-    A part that is missing is no mistake in its questions.
+    Tests of a missing part do not count as mistakes.
     """
     students: dict[tuple[str, str], set[str]] = {}
     tests: dict[tuple[str, str], set[str]] = {}
@@ -220,7 +220,7 @@ def _slowest(results: list[dict]) -> list[Block]:
 
 
 def warnings(result: dict) -> list[str]:
-    """What the staff should look at: forbidden names, figures that differ, files left out that nobody has by chance."""
+    """Return what the staff should check, e.g. forbidden names, figures that differ, unusual files left out."""
     found = ["is not on the roster"] if result.get("unlisted") else []
     found += [f"older, not counted: {each}" for each in result["older"]]
     found += [
@@ -231,7 +231,7 @@ def warnings(result: dict) -> list[str]:
     found += [
         f"Q{entry['question']}, {entry['run']}: {entry['warning']}"
         for entry in result["evidence"]
-        if entry["warning"] and entry["run"]  # that a run is missing costs points, and is no oddity
+        if entry["warning"] and entry["run"]  # a missing run costs points but is not suspicious
     ]
     found += ["not judged as a whole: the machine was too busy"] if is_undecided(result) else []
     return found + [f"left out: {file}" for file in result["left_out"] if not is_ordinary(file)]

@@ -1,6 +1,7 @@
-"""The results of the grader, a file for each student, validated where they are written and where they are read.
+"""The results of the grader: one file per student, validated when it is written and when it is read.
 
-A result that cannot be used is replaced by one without points that says why, so it costs no other student anything.
+A result that cannot be used is replaced by one without points that states the reason, so other students' results are
+not affected.
 """
 
 import json
@@ -15,7 +16,7 @@ from staff.grading.feedback import SHARES, line
 
 RESULTS = "results"
 LONGEST = 20_000_000  # bytes of a result file
-STATUSES = {  # what each says in the exports
+STATUSES = {  # status -> its text in the exports
     "graded": "graded",
     "partly": "partly graded",  # parts are missing
     "unreadable": "not readable",  # the submission's fault
@@ -30,7 +31,7 @@ DAMAGED = "the result cannot be used; grade this submission again"
 
 
 def blank(student: str, source: str, rubric: Rubric) -> dict:
-    """The result of a submission that has not been judged: no points."""
+    """Return the result, without points, of a submission that has not been judged."""
     questions = {}
     for name, question in rubric.questions.items():
         questions[name] = {"points": question.points}
@@ -46,7 +47,7 @@ def blank(student: str, source: str, rubric: Rubric) -> dict:
 
 
 def failed(student: str, source: str, rubric: Rubric, problem: str, status: str = "failed") -> dict:
-    """The result of a submission that could not be judged."""
+    """Return the result of a submission that could not be judged."""
     return blank(student, source, rubric) | {"status": status, "problem": line(problem, 500)}
 
 
@@ -58,10 +59,10 @@ def now() -> str:
 
 
 def write(path: Path, result: dict, rubric: Rubric) -> dict:
-    """Write a result, or in its place one that says why it cannot be used; returns what was written.
+    """Write a result and return what was written: if the result is invalid, one without points that states why.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     try:
         problems = check(result) or unlike(result, rubric)
@@ -79,7 +80,7 @@ def write(path: Path, result: dict, rubric: Rubric) -> dict:
 
 
 def read(path: Path) -> tuple[dict, list[str]]:
-    """The result in a file, and what is wrong with it."""
+    """Return the result in a file, and a list of its problems."""
     try:
         if path.stat().st_size > LONGEST:
             return {}, [f"is larger than {LONGEST // 1_000_000} MB"]
@@ -93,9 +94,9 @@ def read(path: Path) -> tuple[dict, list[str]]:
 
 
 def read_all(folder: str | Path, rubric: Rubric) -> tuple[list[dict], list[str]]:
-    """The results in `folder`/results, sorted by student, and a line for each that cannot be used.
+    """Return the results in `folder`/results, sorted by student, and a line for each problem found.
 
-    One that is damaged, or was judged by another rubric, is replaced by one without points.
+    A result that is damaged, or was judged with another rubric, is replaced by one without points.
     """
     results, problems = [], []
     for path in sorted((Path(folder) / RESULTS).glob("*.json")):
@@ -109,13 +110,13 @@ def read_all(folder: str | Path, rubric: Rubric) -> tuple[list[dict], list[str]]
 
 
 def is_undecided(result: dict) -> bool:
-    """Whether something could not be judged as the machine was too busy."""
+    """Return whether part of a result could not be judged because the machine was too busy."""
     tests = any(test["outcome"] == "undecided" for test in result["tests"])
     return tests or any(row["waits_for"] == "time" for row in result["evidence"])
 
 
 def unlike(result: dict, rubric: Rubric) -> list[str]:
-    """What differs from the rubric: results of an earlier one must not be added up by this one."""
+    """Return how a result differs from the rubric: results of an earlier rubric must not be summed with this one."""
     wanted = {name: question.shares() for name, question in rubric.questions.items()}
     there = {name: tuple(each[f"{share}_of"] for share in SHARES) for name, each in result["questions"].items()}
     if wanted == there and list(wanted) == list(there):
@@ -129,14 +130,14 @@ def unlike(result: dict, rubric: Rubric) -> list[str]:
 
 
 def is_points(value: Any) -> bool:
-    """A number that can be points: finite, not negative; True and False are none."""
+    """Return whether a value can be points: a finite, non-negative number that is not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return 0 <= value <= 1e6  # NaN and infinity are not, and whole numbers have no end
+    return 0 <= value <= 1e6  # excludes NaN, infinity and huge integers
 
 
 def _number(value: Any) -> bool:
-    """A figure of a submission: any float, NaN too."""
+    """Return whether a value can be a figure of a submission: any float, including NaN, or an integer up to 1e6."""
     return isinstance(value, float) or is_points(value) or (type(value) is int and is_points(-value))
 
 
@@ -205,7 +206,7 @@ OF_FORBIDDEN: Fields = {"file": _text, "line": _or_none(is_points), "name": _tex
 
 
 def check(result: Any) -> list[str]:
-    """What is wrong with the content of a result; nothing if it can be used."""
+    """Return the problems with the content of a result; an empty list if it can be used."""
     problems = _wrong_fields(result, OF_RESULT, "")
     if problems:
         return problems

@@ -1,8 +1,8 @@
-"""Forbidden names in a submission, found in the syntax tree. Nothing of a submission is run.
+"""Find forbidden names in a submission by its syntax tree, without running any of its code.
 
-A file has one table of what its names stand for (`F` -> torch.nn.functional), filled by its imports and assignments
-wherever they are; so a parameter of the same name counts as what was imported. Who wants to hide a call can (`exec`,
-names that are computed): the grader looks at run time as well. This is for the line number.
+Each file has one table of what its names refer to (`F` -> torch.nn.functional), filled from all imports and
+assignments regardless of scope, so a parameter with the name of an import counts as the import. A call can be hidden
+(`exec`, computed names), so the grader also checks at run time; this check provides the line numbers.
 """
 
 import ast
@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Python 3.11, for one, counts the depth of all threads' trees in one number, and stops where it does not come out even
+# some versions, such as Python 3.11, share one depth counter between threads and fail if parsers run concurrently
 PARSING = threading.Lock()
-LARGEST = 500_000  # bytes of a file that is read: its tree can take a thousand times as much memory
-TOTAL = 2_000_000  # bytes of a submission's files together: ten seconds a megabyte at worst
-MOST = 100  # findings in a file
-PASSES = 5  # so long may a chain of assignments be that stand in the wrong order
-LONGEST = 200  # characters of a name that is put together
+LARGEST = 500_000  # largest file to parse, in bytes: its tree can take a thousand times as much memory
+TOTAL = 2_000_000  # bytes to parse per submission: up to ten seconds per megabyte
+MOST = 100  # findings per file
+PASSES = 5  # passes over a file: the longest chain of assignments in reverse order that is resolved
+LONGEST = 200  # characters of a concatenated string
 QUESTION = re.compile(rb"\s*#\s*Q(\d{1,3}\.\d{1,3})\b")
 BUILTINS = ("getattr", "__import__", "vars")
 TOOLS = (
@@ -31,7 +31,7 @@ LOOKED_AT = (
     ast.Subscript, ast.Constant, ast.BinOp,
 )  # fmt: skip
 
-Node = tuple[ast.AST, str, int]  # a node, the "Class.function" that it stands in, and the line where that begins
+Node = tuple[ast.AST, str, int]  # a node, the "Class.function" that contains it, and the first line of that
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Finding:
     """A forbidden name in a file of the staged submission.
 
     Attributes:
-        name: as the rules have it.
-        question: that of the comment "# Q3.2: ..." above the line, in the same function; None if there is none.
-        place: the function or class, "Class.function"; empty outside of any.
+        name: the forbidden name as written in the rules.
+        question: from the last comment "# Q3.2: ..." above the line in the same function; None if there is none.
+        place: the function or class, as "Class.function"; empty at module level.
     """
 
     file: str
@@ -52,16 +52,16 @@ class Finding:
 
 
 def forbidden(root: Path, rules: dict[str, list[str]], allowed: Collection[str] = ()) -> list[Finding]:
-    """Where a submission uses names that it should not.
+    """Find the places where a submission uses forbidden names.
 
     Args:
-        root: the folder that `archives.stage` made.
+        root: the folder that `archives.stage` created.
         rules: name -> folders or files where it is forbidden: {"torch.distributions": ["part1_vae"]}.
         allowed: files in which nothing is forbidden, because they came with the template: ["part3_gpt/fused.py"].
 
     Returns:
-        each name once for each line, by file and line. A file that is not valid Python, or is too large, has
-        none: the tests say what is wrong with it.
+        At most one finding per name and line, sorted by file and line. A file that is not valid Python, or is too
+        large, has no findings: the tests report what is wrong with it.
     """
     found, total = [], 0
     for path in sorted(root.rglob("*.py")):
@@ -77,7 +77,7 @@ def forbidden(root: Path, rules: dict[str, list[str]], allowed: Collection[str] 
 
 
 def _source(path: Path) -> bytes:
-    """What is in a file; nothing if it is none, is too large or cannot be read."""
+    """Return the content of a file; empty if it is not a regular file, is too large or cannot be read."""
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
             return b""
@@ -89,7 +89,7 @@ def _source(path: Path) -> bytes:
 def _parsed(source: bytes) -> ast.Module | None:
     try:
         with PARSING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a student's backslashes
+            warnings.simplefilter("ignore")  # e.g. about invalid escape sequences
             return ast.parse(source)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, OverflowError):
         return None
@@ -110,7 +110,7 @@ def _in_file(tree: ast.Module, source: bytes, file: str, names: list[str]) -> li
 
 
 def _nodes(tree: ast.Module) -> Iterator[Node]:
-    """The nodes that matter, each before those within it. Without recursion: a tree can be deep."""
+    """Yield the relevant nodes, parents before children. This is iterative, as a tree can be deep."""
     todo: list[Node] = [(tree, "", 1)]
     while todo:
         node, place, first = todo.pop()
@@ -122,30 +122,30 @@ def _nodes(tree: ast.Module) -> Iterator[Node]:
 
 
 def _question(comments: list[tuple[int, str]], first: int, line: int) -> str | None:
-    """The question in the last comment "# Q3.2: ..." above a line, from the first line of its function on."""
+    """Return the question of the last comment "# Q3.2: ..." above a line, not above the function's first line."""
     last = bisect(comments, (line, "")) - 1
     return comments[last][1] if last >= 0 and comments[last][0] >= first else None
 
 
 class _Names:
-    """What the names of a file stand for, as far as it can lead to a forbidden name.
+    """What the names of a file refer to, limited to names that can lead to a forbidden name.
 
-    A meaning is a forbidden name, a name on the way to one ("torch"), or one of TOOLS: so there are few, however a
-    file plays with them.
+    A meaning is a forbidden name, a prefix of one ("torch"), or one of TOOLS. So the number of meanings stays small,
+    whatever the file does.
     """
 
     def __init__(self, names: list[str]):
         self.names, self.wanted = names, (*names, *TOOLS)
         self.table: dict[str, set[str]] = {name: {f"builtins.{name}"} for name in BUILTINS}
-        self.stars: set[str] = set()  # modules of which everything is imported
+        self.stars: set[str] = set()  # modules imported with `from module import *`
 
     def of(self, nodes: list[Node]) -> dict[int, frozenset[str]]:
-        """id of a node -> what it can stand for; an import: what it imports."""
+        """Map the id of each node to the names that it can refer to; an import refers to what it imports."""
         for _ in range(PASSES):
             before = self._size()
             meanings: dict[int, frozenset[str]] = {}
             self.texts: dict[int, str] = {}
-            for node, _, _ in reversed(nodes):  # what is within a node comes before it
+            for node, _, _ in reversed(nodes):  # children before parents
                 if meaning := self._meaning(node, meanings):
                     meanings[id(node)] = frozenset(meaning)
                 self._assign(node, meanings)
@@ -157,7 +157,7 @@ class _Names:
         return len(self.stars) + sum(map(len, self.table.values()))
 
     def _cut(self, name: str) -> set[str]:
-        """A name as far as it matters: what is below a forbidden name is that name."""
+        """Reduce a name to its meanings: the forbidden names that contain it, and itself if it is a prefix of one."""
         found = {wanted for wanted in self.wanted if f"{name}.".startswith(f"{wanted}.")}
         return found | ({name} if any(wanted.startswith(f"{name}.") for wanted in self.wanted) else set())
 
@@ -183,12 +183,12 @@ class _Names:
         return frozenset()
 
     def _imported(self, node: ast.Import | ast.ImportFrom) -> set[str]:
-        """Fill the table from an import."""
+        """Add the names bound by an import to the table and return what they refer to."""
         found = set()
         for alias in node.names:
             if isinstance(node, ast.ImportFrom):
                 if node.level or not node.module:
-                    continue  # a module of the submission: it is looked at itself
+                    continue  # a module of the submission, which is checked separately
                 if alias.name == "*":
                     self.stars |= {node.module} if self._cut(node.module) else set()
                     found |= self._cut(node.module)
@@ -203,7 +203,7 @@ class _Names:
         return found
 
     def _assign(self, node: ast.AST, meanings: dict[int, frozenset[str]]) -> None:
-        """Fill the table from `a = b`, `a: T = b`, `(a := b)` and `a, b = c, d`."""
+        """Add the names bound by `a = b`, `a: T = b`, `(a := b)` and `a, b = c, d` to the table."""
         if not isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) or node.value is None:
             return
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
@@ -222,7 +222,7 @@ class _Names:
         return {found for each in of for found in self._cut(f"{each}.{name}")}
 
     def _called(self, node: ast.Call, meanings: dict[int, frozenset[str]]) -> set[str] | frozenset[str]:
-        """getattr(torch, "distributions"), vars(torch), importlib.import_module("torch.distributions") ..."""
+        """Resolve getattr(torch, "distributions"), vars(torch), importlib.import_module("torch.distributions") ..."""
         function = meanings.get(id(node.func), frozenset())
         found: set[str] = set(function & set(self.names))
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -239,14 +239,14 @@ class _Names:
         return found
 
     def _subscript(self, node: ast.Subscript, meanings: dict[int, frozenset[str]]) -> set[str] | frozenset[str]:
-        """sys.modules["torch.distributions"], vars(torch)["distributions"], torch.__dict__["distributions"]."""
+        """Resolve sys.modules["torch.distributions"], vars(torch)["distributions"], torch.__dict__["distributions"]."""
         of, text = meanings.get(id(node.value), frozenset()), self.texts.get(id(node.slice))
         if "sys.modules" in of and text:
             return self._cut(text)
         return self._member(of, text)
 
     def _text(self, node: ast.AST) -> None:
-        """Remember a string, or two that are added."""
+        """Record the value of a string literal, or of a concatenation of known strings."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= LONGEST:
             self.texts[id(node)] = node.value
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
