@@ -1,4 +1,4 @@
-"""The students of a folder of results: those of the roster, and what became of results whose submission is gone."""
+"""The students of a results folder: the roster, name clashes, and results whose submission was withdrawn."""
 
 import os
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ SHOWN = 5
 
 
 def load_roster(out: Path, given: Path | None) -> Roster:
-    """The roster that is given, else the one that was given before; it is kept beside the results.
+    """Return the given roster, or else the one from an earlier command; a given roster is saved with the results.
 
     Raises:
-        ValueError, OSError: it cannot be used.
+        ValueError, OSError: the roster cannot be used.
     """
     kept = Path(out) / roster.FILE
     if given is None:
@@ -31,10 +31,10 @@ def load_roster(out: Path, given: Path | None) -> Roster:
 
 
 def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students: bool) -> None:
-    """A file's name alone does not say that two submissions from different folders are one student's.
+    """Refuse submissions from different folders with the same name if only that name says that they are one student's.
 
     Raises:
-        ValueError: results of such names are there, of submissions from elsewhere.
+        ValueError: there are results under such a name for submissions from another folder.
     """
     problems = []
     for submission in submissions if not same_students else ():
@@ -54,7 +54,7 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
 
 
 def withdraw(out: Path, paths: Iterable[Path], submissions: Iterable[Submission]) -> list[str]:
-    """Put results aside whose submission lay in one of these places and is not there any more; their students."""
+    """Set aside the results whose submission was in one of these places but is gone, and return their students."""
     folders = {str(path.resolve()) for path in paths}
     there = {member for submission in submissions for member in submission.everybody}
     gone = []
@@ -73,7 +73,7 @@ def _lay_in(where: str, folders: set[str]) -> bool:
 
 
 def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[dict]:
-    """The results with a row for each student of the roster, and `unlisted` where one is not on it."""
+    """Return the results, marked `unlisted` if not on the roster, and a row for each other student of the roster."""
     there = {result["student"] for result in found}
     rows = [result | {"unlisted": bool(people.people) and result["student"] not in people.people} for result in found]
     for person in people.people.values():
@@ -84,9 +84,9 @@ def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[di
 
 
 def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Of several folders of results: student -> file, and a sentence for each result that is older.
+    """Return the newest result in several folders, as student -> file, and a sentence for each older result.
 
-    A file that cannot be used counts only where there is no other.
+    A file that cannot be used counts only if there is no other.
     """
     chosen: dict[str, tuple[str, Path]] = {}
     said = []

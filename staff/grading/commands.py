@@ -1,4 +1,4 @@
-"""`python -m staff grade` and `merge`: the grader's command line."""
+"""The grader's command line: `python -m staff grade` and `merge`."""
 
 import argparse
 import shutil
@@ -16,7 +16,7 @@ from staff.grading.workplace import workplace
 
 
 class GradingError(Exception):
-    """It cannot be graded; the message says why, and what to do."""
+    """Grading is not possible; the message says why and what to do."""
 
 
 PROBLEMS = (GradingError,)
@@ -88,7 +88,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def grade(args: argparse.Namespace) -> None:
-    """Judge what was not judged yet, then write everything that is made of the results."""
+    """Judge the submissions that have not been judged yet, then write all exports."""
     from staff.grading import grade as grading
     from staff.grading.results import STATUSES
 
@@ -109,10 +109,10 @@ def grade(args: argparse.Namespace) -> None:
 
 
 def _find(args: argparse.Namespace, opened: ExitStack) -> tuple[list[archives.Submission], list[str]]:
-    """The submissions, one for each student or group; results of what was withdrawn are put aside.
+    """Return the submissions, one per student or group, and the skipped names; set withdrawn results aside.
 
     Raises:
-        ValueError: a path holds none, or it is not clear whose something is.
+        ValueError: a path contains no submission, or the owner of a file is not clear.
     """
     from staff.grading import class_list, people
     from staff.grading.archives import bulk
@@ -146,7 +146,7 @@ def _judge(args: argparse.Namespace, submissions: list[archives.Submission]) -> 
 
 
 def _has_mnist() -> bool:
-    """Whether MNIST is here, or can be downloaded: runs are judged with it."""
+    """Return whether MNIST, which is needed to judge runs, is available or can be downloaded."""
     from course import download
 
     try:
@@ -158,7 +158,7 @@ def _has_mnist() -> bool:
 
 
 def _level(args: argparse.Namespace, judges) -> str:
-    """The sandbox, tried out on this machine."""
+    """Return the sandbox level that works on this machine; refuse to go on if submissions are not isolated."""
     from staff.grading.judge import JudgeError
 
     try:
@@ -180,7 +180,7 @@ def _level(args: argparse.Namespace, judges) -> str:
 
 
 def merge(args: argparse.Namespace) -> None:
-    """Copy the results of all shards, and what people entered for them, into one folder."""
+    """Copy the results of all shards, and the points that people entered for them, into one folder."""
     from staff.grading import class_list
     from staff.marking import collect, entries
 

@@ -1,6 +1,6 @@
-"""From the results to what the course gets: grades.csv, grades.json, feedback/, report.html.
+"""Export the results: grades.csv, grades.json, feedback/, report.html.
 
-The same results give the same bytes. Every file is written whole or not at all.
+The output is deterministic: the same results give the same bytes. Every file is written atomically.
 """
 
 import csv
@@ -21,7 +21,7 @@ FORMULA = "=+-@\u2212"
 
 
 def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]:
-    """Make all exports of these results, of `entries.apply`; returns the files.
+    """Write all exports of these results, which come from `entries.apply`, and return the files.
 
     Raises:
         OSError: a file cannot be written.
@@ -36,10 +36,10 @@ def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]
 
 
 def cell(text: object, most: int = 500) -> str:
-    """Text for a cell of a spreadsheet: on one line, and an apostrophe before what would be taken for a formula.
+    """Return text for a spreadsheet cell: on one line, with an apostrophe before anything that looks like a formula.
 
-    A semicolon, comma or bar is looked behind as well: a program that separates cells by another character than we do
-    finds a cell there.
+    The text after a semicolon, comma or bar is checked as well: a program with a different separator would start a new
+    cell there.
     """
     shown = " ".join(feedback.clean(text, most).split())
     parts = re.split(r"([;,|])", shown)
@@ -53,9 +53,9 @@ def _starts_formula(text: str) -> bool:
 
 
 def grades_csv(results: list[dict], rubric: Rubric) -> str:
-    """The table, a row a student, comma-separated; it begins with a byte order mark, so that Excel reads UTF-8.
+    """Return the table as CSV, one row per student. It starts with a byte order mark, so that Excel reads it as UTF-8.
 
-    What is not known (a person has not judged it) is empty, and counts as nothing in the total.
+    Points that are not known yet, e.g. because no person has judged them, are empty and count as 0 in the total.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
@@ -74,7 +74,7 @@ def grades_csv(results: list[dict], rubric: Rubric) -> str:
 
 
 def grades_json(results: list[dict], rubric: Rubric) -> str:
-    """The same for programs. `graded`: when the last of the results was made; `open`: what nobody has judged yet."""
+    """Return the table as JSON. `graded`: when the latest result was made; `open`: questions not fully judged yet."""
     content = {
         "edition": rubric.edition,
         "graded": max((result["graded"] for result in results), default=None),
@@ -86,7 +86,7 @@ def grades_json(results: list[dict], rubric: Rubric) -> str:
 
 
 def _row(result: dict) -> dict:
-    """A student's points; None for what is not known at all."""
+    """Return a student's points; None where nothing is known."""
     questions = {name: _question_row(question) for name, question in result["questions"].items()}
     return {
         "student": result["student"],
@@ -116,6 +116,6 @@ def _all_of(question: dict) -> float:
 
 
 def _sum(values) -> float | None:
-    """The sum of those that are known; None if none is."""
+    """Return the sum of the known values; None if none is known."""
     there = [value for value in values if value is not None]
     return round(math.fsum(there), 4) if there else None

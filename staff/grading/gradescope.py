@@ -1,7 +1,7 @@
 """Gradescope: its results.json, and the zip that makes it: `python -m staff.grading.gradescope --build OUT.zip`.
 
-On Gradescope `run_autograder` of that zip calls `python -m staff.grading.gradescope --root /autograder`. A result is
-there from the first moment on, whole and valid, because a run that is stopped for its time has no other.
+On Gradescope, `run_autograder` of that zip calls `python -m staff.grading.gradescope --root /autograder`. It writes a
+complete, valid result immediately, because a run that reaches the time limit cannot write another.
 """
 
 import json
@@ -33,13 +33,13 @@ Grade = Callable[[Path, str, Callable[[dict], None]], dict]
 
 
 def results_json(result: dict, rubric: Rubric, visibility: str = "visible", output: str = "") -> dict:
-    """A result in Gradescope's schema.
+    """Convert a result to Gradescope's schema.
 
     Args:
-        result: as the grader writes it; one that is not finished may lack anything.
-        visibility: of everything, e.g. "after_published". There are no entries with a visibility of their own: one that
-            is hidden would hide the total.
-        output: said above everything.
+        result: a result of the grader; any field may be missing from an unfinished one.
+        visibility: applied to the whole result, e.g. "after_published". No entry has a different visibility: a hidden
+            entry would hide the total.
+        output: text shown above everything else.
     """
     entries = _test_entries(result, rubric) + _evidence_entries(result)
     for entry in entries:
@@ -59,14 +59,14 @@ def results_json(result: dict, rubric: Rubric, visibility: str = "visible", outp
 
 
 def _bounded(value: Any, most: float) -> float:
-    """A number from 0 to `most`; 0 for what is none."""
+    """Clamp a number to 0..`most`; return 0 for anything that is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0.0
     return round(float(min(value, most)), 4)
 
 
 def _score(result: dict, rubric: Rubric) -> float:
-    """What is known without a person; manual points are given on Gradescope itself."""
+    """Return the points of tests and evidence; manual points are entered on Gradescope itself."""
     points = []
     for name, question in result.get("questions", {}).items():
         if name in rubric.questions:
@@ -76,7 +76,7 @@ def _score(result: dict, rubric: Rubric) -> float:
 
 
 def _test_entries(result: dict, rubric: Rubric) -> list[dict]:
-    """An entry for each test that students see, and one a question for all those that they do not."""
+    """Return an entry for each visible test, and one per question for all of its hidden tests."""
     entries, missing = [], set(result.get("missing", []))
     tests = result.get("tests", [])
     for question in dict.fromkeys(test["question"] for test in tests):
@@ -128,7 +128,7 @@ def _entry(name: str, number: str, score: Any, most: Any, output: str, passed: b
 
 
 def _remarks(result: dict) -> list[str]:
-    """What was odd about the submission as a whole, a line each."""
+    """Return one line for each remark about the submission as a whole."""
     failed = result.get("status") in ("failed", "unreadable")
     found = [f"This submission could not be judged: {result.get('problem') or 'no reason is known'}"] * failed
     found += [f"problem: {each}" for each in result.get("problems", [])]
@@ -139,11 +139,11 @@ def _remarks(result: dict) -> list[str]:
 
 
 def write_results(path: str | Path, content: dict) -> Path:
-    """Write a results.json, whole or not at all.
+    """Write a results.json atomically.
 
     Raises:
-        ValueError: it violates the schema; what was there before is still there.
-        OSError: it cannot be written.
+        ValueError: the content violates the schema; an existing file is kept.
+        OSError: the file cannot be written.
     """
     if problems := check(content):
         raise ValueError("; ".join(problems))
@@ -151,10 +151,10 @@ def write_results(path: str | Path, content: dict) -> Path:
 
 
 def write_progress(path: str | Path, result_so_far: dict, rubric: Rubric | None = None) -> Path:
-    """Write what is known of a submission that is still being graded.
+    """Write the result so far of a submission that is still being graded.
 
     Raises:
-        ValueError, OSError: as `write_results`.
+        ValueError, OSError: see `write_results`.
     """
     return write_results(path, results_json(result_so_far, rubric or read_rubric(), output=BEING_GRADED))
 
@@ -163,7 +163,7 @@ def write_progress(path: str | Path, result_so_far: dict, rubric: Rubric | None 
 
 
 def student_of(root: Path) -> str:
-    """Who handed in, by submission_metadata.json, in letters that do no harm; "submission" where it does not say."""
+    """Return the student's name from submission_metadata.json, reduced to safe characters; else "submission"."""
     try:
         user = json.loads((root / "submission_metadata.json").read_text("utf-8"))["users"][0]
         name = str(user.get("email") or user.get("name") or user["id"])
@@ -173,28 +173,28 @@ def student_of(root: Path) -> str:
 
 
 def grade(root: Path) -> None:
-    """Grade root/submission into root/results/results.json, which is valid from the first moment on.
+    """Grade root/submission and write root/results/results.json, which is valid at any time during grading.
 
     Raises:
-        OSError: not even the first one can be written.
+        OSError: not even the initial result can be written.
     """
     path = root / "results" / "results.json"
     empty = {"score": 0, "output": BEING_GRADED, "stdout_visibility": "hidden", "tests": []}
     write_results(path, empty)
     try:
-        from staff.grading.grade import grade_one  # here, so that a grader that cannot be imported is reported too
+        from staff.grading.grade import grade_one  # here, so that a failed import is reported too
 
         rubric = read_rubric()
         result = grade_one(root / "submission", student_of(root), lambda so_far: _progress(path, so_far, rubric))
         write_results(path, results_json(result, rubric))
-    except BaseException as error:  # SystemExit too: whatever happens, the staff has to see it and students a result
-        traceback.print_exc(file=sys.stdout)  # standard output is for the staff alone
+    except BaseException as error:  # SystemExit too: the staff must see every error, students a result
+        traceback.print_exc(file=sys.stdout)  # only the staff sees standard output
         extra = {"grader_failed": line(type(error).__name__)}
         write_results(path, empty | {"output": BROKEN, "extra_data": extra})
 
 
 def _progress(path: Path, result_so_far: dict, rubric: Rubric) -> None:
-    """What cannot be shown in between does not stop the grading."""
+    """Write the result so far; if that fails, print the error and continue grading."""
     try:
         write_progress(path, result_so_far, rubric)
     except Exception:
@@ -202,7 +202,7 @@ def _progress(path: Path, result_so_far: dict, rubric: Rubric) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = Parser(prog="python -m staff.grading.gradescope", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--root", type=Path, help="grade the submission in this folder, on Gradescope /autograder")

@@ -1,6 +1,6 @@
-"""The kit that stands around submissions while they run, and the process that has it imported and forks for each.
+"""The kit, i.e. the code that submissions need at run time, and the zygote: a process that imports it and forks.
 
-Without PyTorch here, so that this process can be started before its caller imports that itself.
+This module does not import PyTorch, so that the zygote can start before its caller imports PyTorch.
 """
 
 import json
@@ -20,11 +20,11 @@ TO_IMPORT = 120  # seconds
 
 
 class SandboxError(Exception):
-    """This machine does not let a submission be shut in, or its zygote does not start: the staff's problem."""
+    """The sandbox does not work on this machine, or the zygote does not start. This is for the staff to fix."""
 
 
 def make_kit(folder: Path) -> Path:
-    """What stands around a submission while it runs: inside/, course/ and the adapters. Nothing is secret."""
+    """Copy the code that submissions need at run time: inside/, course/ and the adapters. None of it is secret."""
     compiled = shutil.ignore_patterns("__pycache__")
     for source in ("staff/grading/inside", "course"):
         shutil.copytree(REPOSITORY / source, folder / source, ignore=compiled)
@@ -35,7 +35,7 @@ def make_kit(folder: Path) -> Path:
 
 
 def _refuse_installed_parts(packages: list[str]) -> None:
-    """The solution would stand in for what a submission lacks, and could be read."""
+    """Refuse an installed solution: it could be read, and would be imported in place of missing parts."""
     for part in read_rubric().with_code:
         for folder in packages:
             if Path(folder, part.folder).exists():
@@ -46,7 +46,7 @@ def _refuse_installed_parts(packages: list[str]) -> None:
 
 
 class Zygote:
-    """A process to fork submissions' processes from; see `zygote`. It starts while the caller does other things.
+    """The process from which submissions' processes are forked; see `inside.zygote`. It starts in the background.
 
     Raises:
         SandboxError: the solution is installed.
@@ -76,10 +76,10 @@ class Zygote:
         self.folder.cleanup()
 
     def wait(self) -> None:
-        """Until it is ready.
+        """Wait until the zygote is ready.
 
         Raises:
-            SandboxError: it does not start.
+            SandboxError: the zygote does not start.
         """
         self.requests.settimeout(TO_IMPORT)
         try:
@@ -90,10 +90,10 @@ class Zygote:
             raise SandboxError("the process that submissions are forked from did not start")
 
     def request(self, wanted: dict, handles: list[int]) -> None:
-        """Have it fork; the handles are those of `Child`.
+        """Request a fork for a `Child`, and pass on its file descriptors: answer and control.
 
         Raises:
-            SandboxError: it does not start, or has died.
+            SandboxError: the zygote does not start, or has died.
         """
         if not self.is_ready:
             self.wait()

@@ -1,7 +1,7 @@
-"""Who a submission is of: the same student from whichever folder, and never two people under one name.
+"""Identify the students of submissions: one student across all folders, and never two people under one name.
 
-A roster says it, else the system that delivered the file, else the file's own name. Of several attempts of one student
-or group, the newest counts; what was handed in together counts together.
+The owner comes from the roster, else from the system that delivered the file, else from the file's name. If a student
+or group made several attempts, the newest counts; files that were handed in together count together.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from staff.grading.roster import Person, Roster
 
 @dataclass
 class Handed:
-    """All that one student, or one group, handed in. `members`: students with their names and group, by id."""
+    """Everything that one student or group handed in. `members`: id -> the student, with name and group."""
 
     student: str
     members: dict[str, Person] = field(default_factory=dict)
@@ -26,10 +26,10 @@ class Handed:
 
 
 def who(found: Iterable[Found], roster: Roster) -> list[Handed]:
-    """What each student or group handed in, sorted by student.
+    """Return what each student or group handed in, sorted by student.
 
     Raises:
-        ValueError: it is not clear whose something is; a line for each.
+        ValueError: the owner of a file is not clear; the message has a line for each such file.
     """
     found = list(found)
     everybody: dict[str, Handed] = {}
@@ -49,7 +49,7 @@ def who(found: Iterable[Found], roster: Roster) -> list[Handed]:
 
 
 def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
-    """Who handed something in, with nothing in it yet."""
+    """Return the student or group that handed in a file, with `found` still empty."""
     by_name = () if found.owners else roster.whose(found.stem) or roster.whose(found.loose_stem)
     matches = [roster.who(owner) for owner in found.owners] or [by_name]
     people = {person.id: person for match in matches for person in match}
@@ -71,8 +71,8 @@ def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
 
 
 def _beside(found: Found, others: Iterable[Found]) -> Found | None:
-    """Of a file that is no archive and that no system delivered: the submission of the same name that it lies beside,
-    as `ada.pdf` lies beside `ada.zip`."""
+    """Return the submission of the same name in the same folder, such as `ada.zip` for `ada.pdf`, for a file that is
+    not an archive and was not delivered by a system; otherwise None."""
     if found.readable or found.owners:
         return None
     same = (each for each in others if each.readable and not each.owners and key(each.stem) == key(found.loose_stem))
@@ -80,7 +80,7 @@ def _beside(found: Found, others: Iterable[Found]) -> Found | None:
 
 
 def _safe(text: str) -> str:
-    """A name as a file name; one that would be cut ends in a sum over all of it, so that two stay apart."""
+    """Turn a name into a file name. A name that is too long is cut and ends in a hash of the whole, to stay unique."""
     name, whole = safe_name(text), unicodedata.normalize("NFC", text).lstrip(".-")
     if len(whole) <= len(name):
         return name
@@ -88,7 +88,7 @@ def _safe(text: str) -> str:
 
 
 def _mixed(handed: Handed, roster: Roster) -> list[str]:
-    """What tells two people of one name apart, where nothing but a file's name does."""
+    """Return a problem if several submissions have one name, and neither the roster nor a system identifies them."""
     found = [each for each in handed.found if not _beside(each, handed.found)]
     if handed.student in roster.people or len(found) < 2:
         return []
@@ -103,7 +103,7 @@ def _mixed(handed: Handed, roster: Roster) -> list[str]:
 
 
 def _in_two(everybody: Iterable[Handed]) -> list[str]:
-    """Students who handed in both with a group and without it."""
+    """Return a problem for each student who belongs to more than one student or group that handed in."""
     where: dict[str, Handed] = {}
     problems = []
     for handed in everybody:
@@ -118,7 +118,7 @@ def _in_two(everybody: Iterable[Handed]) -> list[str]:
 
 
 def submission(handed: Handed, roster: Roster) -> Submission:
-    """What counts of it: the newest attempt, and what was handed in with it."""
+    """Return the submission that counts: the newest attempt, with all files that were handed in with it."""
     attempts: dict[tuple, list[Found]] = {}
     for each in handed.found:
         attempts.setdefault(_attempt(_with(each, handed.found)), []).append(each)
@@ -148,7 +148,7 @@ def _first(readable: list[Path], others: list[Path]) -> tuple[Path, tuple[Path, 
 
 
 def _with(found: Found, others: Iterable[Found]) -> Found:
-    """What it counts together with: a file that cannot be read is no attempt where something else lies beside it."""
+    """Return the submission that a file belongs to: an unreadable file beside a readable one is no separate attempt."""
     if found.readable or found.owners:
         return found
     folder = found.path.resolve().parent
@@ -156,13 +156,13 @@ def _with(found: Found, others: Iterable[Found]) -> Found:
 
 
 def _attempt(found: Found) -> tuple:
-    """What is the same for the files of one attempt: Canvas delivers them side by side."""
+    """Return a key that the files of one attempt share: Canvas delivers them side by side in one folder."""
     path = found.path.resolve()
     return path.parent if path.is_file() else path, frozenset((owner.platform, owner.id) for owner in found.owners)
 
 
 def _newest(attempt: list[Found]) -> tuple:
-    """When an attempt was handed in; a file that cannot be read counts only where nothing else can."""
+    """Return when an attempt was handed in; unreadable files count only if no file is readable."""
     return max(map(_when, [each for each in attempt if each.readable] or attempt))
 
 

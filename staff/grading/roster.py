@@ -1,7 +1,7 @@
-"""Who takes the course: roster.csv, a row a student.
+"""The students of the course: roster.csv, one row per student.
 
-Columns: `id`, the student's identity here; `name`; `group`; and any others, with what the systems call the student:
-`canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email` ... Only `id` is needed.
+Columns: `id`, which identifies the student here; `name`; `group`; and any others, with the student's name in other
+systems: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email` ... Only `id` is required.
 """
 
 import csv
@@ -19,7 +19,7 @@ FILE = "roster.csv"  # beside the results, so that a later command knows the sam
 
 @dataclass(frozen=True)
 class Person:
-    """A row: `names`, column -> what a system calls the student."""
+    """A row of the roster. `names`: column -> the student's name in that system."""
 
     id: str
     name: str = ""
@@ -29,17 +29,17 @@ class Person:
 
 @dataclass(frozen=True)
 class Roster:
-    """Everybody who takes the course, by id; empty where there is no roster."""
+    """All students of the course, by id; empty if there is no roster."""
 
     people: dict[str, Person] = field(default_factory=dict)
 
     def group_of(self, student: str) -> list[str]:
-        """The students who hand in together with this one, themselves included."""
+        """Return the students who hand in together with this one, including this one."""
         group = self.people[student].group if student in self.people else ""
         return [each.id for each in self.people.values() if each.group == group] if group else [student]
 
     def who(self, owner: Owner) -> list[Person]:
-        """Those whom a system means: by its own number, else by another name, else by their own, or a group's."""
+        """Return the students that an owner matches: by the system's id, else another system's name, name, or group."""
         people = self.people.values()
         by_number = [each for each in people if same(each.names.get(owner.platform, ""), owner.id)]
         ids = {plain(name) for name in (owner.id, *owner.names)}
@@ -50,7 +50,7 @@ class Roster:
         return by_number or by_name or by_person or group
 
     def whose(self, stem: str) -> list[Person]:
-        """Those whom a file's or folder's name means: an id, a name, a group; or one that ends in a GitHub name."""
+        """Return the students that a file or folder name matches: an id, name or group, or a GitHub name at its end."""
         people, text = self.people.values(), plain(stem)
         exact = [each for each in people if text in {plain(each.id), *map(plain, each.names.values())} - {""}]
         named = [each for each in people if letters(stem) in _spellings(each.name)]
@@ -68,7 +68,7 @@ def plain(text: str) -> str:
 
 
 def letters(text: str) -> str:
-    """The letters and digits of a name alone: Canvas makes doejane of Doe, Jane."""
+    """Reduce a name to its letters and digits, as Canvas does: it turns "Doe, Jane" into "doejane"."""
     return "".join(char for char in plain(text) if char.isalnum())
 
 
@@ -77,7 +77,7 @@ def same(one: str, other: str) -> bool:
 
 
 def _spellings(name: str) -> set[str]:
-    """A name in both orders."""
+    """Return a name in both orders, first name first and last name first, reduced by `letters`."""
     last, comma, first = name.partition(",")
     words = name.split()
     turned = f"{first} {last}" if comma else " ".join([*words[1:], *words[:1]])
@@ -86,11 +86,11 @@ def _spellings(name: str) -> set[str]:
 
 
 def read(path: Path) -> Roster:
-    """Read a roster; Excel may have changed commas to semicolons.
+    """Read a roster. Semicolons and tabs also work as separators, as Excel may have replaced the commas.
 
     Raises:
-        ValueError: a line for each thing that is wrong with it.
-        OSError: it cannot be read.
+        ValueError: the roster is invalid; the message has a line for each problem.
+        OSError: the file cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -115,7 +115,7 @@ def read(path: Path) -> Roster:
 
 
 def _add(cells: dict[str, str], people: dict[str, Person], taken: dict[str, str], place: str) -> list[str]:
-    """Put a row among the people; what is wrong with it."""
+    """Add a row to the people and return its problems."""
     identity = cells.pop("id")
     if not identity or safe_name(identity) != identity:
         return [f"{place}: the id {line(identity)!r} cannot be a file name; use letters, digits and . _ -"]

@@ -1,8 +1,8 @@
-"""The sandbox as the grader uses it: choose a level, start a submission's process, call it, end it.
+"""The grader's interface to the sandbox: choose a level, start a submission's process, call it, end it.
 
-`choose` tries out what holds on this machine, `Child` is a process that is shut in with a submission. How a process is
-shut in, and what runs beside the submission, is in inside/; of that, the rest of the grader uses only limits, messages
-and what makes forking cheap.
+`choose` finds out which level works on this machine. `Child` is a sandboxed process that runs a submission. The sandbox
+itself, and the code that runs next to the submission, are in inside/. The rest of the grader uses only the limits, the
+messages, and the functions that make forking cheap from there.
 """
 
 import json
@@ -23,12 +23,12 @@ from staff.grading.inside.sandbox import LEVELS, Limits, patience
 from staff.grading.kit import SandboxError, Zygote
 
 TO_END = 20  # seconds
-STEP = 0.5  # seconds between two looks at a process that has not answered
-MOST_LINES = 10_000_000  # of a file: a submission's process may answer any line number
+STEP = 0.5  # seconds between two checks of a process that has not answered
+MOST_LINES = 10_000_000  # largest line number to accept: a submission's process may send any number
 
 
 class Raised(Exception):
-    """An exception in a submission: the name of its class, its text, and the places it came through."""
+    """An exception raised by a submission: the name of its class, its text, and its traceback in the submission."""
 
     def __init__(self, kind: str, text: str, places: list[str]):
         super().__init__(text)
@@ -36,22 +36,22 @@ class Raised(Exception):
 
 
 class Unfinished(Exception):
-    """A submission's process gave no answer; the text says why, for the student."""
+    """A submission's process gave no usable answer; the text tells the student why."""
 
     kind, places = "Unfinished", ()
 
 
 class Undecided(Exception):
-    """No answer came, and it may be the machine's fault: it is too busy. To be judged again."""
+    """No answer came, possibly because the machine is too busy. The submission has to be judged again."""
 
     kind, places = "Undecided", ()
 
 
 @dataclass
 class Allowance:
-    """What the processes of a submission may take together: seconds of the processor, and seconds in which they wait.
+    """The time that a submission's processes may use together: seconds of CPU time, and seconds of waiting.
 
-    until: of time.monotonic(), however busy the machine is.
+    until: the deadline, in terms of time.monotonic(), even on a busy machine.
     """
 
     cpu: float
@@ -64,18 +64,18 @@ class Allowance:
 
     @property
     def cpu_seconds(self) -> int:
-        """The limit of the next process."""
+        """The CPU time limit of the next process, in whole seconds."""
         return max(1, math.ceil(self.cpu))
 
 
 class Child:
-    """A shut-in process with a submission in it."""
+    """A sandboxed process that runs a submission."""
 
     def __init__(self, zygote: Zygote, level: str, submission: Path, limits: Limits, serve: str = "calls", **more):
         self.limits = limits
-        self.out_of_time = False  # it took all the time of the processor that it may
-        self.said: dict | None = None  # the warden's last word, if it has come
-        self.cpu = 0.0  # seconds of the processor that it took; known when it is closed
+        self.out_of_time = False  # whether it used up its CPU time
+        self.said: dict | None = None  # the warden's final message, if it has arrived
+        self.cpu = 0.0  # seconds of CPU time used; known once it is closed
         self.seen: set[tuple[str, int, str]] = set()  # uses of forbidden names: file, line, name
         self.answer, answer = socket.socketpair()
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,14 +85,15 @@ class Child:
         control.close()
 
     def call(self, name: str, args: tuple, kwargs: dict, seed: int, until: float, allowance: Allowance | None = None):
-        """What an adapter gives back.
+        """Call an adapter and return its value.
 
         Args:
-            allowance: what it may take; then `until` says how long a busy machine is waited for.
+            until: the deadline; with an allowance, how long to wait for a busy machine.
+            allowance: the time that the process may use.
 
         Raises:
-            Raised: the submission raised an exception. Unfinished: its process is gone, was killed, or answers nothing
-                that can be read; nothing more can be asked of it. Undecided: no answer came, and the machine is busy.
+            Raised: the submission raised an exception. Unfinished: its process has ended, was killed, or sent an
+                unreadable answer; it cannot be called again. Undecided: no answer came, and the machine is busy.
         """
         request = {"call": name, "args": list(args), "kwargs": kwargs, "seed": seed}
         try:
@@ -112,10 +113,10 @@ class Child:
             raise Unfinished(f"what the code returns cannot be used: {error}") from None
 
     def _wait(self, until: float, allowance: Allowance) -> None:
-        """Until there is an answer.
+        """Wait for an answer.
 
         Raises:
-            Late: nothing came until then. Unfinished: the process has waited for longer than it may.
+            Late: no answer came before `until`. Unfinished: the process was idle for longer than its allowance.
         """
         poll = select.poll()
         poll.register(self.answer.fileno(), select.POLLIN)
@@ -132,13 +133,13 @@ class Child:
             self.control.settimeout(TO_END)
             self.control.send(b"?")
             said = json.loads(self.control.recv(4096))
-            self.said = said if "ended" in said else None  # it has ended meanwhile
+            self.said = said if "ended" in said else None  # it has ended in the meantime
             return bool(said.get("idle"))
         except (OSError, ValueError):
             return False
 
     def read(self, until: float):
-        """The next message of a process that answers without being asked."""
+        """Return the next message of a process that sends messages without being called."""
         return wire.read(self.answer.fileno(), until)
 
     def _value(self, reply):
@@ -154,7 +155,7 @@ class Child:
         raise Raised(kind[:100], text[:2000], [place[:300] for place in places[:5]])
 
     def _note(self, seen) -> None:
-        """Uses of forbidden names, as the submission's process says."""
+        """Record the uses of forbidden names that the submission's process reports."""
         for row in seen if isinstance(seen, list) else ():
             if isinstance(row, list) and list(map(type, row)) == [str, int, str] and len(self.seen) < 100:
                 if 0 < row[1] <= MOST_LINES:
@@ -179,7 +180,7 @@ class Child:
         return f"the code ends the process that it runs in{how}: does it call exit, or crash?"
 
     def _last(self) -> str:
-        """How it ended, as the warden says; an answer to an earlier question may come before."""
+        """Return how the process ended, from the warden's final message; skip late replies to earlier requests."""
         said = self.said or {}
         while "ended" not in said:
             said = json.loads(self.control.recv(4096))
@@ -187,7 +188,7 @@ class Child:
         return said["ended"]
 
     def close(self) -> str:
-        """End the process and all that came of it; how it ended."""
+        """End the process and all of its descendants, and return how it ended."""
         self.answer.close()
         ended = "unknown"
         with suppress(OSError):
@@ -200,7 +201,7 @@ class Child:
 
 
 def probe(zygote: Zygote, level: str) -> list[str] | None:
-    """What a level does not prevent on this machine, tried out; None: the level cannot be had."""
+    """Try out a level and return what it fails to prevent on this machine; None: the level is not available."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         os.chmod(folder, 0o700)
         secret, submission = Path(folder, "secret"), Path(folder, "submission")
@@ -217,7 +218,7 @@ def probe(zygote: Zygote, level: str) -> list[str] | None:
 
 
 def closed() -> list[str]:
-    """Files of the repository that a submission should not see: of the tests, of the solution, and where both are."""
+    """Return the repository files that a submission must not read: the tests, the solution, .git and staff/."""
     parts = [part.folder for part in read_rubric().with_code]
     folders = [
         REPOSITORY / name
@@ -227,7 +228,7 @@ def closed() -> list[str]:
 
 
 def strongest(zygote: Zygote) -> tuple[str, list[str]]:
-    """The strongest level that holds here, and a line for each that does not."""
+    """Return the strongest level that works on this machine, and a line for each stronger one that does not."""
     lines = []
     for level in LEVELS[:-1]:
         possible = probe(zygote, level)
@@ -238,10 +239,10 @@ def strongest(zygote: Zygote) -> tuple[str, list[str]]:
 
 
 def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
-    """This level, or the strongest that holds here, and a line for each stronger one.
+    """Return `level`, or by default the strongest that works here, and a line for each stronger one that does not.
 
     Raises:
-        SandboxError: the level does not hold.
+        SandboxError: the requested level does not work on this machine.
     """
     if level is None:
         return strongest(zygote)
