@@ -239,7 +239,7 @@ def strongest(zygote: Zygote) -> tuple[str, list[str]]:
 
 
 def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
-    """Return `level`, or by default the strongest that works here, and a line for each stronger one that does not.
+    """Check that `level` works here and return it with no lines; None: return the result of `strongest`.
 
     Raises:
         SandboxError: the requested level does not work on this machine.

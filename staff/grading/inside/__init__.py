@@ -1,1 +1,1 @@
-"""What runs beside a submission, in the sandbox."""
+"""The code that runs next to a submission, in the sandbox."""

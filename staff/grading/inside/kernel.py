@@ -1,7 +1,7 @@
-"""What Linux offers to shut a process in, by its system calls: namespaces, Landlock, seccomp, limits.
+"""The Linux system calls that isolate a process: namespaces, Landlock, seccomp, limits.
 
-There is no portable library for these that installs without a compiler or a system package; each function here does one
-thing and raises OSError where the kernel refuses.
+No portable library for these installs without a compiler or a system package. Each function here does one thing and
+raises OSError if the kernel refuses.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on all machines
 MOUNT_SETATTR = 442
 LARGE_PAGE, COLLAPSE = 1 << 21, 25  # bytes; advice to madvise
-MOST_NAMES = 10_000  # of files and folders in the scratch folder: each takes memory of the kernel
+MOST_NAMES = 10_000  # files and folders in the scratch folder: each uses kernel memory
 
 
 def _check(result: int, what: str) -> int:
@@ -43,7 +43,7 @@ def _prctl(option: int, value: int = 0, pointer=None) -> None:
 
 
 def unshare() -> None:
-    """Leave the machine's users, network, IPC and names; children also its processes."""
+    """Enter new user, network, IPC and UTS (host name) namespaces; children also enter a new process namespace."""
     uid, gid = os.geteuid(), os.getegid()
     _check(LIBC.unshare(NEWUSER | NEWPID | NEWNET | NEWIPC | NEWUTS), "unshare")
     Path("/proc/self/setgroups").write_text("deny")
@@ -52,10 +52,10 @@ def unshare() -> None:
 
 
 def new_root(visible: list[Path], place: Path, scratch_bytes: int) -> None:
-    """See these files and folders only, none to be written, and /scratch, which can hold so many bytes.
+    """Switch to a new root with only the `visible` paths, read-only, and a writable /scratch of `scratch_bytes`.
 
     Args:
-        place: an empty folder on which the new root is mounted; nobody else sees that.
+        place: an empty folder on which the new root is mounted; the mount is invisible to other processes.
     """
     _check(LIBC.unshare(NEWNS), "unshare mounts")
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
@@ -75,7 +75,7 @@ def new_root(visible: list[Path], place: Path, scratch_bytes: int) -> None:
 
 
 def _show(path: Path, root: Path) -> None:
-    """Bind a file or folder below the new root, with links resolved on the way, read-only."""
+    """Bind-mount a file or folder below the new root, read-only; recreate it there if it is a symbolic link."""
     target = root / path.relative_to("/")
     if path.is_symlink():  # /lib -> usr/lib, python3 -> python3.11
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _show(path: Path, root: Path) -> None:
     if not str(path).startswith("/dev/"):
         attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID, 0, 0, 0)  # MOUNT_ATTR_RDONLY, _NOSUID
         arguments = (ctypes.c_int(-100), os.fsencode(target), ctypes.c_uint(0x8000), attributes, ctypes.c_size_t(32))
-        _check(LIBC.syscall(MOUNT_SETATTR, *arguments), f"mount_setattr {path}")  # with all that is mounted below
+        _check(LIBC.syscall(MOUNT_SETATTR, *arguments), f"mount_setattr {path}")  # recursively
 
 
 def _mount(source, target, kind: str | None, flags: int, options: str = "") -> None:
@@ -102,7 +102,7 @@ def _mount(source, target, kind: str | None, flags: int, options: str = "") -> N
 
 
 def drop_capabilities() -> None:
-    """No privilege left, not even within the namespaces."""
+    """Drop all capabilities, including those within the namespaces."""
     for capability in range(64):
         if LIBC.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
             break
@@ -113,17 +113,17 @@ def drop_capabilities() -> None:
 # --- Landlock -------------------------------------------------------------------------------------------------------
 
 FILES = {"execute": 1, "write": 2, "read": 4, "list": 8}
-ALL_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # since which version
+ALL_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by Landlock version
 
 
 def landlock_version() -> int:
-    """The version of Landlock that the kernel has; 0: none."""
+    """Return the kernel's Landlock version; 0: not supported."""
     version = LIBC.syscall(LANDLOCK[0], None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     return max(version, 0)
 
 
 def landlock(readable: list[Path], writable: list[Path]) -> None:
-    """From here on only these files and folders can be opened; no TCP port, no signal or socket of others reached."""
+    """Allow only these files and folders; where supported, block TCP, and abstract sockets and signals to others."""
     version = landlock_version()
     if version < 3:
         raise OSError(errno.EOPNOTSUPP, "the kernel has no Landlock, or one that lets files be cut off")
@@ -149,7 +149,7 @@ def landlock(readable: list[Path], writable: list[Path]) -> None:
 
 # --- seccomp --------------------------------------------------------------------------------------------------------
 
-# system calls that a submission has no use for: (x86_64, aarch64), -1 where there is none
+# system calls that a submission does not need: (x86_64, aarch64), -1: does not exist
 REFUSED = {
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
     "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
@@ -174,7 +174,7 @@ REFUSED = {
     "msgctl": (71, 187), "msgsnd": (69, 189), "msgrcv": (70, 188), "mq_unlink": (241, 181), "mknod": (133, -1),
     "mknodat": (259, 33), "truncate": (76, 45), "syslog": (103, 116),
 }  # fmt: skip
-# these do nothing, as if they had done it: Landlock would let them change the grader's own files
+# these pretend to succeed but do nothing: Landlock would let them change the grader's own files
 PRETENDED = {
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, -1),
     "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1),
@@ -187,19 +187,19 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, ANY_BIT, GREATER_OR_EQUAL, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-SET_OWN, SET_SIGNAL, SET_OWN_EX, SET_LEASE = 8, 10, 15, 1024  # by fcntl: whom the kernel sends which signal
+SET_OWN, SET_SIGNAL, SET_OWN_EX, SET_LEASE = 8, 10, 15, 1024  # fcntl: which signal is sent to whom
 
 
 def seccomp() -> None:
-    """From here on no process can be started, no socket made, no other process touched: these calls fail.
+    """Make all system calls fail that start a process, create a socket or affect another process.
 
-    Threads can be started. Cannot be taken back, and holds for all threads that are started later.
+    Threads can still be started. The filter cannot be removed, and also applies to all threads started later.
     """
     column, architecture = ARCHITECTURES[platform.machine()]
     program = [
         (LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL),
-        (LOAD, 0, 0, 0), (GREATER_OR_EQUAL, 0, 1, 0x40000000), (RETURN, 0, 0, KILL),  # x86_64's other numbering
-        (EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, REFUSE | errno.ENOSYS),  # its flags cannot be looked at
+        (LOAD, 0, 0, 0), (GREATER_OR_EQUAL, 0, 1, 0x40000000), (RETURN, 0, 0, KILL),  # the x32 ABI
+        (EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, REFUSE | errno.ENOSYS),  # its flags cannot be inspected
         (EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (ANY_BIT, 0, 1, 0x10000), (RETURN, 0, 0, ALLOW),  # a thread
         (RETURN, 0, 0, REFUSE | errno.EPERM),
         *_by_argument(TGKILL[column], 0, [os.getpid()], ALLOW, REFUSE | errno.EPERM),
@@ -220,7 +220,7 @@ def seccomp() -> None:
 
 
 def _by_argument(call: int, place: int, values: Iterable[int], verdict: int, otherwise: int) -> list[tuple]:
-    """Steps for a system call: the verdict where its argument at a place is one of the values."""
+    """Return the filter steps for a call: `verdict` if argument number `place` is in `values`, else `otherwise`."""
     steps = [(LOAD, 0, 0, 16 + 8 * place)]
     for value in values:
         steps += [(EQUAL, 0, 1, value), (RETURN, 0, 0, verdict)]
@@ -240,12 +240,12 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parent died become children of this process."""
+    """Make descendants whose parent has died children of this process."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -> None:
-    """Of this process: CPU time, the size of a file, open files, memory beyond what it has already."""
+    """Limit this process: CPU time, size of a file, open files, and memory in addition to what it already uses."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
     data_bytes += pages * resource.getpagesize()
     limits = {
@@ -257,7 +257,7 @@ def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         most_of_all = most
         if which == resource.RLIMIT_CPU and (hard == resource.RLIM_INFINITY or hard > most):
-            most_of_all = most + 1  # first a signal that says what it is for, then one that cannot be ignored
+            most_of_all = most + 1  # SIGXCPU first, then SIGKILL, which cannot be ignored
         resource.setrlimit(which, (most, most_of_all))
 
 
@@ -265,18 +265,18 @@ def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -
 
 
 def prepare_to_fork() -> None:
-    """Make forks of this process cheap: what a fork copies is the table of its pages, and pages that it writes to.
+    """Make forks of this process cheap: a fork copies the page table, and each page that it writes to.
 
-    Python's objects are left out of garbage collections, which would write to all of them. Memory is put into large
-    pages where the kernel can (Linux 6.1 and newer), so that the table is short.
+    Existing Python objects are excluded from garbage collection, which would write to all of them. Memory is moved to
+    huge pages if the kernel supports this (Linux 6.1 and newer), so that the page table is short.
     """
     gc.collect()
     gc.freeze()
-    gc.enable()  # it may have stood still while all was imported
+    gc.enable()  # the caller may have disabled it during the imports
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, rights, _, _, inode, *_ = line.split()
         if rights != "rw-p" or inode != "0":
-            continue  # of a file
+            continue  # not writable private memory, or mapped from a file
         first, last = (int(address, 16) for address in addresses.split("-"))
         for start in range(-(-first // LARGE_PAGE) * LARGE_PAGE, last - LARGE_PAGE + 1, LARGE_PAGE):
-            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(LARGE_PAGE), COLLAPSE)  # refused: stays as it is
+            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(LARGE_PAGE), COLLAPSE)  # a failure has no effect

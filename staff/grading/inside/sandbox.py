@@ -1,11 +1,11 @@
-"""Shut this process in, before it has seen anything of a submission.
+"""Sandbox this process before it loads anything from a submission.
 
-The levels, from the strongest. Each also has limits on memory, time and files, no environment, no inherited file but
-the one it answers on, and, where the kernel has seccomp, no new process, no socket and no signal to others.
-- namespaces: a root folder with the interpreter and this submission only, no network, no other process to be seen;
-- landlock: the machine's processes can be seen, but files, ports and signals outside are refused;
-- user: the rights of a user that there is none of, another one for each process (the grader has to be root), so the
-  grader's own files are safe, and what any user of this machine may read can be read;
+The levels, strongest first. Each also limits memory, time and files, clears the environment, and closes all inherited
+files except the one for answers. All but none also use seccomp: no new processes, sockets or signals to others.
+- namespaces: a root folder with only the interpreter and this submission, no network, no other process visible;
+- landlock: other processes are visible, but access to files, ports and signals outside is denied;
+- user: an unused user id, different for each process (the grader has to be root). This protects the grader's own
+  files, but everything that any user of this machine may read can be read;
 - none: limits only. Never chosen automatically.
 """
 
@@ -25,15 +25,15 @@ from pathlib import Path
 from staff.grading.inside import kernel
 
 LEVELS = ("namespaces", "landlock", "user", "none")
-NOBODYS = 1_900_000_000  # from here on, numbers of users that belong to nobody
-DEEPEST = 30  # folders in folders
+NOBODYS = 1_900_000_000  # the first of a range of unused user ids
+DEEPEST = 30  # nested folders
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one process of a submission: seconds of CPU time, bytes of memory beyond the interpreter's, of scratch."""
+    """Limits of a submission's process: CPU seconds, bytes of memory (beyond the interpreter's) and scratch files."""
 
     cpu_seconds: int = 120
     memory: int = 2 << 30
@@ -46,12 +46,12 @@ class Limits:
 
 
 def patience(seconds: float) -> float:
-    """How long to wait for what may take so many seconds, on a machine that is busy with other things."""
+    """Return how long to wait on a busy machine for something that may take `seconds`."""
     return 5 * seconds + 30
 
 
 def interpreter() -> list[Path]:
-    """The folders that Python and its packages are in."""
+    """Return the folders that contain Python and its packages."""
     found = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))}
     found |= {path for path in sys.path if path and os.path.isdir(path)}
     paths = sorted(Path(path).resolve() for path in found)
@@ -59,19 +59,19 @@ def interpreter() -> list[Path]:
 
 
 def visible(submission: Path, kit: Path) -> list[Path]:
-    """What a submission may read: the system's libraries, the interpreter, the staff's kit, itself."""
+    """Return the paths that a submission may read: system libraries, the interpreter, the kit, and the submission."""
     return [path for path in map(Path, SYSTEM) if path.exists()] + interpreter() + [kit, submission]
 
 
 def enter(level: str, submission: Path, kit: Path, scratch: Path, limits: Limits, keep: tuple[int, ...]) -> None:
-    """Shut in this process, which has one thread. For "namespaces", `kernel.unshare` and a fork came before.
+    """Sandbox this process, which must have one thread. For "namespaces", call `kernel.unshare` and fork before.
 
     Args:
         scratch: an empty folder, for the new root or for files that the submission writes.
         keep: the file descriptors that stay open.
 
     Raises:
-        OSError: the kernel refuses something; whoever called must not go on.
+        OSError: the kernel refuses something; the caller must not continue.
     """
     home = "/scratch" if level == "namespaces" else str(scratch)
     os.environ.clear()
@@ -96,13 +96,13 @@ def enter(level: str, submission: Path, kit: Path, scratch: Path, limits: Limits
         os.setresuid(user, user, user)
         resource.setrlimit(resource.RLIMIT_NPROC, (64, 64))
     kernel.no_new_privileges()
-    kernel.die_with_parent()  # again: it ends where the user changes
+    kernel.die_with_parent()  # again: changing the user resets it
     if level != "none":
         kernel.seccomp()
 
 
 def _close_files(keep: tuple[int, ...]) -> None:
-    """All but these; standard input, output and error lead nowhere."""
+    """Close all files except `keep`; redirect standard input, output and error to /dev/null."""
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -113,15 +113,15 @@ def _close_files(keep: tuple[int, ...]) -> None:
     os.closerange(first, 1 << 16)
 
 
-# --- the warden: it starts a shut-in process, watches it, and leaves nothing of it ----------------------------------
+# --- the warden: it starts a sandboxed process, monitors it, and cleans up after it ---------------------------------
 
 
 def warden(level: str, submission: Path, kit: Path, limits: Limits, answer: int, control: socket.socket, serve) -> None:
-    """Run `serve(answer)` shut in, until it ends, takes too much memory, or `control` is closed at its other end.
+    """Run `serve(answer)` in a sandbox until it ends, exceeds a limit, or the other end of `control` is closed.
 
-    What became of it goes over `control` as JSON: {"ended": "exit 0", "signal 9", "memory" or "sandbox: why", "cpu":
-    seconds of the processor that it took}. Asked "?", it says whether the process is {"idle": true}, waiting and not
-    computing. Call it in a fork of its own, which it ends.
+    The outcome is sent over `control` as JSON: {"ended": "exit 0", "signal 9", "memory", "threads", "disk", "closed" or
+    "sandbox: why", "cpu": seconds of CPU time used}. In reply to "?", the warden sends {"idle": true} if the process is
+    waiting and not computing, else false. Call this in a separate fork: it never returns.
     """
     try:
         os.setsid()
@@ -164,14 +164,14 @@ def _watch(level, submission, kit, scratch, limits, answer, control, serve) -> s
 
 
 def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> None:
-    """The shut-in process: never returns. What keeps it from being shut in goes to the pipe `trouble`.
+    """Become the sandboxed process; never returns. Errors in setting up the sandbox are written to the pipe `trouble`.
 
-    `kernel.die_with_parent` knows nothing of a warden that was killed before it was called, and in a namespace of its
-    own this process sees no other. But nobody reads that pipe any more then.
+    `kernel.die_with_parent` has no effect if the warden was killed before the call, and a process in a new namespace
+    cannot see the warden. But then the pipe no longer has a reader, which is checked here.
     """
     try:
         kernel.die_with_parent()
-        with suppress(OSError):  # where the machine's memory ends, this process is the first to go
+        with suppress(OSError):  # if the machine runs out of memory, kill this process first
             Path("/proc/self/oom_score_adj").write_text("1000")
         enter(level, submission, kit, scratch, limits, (answer, trouble))
         if _nobody_reads(trouble):
@@ -180,7 +180,7 @@ def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> 
         with suppress(BrokenPipeError):
             os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
         os._exit(1)
-    os.close(trouble)  # the warden reads an end of file: it holds
+    os.close(trouble)  # the end of file tells the warden that the sandbox is set up
     try:
         serve(answer)
     finally:
@@ -188,7 +188,7 @@ def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> 
 
 
 def _nobody_reads(pipe: int) -> bool:
-    """Whether the other end of a pipe that this process writes to is closed everywhere."""
+    """Return whether every read end of a pipe that this process writes to is closed."""
     poll = select.poll()
     poll.register(pipe, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -225,7 +225,7 @@ def _how(waited: tuple[int, int]) -> str | None:
 
 
 def _memory_and_threads(pid: int) -> tuple[int, int]:
-    """Bytes that are this process's own, shared by memory alone, or page tables; not the interpreter's files."""
+    """Return a process's memory in bytes and its threads: private and shared memory, swap, page tables; no files."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -237,7 +237,7 @@ def _memory_and_threads(pid: int) -> tuple[int, int]:
 
 
 def _is_idle(pid: int) -> bool:
-    """Whether all threads of a process sleep or are stopped: none computes, or waits for a processor or a disk."""
+    """Return whether all threads of a process are asleep or stopped: none runs, or waits for a CPU or a disk."""
     try:
         states = [
             Path(thread.path, "stat").read_text().rpartition(")")[2].split()[0]
@@ -249,7 +249,7 @@ def _is_idle(pid: int) -> bool:
 
 
 def _disk(folder: Path, pid: int, most: int) -> int:
-    """Bytes that a process takes in its folder, at least a block for each name; above `most` it is not looked on."""
+    """Return the bytes that a process uses in its folder, at least a block per name; stop counting above `most`."""
     total, left = 0, [(folder, 0)]
     while left and total <= most:
         inside, depth = left.pop()
@@ -266,7 +266,7 @@ def _disk(folder: Path, pid: int, most: int) -> int:
 
 
 def _bytes(entry: os.DirEntry, nameless: bool = False) -> int:
-    """On the disk; of an open file only if it has no name any more."""
+    """Return the size of an entry on disk. With `nameless`, count only an open file that has been deleted."""
     try:
         state = entry.stat(follow_symlinks=nameless)
     except OSError:
@@ -277,7 +277,7 @@ def _bytes(entry: os.DirEntry, nameless: bool = False) -> int:
 
 
 def take_away(folder: Path) -> None:
-    """Delete a folder that nobody uses any more. What lies deep in it is moved up, so that no path gets too long."""
+    """Delete a folder that is no longer in use. Nested entries are moved up first, so that no path gets too long."""
     while entries := list(os.scandir(folder)):
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
@@ -294,7 +294,7 @@ def take_away(folder: Path) -> None:
 
 
 def _end_all(child: int) -> None:
-    """Kill the process and all that came of it; of a process namespace, the kernel kills the rest."""
+    """Kill the process and all of its descendants; in a process namespace, the kernel kills the descendants."""
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     while True:

@@ -1,16 +1,16 @@
-"""Runs that were handed in: their checkpoints and event files, read beside the submission that they belong to."""
+"""Read the checkpoints and event files of submitted runs, in the process of the submission that they belong to."""
 
 import torch
 from torch import Tensor, nn
 
-COMPILED = "_orig_mod."  # in the names of what torch.compile wraps, which it does not do here
+COMPILED = "_orig_mod."  # torch.compile adds this to parameter names; it is replaced by a no-op here
 
 
 def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:
-    """The network of a checkpoint, in evaluation mode. Nothing is unpickled but numbers, texts and tensors.
+    """Load the network of a checkpoint, in evaluation mode. Only numbers, strings and tensors are unpickled.
 
     Args:
-        flags: what it is built with if the checkpoint does not say.
+        flags: the arguments of the network if the checkpoint has no hyperparameters.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     model = network(**(checkpoint.get("hyper_parameters") or flags))
@@ -33,35 +33,35 @@ def _stored_aae(path: str, flags: dict[str, float]) -> nn.Module:
 
 @torch.no_grad()
 def vae_encode(path: str, flags: dict[str, float], imgs: Tensor) -> tuple[Tensor, Tensor]:
-    """The VAE of a checkpoint -> mean and log_std of integers 0..15 [B, 1, 28, 28], each [B, D]."""
+    """Encode images of integers 0..15 [B, 1, 28, 28] with a checkpoint's VAE -> mean and log_std, each [B, D]."""
     mean, log_std = _stored_vae(path, flags).encoder(imgs)
     return mean, log_std
 
 
 @torch.no_grad()
 def vae_decode(path: str, flags: dict[str, float], z: Tensor) -> Tensor:
-    """The VAE of a checkpoint -> logits of codes [B, D], [B, 16, 28, 28]."""
+    """Decode codes [B, D] with a checkpoint's VAE -> logits [B, 16, 28, 28]."""
     return _stored_vae(path, flags).decoder(z)
 
 
 @torch.no_grad()
 def aae_encode(path: str, flags: dict[str, float], imgs: Tensor) -> Tensor:
-    """The autoencoder of a checkpoint -> codes [B, D] of images in -1..1 [B, 1, 28, 28]."""
+    """Encode images in -1..1 [B, 1, 28, 28] with a checkpoint's autoencoder -> codes [B, D]."""
     return _stored_aae(path, flags).encoder(imgs)
 
 
 @torch.no_grad()
 def aae_decode(path: str, flags: dict[str, float], z: Tensor) -> Tensor:
-    """The autoencoder of a checkpoint -> images of codes [B, D], [B, 1, 28, 28]."""
+    """Decode codes [B, D] with a checkpoint's autoencoder -> images [B, 1, 28, 28]."""
     return _stored_aae(path, flags).decoder(z)
 
 
 def event_curves(paths: list[str], most_tags: int = 200, most_points: int = 20_000) -> dict[str, tuple[Tensor, Tensor]]:
-    """The scalars in event files -> tag: steps (int64 [N]) and values (float64 [N]), in the order they were written.
+    """Read the scalars in event files -> tag: steps (int64 [N]) and values (float64 [N]), in the order written.
 
     Args:
-        paths: the files of one run, in the order they were written.
-        most_tags, most_points: so many tags, and points of each, are read; what comes after is left out.
+        paths: the files of one run, in the order written.
+        most_tags, most_points: the maximum number of tags, and of points per tag; the rest is left out.
     """
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

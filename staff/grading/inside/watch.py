@@ -1,6 +1,6 @@
-"""Notice, while a submission runs, that it uses a name that the rules forbid: in its process, for the grader's report.
+"""Detect, in a submission's process, uses of names that the rules forbid, for the grader's report.
 
-What a submission does to hide it is not looked for; the syntax tree is searched as well (`rules`).
+This does not detect deliberate evasion. The syntax tree is searched as well (see `rules`).
 """
 
 import functools
@@ -13,13 +13,13 @@ import torch
 
 
 class Watch:
-    """Stand-ins for forbidden names that note who uses them.
+    """Wrappers for forbidden names that record where they are used.
 
     Args:
-        submission: its folder; uses by anybody else, PyTorch itself and the adapters, do not count. A layer of PyTorch
-            that builds a forbidden one for the submission is such a use. A module that PyTorch imports for itself,
-            whatever the submission asked it for, is not.
-        allowed: files of the submission that may use them.
+        submission: its folder. A use counts if the submission's code is on the call stack, e.g. if a PyTorch layer
+            builds a forbidden layer for the submission. An access to a forbidden module that comes from an installed
+            package such as PyTorch does not count, even if the submission called the package.
+        allowed: files of the submission that may use the names.
     """
 
     def __init__(self, submission: Path, allowed: list[str]):
@@ -28,7 +28,7 @@ class Watch:
         self.seen: set[tuple[str, int, str]] = set()  # file, line, name
 
     def watch(self, name: str) -> None:
-        """Put a stand-in in the place of a module, a class or a function."""
+        """Replace a module or function by a wrapper, or wrap the `__init__` of a class."""
         owner, _, last = name.rpartition(".")
         holder = importlib.import_module(owner)
         thing = getattr(holder, last)
@@ -60,10 +60,10 @@ class Watch:
         return noting
 
     def note(self, name: str, ends_in: str | None = None) -> None:
-        """Remember the innermost place in the submission, if the call comes from there at all.
+        """Record the innermost frame in the submission, if the call comes from the submission.
 
         Args:
-            ends_in: a folder; it does not come from the submission if a file in there is met first.
+            ends_in: a folder; the call does not count if a frame of a file in this folder is found first.
         """
         frame = sys._getframe(2)
         while frame is not None:
@@ -78,6 +78,6 @@ class Watch:
             frame = frame.f_back
 
     def take(self) -> list[list]:
-        """What was noted since the last time."""
+        """Return up to 50 uses recorded since the last call, and clear all of them."""
         seen, self.seen = sorted(self.seen), set()
         return [list(each) for each in seen[:50]]

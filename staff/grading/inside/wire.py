@@ -1,7 +1,7 @@
-"""What passes between the judge and a submission's process: JSON and the bytes of tensors, and nothing else.
+"""The protocol between the judge and a submission's process: only JSON and the bytes of tensors.
 
-A message is a header (the sizes of both), JSON in which each tensor is a description, and the tensors' bytes in their
-order. Nothing of it is executed or unpickled; whoever reads it checks each length, type and shape.
+A message is a header (the sizes of both), JSON in which each tensor is replaced by a description, and the tensors'
+bytes in the same order. Nothing is executed or unpickled; the reader checks each length, type and shape.
 """
 
 import json
@@ -26,22 +26,22 @@ DTYPES = {
 
 
 class WireError(Exception):
-    """What came is no message, or one of something that may not be sent."""
+    """The message is malformed or too large, or the value cannot be sent."""
 
 
 class Late(Exception):
-    """Nothing came in time."""
+    """The deadline has passed."""
 
 
 class Closed(Exception):
-    """The other side is gone."""
+    """The other side has closed the connection."""
 
 
 def encode(value) -> bytes:
-    """A value as a message: tensors, numbers, texts, None, and lists, tuples and dictionaries of them.
+    """Encode a value as a message: tensors, numbers, strings, None, and lists, tuples and dictionaries of them.
 
     Raises:
-        WireError: it is something else.
+        WireError: the value has another type, or is too large.
     """
     tensors: list[bytes] = []
     text = json.dumps(_describe(value, tensors)).encode()
@@ -78,10 +78,10 @@ def _describe_tensor(value: Tensor, tensors: list[bytes]) -> dict:
 
 
 def decode(text: bytes, blob: bytes):
-    """The value of a message.
+    """Decode the value of a message.
 
     Raises:
-        WireError: it is none.
+        WireError: the message is malformed.
     """
     try:
         tensors = memoryview(blob)
@@ -133,7 +133,7 @@ def _tensor(name: str, shape: list[int], blob: memoryview) -> tuple[Tensor, memo
     if size == 0:
         return torch.empty(shape, dtype=dtype), blob
     content = bytearray(blob[:size])
-    if dtype == torch.bool:  # a byte that is neither 0 nor 1 would be no truth value
+    if dtype == torch.bool:  # a byte other than 0 and 1 is not a valid bool
         return (torch.frombuffer(content, dtype=torch.uint8) != 0).view(shape), blob[size:]
     return torch.frombuffer(content, dtype=dtype).view(shape), blob[size:]
 
@@ -142,7 +142,7 @@ def write(fd: int, message: bytes, until: float | None = None) -> None:
     """Send a message.
 
     Raises:
-        Late: the other side does not take it until then (time.monotonic()). Closed: it is gone.
+        Late: the message was not sent before `until` (time.monotonic()). Closed: the other side is gone.
     """
     left = memoryview(message)
     while left:
@@ -154,10 +154,10 @@ def write(fd: int, message: bytes, until: float | None = None) -> None:
 
 
 def read(fd: int, until: float | None = None):
-    """Receive a message; its value.
+    """Receive a message and return its value.
 
     Raises:
-        WireError, Late, Closed: see there.
+        WireError, Late, Closed: see the classes.
     """
     text_size, blob_size = HEADER.unpack(_read_exactly(fd, HEADER.size, until))
     if text_size > MOST_JSON or blob_size > MOST_BYTES:

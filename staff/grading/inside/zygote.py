@@ -1,8 +1,8 @@
-"""The process that submissions' processes are forked from: it has imported PyTorch once, and nothing that is secret.
+"""The process from which submissions' processes are forked: it has imported PyTorch once, and nothing secret.
 
-Started by `kit.Zygote` with a kit (the adapters and what submissions import of course/), without the site module,
-so that nothing installed on this machine can lead to the solution. It listens on a socket for requests, each with two
-descriptors: where the submission's process answers calls, and from where its warden is watched.
+`kit.Zygote` starts it with a kit (inside/, course/ and the adapters) and without the site module, so that nothing
+installed on this machine can lead to the solution. It receives requests on a socket, each with two file descriptors:
+one on which the submission's process answers calls, and one to control its warden.
 """
 
 import gc
@@ -21,15 +21,15 @@ CALLED["stored_runs"] = "staff.grading.inside.stored_runs"
 
 
 def main(kit: Path, packages: list[str], socket_fd: int) -> None:
-    """Import, say so, and fork a warden for each request until the socket is closed."""
+    """Import everything, report "ready", and fork a warden for each request until the socket is closed."""
     sys.path[:0] = [str(kit)]
     sys.path += packages
-    gc.disable()  # what is imported stays: to look through it for garbage would take a second
+    gc.disable()  # imported modules stay alive, so scanning them for garbage would only waste a second
     import_all()
     from staff.grading.inside import kernel, sandbox
 
     kernel.prepare_to_fork()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for wardens
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # wardens are never waited for
     requests = socket.socket(fileno=socket_fd)
     requests.send(b"ready")
     while True:
@@ -49,7 +49,7 @@ def main(kit: Path, packages: list[str], socket_fd: int) -> None:
 
 
 def import_all() -> None:
-    """What submissions import, so that a fork has it already."""
+    """Import what submissions need before forking, so that every fork already has it."""
     import logging
     import warnings
 
@@ -78,7 +78,7 @@ class Calls:
     """Answer calls of the adapters: {"call": "part1.run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
 
     Args:
-        watch: names whose use by the submission is noted, {"names": [...], "allowed": [files]}; see `watch.Watch`.
+        watch: names whose use by the submission is recorded, {"names": [...], "allowed": [files]}; see `watch.Watch`.
     """
 
     def __init__(self, submission: Path, watch: dict | None):
@@ -112,7 +112,7 @@ class Calls:
         return getattr(called, function)(*request["args"], **request["kwargs"])
 
     def failure(self, error: BaseException) -> dict:
-        """The exception's class, its text, and the places in the submission that it came through."""
+        """Return the exception's class, its text, and the last five places in the submission from its traceback."""
         steps = [
             (step.filename, step.lineno, step.name, step.line) for step in traceback.extract_tb(error.__traceback__)
         ]
@@ -131,17 +131,17 @@ class Calls:
 
 
 class Probe:
-    """Try what the sandbox should not allow -> what was possible.
+    """Attempt what the sandbox should prevent, and send a list of the attempts that succeeded.
 
     Args:
-        wanted: "file", "port" and "pid" of the grader, and files that should be "closed".
+        wanted: "file", "port" and "pid" of the grader, and "closed": files that must not be readable.
     """
 
     def __init__(self, wanted: dict):
         self.wanted = wanted
 
     def __call__(self, fd: int) -> None:
-        import encodings.idna  # noqa: F401  (a module that was not needed so far: can the interpreter be read?)
+        import encodings.idna  # noqa: F401  (not imported before: checks that the standard library is readable)
 
         from staff.grading.inside import wire
 
@@ -164,9 +164,9 @@ class Probe:
         wire.write(fd, wire.encode(possible))
 
     def read_any(self) -> None:
-        """Of the files that should be closed; OSError if there is none that can be read."""
+        """Open the first readable file of those that must not be readable; raise PermissionError if there is none."""
         for file in self.wanted["closed"]:
-            with suppress(OSError):  # tried, as os.access knows nothing of Landlock
+            with suppress(OSError):  # opened, as os.access ignores Landlock
                 return open(file).close()
         raise PermissionError
 
