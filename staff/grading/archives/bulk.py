@@ -1,4 +1,4 @@
-"""A system's download as it comes: one archive with everybody's files in it, such as Canvas's submissions.zip."""
+"""Unpack a system's download: one archive with the files of all students, such as Canvas's submissions.zip."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,13 +17,13 @@ EVERYBODYS = Limits(total=50_000_000_000, logs=50_000_000_000, entries=1_000_000
 
 @contextmanager
 def unpacked(paths: list[Path]) -> Iterator[list[Path]]:
-    """The paths, with the folder that a download was unpacked to in its place if it is the only one.
+    """Yield the paths; if the only path is a system's download, yield the folder to which it was unpacked instead.
 
-    An archive that is named beside others is one student's, whatever it has in it: a student can put files with other
-    people's names into an archive too.
+    If there are several paths, each archive is treated as one student's, whatever it contains: a student could also put
+    files with other people's names into an archive.
 
     Raises:
-        ValueError: it is damaged, or too large.
+        ValueError: the download is damaged or too large.
     """
     if len(paths) != 1 or not is_archive(paths[0]) or owner_of(paths[0].name):
         yield paths
@@ -34,7 +34,7 @@ def unpacked(paths: list[Path]) -> Iterator[list[Path]]:
             if not _is_of_a_class([names for names, _ in entries]):
                 yield paths
                 return
-            target = Path(folder, paths[0].name)  # the results remember it as the place
+            target = Path(folder, paths[0].name)  # named after the download
             for names, entry in entries:
                 _write(target.joinpath(*names), entry)
         except SubmissionError as error:
@@ -53,7 +53,7 @@ def _files(entries: list[Entry]) -> Iterator[tuple[Names, Entry]]:
 
 
 def _is_of_a_class(files: list[Names]) -> bool:
-    """Whether it holds what a system delivers, directly or in its only folder."""
+    """Return whether an archive contains files named as a system delivers them, at the top or in its only folder."""
     for depth in (0, 1):
         names = {file[depth] for file in files if len(file) > depth and not file[depth].startswith(".")}
         if any(file[depth:] == (GRADESCOPE,) for file in files) or any(map(owner_of, names)):

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from staff.grading.archives.submission import Limits, SubmissionError, mb, show
 
-PIECE = 1 << 16  # bytes that are read at once
+PIECE = 1 << 16  # bytes per read
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder of a submission, as it names it. `refusal`: why it can never count, e.g. a link."""
+    """A file or folder of a submission, with its name there. `refusal`: why it can never count, e.g. "is a link"."""
 
     name: str
     folder: bool = False
@@ -24,11 +24,11 @@ class Entry:
 
 
 class Meter:
-    """Counts what is unpacked, and ends it where it is too much.
+    """Count the unpacked bytes, and raise SubmissionError if there are too many.
 
     Args:
-        packed: bytes of the archive; None where nothing is packed.
-        most: bytes unpacked.
+        packed: the size of the archive in bytes; None if it is not compressed.
+        most: the maximum number of unpacked bytes.
     """
 
     def __init__(self, limits: Limits, packed: int | None, most: int, deadline: float):
@@ -50,7 +50,7 @@ class Meter:
 
 
 class Guard:
-    """A file for zipfile and tarfile that reads no more at once than it should, and only while there is time."""
+    """A file object for zipfile and tarfile that limits the size of each read, and checks the deadline."""
 
     def __init__(self, file: BinaryIO, longest: int, meter: Meter):
         self.file, self.longest, self.meter = file, longest, meter
@@ -68,17 +68,17 @@ class Guard:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Whatever goes wrong in reading an archive is the archive's fault, unless the system says otherwise.
+    """Treat any exception while reading an archive as a fault of the archive, unless the operating system reports it.
 
     Raises:
-        SubmissionError: in place of the many kinds of exceptions that zipfile and tarfile raise for foreign bytes.
+        SubmissionError: instead of the many kinds of exceptions that zipfile and tarfile raise for invalid archives.
     """
     try:
         yield
     except SubmissionError:
         raise
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # gzip and bz2 raise OSError without a number
+        if error.errno not in (None, errno.EINVAL):  # gzip and bz2 raise OSError without an errno
             raise
         raise SubmissionError(_damaged(error)) from error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What was handed in: the files and folders in the places that are named, each with whoever a system says it is of."""
+"""Find the submitted files and folders in the given paths, each with its owners according to the delivering system."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from staff.grading.archives.planning import LOGS, NEVER
 from staff.grading.archives.platforms import Owner, gradescope_owners, owner_of, stem
 from staff.grading.archives.submission import CODE, GRADESCOPE, PACKED, PART, part_folders, show
 
-BESIDE = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".log", ".xlsx", ".ods")  # no submissions
+BESIDE = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".log", ".xlsx", ".ods")  # not submissions
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file or folder that somebody handed in, and who, as a system says; [] where none does."""
+    """A file or folder that was handed in, and its owners according to a system; empty if unknown."""
 
     path: Path
     owners: tuple[Owner, ...] = ()
@@ -30,22 +30,22 @@ class Found:
 
     @property
     def loose_stem(self) -> str:
-        """The name without its ending, of a file that is no archive."""
+        """The name without its suffix, even if the file is not an archive."""
         return self.stem if self.readable else self.path.stem
 
 
 def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found], list[str]]:
-    """What was handed in. A folder is one submission if the folders of the parts lie directly in it; else everything in
-    it is one: however many there are, and however they are named on the command line, the same is found.
+    """Find what was handed in. A folder is one submission if the folders of the parts are directly in it; otherwise,
+    each of its entries is one. This does not depend on their number or on how the command line names them.
 
     Args:
-        own: files and folders that are no submissions, wherever they lie; see `own_files.is_own` for others.
+        own: files and folders that are never submissions; see `own_files.is_own` for others.
 
     Returns:
-        what was found, sorted by path, and the names of what is the course's own, or a link.
+        The submissions, sorted by path, and the names of skipped entries: the course's own files, and links.
 
     Raises:
-        ValueError: a path does not exist, or nothing was handed in there.
+        ValueError: a path does not exist or contains no submission.
     """
     paths = list(map(Path, paths))
     for path in paths:
@@ -55,7 +55,7 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
     named, skipped = _separate(paths, own)
     single = [path for path in named if path.is_file() or owner_of(path.name) or _is_one(path)]
     several = [path for path in named if path not in single]
-    if single and several:  # of a student's folder, what is in it must not be taken for other students' submissions
+    if single and several:  # a folder in a student's submission must not count as other students' submissions
         raise ValueError(
             f"{single[0]} is a submission, and {several[0]} is a folder of submissions, as no folder of a part lies "
             "directly in it: name the one or the other"
@@ -71,7 +71,7 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
 
 
 def _separate(paths: Iterable[Path], own: Collection[Path]) -> tuple[list[Path], list[str]]:
-    """What is named on the command line, and the names of the course's own files among it, as `class/*` gives them."""
+    """Separate the paths from the course's own files, which `class/*` also matches; return paths and skipped names."""
     named, skipped = [], []
     for path in paths:
         if _found(path).owners or not is_own(path, own):
@@ -117,9 +117,9 @@ def _submissions(folder: Path) -> list[Path]:
 
 
 def _downloaded(folder: Path) -> Path:
-    """The folder of a system's download, where it is the only thing in the one that was named.
+    """Return the folder of a system's download if it is the only entry of `folder`; otherwise `folder` itself.
 
-    It is looked into only there: a student can put files with other people's names into a folder too.
+    Other subfolders are not searched: a student could also put files with other people's names into a folder.
     """
     inside = _submissions(folder)
     if len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink() and not owner_of(inside[0].name):
@@ -131,12 +131,12 @@ def _downloaded(folder: Path) -> Path:
 
 
 def _lies_beside(path: Path) -> bool:
-    """Whether a file can lie in a download beside the submissions, such as index.html."""
+    """Return whether a file can be part of a download without being a submission, such as index.html."""
     return path.is_file() and path.name.lower().endswith(BESIDE)
 
 
 def _is_one(folder: Path) -> bool:
-    """Whether a folder is one submission, not a folder of them."""
+    """Return whether a folder is a single submission, not a folder of submissions."""
     children = _children(folder)
     if GRADESCOPE in {child.name for child in children}:
         return False
@@ -149,7 +149,7 @@ def _is_one(folder: Path) -> bool:
 
 
 def _are_students(parts: list[Path], children: list[Path]) -> bool:
-    """Whether folders that are named like parts are those of students: `part1-jan` beside other submissions."""
+    """Return whether folders named like parts belong to students: `part1-jan` beside other submissions."""
     if any(path.name in part_folders().values() for path in parts):
         return False
     return any(_holds_parts(path) for path in children if path not in parts)
@@ -163,7 +163,7 @@ def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
-        return []  # `stage` says what is wrong with it
+        return []  # `stage` reports the error
 
 
 def _is_part(path: Path) -> bool:

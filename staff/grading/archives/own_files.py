@@ -1,6 +1,6 @@
-"""The course's own files that lie among submissions: tables of grades and people, and the pages of a download.
+"""Recognize the course's own files among submissions: tables of grades and people, and the pages of a download.
 
-Any other file is somebody's: that a student has no row is worse than a row too many.
+Any other file counts as a submission: a missing row for a student is worse than an extra row.
 """
 
 import csv
@@ -19,14 +19,14 @@ OF_PEOPLE = {  # columns in the tables of Canvas, Moodle, Brightspace, Blackboar
     "id", "student", "name", "first name", "last name", "full name", "user name", "username", "email", "email address",
     "sid", "identifier", "orgdefinedid", "student id", "sis user id", "sis login id", "section", "group",
 }  # fmt: skip
-START = 10_000  # bytes of a table that are read
+START = 10_000  # bytes to read of a table
 
 
 def is_own(path: Path, named: Collection[Path] = ()) -> bool:
-    """Whether a file or folder is the course's own, and no submission.
+    """Return whether a file or folder belongs to the course and is not a submission.
 
     Args:
-        named: files and folders that the command names for something else: the roster, the results.
+        named: files and folders given on the command line for another purpose: the roster, the results.
     """
     if path.resolve() in named:
         return True
@@ -38,7 +38,7 @@ def is_own(path: Path, named: Collection[Path] = ()) -> bool:
 
 
 def _lists_people(path: Path) -> bool:
-    """Whether the first row of a CSV file names what only a list of people has."""
+    """Return whether the first row of a CSV file has the column titles of a list of people."""
     try:
         with open(path, "rb") as file:
             text = file.read(START).decode("utf-8-sig", errors="replace")

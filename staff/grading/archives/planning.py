@@ -1,4 +1,4 @@
-"""Which entries of a submission count, and where they belong."""
+"""Decide which entries of a submission count, and where they belong in the copy."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from staff.grading.archives.submission import (
     show,
 )
 
-NEVER = {"__pycache__", "__macosx", "venv", "env", "node_modules", "tests", "data"}  # folders; hidden ones too
+NEVER = {"__pycache__", "__macosx", "venv", "env", "node_modules", "tests", "data"}  # hidden names do not count either
 NEVER_IN_A_PART = {
     "course", "conftest.py", "pytest.ini", "tox.ini", "pyproject.toml", "setup.cfg", "setup.py", "sitecustomize.py",
     "usercustomize.py",
@@ -35,12 +35,12 @@ OF_A_RUN = (
 
 
 def names_of(name: str) -> Names:
-    """The names in a path.
+    """Split a path into its names.
 
     Raises:
-        ValueError: it is not one inside the submission; the message is the reason.
+        ValueError: the path is not inside the submission, or not printable; the message is the reason.
     """
-    name = name.replace("\\", "/")  # some packers on Windows write it so
+    name = name.replace("\\", "/")  # some Windows tools write backslashes
     names = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or re.match("[A-Za-z]:", name):
         raise ValueError("is an absolute path")
@@ -52,7 +52,7 @@ def names_of(name: str) -> Names:
 
 
 def never_counts(names: Names) -> tuple[int, str] | None:
-    """The first name that keeps a path from counting wherever it is, as its place and the reason."""
+    """Return the index of the first name that excludes a path in any folder, and the reason; None if there is none."""
     for place, name in enumerate(names):
         if name.lower() in NEVER:
             return place, "does not count in a submission"
@@ -63,16 +63,16 @@ def never_counts(names: Names) -> tuple[int, str] | None:
 
 @dataclass
 class Plan:
-    """Where each entry goes, or why it goes nowhere."""
+    """Where each entry goes, or why it is left out."""
 
     files: dict[Names, Entry] = field(default_factory=dict)  # place in the copy -> file
     left_out: dict[str, str] = field(default_factory=dict)  # name in the submission -> reason
     parts: dict[int, Names] = field(default_factory=dict)  # number -> folder in the submission
     lacks: dict[int, str] = field(default_factory=dict)  # number -> why there is no such part
-    flat: list[str] = field(default_factory=list)  # what a student may have done who handed in no part at all
+    flat: list[str] = field(default_factory=list)  # likely mistakes if there is no part at all
 
     def problems(self) -> list[str]:
-        """Sentences for the student."""
+        """Return the problems as sentences for the student."""
         if not self.parts and not any(lack.startswith("Several") for lack in self.lacks.values()):
             return [f"There is none of the folders {', '.join(part_folders().values())} in it.", *self.flat]
         return [self.lacks[number] for number in sorted(self.lacks)]
@@ -82,10 +82,10 @@ class Plan:
 
 
 def make_plan(entries: list[Entry], limits: Limits) -> Plan:
-    """What of the entries counts.
+    """Plan which entries count.
 
     Raises:
-        SubmissionError: something that counts is beyond a limit.
+        SubmissionError: the entries that count exceed a limit.
     """
     plan = Plan()
     possible = list(_possible(entries, plan))
@@ -107,7 +107,7 @@ def make_plan(entries: list[Entry], limits: Limits) -> Plan:
 
 
 def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]:
-    """The entries whose names are paths inside the submission and which are not refused for what they are."""
+    """Yield the entries that may count, with their names; add the others to `plan.left_out`."""
     for entry in entries:
         try:
             names = names_of(entry.name)
@@ -125,7 +125,7 @@ def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]
 
 
 def _choose_parts(files: list[Names], plan: Plan) -> None:
-    """Find the folder of each part: one with code in it. Best is where most parts lie together, then highest up."""
+    """Find the folder with code of each part; prefer a folder beside most other parts, then the least nested."""
     found: dict[int, set[Names]] = {}
     for names in files:
         if 2 <= len(names) <= PARTS_DEPTH + 2 and names[-1].lower().endswith(CODE) and PART.match(names[-2]):
@@ -149,7 +149,7 @@ def _choose_parts(files: list[Names], plan: Plan) -> None:
 
 
 def _lies_flat(files: list[Names]) -> Iterator[str]:
-    """What a student may have done who handed in no folder of a part."""
+    """Yield the likely mistake of a student who handed in no folder of a part."""
     code = sorted({show(names[-1]) for names in files if names[-1].lower().endswith(CODE)})
     folders = ", ".join(part_folders().values())
     if code:
@@ -158,19 +158,19 @@ def _lies_flat(files: list[Names]) -> Iterator[str]:
 
 
 def _root(plan: Plan) -> Names:
-    """The folder around the parts: where most of them lie."""
+    """Return the folder that contains most of the parts."""
     parents = Counter(folder[:-1] for folder in plan.parts.values())
     return min(parents, key=lambda parent: (-parents[parent], len(parent), parent), default=())
 
 
 def _root_of_runs(files: list[Names]) -> Names:
-    """The folder around logs/, where there is no part: an archive of the runs alone."""
+    """Return the folder that contains logs/ if there are no parts, as in an archive with only the runs."""
     found = {names[: names.index(LOGS)] for names in files if LOGS in names[:-2]}
     return min((root for root in found if len(root) <= PARTS_DEPTH), key=lambda root: (len(root), root), default=())
 
 
 def _place(names: Names, root: Names, plan: Plan) -> Names | str:
-    """Where in the copy an entry goes, or the reason why nowhere."""
+    """Return where an entry goes in the copy, or the reason why it is left out."""
     for number, folder in plan.parts.items():
         if names[: len(folder)] == folder and len(names) > len(folder):
             inside = names[len(folder) :]
@@ -186,13 +186,13 @@ def _place(names: Names, root: Names, plan: Plan) -> Names | str:
 
 
 def _of_a_run(names: Names) -> bool:
-    """Whether logs/PROGRAM/RUN/... is a file that is looked at."""
+    """Return whether logs/PROGRAM/RUN/... is a file that the grader reads."""
     patterns = [pattern.split("/") for pattern in OF_A_RUN]
     return any(len(pattern) == len(names[3:]) and all(map(fnmatchcase, names[3:], pattern)) for pattern in patterns)
 
 
 def _leave_out_of_root(names: Names, root: Names, reason: str, entry: Entry, plan: Plan) -> None:
-    """Say so once for a folder of which nothing counts; for a file of a part or a run, of it alone."""
+    """Report an entry as left out: each file within a part or logs/, otherwise only the outermost folder."""
     ways = [root, *plan.parts.values(), (*root, LOGS)]
     same = max(len(os.path.commonprefix([names, way])) for way in ways)
     inside = any(names[: len(way)] == way for way in ways[1:])
@@ -211,7 +211,7 @@ def _check_limits(names: Names, place: Names, limits: Limits) -> None:
 
 
 def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names], plan: Plan) -> None:
-    """Give the place to the entry, unless the first of the same name, or a folder of it, has it already."""
+    """Assign the place to the entry, unless an earlier file or folder with an equivalent name has taken it."""
     keys = [tuple(map(key, place[:end])) for end in range(1, len(place) + 1)]
     folders = list(zip(keys[:-1], (place[:end] for end in range(1, len(place))), strict=True))
     taken = keys[-1] in claimed or any(claimed.get(key, folder) != folder for key, folder in folders)
@@ -224,8 +224,8 @@ def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names]
 
 
 def overlay(plans: list[tuple[str, Plan]]) -> Plan:
-    """One plan for several files of one submission, each with its name: a part, and the runs of a program, come from
-    the first that has them."""
+    """Merge the plans of several files of one submission, each with its name. Each part, and each program's runs, come
+    from the first file that has them."""
     if len(plans) == 1:
         return plans[0][1]
     whole, lacks = Plan(), {}
@@ -234,7 +234,7 @@ def overlay(plans: list[tuple[str, Plan]]) -> Plan:
         whole.files |= {place: entry for place, entry in plan.files.items() if _unit(place) not in taken}
         whole.parts = {**plan.parts, **whole.parts}
         for number, lack in plan.lacks.items():
-            lacks[number] = min(lack, lacks.get(number, lack))  # "Several folders" says more than "There is none"
+            lacks[number] = min(lack, lacks.get(number, lack))  # prefer "Several folders ..." to "There is no ..."
         whole.flat += [each for each in plan.flat if each not in whole.flat]
         for left, reason in plan.left_out.items():
             whole.leave_out(f"{name}/{left}", reason)
@@ -247,20 +247,20 @@ def _unit(place: Names) -> Names:
 
 
 def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
-    """The archives within a submission, not too deep in it."""
+    """Return the archives inside a submission, at most `most`, unless they are nested too deeply."""
     possible = [(names, entry) for names, entry in _possible(entries, Plan()) if not entry.folder]
     packed = [entry for names, entry in possible if len(names) <= PARTS_DEPTH and names[-1].lower().endswith(PACKED)]
     return packed[:most]
 
 
 def packed_hand_in(entries: list[Entry], plan: Plan) -> list[Entry]:
-    """submission.zip beside the parts, as a repository that was pushed may hold it: what else is there, it may have."""
+    """Return submission.zip beside the parts, e.g. from a pushed repository: it may have files that are missing."""
     place = (*_root(plan), HAND_IN)
     return [entry for names, entry in _possible(entries, Plan()) if names == place and not entry.folder]
 
 
 def _leave_out_runs(limits: Limits, plan: Plan) -> None:
-    """Keep so many runs: the newest of each program, then the next of each."""
+    """Keep at most `limits.runs` runs: the newest of each program, then the second newest of each, and so on."""
     runs = sorted({place[:3] for place in plan.files if place[0] == LOGS}, key=_natural, reverse=True)
     nth: Counter[str] = Counter()
     order = []
@@ -274,5 +274,5 @@ def _leave_out_runs(limits: Limits, plan: Plan) -> None:
 
 
 def _natural(names: Names) -> list[tuple[str, int]]:
-    """version_10 comes after version_9."""
+    """Return a sort key in natural order: version_10 comes after version_9."""
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d{0,18})", "/".join(names))]

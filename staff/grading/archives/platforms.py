@@ -1,14 +1,14 @@
-"""The names under which courses' systems deliver submissions, and what they say about who handed in.
+"""The file names under which learning platforms deliver submissions, and what they tell about the student.
 
 | system | file or folder |
 | --- | --- |
-| Canvas | `doejane_LATE_12345_678901_submission-1.zip`: name, id of the user, number of the file, name of the file |
-| Moodle | `Jane Doe_12345_assignsubmission_file_`, a folder, or that and the name of the file |
-| Brightspace | `12345-67890 - Jane Doe - Nov 20, 2026 1005 AM`, a folder, or that and ` - ` and the name of the file |
+| Canvas | `doejane_LATE_12345_678901_submission-1.zip`: name, user id, file number, file name |
+| Moodle | `Jane Doe_12345_assignsubmission_file_`: a folder, or a file with its name appended |
+| Brightspace | `12345-67890 - Jane Doe - Nov 20, 2026 1005 AM`: a folder, or a file with ` - ` and its name appended |
 | Blackboard | `practical3_jdoe_attempt_2026-11-20-10-05-00_submission.zip`, and a `.txt` for each attempt |
-| Gradescope | `submission_123`, described in `submission_metadata.yml` beside it |
+| Gradescope | `submission_123`, described in `submission_metadata.yml` in the same folder |
 
-Others (ANS, GitHub Classroom, e-mail) have no pattern of their own: a roster says whose they are.
+Others (ANS, GitHub Classroom, email) have no specific pattern: a roster identifies their students.
 """
 
 import re
@@ -34,10 +34,10 @@ METADATA = 20_000_000  # bytes
 
 @dataclass(frozen=True)
 class Owner:
-    """Who handed in, as a system says: what it calls the person (or the group), and when.
+    """Who handed in a file, according to a system: its id and name for the person (or the group), and the order.
 
-    names: other names of the person, such as an e-mail address. order: larger for a later attempt; () is not known.
-    file: the name of the file as the student gave it, without the number of the attempt.
+    names: other names of the person, such as an email address. order: larger for a later attempt; (): unknown.
+    file: the name that the student gave the file, without the attempt number.
     """
 
     platform: str
@@ -49,12 +49,12 @@ class Owner:
 
     @property
     def student(self) -> str:
-        """A name for the student's files where there is no roster."""
+        """The name for the student's files if there is no roster."""
         return f"{self.person}_{self.id}" if self.person and self.person != self.id else self.id
 
 
 def owner_of(name: str) -> Owner | None:
-    """What the name of a file or folder says; None where no system made it."""
+    """Parse the name of a file or folder; return None if it does not match any system's pattern."""
     for platform, pattern in COMPILED.items():
         if match := pattern.fullmatch(name):
             found = match.groupdict()
@@ -83,7 +83,7 @@ def _order(found: dict[str, str | None]) -> tuple[int, ...]:
 
 
 def gradescope_owners(folder: Path) -> dict[str, list[Owner]]:
-    """Of an export of Gradescope: name of a folder -> who handed it in, several in a group.
+    """Return the owners in a Gradescope export: folder name -> who handed it in, several for a group.
 
     Raises:
         ValueError: submission_metadata.yml is damaged.
@@ -101,7 +101,7 @@ def gradescope_owners(folder: Path) -> dict[str, list[Owner]]:
 
 
 class Plain(yaml.SafeLoader):
-    """Texts alone: a student's number 0123 stays what it is, and nothing refers to anything else."""
+    """Load all scalars as strings, so that a student number such as 0123 is kept, and refuse aliases."""
 
     yaml_implicit_resolvers: dict = {}
 
@@ -122,6 +122,6 @@ def _submitters(name: str, entry: dict) -> list[Owner]:
 
 
 def stem(name: str) -> str:
-    """The name of a file without the ending of an archive."""
+    """Return a file name without its archive suffix."""
     ending = next((ending for ending in PACKED if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)]

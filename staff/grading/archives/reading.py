@@ -1,4 +1,4 @@
-"""The entries of a submission, whatever it is packed in."""
+"""List the entries of a submission: a folder or an archive of any supported kind."""
 
 import os
 import stat
@@ -21,12 +21,12 @@ from staff.grading.archives.zip_files import of_zip
 def read_entries(
     source: Path, limits: Limits, folder: Path, opened: ExitStack, deadline: float | None = None
 ) -> list[Entry]:
-    """The entries of a folder or archive, sorted by name; their pieces are counted as they are read.
+    """Return the entries of a folder or archive, sorted by name; their bytes are counted as they are read.
 
     Args:
-        folder: where a packed tar file may be unpacked to, in a file without a name.
-        opened: closes what stays open for the entries to be read.
-        deadline: of `time.monotonic`.
+        folder: where a compressed tar file may be unpacked to, in an unnamed temporary file.
+        opened: closes the files that must stay open while the entries are read.
+        deadline: in terms of `time.monotonic`.
     """
     deadline = deadline or time.monotonic() + limits.seconds
     if not source.is_dir():
@@ -39,7 +39,7 @@ def read_entries(
 def read_archive(
     name: str, file: BinaryIO, limits: Limits, folder: Path, opened: ExitStack, deadline: float
 ) -> list[Entry]:
-    """The same for an open archive."""
+    """Return the entries of an open archive, as `read_entries` does."""
     size = os.fstat(file.fileno()).st_size
     packed = Meter(limits, size, limits.total + limits.logs, deadline)
     kind = _kind(name, file)
@@ -52,7 +52,7 @@ def read_archive(
 
 
 def spooled(entry: Entry, folder: Path, opened: ExitStack) -> BinaryIO:
-    """An archive within a submission, in a file without a name."""
+    """Copy an archive inside a submission to an unnamed temporary file, and return the file."""
     file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
     for piece in entry.pieces():
         file.write(piece)
@@ -76,7 +76,7 @@ def _counting(pieces: Callable[[], Iterator[bytes]], meter: Meter) -> Iterator[b
 
 
 def _kind(name: str, file: BinaryIO) -> str:
-    """By the first bytes, as many a .tar.gz is none; else by the name."""
+    """Detect the kind of an archive by its first bytes, as many .tar.gz files are not gzip; else by its name."""
     start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
     if start[257:262] == b"ustar":
@@ -88,7 +88,7 @@ def _kind(name: str, file: BinaryIO) -> str:
 
 
 def _of_folder(source: Path, root: int, limits: Limits) -> Iterator[Entry]:
-    """The entries below a folder. No link is followed, what never counts is not looked into."""
+    """Yield the entries below a folder, without following links or entering folders that never count."""
     folders: list[Names] = [()]
     while folders:
         names = folders.pop()
@@ -113,10 +113,10 @@ def _of_folder(source: Path, root: int, limits: Limits) -> Iterator[Entry]:
 
 
 def _pieces_below(root: int, names: Names) -> Iterator[bytes]:
-    """What is in a file below an open folder: each name is opened in turn, none of them may be a link by now.
+    """Yield the content of a file below an open folder; open each name in turn, in case one has become a link.
 
     Raises:
-        SubmissionError: it is no file any more, or cannot be read.
+        SubmissionError: it is no longer a regular file, or cannot be read.
     """
     with ExitStack() as opened:
         try:

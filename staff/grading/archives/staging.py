@@ -1,4 +1,4 @@
-"""A clean copy of what counts in a submission."""
+"""Make a clean copy of the files that count in a submission."""
 
 import ast
 import errno
@@ -20,15 +20,15 @@ from staff.grading.rules import PARSING
 
 
 def stage(submission: Submission, folder: Path, limits: Limits | None = None) -> Staged:
-    """Copy what counts of a submission: the folders of its parts, named as they should be, logs/ and answers.md.
+    """Copy the files that count in a submission: the parts' folders under their standard names, logs/ and answers.md.
 
     Args:
-        folder: new or empty. It is taken away again where this raises.
+        folder: new or empty. It is removed if this function raises after that check.
 
     Raises:
-        SubmissionError: it cannot be read, or is beyond a limit; a sentence for the student.
+        SubmissionError: the submission cannot be read or exceeds a limit; the message is a sentence for the student.
         FileExistsError: the folder is not empty.
-        OSError: the source cannot be opened, the copy cannot be written.
+        OSError: the source cannot be opened, or the copy cannot be written.
     """
     limits = limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,10 @@ def stage(submission: Submission, folder: Path, limits: Limits | None = None) ->
 
 
 def _plan(submission: Submission, folder: Path, limits: Limits, opened: ExitStack) -> Plan:
-    """What counts of all files of a submission. One that cannot be read is left out if another has a part.
+    """Merge the plans of all files of a submission. Unreadable files are left out if another file has a part.
 
     Raises:
-        SubmissionError: none can be read.
+        SubmissionError: a file cannot be read, and no other has a part.
     """
     reading = _Reading(folder, limits, opened, time.monotonic() + limits.seconds)
     for source in submission.sources:
@@ -64,7 +64,7 @@ def _plan(submission: Submission, folder: Path, limits: Limits, opened: ExitStac
 
 @dataclass
 class _Reading:
-    """The plans of the files of a submission, each with its name, and those that cannot be read."""
+    """Collect the plans of a submission's files, each with its name, and the errors of unreadable files."""
 
     folder: Path
     limits: Limits
@@ -104,7 +104,7 @@ def _copy(plan: Plan, folder: Path, limits: Limits) -> None:
             path = path / name
             if not path.exists():
                 path.mkdir()
-                os.chmod(path, 0o755)  # mkdir's mode goes through the umask
+                os.chmod(path, 0o755)  # mkdir's mode is subject to the umask
         fits = _write(path / place[-1], entry, size, kind, limits)
         if not fits:
             (path / place[-1]).unlink()
@@ -112,10 +112,10 @@ def _copy(plan: Plan, folder: Path, limits: Limits) -> None:
 
 
 def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Limits) -> bool:
-    """Write one file. Returns whether there was room, if it belongs to a run.
+    """Write one file. Return False if it belongs to a run and exceeds the limit for logs/, else True.
 
     Raises:
-        SubmissionError: there was none, and it does not.
+        SubmissionError: it does not belong to a run and exceeds the limit for the parts.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with open(handle, "wb") as file:
@@ -132,7 +132,7 @@ def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Li
 
 
 def _staged(plan: Plan, folder: Path) -> Staged:
-    """Add what a part needs to be imported, and look for modules that are missing."""
+    """Add a missing `__init__.py` to each part, and report missing modules."""
     problems = plan.problems()
     for number, source in sorted(plan.parts.items()):
         part = folder / part_folders()[number]
@@ -145,7 +145,7 @@ def _staged(plan: Plan, folder: Path) -> Staged:
 
 
 def _missing(part: Path, named: str) -> Iterator[str]:
-    """Sentences about the modules that a part lacks, and notebooks that may be meant for them."""
+    """Yield sentences about missing modules of a part, and notebooks handed in instead of modules."""
     needed = needed_modules().get(part.name, set())
     notebooks = {path.stem for path in part.glob("*.ipynb") if not path.with_suffix(".py").exists()}
     for module in sorted(needed | notebooks):
@@ -163,7 +163,7 @@ def _listed(left_out: dict[str, str], most: int = 50) -> list[str]:
 
 @cache
 def needed_modules(adapters: Path = REPOSITORY / "tests" / "adapters") -> dict[str, set[str]]:
-    """The modules of each part that the tests load: {"part1_vae": {"utils", ...}, ...}."""
+    """Return the modules of each part that the tests import: {"part1_vae": {"utils", ...}, ...}."""
     needed: dict[str, set[str]] = {folder: set() for folder in part_folders().values()}
     with PARSING:
         trees = [ast.parse(path.read_text("utf-8")) for path in sorted(adapters.glob("*.py"))]

@@ -1,4 +1,4 @@
-"""Submissions, their limits, and the names of parts and files."""
+"""The data classes for submissions and their limits, and helpers for the names of parts and files."""
 
 import re
 import unicodedata
@@ -9,17 +9,17 @@ from pathlib import Path
 from course.rubric import read as read_rubric
 
 PACKED = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
-GRADESCOPE = "submission_metadata.yml"  # lies beside the submissions of an export
+GRADESCOPE = "submission_metadata.yml"  # in an export, next to the submissions
 PART = re.compile(r"part[ _.-]*([0-9])(?![0-9])", re.IGNORECASE)
-PARTS_DEPTH = 3  # so many folders may lie around those of the parts
+PARTS_DEPTH = 3  # maximum number of folders around those of the parts
 CODE = (".py", ".ipynb")
 MB = 1_000_000
-Names = tuple[str, ...]  # a path as the names in it
+Names = tuple[str, ...]  # a path, split into its names
 
 
 @cache
 def part_folders() -> dict[int, str]:
-    """Number of a part -> its folder, as the rubric has them."""
+    """Map the number of each part with code to its folder, according to the rubric."""
     return {part.number: part.folder for part in read_rubric().with_code}
 
 
@@ -29,16 +29,17 @@ class SubmissionError(Exception):
 
 @dataclass(frozen=True)
 class Submission:
-    """One student's: a name that is safe as a file name and nobody else's, and the folder or archive.
+    """A submission of a student or group.
 
     Attributes:
+        student: a unique name that is safe as a file name. source: the folder or archive.
         more: other files of the same attempt, such as logs.zip beside code.zip.
-        members: the students of a group, this one too; () for one who works alone.
+        members: the students of a group, including this one; () if the student is not in a group.
         names: student -> name and group, as far as they are known.
-        older: names of what was handed in earlier and does not count.
-        problem: why nothing of it can be read.
-        only_a_name: nothing but the name of the file says whose it is.
-        place: the download that it was unpacked from.
+        older: names of files that were handed in earlier and do not count.
+        problem: why no file of it can be read.
+        only_a_name: whether only the name of the file identifies the student.
+        place: the download from which it was unpacked.
     """
 
     student: str
@@ -57,7 +58,7 @@ class Submission:
 
     @property
     def where(self) -> str:
-        """The folder, or the download, that it lies in."""
+        """The folder or the download that contains it."""
         return self.place or str(self.source.resolve().parent)
 
     @property
@@ -67,12 +68,12 @@ class Submission:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may have.
+    """The limits of a submission.
 
     files, depth, name: files that count; folders in a path; bytes of one name (UTF-8).
-    total: bytes of the parts and the answers together. runs, logs: runs in logs/, and bytes of them.
-    ratio: unpacked bytes to those of the archive, above `small` bytes.
-    entries, seconds: entries of an archive, whether they count or not; time for one submission.
+    total: bytes of the parts and the answers together. runs, logs: runs in logs/, and their total bytes.
+    ratio: unpacked bytes divided by the size of the archive; not checked up to `small` unpacked bytes.
+    entries, seconds: entries, whether they count or not; time to unpack one submission.
     """
 
     files: int = 2000
@@ -93,7 +94,7 @@ class Staged:
 
     Attributes:
         root: the folder.
-        left_out: "name: reason" of what is not in it; the last may say how many more there are.
+        left_out: "name: reason" for each entry that was left out; the last may say how many more there are.
         parts: number of a part -> its folder in the submission, as the student named it.
         problems: sentences for the student: a missing part, a notebook instead of a module.
     """
@@ -105,29 +106,29 @@ class Staged:
 
     @property
     def missing(self) -> list[str]:
-        """The folders of the parts that it lacks."""
+        """The folders of the missing parts."""
         return [folder for number, folder in part_folders().items() if number not in self.parts]
 
 
 def safe_name(text: str) -> str:
-    """A text as a file name: letters, digits and . _ -, at most 80 characters (200 bytes), never hidden or empty."""
+    """Turn text into a file name: letters, digits and . _ -, at most 80 characters (200 bytes), not hidden or empty."""
     text = unicodedata.normalize("NFC", text)
     kept = "".join(char if char in "._-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
     return cut(kept.lstrip(".-"), 80) or "student"
 
 
 def cut(name: str, longest: int) -> str:
-    """At most so many characters, and 200 bytes, as file systems count bytes."""
+    """Cut a name to at most `longest` characters and 200 bytes: file systems limit the bytes of a name."""
     return name[:longest].encode()[:200].decode(errors="ignore")
 
 
 def key(name: str) -> str:
-    """The same for names that are the same on some file system: they differ in case or Unicode form alone."""
+    """Return a key that is equal for names that are equal on some file system: up to case and Unicode form."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def show(text: str) -> str:
-    """A foreign text on one line of at most 200 characters, with what cannot be printed written as \\x1b."""
+    """Return untrusted text as one line of at most 200 characters, with unprintable characters escaped (\\x1b)."""
     printable = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:300])
     text = "".join(printable)
     return text if len(text) <= 200 else text[:197] + "..."

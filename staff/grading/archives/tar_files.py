@@ -1,4 +1,4 @@
-"""The entries of a tar file, packed or not."""
+"""List the entries of a tar file, compressed or not."""
 
 import bz2
 import gzip
@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading
 
-LONGEST_HEADER = 1 << 14  # of an entry of a tar file: tarfile's patterns take quadratic time on some
+LONGEST_HEADER = 1 << 14  # bytes of an entry's header: tarfile's patterns take quadratic time on some
 MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of it
 
 
 def unpacked(file: BinaryIO, kind: str, meter: Meter, out: BinaryIO) -> BinaryIO:
-    """Unpack a compressed tar file into another file, counting."""
+    """Decompress a tar file into another file, counting the bytes, and return that file."""
     pieces = _xz(file) if kind == "xz" else _gz_or_bz2(file, kind)
     for piece in pieces:
         meter.count(len(piece))
@@ -31,7 +31,7 @@ def _gz_or_bz2(file: BinaryIO, kind: str) -> Iterator[bytes]:
 
 
 def _xz(file: BinaryIO) -> Iterator[bytes]:
-    """lzma.LZMAFile has no limit for its memory, and a header can ask for gigabytes."""
+    """Decompress xz with limited memory: lzma.LZMAFile has no limit, and a header can request gigabytes."""
     with reading():
         while start := file.peek(1):
             if not start.strip(b"\0"):
@@ -49,12 +49,12 @@ def of_tar(file: BinaryIO, meter: Meter) -> Iterator[Entry]:
     with reading():
         archive = tarfile.open(fileobj=Guard(file, LONGEST_HEADER, meter), mode="r:")
         while member := archive.next():
-            # archive.offset is that of the next: older Pythons can be led back
+            # archive.offset is that of the next member: in older Python versions, it can be made to go back
             if member.size < 0 or not member.offset < member.offset_data <= archive.offset:
                 raise tarfile.ReadError("a size is negative")
             yield _of_member(member, file)
         file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a damaged header for the end
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile treats a damaged header as the end
             raise tarfile.ReadError("a header is damaged")
 
 

@@ -1,4 +1,4 @@
-"""The entries of a zip file."""
+"""List the entries of a zip file."""
 
 import stat
 import zipfile
@@ -8,7 +8,7 @@ from typing import BinaryIO
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading, why_refused
 from staff.grading.archives.submission import MB, SubmissionError, show
 
-LONGEST_DIRECTORY = 8 * MB  # of a zip: the list of its entries is read whole
+LONGEST_DIRECTORY = 8 * MB  # the list of entries is read in one piece
 
 
 def of_zip(file: BinaryIO, meter: Meter) -> Iterator[Entry]:
@@ -27,7 +27,7 @@ def of_zip(file: BinaryIO, meter: Meter) -> Iterator[Entry]:
 
 
 def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
-    """Two entries that share bytes are how a small zip becomes endless; newer Pythons see it, some only on reading."""
+    """Refuse zip bombs with overlapping entries; not all Python versions detect these, some only while reading."""
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -41,7 +41,7 @@ def _pieces_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[
     if info.flag_bits & 0x41:
         raise SubmissionError(f"{show(info.filename)} is encrypted; hand it in without a password.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # zipfile unpacks 64 KB of the others to any size at once
+        # for the other methods, zipfile may decompress 64 KB to any size in a single step
         raise SubmissionError(f"{show(info.filename)} uses an unsupported compression method; pack an ordinary zip.")
     size = 0
     with reading(), archive.open(info) as file:
