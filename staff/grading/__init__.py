@@ -1,1 +1,1 @@
-"""The grader: submissions unpacked, run in a sandbox, judged, and the marks written."""
+"""The grader: unpack submissions, run them in a sandbox, judge them, and write the marks."""

@@ -1,4 +1,4 @@
-"""The zip for Gradescope: the grader, its tests, and the scripts that Gradescope calls."""
+"""Build the zip for Gradescope: the grader, its tests, and the scripts that Gradescope runs."""
 
 import configparser
 import io
@@ -16,7 +16,7 @@ SOURCES = (
     "setup.cfg",
 )  # fmt: skip
 STAFF = "staff/tests/"
-FOR_TESTS = ("pytest", "scipy")  # of the extra `dev`: what the graded suites import
+FOR_TESTS = ("pytest", "scipy")  # the packages of the extra `dev` that the graded suites import
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, as root, when the image is built.
 set -euo pipefail
@@ -46,11 +46,11 @@ exit 0
 
 
 def build_autograder(out: Path, root: Path = REPOSITORY) -> Path:
-    """Write the zip for Gradescope, of the files that git knows; the same tree gives the same bytes.
+    """Write the zip for Gradescope from the files tracked by git. The same tree gives the same bytes.
 
     Raises:
-        ReleaseError: git does not know the files.
-        OSError: it cannot be written.
+        ReleaseError: the tracked files cannot be determined.
+        OSError: the zip cannot be written.
     """
     files = {
         file: (root / file).read_bytes()
@@ -64,14 +64,14 @@ def build_autograder(out: Path, root: Path = REPOSITORY) -> Path:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED  # 3: Unix, or there are no modes
+            entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED  # 3: Unix, needed for file modes
             entry.external_attr = (0o100755 if name in ("setup.sh", "run_autograder") else 0o100644) << 16
             archive.writestr(entry, content)
     return write_whole(out, buffer.getvalue())
 
 
 def requirements(setup: Path) -> list[str]:
-    """What has to be installed to grade, from setup.cfg."""
+    """Return the packages required for grading, from setup.cfg."""
     settings = configparser.ConfigParser(interpolation=None)
     settings.read_string(setup.read_text("utf-8"))
     wanted = settings["options"]["install_requires"].split("\n")

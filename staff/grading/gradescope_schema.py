@@ -1,4 +1,4 @@
-"""The schema of Gradescope's results.json, checked before a file is written."""
+"""The schema of Gradescope's results.json. Each file is validated before it is written."""
 
 import json
 import math
@@ -69,7 +69,7 @@ LEADERBOARD_SCHEMA = {
 
 
 def check(content: Any) -> list[str]:
-    """What violates the schema of results.json; nothing for a valid one."""
+    """Return the violations of the schema of results.json; an empty list if the content is valid."""
     problems = _violations(content, SCHEMA, "results")
     if problems:
         return problems

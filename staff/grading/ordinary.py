@@ -1,6 +1,6 @@
-"""What everybody has beside the parts and runs: the rest of the students' repository, and what computers make.
+"""Files that every student has besides the parts and runs: the rest of the repository, and generated files.
 
-It is left out of every submission, and nobody needs to read that.
+They are left out of every submission, so this is not worth reporting.
 """
 
 import re
@@ -21,7 +21,7 @@ REASONS = ("is not looked at", "is hidden", "does not count in a submission", "i
 
 
 def is_ordinary(left_out: str) -> bool:
-    """Whether a line "name: reason" names nothing that a student or the staff would miss."""
+    """Return whether a line "name: reason" names a file that neither the student nor the staff would miss."""
     name, _, reason = left_out.rpartition(": ")
     if MADE.search(name):
         return True

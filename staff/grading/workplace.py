@@ -1,4 +1,4 @@
-"""The temporary folder of a run of the grader: all that it and its processes write lies in there, and goes with it."""
+"""The temporary folder of a run of the grader: it holds all temporary files of the run and is removed at the end."""
 
 import os
 import tempfile
@@ -15,19 +15,19 @@ PREFIX = "grading-"
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A folder that is the temporary folder of this process and of those that it starts, until this ends.
+    """Create a temporary folder and use it as TMPDIR for this process and its children inside the `with` block.
 
-    What a run that was killed has left is removed first.
+    Folders that killed runs left behind are removed first.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     base = Path(tempfile.gettempdir())
     remove_dead(base)
     new = Path(tempfile.mkdtemp(prefix=f"new-{PREFIX}", dir=base))
-    os.chmod(new, 0o711)  # submissions that run as another user find what they are given, and can list nothing
+    os.chmod(new, 0o711)  # submissions that run as another user can open paths they know, but not list it
     held = HeldFolder(new)
-    folder = new.rename(base / new.name.removeprefix("new-"))  # it is held from the moment on that others can see it
+    folder = new.rename(base / new.name.removeprefix("new-"))  # locked before it gets the name that others look for
     before = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     try:
@@ -43,7 +43,7 @@ def workplace() -> Iterator[Path]:
 
 
 def _remove(folder: Path, patience: float = 3.0) -> None:
-    """Remove a folder in which processes that are just ending may still write; the next start removes what stays."""
+    """Remove a folder to which ending processes may still write; the next run removes anything that is left."""
     until = time.monotonic() + patience
     while folder.exists() and time.monotonic() < until:
         try:
@@ -53,7 +53,7 @@ def _remove(folder: Path, patience: float = 3.0) -> None:
 
 
 def remove_dead(base: Path) -> None:
-    """Remove the folders of runs that do not live any more; one that cannot be removed stays."""
+    """Remove the folders of runs that have ended; skip folders that cannot be removed."""
     for folder in base.glob(f"{PREFIX}*"):
         with suppress(Held, OSError):
             if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():

@@ -1,4 +1,4 @@
-"""What the runs that are handed in earn, by the rules under [[evidence]] in course/rubric.toml."""
+"""Points for submitted runs, by the rules under [[evidence]] in course/rubric.toml."""
 
 from staff.grading.evidence.images import NoData, load_images
 from staff.grading.evidence.recompute import judge

@@ -1,4 +1,4 @@
-"""What a submission's process answers: numbers, checked before they are used."""
+"""Validate the answers of a submission's process before they are used."""
 
 import hashlib
 import math
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from staff.grading.evidence.runs import Doubt
 
-APART = 0.02  # a claimed figure that is farther off gets a warning
+APART = 0.02  # a larger difference between claimed and recomputed figure gives a warning
 
 
 def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
-    """A tensor of floats of this shape, all finite, as float64.
+    """Check that a value is a tensor of finite floats of this shape, and return it as float64.
 
     Raises:
-        Doubt: it is something else.
+        Doubt: the value is anything else.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise Doubt(f"There should be floats for {what}.")
@@ -27,7 +27,7 @@ def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
 
 
 def to_send(z: Tensor) -> Tensor:
-    """Codes as float32; what float32 does not hold is refused."""
+    """Return codes as float32; raise Doubt if a value is not finite in float32."""
     numbers(z.float(), z.shape, "z")
     return z.float()
 
@@ -42,7 +42,7 @@ def curve(answer, tag: str) -> list[float]:
 
 
 def unlike(curve: list[float], history: list[float | None], epochs: int) -> str | None:
-    """What is wrong with a curve, a value for each epoch, beside the history of the summary."""
+    """Return how a curve, one value per epoch, differs from the summary's history; None if they agree."""
     if len(curve) < epochs:
         return f"has {len(curve)} epochs of {epochs}"
     if len(curve) != len(history):
@@ -53,10 +53,10 @@ def unlike(curve: list[float], history: list[float | None], epochs: int) -> str 
 
 
 def noise(secret: bytes, shape: tuple[int, int]) -> Tensor:
-    """Standard normal float64, a function of the secret and of nothing that a submission could find out.
+    """Return standard normal noise (float64) derived from a secret that a submission cannot find out.
 
-    Whoever knows the noise can take it off z, and so send more by it than the divergence says. So the secret is slow to
-    try out, and what is seen of the noise tells nothing about the rest.
+    A submission that knows the noise could subtract it from z, and so transmit more than the KL divergence accounts
+    for. Therefore the secret is slow to brute-force, and known parts of the noise reveal nothing about the rest.
     """
     count = math.prod(shape)
     words = torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(4 * count)), dtype=torch.int32)

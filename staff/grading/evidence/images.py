@@ -1,4 +1,4 @@
-"""The images that figures are recomputed on."""
+"""The images on which figures are recomputed."""
 
 from functools import cache
 
@@ -15,12 +15,12 @@ class NoData(Exception):
 
 @cache
 def load_images() -> tuple[Tensor, Tensor]:
-    """The validation images (6,000) and the test images (10,000) of MNIST, uint8 in 0..255 [N, 1, 28, 28].
+    """Return MNIST's validation images (6,000) and test images (10,000), uint8 in 0..255 [N, 1, 28, 28].
 
-    They are kept: a process that calls this before it forks has the forks have them.
+    The images are cached: if a process calls this before it forks, the forks share them.
 
     Raises:
-        NoData: they are not in the data folder. Nothing is downloaded.
+        NoData: the images are not in the data folder. Nothing is downloaded.
     """
     try:
         _, val, test = data.loaders("mnist", lambda images: images, download=False)
@@ -30,16 +30,16 @@ def load_images() -> tuple[Tensor, Tensor]:
 
 
 def draw(images: Tensor, count: int, secret: bytes) -> Tensor:
-    """So many of the images [N, ...], in a random order: the place of an image tells nothing about it."""
+    """Draw `count` of the images [N, ...] in random order, so that an image's position reveals nothing about it."""
     generator = torch.Generator().manual_seed(int.from_bytes(secret[:7], "big"))
     return images[torch.randperm(len(images), generator=generator)[:count]]
 
 
 def four_bits(images: Tensor) -> Tensor:
-    """0..255 -> 16 equal bins, 0..15, int64."""
+    """Quantize 0..255 into 16 equal bins, 0..15, int64."""
     return (images.long() * 16 // 255).clamp(max=15)
 
 
 def to_tanh(images: Tensor) -> Tensor:
-    """0..255 -> -1..1, float32."""
+    """Scale 0..255 to -1..1, float32."""
     return images.float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""What the runs that are handed in earn: figures are recomputed beside the submission."""
+"""Judge the submitted runs: recompute their figures with the submission's code."""
 
 import hashlib
 import math
@@ -27,8 +27,8 @@ from staff.grading.evidence.runs import (
 )
 from staff.grading.sandbox import Allowance, Child, Raised, Undecided, Unfinished
 
-IMAGES = 2000  # that a figure is recomputed on
-BATCH = 250  # of them in a message
+IMAGES = 2000  # images on which a figure is recomputed
+BATCH = 250  # images per message
 PIXELS = 28 * 28
 WHAT = {
     "bpd": "test bits per dimension",
@@ -38,7 +38,7 @@ WHAT = {
 }
 CURVES = ("train/bpd", "val/bpd")
 BY_HAND = "To be judged by a person."
-OpenChild = Callable[[int], Child]  # of the seconds of the processor that it may take
+OpenChild = Callable[[int], Child]  # the argument: its CPU time limit in seconds
 
 
 def judge(
@@ -47,19 +47,19 @@ def judge(
     """Judge the runs of a staged submission by the rubric's rules of evidence.
 
     Args:
-        root: the staged submission; nothing in it may change meanwhile.
-        open_child: starts a fresh shut-in process with this submission; it is closed here.
-        seed: which images, and what noise, are drawn; the same seed gives the same rows.
-        seconds: of the processor, for all of it together; what takes longer earns nothing.
-        images: that a figure is recomputed on.
+        root: the staged submission; it must not change during the call.
+        open_child: starts a new sandboxed process with this submission; the process is closed here.
+        seed: determines the images and the noise; the same seed gives the same rows.
+        seconds: the CPU time for all rules together; a figure that takes longer earns no points.
+        images: the number of images on which a figure is recomputed.
 
     Returns:
-        a row for each rule: question, what, run, claimed, recomputed (numbers or None), points, of, and warning, a
-        sentence or None. `points` is None where only a person can judge, or, with waits_for "data", where the grader
-        lacks MNIST, or with "time", where its machine is too busy.
+        A row for each rule: question, what, run, claimed, recomputed (numbers or None), points, of, waits_for, and
+        warning, a sentence or None. `points` is None if only a person can judge, or if waits_for is "data" (the grader
+        lacks MNIST) or "time" (its machine is too busy).
 
     Raises:
-        sandbox.SandboxError: no process can be shut in.
+        sandbox.SandboxError: a process cannot be sandboxed.
     """
     allowance = Allowance.of(seconds)
     secret = hashlib.pbkdf2_hmac("sha256", str(seed).encode(), b"evidence", 50_000)  # slow: see `noise`
@@ -67,7 +67,7 @@ def judge(
 
 
 class _Judging:
-    """One rule at work; see `judge`."""
+    """Judge one rule; see `judge`."""
 
     def __init__(self, rubric: Rubric, rule: Evidence, root: Path, open_child: OpenChild, secret, allowance, images):
         self.rule, self.root, self.open_child = rule, root, open_child
@@ -104,7 +104,7 @@ class _Judging:
             "waits_for": waits_for,
         }  # fmt: skip
 
-    # each of these gives the points, and may raise Doubt
+    # each of these methods returns the points, or raises Doubt
 
     def _bpd(self, run: Run) -> float | None:
         self._claim(run.results.get("test/bpd"), "results, test/bpd")
@@ -137,7 +137,7 @@ class _Judging:
         return float(self.rule.points)
 
     def _value(self, values: Tensor, of: str, run: Run) -> float | None:
-        """Points for the mean of values [N], one for each image."""
+        """Return the points for the mean of values [N], one per image."""
         value, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
         if not math.isfinite(value):
             raise Doubt(f"The recomputed {of} is not finite.")
@@ -175,7 +175,7 @@ class _Judging:
     # images, noise, and the submission's processes
 
     def _through_the_checkpoint(self, run: Run, imgs: Tensor, encode: Callable, judge: Callable) -> Tensor:
-        """A value for each image [N]: encode(ask, batch, its number) -> code; judge(ask, batch, code) -> values [B]."""
+        """Return values [N] of the images: encode(ask, batch, index) -> code; judge(ask, batch, code) -> values [B]."""
         path = run.folder / "checkpoints" / "best.ckpt"
         need_file(path, self.root, MOST_CHECKPOINT)
         flags = {name: run.flags[name] for name in ("z_dim", "num_filters") if name in run.flags}
@@ -186,7 +186,7 @@ class _Judging:
             return torch.cat([judge(ask, batch, code) for batch, code in zip(batches, codes, strict=True)])
 
     def _vae_codes(self, ask: Callable, imgs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """z [B, D], drawn here, and the divergence of what it is drawn from, in nats [B]."""
+        """Return z [B, D], sampled here from the encoder's distribution, and its KL divergence in nats [B]."""
         shape = (len(imgs), self.wanted["z_dim"])
         answer = ask("stored_runs.vae_encode", imgs)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
@@ -197,7 +197,7 @@ class _Judging:
         return to_send(z), kl.sum(dim=1)
 
     def _vae_bits(self, ask: Callable, imgs: Tensor, code: tuple[Tensor, Tensor]) -> Tensor:
-        """The bound in bits per dimension [B]."""
+        """Return the bound in bits per dimension [B]."""
         z, kl = code
         logits = numbers(ask("stored_runs.vae_decode", z), (len(z), 16, 28, 28), "the logits")
         nats = F.cross_entropy(logits, imgs[:, 0], reduction="none").sum(dim=(1, 2))
@@ -208,12 +208,12 @@ class _Judging:
         return to_send(z)
 
     def _aae_errors(self, ask: Callable, imgs: Tensor, z: Tensor) -> Tensor:
-        """The squared error per pixel [B]."""
+        """Return the squared error per pixel [B]."""
         decoded = numbers(ask("stored_runs.aae_decode", z), imgs.shape, "the decoded image")
         return (decoded - imgs).square().mean(dim=(1, 2, 3))
 
     def _read_curves(self, run: Run) -> dict[str, list[float]]:
-        """Of the tags that count: the values in the order of their steps, the last one of each step."""
+        """Return the values of each tag in CURVES, ordered by step; of several values for a step, the last."""
         files = sorted(path for path in children(run.folder) if path.name.startswith("events.out.tfevents."))
         if not files:
             raise Doubt("There is no event file.")
@@ -226,17 +226,17 @@ class _Judging:
 
     @contextmanager
     def _child(self, *first) -> Iterator[Callable]:
-        """A fresh process: ask(name of an adapter, arguments after these first ones) -> its answer.
+        """Start a new process and yield ask(adapter, *args) -> answer, which calls the adapter with (*first, *args).
 
         Raises:
-            Doubt: whatever it does but answer.
+            Doubt: the process raises an exception or does not answer, or no time is left.
         """
         if min(self.allowance.cpu, self.allowance.idle) <= 0:
             raise Doubt("No time is left for it.")
         child = self.open_child(self.allowance.cpu_seconds)
 
         def ask(name: str, *args):
-            # the seed says nothing about the images and the noise that are drawn here
+            # a fixed seed, which reveals nothing about the images and the noise drawn here
             return child.call(name, (*first, *args), {}, 0, self.allowance.until, self.allowance)
 
         try:

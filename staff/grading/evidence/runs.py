@@ -1,4 +1,4 @@
-"""What is read of a run here: its summary, and which pictures there are."""
+"""Read a submitted run: its summary, and which pictures it has."""
 
 import json
 import math
@@ -15,19 +15,19 @@ from course.runs.folder import fits
 from staff.grading.archives import show
 
 MOST_SUMMARY, MOST_EVENTS, MOST_CHECKPOINT = 2_000_000, 30_000_000, 200_000_000  # bytes
-MOST_RUNS = 50  # that are looked through for one
+MOST_RUNS = 50  # maximum runs to search
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Doubt(Exception):
-    """A run shows nothing, or not what it should; the text is a sentence for the student."""
+    """A run does not prove what it should; the text is a sentence for the student."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the summary of a run claims, the finite numbers of it alone.
+    """The claims in a run's summary. All numbers are finite; others are dropped.
 
-    `name`: its folder, for people. `history`: for each epoch its numbers.
+    `name`: the run's folder, for display. `history`: the numbers of each epoch.
     """
 
     folder: Path
@@ -39,10 +39,10 @@ class Run:
 
 
 def find_run(root: Path, part: Part, wanted: dict) -> Run:
-    """The run with these flags (epochs apart) that has the most epochs; of equals, the latest version.
+    """Return the run with these flags (except epochs) that has the most epochs; in a tie, the latest version.
 
     Raises:
-        Doubt: there is none.
+        Doubt: there is no such run.
     """
     logs = root / "logs" / part.logs
     folders = sorted((path for path in children(logs) if path.is_dir()), key=_version)[-MOST_RUNS:]
@@ -71,10 +71,10 @@ def _version(folder: Path) -> tuple[int, str]:
 
 
 def read_run(folder: Path, root: Path) -> Run:
-    """What its summary.json claims.
+    """Read the claims in a run's summary.json.
 
     Raises:
-        Doubt: there is none, or it is unfit.
+        Doubt: the file is missing or invalid.
     """
     name = show(folder.relative_to(root).as_posix())
     try:
@@ -94,7 +94,7 @@ def read_run(folder: Path, root: Path) -> Run:
 
 
 def _finite(fields) -> dict[str, float]:
-    """The finite numbers in what should be a dictionary of them."""
+    """Return the finite floats of a dictionary; an empty dictionary for any other value."""
     if not isinstance(fields, dict):
         return {}
     return {name: value for name, value in fields.items() if type(value) is float and math.isfinite(value)}
@@ -105,7 +105,7 @@ def _whole(fields: dict[str, float]) -> dict[str, float]:
 
 
 def pictures(run: Path, root: Path, name: str) -> set[int]:
-    """The epochs of which there is a picture of this name; that it is a PNG is seen by its first bytes alone."""
+    """Return the epochs that have a picture of this name; only the first bytes are checked to be those of a PNG."""
     epochs = set()
     for path in children(run / "figures"):
         found = re.fullmatch(re.escape(name) + r"_epoch_([0-9]{3,6})\.png", path.name)
@@ -130,10 +130,10 @@ def children(folder: Path) -> list[Path]:
 
 
 def need_file(path: Path, root: Path, most: int) -> int:
-    """The size of a file that is there and has at most so many bytes.
+    """Check that a file exists and has at most `most` bytes, and return its size.
 
     Raises:
-        Doubt: not so.
+        Doubt: the file cannot be opened or is too large.
     """
     with _opened(path, root, most) as (_, size):
         return size
@@ -146,10 +146,10 @@ def _read(path: Path, root: Path, most: int) -> bytes:
 
 @contextmanager
 def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[int, int]]:
-    """A file of the submission, open for reading, and its size; no link on the way to it is followed.
+    """Open a file of the submission, without following links, and yield its descriptor and size.
 
     Raises:
-        Doubt: it is not there, is no plain file, or has more than so many bytes.
+        Doubt: the file does not exist, is not a regular file, or has more than `most` bytes.
     """
     handle = None
     try:
@@ -163,7 +163,7 @@ def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[i
             sizes = f"{state.st_size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are read"
             raise Doubt(f"{show(path.name)} is too large: {sizes}.")
         yield handle, state.st_size
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         reason = getattr(error, "strerror", None) or "links lead in a circle"
         raise Doubt(f"{show(path.name)} cannot be read: {reason}.") from None
     finally:
