@@ -31,7 +31,7 @@ def load_roster(out: Path, given: Path | None) -> Roster:
 
 
 def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students: bool) -> None:
-    """Refuse submissions from different folders with the same name if only that name says that they are one student's.
+    """Refuse a submission if only its name links it to the result of a submission from another folder.
 
     Raises:
         ValueError: there are results under such a name for submissions from another folder.

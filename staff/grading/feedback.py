@@ -179,7 +179,7 @@ def _pieces(text: Text) -> list[tuple[bool, str]]:
 
 
 def _is_short(text: Text) -> bool:
-    """Return whether a text is so short, and not from a submission, that it stays on one line."""
+    """Return whether a text is plain and short enough for a cell that is never wrapped."""
     return isinstance(text, str) and len(text) <= SHORT
 
 

@@ -330,7 +330,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
 
 
 def shard(submissions: list[archives.Submission], number: int, of: int) -> list[archives.Submission]:
-    """Return the submissions in shard `number` (1 to `of`). A student's shard does not depend on who else hands in."""
+    """Return the submissions in shard `number` (1 to `of`). A student's shard does not depend on other submissions."""
     return [each for each in submissions if _shard_of(each.student, of) == number]
 
 

@@ -1,4 +1,4 @@
-"""Gradescope: its results.json, and the zip that makes it: `python -m staff.grading.gradescope --build OUT.zip`.
+"""Write Gradescope's results.json; build the zip that does so: `python -m staff.grading.gradescope --build OUT.zip`.
 
 On Gradescope, `run_autograder` of that zip calls `python -m staff.grading.gradescope --root /autograder`. It writes a
 complete, valid result immediately, because a run that reaches the time limit cannot write another.

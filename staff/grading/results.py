@@ -130,14 +130,14 @@ def unlike(result: dict, rubric: Rubric) -> list[str]:
 
 
 def is_points(value: Any) -> bool:
-    """Return whether a value can be points: a finite, non-negative number that is not a bool."""
+    """Return whether a value can be points: a number from 0 to 1e6 that is not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value <= 1e6  # excludes NaN, infinity and huge integers
 
 
 def _number(value: Any) -> bool:
-    """Return whether a value can be a figure of a submission: any float, including NaN, or an integer up to 1e6."""
+    """Return whether a value can be a figure of a submission: a float, even NaN, or an integer from -1e6 to 1e6."""
     return isinstance(value, float) or is_points(value) or (type(value) is int and is_points(-value))
 
 

@@ -52,7 +52,7 @@ def names_of(name: str) -> Names:
 
 
 def never_counts(names: Names) -> tuple[int, str] | None:
-    """Return the index of the first name that excludes a path in any folder, and the reason; None if there is none."""
+    """Return the index of the first name that always excludes a path, and the reason; None if there is none."""
     for place, name in enumerate(names):
         if name.lower() in NEVER:
             return place, "does not count in a submission"
@@ -125,7 +125,7 @@ def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]
 
 
 def _choose_parts(files: list[Names], plan: Plan) -> None:
-    """Find the folder with code of each part; prefer a folder beside most other parts, then the least nested."""
+    """Find each part's folder, which has code in it; prefer one beside most other parts, then the least nested one."""
     found: dict[int, set[Names]] = {}
     for names in files:
         if 2 <= len(names) <= PARTS_DEPTH + 2 and names[-1].lower().endswith(CODE) and PART.match(names[-2]):
@@ -254,7 +254,7 @@ def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
 
 
 def packed_hand_in(entries: list[Entry], plan: Plan) -> list[Entry]:
-    """Return submission.zip beside the parts, e.g. from a pushed repository: it may have files that are missing."""
+    """Return submission.zip beside the parts, as in a pushed repository: it may have files that are not beside it."""
     place = (*_root(plan), HAND_IN)
     return [entry for names, entry in _possible(entries, Plan()) if names == place and not entry.folder]
 

@@ -34,7 +34,7 @@ METADATA = 20_000_000  # bytes
 
 @dataclass(frozen=True)
 class Owner:
-    """Who handed in a file, according to a system: its id and name for the person (or the group), and the order.
+    """The person or group who handed in a file, as identified by a learning platform.
 
     names: other names of the person, such as an email address. order: larger for a later attempt; (): unknown.
     file: the name that the student gave the file, without the attempt number.
