@@ -186,7 +186,7 @@ class _Judging:
             return torch.cat([judge(ask, batch, code) for batch, code in zip(batches, codes, strict=True)])
 
     def _vae_codes(self, ask: Callable, imgs: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Return z [B, D], sampled here from the encoder's distribution, and its KL divergence in nats [B]."""
+        """Sample z [B, D] from the encoder's distribution and return it with the KL divergence in nats [B]."""
         shape = (len(imgs), self.wanted["z_dim"])
         answer = ask("stored_runs.vae_encode", imgs)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
