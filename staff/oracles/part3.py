@@ -283,7 +283,7 @@ def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: i
 def _drawing_mistakes(own: Tensor, right: Tensor, temperature: float, *_):
     """Yield known mistakes without filters, and the probabilities that result from them."""
     yield "it is greedy, though do_sample is True", F.one_hot(own.argmax(-1), own.size(1))
-    yield "all tokens are equally likely", torch.full_like(own, 1 / own.size(1))
+    yield "all tokens are (almost) equally likely: is softmax applied twice?", torch.full_like(own, 1 / own.size(1))
     yield "the temperature is ignored", own.softmax(-1)
     yield "the logits are multiplied by the temperature", (own * temperature).softmax(-1)
     yield "there are two softmaxes", (own / temperature).softmax(-1).softmax(-1)
