@@ -31,33 +31,33 @@ def add(commands) -> None:
         "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
     )
     command.add_argument(
-        "--shard", type=_shard, metavar="K/N", help="only one of N shards of the students: then `merge`"
+        "--shard", type=_shard, metavar="K/N", help="grade only shard K of N; combine the results with `merge`"
     )
     command.add_argument(
         "--seed",
         type=whole_number(0, 2**31 - 1),
-        help="of the random inputs of all (default: for each submission its own, the same when it is judged again)",
+        help="seed of the random inputs of all submissions (default: each has its own, the same when judged again)",
     )
     command.add_argument(
         "--same-students", action="store_true",
-        help="submissions from another folder than before are of the same students, where only their names say so",
+        help="treat submissions of the same name from another folder as those of the same students",
     )  # fmt: skip
-    command.add_argument("--again", action="store_true", help="judge those too that were judged already")
+    command.add_argument("--again", action="store_true", help="judge submissions again even if they have a result")
     command.add_argument(
         "--seconds",
         type=number(1, below=100_000),
         default=60.0,
-        help="of the processor, that all tests of a question may take together (default: 60)",
+        help="CPU seconds for all tests of a question together (default: 60)",
     )
     command.add_argument(
-        "--memory", type=number(0.25, below=1000), default=2.0, help="GB that a submission may take (default: 2)"
+        "--memory", type=number(0.25, below=1000), default=2.0, help="memory limit of a submission in GB (default: 2)"
     )
     command.add_argument(
-        "--sandbox", choices=LEVELS[:-1], help="how submissions are shut in (default: the strongest that holds here)"
+        "--sandbox", choices=LEVELS[:-1], help="the sandbox's level (default: the strongest that works here)"
     )
-    command.add_argument("--unsafe", action="store_true", help="run submissions without a sandbox, where there is none")
+    command.add_argument("--unsafe", action="store_true", help="run submissions without a sandbox if none works")
     command.set_defaults(run=grade)
-    command = commands.add_parser("merge", help="put the results of several shards together, write marks and feedback")
+    command = commands.add_parser("merge", help="merge the results of several shards, write marks and feedback")
     command.add_argument("shards", nargs="+", type=Path, metavar="GRADES", help="the folders that `grade` wrote")
     _add_output(command)
     command.set_defaults(run=merge)
@@ -65,18 +65,18 @@ def add(commands) -> None:
 
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-o", "--output", type=Path, default=Path("grades"), help="the folder of the results (default: grades)"
+        "-o", "--output", type=Path, default=Path("grades"), help="the output folder (default: grades)"
     )
     command.add_argument(
         "--roster", type=Path, metavar="CSV",
-        help="who takes the course: columns id, name, group, and what the systems call them; kept beside the results",
+        help="the students: columns id, name, group, and their names in other systems; saved with the results",
     )  # fmt: skip
     command.add_argument(
         "--manual", type=Path, action="append", default=[], metavar="CSV",
-        help="a table of points that people gave, a copy of OUTPUT/manual.csv; may be given several times",
+        help="a table of manual points, a copy of OUTPUT/manual.csv; may be repeated",
     )  # fmt: skip
     command.add_argument(
-        "--replace", action="store_true", help="--manual wins where points were entered from another file before"
+        "--replace", action="store_true", help="let --manual override points entered earlier from another file"
     )
 
 
@@ -125,7 +125,7 @@ def _find(args: argparse.Namespace, opened: ExitStack) -> tuple[list[archives.Su
         submissions = [replace(each, place=str(args.submissions[0].resolve())) for each in submissions]
     class_list.refuse_namesakes(args.output, submissions, args.same_students)
     for student in class_list.withdraw(args.output, args.submissions, submissions):
-        print(f"{student}: is not handed in any more; the result is in {class_list.WITHDRAWN}/", file=sys.stderr)
+        print(f"{student}: was withdrawn; its result was moved to {class_list.WITHDRAWN}/", file=sys.stderr)
     return submissions, skipped
 
 
@@ -169,7 +169,7 @@ def _level(args: argparse.Namespace, judges) -> str:
         print(f"sandbox {line}", file=sys.stderr)
     if judge.level == "none" and not args.unsafe:
         raise GradingError(
-            "no sandbox holds on this machine: grade where one does (Linux with user namespaces or Landlock), or say "
+            "no sandbox works on this machine: grade where one does (Linux with user namespaces or Landlock), or say "
             "--unsafe if you trust each submission with this account"
         )
     for path in map(Path.resolve, args.submissions if judge.level == "user" else ()):
@@ -185,7 +185,7 @@ def merge(args: argparse.Namespace) -> None:
     from staff.marking import collect, entries
 
     if not any(path for shard in args.shards for path in (shard / "results").glob("*.json")):
-        raise GradingError(f"{', '.join(map(str, args.shards))}: no results in there")
+        raise GradingError(f"{', '.join(map(str, args.shards))}: contains no results")
     chosen, said = class_list.newest([args.output, *args.shards])
     try:
         entered = collect.of_shards(args.output, args.shards, list(chosen), rubrics.read())
@@ -231,7 +231,7 @@ def _export(args: argparse.Namespace) -> None:
         print(f"not judged as a whole, the machine is too busy; grade again: {', '.join(busy)}", file=sys.stderr)
     waiting = [each["student"] for each in results if any(row["waits_for"] == "data" for row in each["evidence"])]
     if waiting:
-        print(f"runs not judged for want of MNIST: {', '.join(waiting)}", file=sys.stderr)
+        print(f"runs not judged because MNIST is missing: {', '.join(waiting)}", file=sys.stderr)
     if problems:
         raise GradingError("\n".join(problems))
     print(f"points that people give: fill in {form}; what it says counts from the next grade or merge on")

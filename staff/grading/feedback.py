@@ -19,8 +19,8 @@ from staff.grading.ordinary import is_ordinary
 
 SHARES = ("automatic", "evidence", "manual")
 NAMES = {"automatic": "Tests", "evidence": "Runs handed in", "manual": "Written answer"}
-HIDDEN_FAILED = "a test that you do not see failed"
-HIDDEN_PASSED = "a test that you do not see passed"
+HIDDEN_FAILED = "a hidden test failed"
+HIDDEN_PASSED = "a hidden test passed"
 MESSAGE = 2000  # maximum characters of a message
 LINE = 200  # maximum characters of a name, a path, a sentence
 MOST = 50  # maximum entries of a list
@@ -290,7 +290,7 @@ def _remarks(result: dict) -> list[Block]:
     lists = {
         "Problems": [[Code(problem)] for problem in result["problems"]],
         "Left out of your submission": [[Code(file)] for file in result["left_out"] if not is_ordinary(file)],
-        "Used although it is forbidden": forbidden,
+        "Forbidden names used": forbidden,
     }
     return [block for title, items in lists.items() if items for block in (Heading(2, title), Items(items))]
 

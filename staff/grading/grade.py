@@ -319,7 +319,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
         judges = Judges()
         try:
             if judges.current().level == "none":
-                raise JudgeError("; ".join(["no sandbox holds on this machine", *judges.current().weaker]))
+                raise JudgeError("; ".join(["no sandbox works on this machine", *judges.current().weaker]))
             submission = archives.Submission(student, source)
             result = course.grade(submission, judges, on_progress)
             if result and results.is_undecided(result):  # without progress: points shown so far must not drop

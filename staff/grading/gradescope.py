@@ -93,7 +93,7 @@ def _test_entries(result: dict, rubric: Rubric) -> list[dict]:
         if unseen:
             of = math.fsum(test["points"] for test in unseen)
             points = math.fsum(test["points"] for test in unseen if test["outcome"] == "passed")
-            name, place = f"Q{question}: tests that you do not see", f"{question}.{len(seen) + 1}"
+            name, place = f"Q{question}: hidden tests", f"{question}.{len(seen) + 1}"
             busy = any(test["outcome"] == "undecided" for test in unseen)
             entries.append(_entry(name, place, points, of, f"{HIDDEN}\n{BUSY}" if busy else HIDDEN, points == of))
     return entries
@@ -130,7 +130,7 @@ def _entry(name: str, number: str, score: Any, most: Any, output: str, passed: b
 def _remarks(result: dict) -> list[str]:
     """Return one line for each remark about the submission as a whole."""
     failed = result.get("status") in ("failed", "unreadable")
-    found = [f"This submission could not be judged: {result.get('problem') or 'no reason is known'}"] * failed
+    found = [f"This submission could not be judged: {result.get('problem') or 'unknown reason'}"] * failed
     found += [f"problem: {each}" for each in result.get("problems", [])]
     found += [f"forbidden: {each['file']}:{each['line']}: {each['name']}" for each in result.get("forbidden", [])]
     found += [f"left out: {each}" for each in result.get("left_out", []) if not is_ordinary(each)]

@@ -17,7 +17,7 @@ MADE = re.compile(
     r"(^|/)(__pycache__|__MACOSX|Thumbs\.db|desktop\.ini|\.DS_Store|\._[^/]*|\.[a-z]+_cache|\.idea|\.ipynb_checkpoints|"
     r"\.venv|[^/]*\.egg-info)(/|$)|\.py[co]$"
 )
-REASONS = ("is not looked at", "is hidden", "does not count in a submission", "is never loaded")
+REASONS = ("is ignored", "is hidden", "does not count in a submission", "is never loaded")
 
 
 def is_ordinary(left_out: str) -> bool:

@@ -210,7 +210,7 @@ def _not_whole(results: list[dict]) -> list[Block]:
         if result["status"] != "graded"
     ]
     header = ["Student", "Status", "Source", "Problem"]
-    return [Heading(2, "Not graded as a whole"), Table(header, rows)] if rows else []
+    return [Heading(2, "Not fully graded"), Table(header, rows)] if rows else []
 
 
 def _slowest(results: list[dict]) -> list[Block]:

@@ -89,7 +89,7 @@ def read(path: Path) -> tuple[dict, list[str]]:
         return {}, [f"cannot be read: {line(error)}"]
     problems = check(result)
     if not problems and result["student"] != path.stem:
-        problems = [f"is of the student {line(result['student'])!r}"]
+        problems = [f"belongs to student {line(result['student'])!r}"]
     return result, problems
 
 
@@ -230,7 +230,7 @@ def check(result: Any) -> list[str]:
 
 def _wrong_fields(content: Any, fields: Fields, place: str) -> list[str]:
     if not isinstance(content, dict):
-        return [f"{place}is no table of fields"]
+        return [f"{place}is not an object"]
     missing = [f"{place}{name} is missing" for name in fields if name not in content]
     wrong = [name for name, fits in fields.items() if name in content and not fits(content[name])]
     return missing + [f"{place}{name} cannot be {_shown(content[name])}" for name in wrong]

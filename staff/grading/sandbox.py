@@ -105,7 +105,7 @@ class Child:
             self.close()
             if allowance:
                 raise Undecided("not judged: no answer came in time, on a machine that is busy") from None
-            raise Unfinished("the code does not come to an end in the time that it has: an endless loop?") from None
+            raise Unfinished("the code did not finish within the time limit: an infinite loop?") from None
         except wire.Closed:
             raise Unfinished(self._why(self.close())) from None
         except wire.WireError as error:
@@ -126,7 +126,7 @@ class Child:
             allowance.idle -= STEP * self._is_idle()
             if allowance.idle <= 0:
                 self.close()
-                raise Unfinished("the code waits, and computes nothing, for longer than it may: an endless loop?")
+                raise Unfinished("the code was idle for longer than allowed: an infinite loop?")
 
     def _is_idle(self) -> bool:
         try:
@@ -145,13 +145,13 @@ class Child:
     def _value(self, reply):
         kinds = ({"value", "seen"}, {"error", "text", "places", "seen"})
         if not isinstance(reply, dict) or set(reply) not in kinds:
-            raise wire.WireError("the answer is not a reply")
+            raise wire.WireError("the answer is malformed")
         self._note(reply["seen"])
         if "value" in reply:
             return reply["value"]
         kind, text, places = str(reply["error"]), str(reply["text"]), reply["places"]
         if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
-            raise wire.WireError("the answer is not a reply")
+            raise wire.WireError("the answer is malformed")
         raise Raised(kind[:100], text[:2000], [place[:300] for place in places[:5]])
 
     def _note(self, seen) -> None:
@@ -163,21 +163,21 @@ class Child:
 
     def _why(self, ended: str) -> str:
         if ended == "memory":
-            return f"the code takes more memory than it may, {self.limits.memory / 2**30:.0f} GB"
+            return f"the code exceeds the memory limit of {self.limits.memory / 2**30:.0f} GB"
         if ended == "threads":
-            return f"the code starts more threads than it may, {self.limits.threads}"
+            return f"the code exceeds the limit of {self.limits.threads} threads"
         if ended == "disk":
-            return f"the code writes more files than it may, {self.limits.scratch >> 20} MB"
+            return f"the code exceeds the disk limit of {self.limits.scratch >> 20} MB"
         if ended == "unknown":
             raise SandboxError("the process that watches a submission is gone")
         killed = ended in ("signal 9", "closed") and self.cpu > self.limits.cpu_seconds / 2  # it ignored SIGXCPU
         if ended == "signal 24" or killed:
             self.out_of_time = True
-            return f"the code takes more than {self.limits.cpu_seconds} s of the processor: an endless loop?"
+            return f"the code uses more than {self.limits.cpu_seconds} s of CPU time: an infinite loop?"
         if ended.startswith("sandbox"):
             raise SandboxError(ended)
         how = f" ({ended})" if ended.startswith(("exit", "signal")) else ""
-        return f"the code ends the process that it runs in{how}: does it call exit, or crash?"
+        return f"the code ended its process{how}: does it call exit, or crash?"
 
     def _last(self) -> str:
         """Return how the process ended, from the warden's final message; skip late replies to earlier requests."""
@@ -253,4 +253,4 @@ def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
 
 
 def _why_not(possible: list[str] | None) -> str:
-    return "cannot be had here" if possible is None else f"lets a submission {', '.join(possible)}"
+    return "is not available on this machine" if possible is None else f"lets a submission {', '.join(possible)}"

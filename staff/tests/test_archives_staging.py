@@ -55,7 +55,7 @@ def test_the_right_name_counts_and_two_wrong_ones_are_a_problem(tmp_path):
     files = {**PARTS, "part1/utils.py": b"old"}
     result = staged(tmp_path, zipped(tmp_path / "a.zip", files))
     assert content(result.root)["part1_vae/utils.py"] == CODE
-    assert result.left_out == ["part1: is not looked at"]
+    assert result.left_out == ["part1: is ignored"]
     files = {"part1/utils.py": CODE, "Part1-VAE/utils.py": CODE, "part10/utils.py": CODE}
     result = staged(tmp_path, zipped(tmp_path / "b.zip", files))
     assert result.parts == {}
@@ -70,7 +70,7 @@ def test_where_most_parts_lie_together_counts(tmp_path):
     result = staged(tmp_path, zipped(tmp_path / "a.zip", files))
     assert result.parts == {1: "work/part1_vae", 2: "work/part2_aae", 3: "work/part3_gpt"}
     assert content(result.root) == {**PARTS, **INITS}
-    assert result.left_out == ["part1_vae: is not looked at", "work/backup: is not looked at"]
+    assert result.left_out == ["part1_vae: is ignored", "work/backup: is ignored"]
 
 
 def test_a_missing_part_a_missing_file_and_a_notebook_are_problems(tmp_path):
@@ -93,7 +93,7 @@ def test_flat_files_are_a_problem(tmp_path):
     assert (content(result.root), result.parts, len(result.missing)) == ({}, {}, 3)
     assert result.problems == [
         "There is none of the folders part1_vae, part2_aae, part3_gpt in it.",
-        "The files gpt.py, utils.py do not lie in folders of the parts; they belong into part1_vae, part2_aae, "
+        "The files gpt.py, utils.py are not in the folders of the parts; they belong in part1_vae, part2_aae, "
         "part3_gpt.",
     ]
 

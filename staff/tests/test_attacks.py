@@ -224,7 +224,7 @@ def free(zygote) -> list[str]:
     """The sandbox's levels that hold here."""
     levels = [level for level in ("namespaces", "landlock") if sandbox.probe(zygote, level) == []]
     if not levels:
-        pytest.skip("no sandbox holds on this machine: attacks are not let loose")
+        pytest.skip("no sandbox works on this machine: attacks are not let loose")
     return levels
 
 

@@ -40,7 +40,7 @@ def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
     judges = grade.Judges()
     try:
         if judges.current().level == "none":
-            pytest.skip("no sandbox holds on this machine")
+            pytest.skip("no sandbox works on this machine")
         class_ = grade.Class(tmp_path_factory.mktemp("grades"), rubric.read(), judge.Rules(), seed=SEED)
 
         def run(tree: Tree) -> dict:

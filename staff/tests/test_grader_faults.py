@@ -270,9 +270,9 @@ def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
         os.kill(warden.wait(), signal.SIGSTOP)
 
     began = time.monotonic()
-    assert "an endless loop?" in ask(zygote, level, endless, stop_the_warden, seconds=0.3)
+    assert "an infinite loop?" in ask(zygote, level, endless, stop_the_warden, seconds=0.3)
     assert time.monotonic() - began < 60
-    assert "an endless loop?" in ask(zygote, level, endless, seconds=0.3), "another one starts and ends"
+    assert "an infinite loop?" in ask(zygote, level, endless, seconds=0.3), "another one starts and ends"
     os.kill(warden.wait(), signal.SIGCONT)
     until = time.monotonic() + 60
     while set(children_of(zygote.process.pid)) - warden.before:

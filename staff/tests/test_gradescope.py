@@ -49,7 +49,7 @@ def test_hidden_tests_are_summed_up():
     ]
     content = gradescope.results_json(make_result(tests=[hidden[0], case(), hidden[1]], evidence=[]), RUBRIC)
     assert gradescope.check(content) == []
-    assert [entry["name"] for entry in content["tests"]] == ["Q1.7: test_kld", "Q1.7: tests that you do not see"]
+    assert [entry["name"] for entry in content["tests"]] == ["Q1.7: test_kld", "Q1.7: hidden tests"]
     summed = content["tests"][1]
     assert (summed["score"], summed["max_score"], summed["status"]) == (0.375, 1, "failed")
     assert summed["output"] == gradescope.HIDDEN

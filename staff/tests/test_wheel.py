@@ -34,7 +34,7 @@ def plain(name: str) -> str:
 
 
 def foreign_imports(folders: tuple[str, ...]) -> set[str]:
-    """The packages that files in these folders import, as setup.cfg would name them; tests are not looked at."""
+    """The packages that files in these folders import, as setup.cfg would name them; tests are ignored."""
     files = [file for file in tracked(REPOSITORY) if file.endswith(".py") and not file.startswith("staff/tests")]
     own = {name for file in files for name in (*Path(file).parts, Path(file).stem)}
     found = set()

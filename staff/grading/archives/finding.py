@@ -66,7 +66,7 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
         found |= {each.path.resolve(): each for each in inside}
         skipped += others
     if not found:
-        raise ValueError(f"{', '.join(skipped)}: no submission is among what is named")
+        raise ValueError(f"{', '.join(skipped)}: no submission found in the given paths")
     return sorted(found.values(), key=lambda each: str(each.path)), skipped
 
 
@@ -104,7 +104,7 @@ def _each_in(folder: Path, own: Collection[Path]) -> tuple[list[Found], list[str
         else:
             found.append(Found(child, tuple(system)))
     if not found:
-        raise ValueError(f"{folder}: holds no submission, neither a folder nor an archive ({', '.join(PACKED)})")
+        raise ValueError(f"{folder}: contains no submission: neither a folder nor an archive ({', '.join(PACKED)})")
     return found, others
 
 

@@ -154,7 +154,7 @@ def _lies_flat(files: list[Names]) -> Iterator[str]:
     folders = ", ".join(part_folders().values())
     if code:
         some = ", ".join(code[:5]) + (", ..." if len(code) > 5 else "")
-        yield f"The files {some} do not lie in folders of the parts; they belong into {folders}."
+        yield f"The files {some} are not in the folders of the parts; they belong in {folders}."
 
 
 def _root(plan: Plan) -> Names:
@@ -181,8 +181,8 @@ def _place(names: Names, root: Names, plan: Plan) -> Names | str:
     if len(inside) == 1 and inside[0].lower() == ANSWERS:
         return (ANSWERS,)
     if inside and inside[0] == LOGS:
-        return inside if _of_a_run(inside) else "is none of the files of a run that are looked at"
-    return "is not looked at"
+        return inside if _of_a_run(inside) else "is not a file of a run that the grader reads"
+    return "is ignored"
 
 
 def _of_a_run(names: Names) -> bool:

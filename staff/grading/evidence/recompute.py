@@ -148,7 +148,7 @@ class _Judging:
         if self.rule.pictures:
             self._need_pictures(run)
         if self.rule.doubt is not None and value < self.rule.doubt:
-            self.warnings.append(f"{value:.4g} is better than such a network can be. {BY_HAND}")
+            self.warnings.append(f"{value:.4g} is better than this network can achieve. {BY_HAND}")
             return None
         return self._points(value, of)
 
@@ -232,7 +232,7 @@ class _Judging:
             Doubt: the process raises an exception or does not answer, or no time is left.
         """
         if min(self.allowance.cpu, self.allowance.idle) <= 0:
-            raise Doubt("No time is left for it.")
+            raise Doubt("The time limit was reached.")
         child = self.open_child(self.allowance.cpu_seconds)
 
         def ask(name: str, *args):

@@ -158,7 +158,7 @@ def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[i
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
-            raise Doubt(f"{show(path.name)} is not a file.")
+            raise Doubt(f"{show(path.name)} is not a regular file.")
         if most is not None and state.st_size > most:
             sizes = f"{state.st_size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are read"
             raise Doubt(f"{show(path.name)} is too large: {sizes}.")

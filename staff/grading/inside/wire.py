@@ -87,9 +87,9 @@ def decode(text: bytes, blob: bytes):
         tensors = memoryview(blob)
         value, left = _value(json.loads(text, parse_constant=_refuse), tensors)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise WireError("the answer is not a message") from error
+        raise WireError("the answer is malformed") from error
     if len(left):
-        raise WireError("the answer has bytes that belong to nothing")
+        raise WireError("the answer has unused bytes")
     return value
 
 
@@ -100,7 +100,7 @@ def _refuse(constant: str):
 def _value(described, blob: memoryview):
     if not isinstance(described, dict):
         if isinstance(described, list):
-            raise WireError("the answer is not a message")
+            raise WireError("the answer is malformed")
         return described, blob
     ((kind, content),) = described.items()
     if kind == "float":
@@ -120,7 +120,7 @@ def _value(described, blob: memoryview):
         return tuple(values), blob
     if kind == "list":
         return values, blob
-    raise WireError("the answer is not a message")
+    raise WireError("the answer is malformed")
 
 
 def _tensor(name: str, shape: list[int], blob: memoryview) -> tuple[Tensor, memoryview]:

@@ -38,7 +38,7 @@ WRONG_ANSWERS = [
     (DECODED, "return torch.zeros(1, 16, 28, 28)", "shape of the logits"),
     (DECODED, "return torch.zeros(len(z), 16, 28, 28).long()", "floats"),
     (DECODED, "return 'many bits'", "floats"),
-    (DECODED, "import os; os._exit(0)", "ends the process"),
+    (DECODED, "import os; os._exit(0)", "ended its process"),
     (DECODED, "raise ValueError('\\x1b[31m' + 'x' * 5000)", "ValueError"),
     (DECODED, "return torch.zeros(1000, 1000, 1000)", "The code raises"),
     (DECODED, "return torch.zeros(1000, 1000, 100)", "too large"),
@@ -103,8 +103,8 @@ def test_huge_answers_are_numbers_all_the_same(judge, staged):
 
 def test_code_that_does_not_end(judge, staged, monkeypatch):
     edit(staged, NETWORKS, DECODED, "while True: pass")
-    refused(judge("bpd", VAE_RUN, seconds=2), "an endless loop?")
-    refused(judge("bpd", VAE_RUN, seconds=-1), "No time is left")
+    refused(judge("bpd", VAE_RUN, seconds=2), "an infinite loop?")
+    refused(judge("bpd", VAE_RUN, seconds=-1), "The time limit was reached")
     assert judge("pictures", VAE_RUN, pictures=["samples"], at=[0])["points"] == 2
 
 

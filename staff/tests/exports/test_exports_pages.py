@@ -141,7 +141,7 @@ def test_hidden_tests_are_a_fixed_sentence():
     ]
     for make in (feedback.markdown, feedback.html_page):
         text = make(make_result(tests=[*hidden, case()]), RUBRIC)
-        assert text.count("a test that you do not see failed") == text.count("a test that you do not see passed") == 1
+        assert text.count("a hidden test failed") == text.count("a hidden test passed") == 1
         assert not re.search("secret|42.5|0.625|0.375|scaling", text)
         assert "123456789" not in text, "with the seed, the inputs of the next time could be computed"
         assert text == make(make_result(tests=[case(), *hidden[::-1]]), RUBRIC), "nor does their order say anything"

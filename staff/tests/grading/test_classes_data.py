@@ -32,7 +32,7 @@ def test_what_could_not_be_judged_without_mnist_is_judged_again(tmp_path, grade,
     QuickJudge.special["ada"] = {"evidence": evidence(None, waits_for="data")}
     for _ in range(2):
         assert grade("class") == 0
-        assert "no network" in grade.said and "runs not judged for want of MNIST: ada" in grade.said
+        assert "no network" in grade.said and "runs not judged because MNIST is missing: ada" in grade.said
         assert rows(tmp_path)["ada"]["evidence"] == "" and rows(tmp_path)["bob"]["evidence"] == "0"
     assert sorted(QuickJudge.judged) == ["ada", "bob"] and mnist["fetched"] == 2
     assert "2: not judged" in (tmp_path / "grades" / "feedback" / "ada.md").read_text()

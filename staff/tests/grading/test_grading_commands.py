@@ -156,7 +156,7 @@ def test_a_class_on_the_command_line(tmp_path, level, capsys):
 
 def test_nothing_to_merge(tmp_path, capsys):
     assert command_line.main(["merge", str(tmp_path), "-o", str(tmp_path / "all")]) == 1
-    assert "no results in there" in capsys.readouterr().err
+    assert "contains no results" in capsys.readouterr().err
 
 
 def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
@@ -164,11 +164,11 @@ def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
     a_template(tmp_path / "ada")
     assert command_line.main(["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]) == 1
     said = capsys.readouterr().err
-    assert "landlock: cannot be had here" in said and "--unsafe" in said and not (tmp_path / "grades").exists()
+    assert "landlock: is not available" in said and "--unsafe" in said and not (tmp_path / "grades").exists()
     args = command_line.parser().parse_args(["grade", str(tmp_path / "ada"), "--unsafe"])
     judges = grade.Judges(HelplessJudge)
     assert commands._level(args, judges) == "none"
-    with pytest.raises(judge.JudgeError, match="no sandbox holds on this machine; landlock: cannot be had here"):
+    with pytest.raises(judge.JudgeError, match="no sandbox works on this machine; landlock: is not available"):
         monkeypatch.setattr(grade, "Judges", lambda: judges)
         grade.grade_one(tmp_path / "ada", "ada")
 
@@ -176,7 +176,7 @@ def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
 class HelplessJudge:
     """On a machine where no sandbox holds."""
 
-    level, weaker = "none", ["landlock: cannot be had here"]
+    level, weaker = "none", ["landlock: is not available on this machine"]
 
     def __init__(self, level: str | None = None):
         pass

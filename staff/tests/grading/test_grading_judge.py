@@ -83,7 +83,7 @@ def test_a_submission_that_never_ends(class_, judges, tmp_path):
     result = class_.grade(archives.Submission("slow", slow), judges)
     assert time.monotonic() - began < 300
     messages = {test["name"]: test["message"] for test in result["tests"] if test["outcome"] == "failed"}
-    assert "endless loop" in messages["test_kld_values"] and "no time is left" in messages["test_bpd"]
+    assert "infinite loop" in messages["test_kld_values"] and "no time is left" in messages["test_bpd"]
     assert result["questions"]["2.5"]["automatic"] == 4 and result["questions"]["1.9"]["automatic"] == 2
 
 
