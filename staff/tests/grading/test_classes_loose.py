@@ -54,8 +54,8 @@ def test_a_file_of_the_course_is_no_student(tmp_path, grade, name):
         assert grade(*words) == 0
         assert list(rows(tmp_path)) == ["zoe"] and f"{name}: is not a submission, left out" in grade.said
     (tmp_path / "class" / "zoe.zip").unlink()
-    assert grade("class") == 1 and "holds no submission" in grade.said
-    assert grade(f"class/{name}") == 1 and f"{name}: no submission is among" in grade.said
+    assert grade("class") == 1 and "contains no submission" in grade.said
+    assert grade(f"class/{name}") == 1 and f"{name}: no submission found in" in grade.said
 
 
 def test_what_the_command_uses_and_writes_is_no_student(tmp_path, grade):

@@ -29,7 +29,7 @@ def test_a_missing_part_is_one_sentence(tmp_path, grade):
     assert len(names) > 5 and not [name for name in names if f"`{name}`" in page]
     assert mistakes([result], RUBRIC) == []
     entries = [test for test in gradescope.results_json(result, RUBRIC)["tests"] if test["name"].startswith("Q3")]
-    assert {test["output"] for test in entries if "do not see" not in test["name"]} == {"part3_gpt is missing."}
+    assert {test["output"] for test in entries if "hidden" not in test["name"]} == {"part3_gpt is missing."}
 
 
 def test_a_submission_without_a_part_says_why(tmp_path, grade):
@@ -38,7 +38,7 @@ def test_a_submission_without_a_part_says_why(tmp_path, grade):
     assert grade("class") == 0
     found = rows(tmp_path)
     assert found["ada"]["status"] == found["bob"]["status"] == "not readable"
-    assert "The files gpt.py, utils.py do not lie in folders of the parts" in found["ada"]["problem"]
+    assert "The files gpt.py, utils.py are not in the folders of the parts" in found["ada"]["problem"]
     assert found["bob"]["problem"].startswith(f"There is none of the folders {', '.join(part_folders().values())}")
 
 

@@ -191,7 +191,7 @@ def test_a_graded_test_in_a_class_or_function_is_named(wrong):
 def test_a_graded_test_that_may_not_run_or_runs_twice_is_named(mark):
     text = SUITE.replace("def test_two", f"@pytest.{mark}\ndef test_two")
     with pytest.raises(
-        MarkerError, match=re.escape(f"test_x.py:11: test_two has @pytest.{mark}: graded tests always run")
+        MarkerError, match=re.escape(f"test_x.py:11: test_two has @pytest.{mark}: a graded test must always run")
     ):
         suites.graded_tests(text, "test_x.py")
 
@@ -199,7 +199,7 @@ def test_a_graded_test_that_may_not_run_or_runs_twice_is_named(mark):
 @pytest.mark.parametrize("line", ["pytest.skip('later')", "pytest.importorskip('jax')", "pytest.xfail('later')"])
 def test_a_graded_suite_that_skips_is_named(line):
     with pytest.raises(
-        MarkerError, match=rf"^test_x.py:12: {re.escape(line.partition('(')[0])}: graded tests always run"
+        MarkerError, match=rf"^test_x.py:12: {re.escape(line.partition('(')[0])}: a graded test must always run"
     ):
         suites.graded_tests(f"{SUITE}    {line}\n", "test_x.py")
     with pytest.raises(MarkerError, match="^test_x.py:14: pytestmark: "):
