@@ -51,7 +51,7 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
         elif isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets):
             raise MarkerError(f"{file}:{node.lineno}: pytestmark: graded tests have no mark but their question")
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
-            raise MarkerError(f"{file}:{node.lineno}: {ast.unparse(node.func)}: graded tests always run")
+            raise MarkerError(f"{file}:{node.lineno}: {ast.unparse(node.func)}: a graded test must always run")
     tests = [function for function in functions if function.name.startswith("test_")]
     return [_graded_test(test, file) for test in tests]
 
