@@ -70,7 +70,7 @@ def test_python_without_asserts_is_refused(suite, flag, environment):
     ended = run(suite, flag, "-m", "pytest", "tests", **environment)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR and "passed" not in ended.stdout
     (line,) = ended.stderr.strip().splitlines()
-    assert line.startswith("ERROR: Python runs without asserts") and "PYTHONOPTIMIZE" in line and "-O" in line
+    assert line.startswith("ERROR: Python is running without asserts") and "PYTHONOPTIMIZE" in line and "-O" in line
 
 
 HANGS = "import time\nimport torch  # which takes seconds\n\ndef test_hangs():\n    time.sleep(600)\n"
