@@ -10,30 +10,30 @@ from course.files import write_whole
 
 HEAD = f"""# Measurements
 
-This page is written by `python -m bench` from the files in [results/](results/); `python -m bench overview` writes it
-anew and measures nothing.
+This page is written by `python -m bench` from the files in [results/](results/); `python -m bench overview` rewrites it
+without measuring.
 
 ## What is measured, and how
 
-- Each measurement puts what this project does beside a floor and beside what a user would pick instead. The floor has
-  nothing around the arithmetic: a bare loop over tensors in memory, the matrix products of a model alone. What a user
-  would pick is the usual pipeline of PIL images and a DataLoader, transformers' GPT-2, a fresh pytest for each
-  submission.
-- The ways take turns: a round has each of them once, so that other work on the machine meets them all. What counts is
-  the median over the rounds.
-- Times of two machines say little about each other, so goals are ratios where that is possible. A ratio is taken
-  within each round, of numbers of one and the same run of the command, and its median over the rounds is shown; it
-  need not be the ratio of the medians.
-- How a cost grows is measured at sizes that double. An exponent is the slope of the cost over the size, both as
-  logarithms, over the upper half of the sizes: 1 is linear, 2 quadratic. Below 1, a fixed cost still counts.
+- Each benchmark compares this project with a lower bound and with what a user would otherwise choose. The lower bound
+  is the arithmetic alone: a bare loop over tensors in memory, the matrix products of a model. The alternatives are the
+  usual pipeline of PIL images and a DataLoader, transformers' GPT-2, a fresh pytest for each submission.
+- The variants take turns: each runs once per round, so that other load on the machine affects all of them. The median
+  over the rounds is reported.
+- Times on different machines are not comparable, so goals are ratios where that is possible. Ratios are computed within
+  a round, from numbers of the same run of the command. The tables show their median over the rounds, which need not be
+  the ratio of the medians.
+- How a cost grows is measured at sizes that double. The exponent is the slope of the cost against the size, both as
+  logarithms, over the upper half of the sizes: 1 is linear, 2 quadratic. An exponent below 1 means that a fixed cost
+  still matters.
 - "About" a goal is within {ABOUT:.0%} of it.
 
-`make bench` measures all but what takes hours (`recipe`, `recipe_80`) or needs a GPU, `python -m bench NAME ...` what
-is named; the names are the headings below, and `--rounds` says how many rounds. `--batches 4` is a quick look that
-writes nothing. Do nothing else on the machine meanwhile.
+`make bench` runs all benchmarks except those that take hours (`recipe`, `recipe_80`) or need a GPU. `python -m bench
+NAME ...` runs the named ones; the names are the headings below, and `--rounds` sets the number of rounds. `--batches 4`
+is a quick check that writes nothing. Leave the machine otherwise idle.
 
-The models are on the CPU unless a measurement's own words say otherwise, also where there is a GPU. The header line of
-a measurement names the machine; one that needs a GPU is run by its name on a machine that has one, and its
+The models run on the CPU, even on a machine with a GPU, unless a benchmark says otherwise. The header line of a
+benchmark names the machine. A benchmark that needs a GPU is run by its name on a machine that has one, and its
 `results/NAME.*` are copied here.
 """
 

@@ -131,7 +131,12 @@ def test_what_generate_refuses(run, tmp_path, capsys):
         "--top_p: has no effect": [*here, "--top_p", "0.5"],
         "--num_samples 2: without --do_sample": [*here, "--num_samples", "2"],
         r"--prompt 'caf\\udce9': character 4 is not valid UTF-8": [*here, "--prompt", "caf\udce9"],
-        "--temperature: '1e-40' is not a finite number that is at least 1e-06": [*here, "--do_sample", "--temperature", "1e-40"],
+        "--temperature: '1e-40' is not a finite number that is at least": [
+            *here,
+            "--do_sample",
+            "--temperature",
+            "1e-40",
+        ],
         "--temperature: '0' is not": [*here, "--do_sample", "--temperature", "0"],
         "--top_k: '0' is not": [*here, "--do_sample", "--top_k", "0"],
         "--top_p: '1.5' is not": [*here, "--do_sample", "--top_p", "1.5"],
