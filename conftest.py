@@ -178,7 +178,7 @@ def explain(error: BaseException, root: Path) -> str:
     raised = f"{_kind(error)}: {text}"
     raised += "".join(f"\n{hint}" for known, hint in HINTS.items() if known in text)
     if places:
-        return "\n".join([f"the code stops with an exception, {raised}", *places[-5:]])
+        return "\n".join([f"the code raises an exception: {raised}", *places[-5:]])
     steps = traceback.extract_tb(error.__traceback__)
     called = [(Path(step.filename), step.name) for step in steps]
     called = [f"{file.stem}.{name}" for file, name in called if file.parent.name == "adapters"]

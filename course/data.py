@@ -149,7 +149,7 @@ class InOrder(DistributedSampler):
     def _indices(self) -> range:
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         count = 1 if alone else torch.distributed.get_world_size()
-        if count > self.size:  # each process needs an example to take part in the means, so each takes all of them
+        if count > self.size:  # without an example, a process could not join in the averages; each takes all
             return range(self.size)
         return range(0 if alone else torch.distributed.get_rank(), self.size, count)
 

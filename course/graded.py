@@ -64,7 +64,7 @@ def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> st
     """What to do after a run: the first question, in the rubric's order, with a test that did not pass.
 
     Args:
-        tests: those of the run, with name, question, outcome, message.
+        tests: the run's tests, each with name, question, outcome and message.
         root: the repository.
     """
     rubric = rubric or read()

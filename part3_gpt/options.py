@@ -104,7 +104,7 @@ def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     if given and args.n_embd % args.n_head:
         parser.error(f"--n_embd {args.n_embd}: is not a multiple of --n_head {args.n_head}")
     if args.pretrained is not None and args.tokenizer != "gpt2":
-        parser.error(f"--tokenizer {args.tokenizer}: --pretrained {args.pretrained} knows GPT-2's tokens only")
+        parser.error(f"--tokenizer {args.tokenizer}: --pretrained {args.pretrained} works only with --tokenizer gpt2")
 
 
 def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -36,8 +36,8 @@ def check_samples(check: Callable, *args, **kwargs) -> None:
     """Run a check that draws a random sample; fail only if it rejects a second, independent sample as well.
 
     A correct submission then loses points with a probability below one in a million. With one sample and bounds of 5
-    sigma, a comparison rejects it with a probability p of at most 1e-6: 5.7e-7, or more if a distribution has heavier
-    tails than the normal one. A check with m comparisons fails with a probability of at most (m p)²; there are fewer
+    sigma, one comparison rejects it with a probability p of at most 1e-6 (5.7e-7 for a normal distribution, more for
+    one with heavier tails). A check with m comparisons fails with a probability of at most (m p)²; there are fewer
     than 60 checks, with at most 100 comparisons each: 60 (100 * 1e-6)² = 6e-7.
 
     Args:
@@ -136,7 +136,7 @@ def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol:
     same_size = other.numel() == obtained.numel()
     if same_size and Value(obtained).right.error(other.reshape(obtained.shape), rtol, atol) <= 1:
         return ""
-    return "it changes between calls, with the same inputs"
+    return "it changes between calls, even with the same inputs"
 
 
 def entry(name: str, function: Callable[..., dict], *args, **kwargs):

@@ -43,9 +43,9 @@ def test_vae_forward_losses(rng, expected):
         got = forward()
         assert_shape("the z that the decoder gets", got["z"], (batch, z_dim))
         hints = {
-            "L_rec": "the cross-entropy of logits and grey levels, summed over the pixels, then the mean of the batch",
-            "L_reg": "what KLD gives, then the mean of the batch",
-            "bpd": "what elbo_to_bpd gives for the sum of both terms, then the mean of the batch",
+            "L_rec": "the cross-entropy of logits and grey levels, summed over the pixels, averaged over the batch",
+            "L_reg": "the values that KLD returns, averaged over the batch",
+            "bpd": "the values of elbo_to_bpd for the sum of both terms, averaged over the batch",
         }
         for name, hint in hints.items():
             obtained = got[name].squeeze() if got[name].numel() == 1 else got[name]

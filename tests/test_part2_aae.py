@@ -35,7 +35,7 @@ def test_reconstruction_loss(rng, expected):
     answer = expected("autoencoder_loss", **given)
     got = part2.run_aae_loss_autoencoder(**given)
     assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
-    # float32 sums of some thousand terms
+    # float32 sums of a few thousand terms
     values = {"recon_loss": got["logs"]["recon_loss"], "the loss": got["loss"], "ae_loss": got["logs"]["ae_loss"]}
     for name, value in values.items():
         assert_value(
@@ -60,7 +60,7 @@ def test_generator_loss(rng, expected):
         answer = expected("autoencoder_loss", **given)
         got = part2.run_aae_loss_autoencoder(**given)
         assert_logs(got["logs"], {"recon_loss", "gen_loss", "ae_loss"})
-        # float32 sums of some thousand terms
+        # float32 sums of a few thousand terms
         obtained = got["logs"] | {"the loss": got["loss"]}
         names = {"recon_loss": "recon_loss", "gen_loss": "gen_loss", "the loss": "ae_loss", "ae_loss": "ae_loss"}
         for name, which in names.items():

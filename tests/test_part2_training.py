@@ -23,7 +23,7 @@ def the_step(batch, optimizer):
     steps = [step for step in batch["steps"] if step["class"] == optimizer]
     others = sorted({step["class"] for step in batch["steps"]})
     assert len(steps) == 1, (
-        f"{optimizer} should do one step for each batch, it did {len(steps)}; the optimizers that did one: {others}"
+        f"{optimizer} should take one step per batch, but it took {len(steps)}; optimizers that took a step: {others}"
     )
     return steps[0]
 
@@ -122,7 +122,7 @@ def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
         for name, atol in tolerances.items():
             allowed = [answer[name], answer[f"{name}_of_mean"]]
             assert_any(
-                f"the gradient of get_loss_discriminator that SGD follows for the discriminator's {name}",
+                f"SGD's gradient of the discriminator's loss with respect to the discriminator's {name}",
                 gradients[f"discriminator.{name}"], allowed, rtol=1e-3, atol=atol,
                 hint="zero_grad called? the codes of this batch passed? a gradient of the autoencoder's loss mixed in?",
             )  # fmt: skip

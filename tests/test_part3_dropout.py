@@ -49,7 +49,7 @@ def assert_dropped(x, weights, answer, factor, v, p):
     # float32; the smallest weights are a few thousandths
     mistakes = [(sentence, kept * wrong.tensor) for sentence, wrong in factor.mistakes]
     assert_value(
-        f"the attention weights in training, attn_pdrop {p}, divided by those without dropout,",
+        f"the ratio of the attention weights in training (attn_pdrop {p}) to those without dropout",
         ratio, Value(kept * factor.tensor, mistakes), rtol=1e-2, atol=1e-2,
         hint=f"a weight should become 0 or {factor.tensor.item():.3g} times as large",
     )  # fmt: skip

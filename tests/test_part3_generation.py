@@ -222,5 +222,5 @@ def test_generate_with_and_without_cache(rng, expected):
         for use_cache in (False, True)
     ]
     assert torch.equal(*tokens), (
-        f"with the same draws, a cache should not change the tokens: with one, {first_difference(*tokens[::-1])}"
+        f"with the same draws, a cache should not change the tokens, but with it {first_difference(*tokens[::-1])}"
     )

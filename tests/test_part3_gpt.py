@@ -48,12 +48,12 @@ def test_attention_weights_sum_to_one(rng):
     )  # fmt: skip
     v = legible(rng, n_head, T)
     attention = read(part3.run_attention(*prescribed(q, k, v), n_head, block_size=8), v)
-    assert attention.min() > -1e-5, f"attention weights cannot be negative, one is {attention.min():.3g}"
+    assert attention.min() > -1e-5, f"attention weights cannot be negative, but one is {attention.min():.3g}"
     later = attention.triu(1).abs().max()
     assert later < 1e-5, f"a token gives weight to tokens after it, up to {later:.3g}"
     seen = torch.ones(T, T).tril().bool()
     least = attention[..., seen].min()
-    assert least > 1e-6, f"a token should give weight to itself and to each one before it, to one it gives {least:.3g}"
+    assert least > 1e-6, f"a token should give weight to itself and all tokens before it, but one weight is {least:.3g}"
 
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])

@@ -115,7 +115,7 @@ def add(commands) -> None:
 
 
 def side_by_side(columns: "list[list[Tensor]]", titles: list[str], rows: list[str]) -> "Tensor":
-    """Arrange pictures in columns with titles and in rows with names, as one image [3, H, W] in 0..1.
+    """Arrange pictures in a grid with titles and row names: one image [3, H, W] with values in 0..1.
 
     Args:
         columns: one list of images [3, H, W] per title, with one image per row.

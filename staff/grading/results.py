@@ -80,7 +80,7 @@ def write(path: Path, result: dict, rubric: Rubric) -> dict:
 
 
 def read(path: Path) -> tuple[dict, list[str]]:
-    """Return the result in a file, and a list of its problems."""
+    """Read a result from a file; return it and a list of its problems."""
     try:
         if path.stat().st_size > LONGEST:
             return {}, [f"is larger than {LONGEST // 1_000_000} MB"]

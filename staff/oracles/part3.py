@@ -229,7 +229,7 @@ def _filtered(logits: Tensor, temperature: float, top_k: int | None, top_p: floa
 
 
 def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: float):
-    """Yield the probabilities that result from the filters in other, wrong orders."""
+    """Yield the wrong orders of temperature and filters, and the resulting probabilities."""
     tempered = (logits / temperature).softmax(-1)
     if top_k:
         first = _nucleus(tempered, top_p)

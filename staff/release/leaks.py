@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from staff.release.build import ANSWERS, Course, Files
 from staff.release.markers import solution_lines, staff_lines
 
-LONG = 25  # characters; a solution line of at least this length must not be part of another line either
+LONG = 25  # characters; a solution line of at least this length must not occur within a longer line either
 
 
 def find_leaks(files: Files, course: Course) -> list[str]:

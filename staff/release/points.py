@@ -23,7 +23,7 @@ GIVEN = re.compile(rf"({NUMBER}) (?:points )?(?:more )?(?:(?:is|are) )?for (the 
 
 
 def disagreements(rubric: Rubric, texts: dict[str, str]) -> list[str]:
-    """A line for each number that is not the rubric's: "file:line: ...".
+    """Return one line for each stated number that differs from the rubric: "file:line: ...".
 
     Args:
         texts: path -> text, of the whole tree.

@@ -246,7 +246,7 @@ def test_nan_that_is_hidden_or_spread_is_named():
 
 def test_what_differs_from_call_to_call_is_named(rng):
     value, calls = Value(torch.ones(3), [("it is doubled", 2 * torch.ones(3))]), iter(torch.randn(9, 3, generator=rng))
-    with pytest.raises(AssertionError, match="x is wrong: it changes between calls, with the same inputs; why\n"):
+    with pytest.raises(AssertionError, match="x is wrong: it changes between calls, even with the same inputs; why\n"):
         judge.assert_value("x", next(calls), value, rtol=1e-3, hint="why", again=lambda: next(calls))
     with pytest.raises(AssertionError, match="it is 3 times what is expected; why\n"):
         judge.assert_value("x", 3 * torch.ones(3), value, rtol=1e-3, hint="why", again=lambda: 3 * torch.ones(3))

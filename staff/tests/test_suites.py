@@ -200,7 +200,7 @@ def test_a_blank_is_named_with_its_place(messages):
 
 def test_an_exception_comes_with_the_places_in_the_submission_alone(messages):
     assert messages["test_crash"] == (
-        "the code stops with an exception, IndexError: list index out of range\n"
+        "the code raises an exception: IndexError: list index out of range\n"
         "part1_vae/utils.py:6, in crash: return element([1, 2])\n"
         "part1_vae/utils.py:10, in element: return numbers[3]"
     )

@@ -51,7 +51,7 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
 
 
 def run_discriminators(z: Tensor, number: int) -> Tensor:
-    """Run this number of fresh discriminators in evaluation mode -> their logits [number, B]."""
+    """Run `number` newly initialized discriminators in evaluation mode -> their logits [number, B]."""
     return torch.stack(
         [_network("Discriminator", z.size(1), seed).eval()(z).detach().flatten() for seed in range(number)]
     )

@@ -71,7 +71,7 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
 
 
 def _separate(paths: Iterable[Path], own: Collection[Path]) -> tuple[list[Path], list[str]]:
-    """Separate the paths from the course's own files, which `class/*` also matches; return paths and skipped names."""
+    """Return the paths without the course's own files, which `class/*` also matches, and the names of those."""
     named, skipped = [], []
     for path in paths:
         if _found(path).owners or not is_own(path, own):

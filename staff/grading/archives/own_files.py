@@ -19,7 +19,7 @@ OF_PEOPLE = {  # columns in the tables of Canvas, Moodle, Brightspace, Blackboar
     "id", "student", "name", "first name", "last name", "full name", "user name", "username", "email", "email address",
     "sid", "identifier", "orgdefinedid", "student id", "sis user id", "sis login id", "section", "group",
 }  # fmt: skip
-START = 10_000  # bytes to read of a table
+START = 10_000  # the number of bytes of a table to read
 
 
 def is_own(path: Path, named: Collection[Path] = ()) -> bool:
