@@ -50,11 +50,10 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
     return network(x).detach()
 
 
-def run_discriminators(z: Tensor, number: int) -> Tensor:
-    """Run `number` newly initialized discriminators in evaluation mode -> their logits [number, B]."""
-    return torch.stack(
-        [_network("Discriminator", z.size(1), seed).eval()(z).detach().flatten() for seed in range(number)]
-    )
+def run_discriminators(z: Tensor, number: int, gain: float = 1) -> Tensor:
+    """Run `number` newly initialized discriminators, see `run_aae_network` -> their logits [number, B]."""
+    logits = [run_aae_network("Discriminator", z, z.size(1), seed, gain) for seed in range(number)]
+    return torch.stack([each.flatten() for each in logits])
 
 
 def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
