@@ -47,7 +47,7 @@ def is_function(node: ast.AST) -> bool:
 
 
 def is_left_out(node: ast.AST) -> bool:
-    """Whether an import leaves out what the node has: for type checkers, or for `python -m`."""
+    """Whether importing the file skips this block, which is for type checkers or for `python -m`."""
     return isinstance(node, ast.If) and re.search(r"TYPE_CHECKING|^__name__ == '__main__'$", ast.unparse(node.test))
 
 
@@ -111,7 +111,7 @@ def imported_at_once(files: Files) -> dict[str, set[str]]:
 
 
 def reached(files: Files, start: str) -> set[str]:
-    """All of our modules that are imported with `start`, with the packages that they are in."""
+    """All of our modules that importing `start` loads, including their packages."""
     edges, found, new = imported_at_once(files), set(), {start}
     while new:
         found |= new

@@ -161,7 +161,7 @@ def test_two_processes_train_as_one(gpt, tmp_path):
 
 @pytest.mark.slow
 def test_compiling_without_a_compiler(gpt, monkeypatch, tmp_path):
-    """In a process of its own: PyTorch remembers that it has found no compiler."""
+    """Runs in a separate process, because PyTorch caches that it found no compiler."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CXX", "g++")

@@ -178,7 +178,7 @@ def test_a_node_that_is_drained(desk):
 
 
 def test_a_node_that_loses_its_power(desk):
-    """SLURM requeues the job by itself, and training continues after the last complete epoch."""
+    """SLURM requeues the job, and training continues after the last complete epoch."""
     job = desk.train("vae", "--epochs", "40", "--limit_batches", "30")
     desk.wait_until_said(job, "epoch 3/")
     desk.cluster.kill_node()
