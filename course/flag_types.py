@@ -18,42 +18,29 @@ def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
     return check
 
 
-def _finite(text: str) -> float:
-    """Convert a string to a number; NaN if it is not a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def positive_number(text: str) -> float:
-    """An argparse type: a finite number above 0."""
-    value = _finite(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
-    return value
-
-
-def number(least: float, below: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number that is at least `least`, and less than `below`."""
+def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], float]:
+    """An argparse type: a finite number for which `allowed` returns True; `what` describes it in the error message."""
 
     def check(text: str) -> float:
-        value = _finite(text)
-        if not least <= value < below:
-            limit = f" and below {below:g}" if below < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number that is at least {least:g}{limit}")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
         return value
 
     return check
 
 
-def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
-    value = _finite(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
+positive_number = _number(lambda value: value > 0, "a finite number above 0")
+fraction = _number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+
+def number(least: float, below: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number that is at least `least`, and less than `below`."""
+    limit = f" and below {below:g}" if below < math.inf else ""
+    return _number(lambda value: least <= value < below, f"a finite number that is at least {least:g}{limit}")
 
 
 def folder(text: str) -> str:

@@ -15,6 +15,7 @@ from course.flag_types import device_list, folder, positive_number, whole_number
 from course.parser import Parser
 from course.stored_flags import parse_words
 
+SWITCH = {"action": argparse.BooleanOptionalAction, "default": False}  # --name or --no-name
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -45,7 +46,12 @@ def trainer_parser(
     parser.set_defaults(program=program)
     parser.fast = fast or {}
     _add_training_flags(parser, epochs, batch_size, lr, lr_flags)
-    _add_folders(parser)
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--data_dir", type=folder, help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)"
+    )
+    runs = f"runs are written to LOG_DIR/{program}/version_N"
+    files.add_argument("--log_dir", type=folder, default="logs", help=runs)
     _add_machine_flags(parser)
     return parser
 
@@ -67,15 +73,6 @@ def _add_training_flags(
     )
 
 
-def _add_folders(parser: argparse.ArgumentParser) -> None:
-    places = parser.add_argument_group("files")
-    places.add_argument(
-        "--data_dir", type=folder, help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)"
-    )
-    runs = f"LOG_DIR/{parser.get_default('program')}/version_N"
-    places.add_argument("--log_dir", type=folder, default="logs", help=f"runs are written to {runs}")
-
-
 def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
@@ -84,12 +81,7 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
     precisions = ["32-true", "bf16-mixed", "16-mixed"]
     machine.add_argument("--precision", choices=precisions, default="32-true", help="precision of the arithmetic")
-    machine.add_argument(
-        "--progress_bar",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="default: where the output is a terminal",
-    )
+    machine.add_argument("--progress_bar", **SWITCH | {"default": None}, help="default: where the output is a terminal")
 
 
 def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -109,24 +101,17 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     more.add_argument(
         "--sample_every", type=whole_number(0), default=0, metavar="N", help="also draw pictures every N epochs"
     )
-    more.add_argument(
-        "--fast_dev_run",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="one batch of each kind, to see that everything runs; writes nothing",
-    )
+    more.add_argument("--fast_dev_run", **SWITCH, help="one batch of each kind, to try everything; writes nothing")
     more.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to run on")
     more.add_argument(
         "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=False,
+        **SWITCH,
         help="torch.compile (needs a C++ compiler), on GPUs with CUDA graphs (a C compiler and Python's headers)",
     )
     if parser.fast:  # the parts with convolutions
         more.add_argument(
             "--channels_last",
-            action=argparse.BooleanOptionalAction,
-            default=False,
+            **SWITCH,
             help="channels-last memory format: faster on some CPUs; your code must not call .view() on images",
         )
     return more
@@ -151,18 +136,11 @@ def parse(
     if getattr(args, "recipe", None) == "fast":
         parser.set_defaults(**parser.fast)
         args = parse_words(parser, argv)
-    checkpoint, path = None, None
+    args.checkpoint = None
     if args.resume is not None:
-        if args.fast_dev_run:
-            parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
-        from course.resume import find_checkpoint, merge, read_checkpoint  # imported here: most runs do not resume
+        from course.resume import resumed  # imported here: most runs do not resume
 
-        path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
-        checkpoint = read_checkpoint(parser, "--resume", path, args.program)
-        args = merge(parser, argv, checkpoint["run"]["flags"])
-        if args.epochs < (done := checkpoint["run"]["epochs_done"]):
-            parser.error(f"--epochs {args.epochs}: the run being resumed has done {done} epochs already")
-    args.resume, args.checkpoint = path, checkpoint
+        args = resumed(parser, argv, args)
     if args.progress_bar is None:
         args.progress_bar = sys.stdout.isatty()
     check(parser, args)
@@ -187,9 +165,7 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 
 def _check_writable(parser: argparse.ArgumentParser, flag: str, place: Path) -> None:
     """Write and delete a megabyte in or next to the folder, to detect missing permissions and full disks."""
-    there = place
-    while not os.path.exists(there) and there != there.parent:
-        there = there.parent
+    there = next((each for each in (place, *place.parents) if os.path.exists(each)), place)
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(1 << 20))

@@ -15,6 +15,23 @@ KEPT_UNLESS_GIVEN = {
 DECIDED = "DGM_RESUMED"  # environment variable: the checkpoint that `last` means in processes started by this one
 
 
+def resumed(parser: argparse.ArgumentParser, argv: list[str] | None, args: argparse.Namespace) -> argparse.Namespace:
+    """Find and read the checkpoint that --resume names; parse again with the flags of its run as defaults.
+
+    Returns:
+        the flags; `resume` is the checkpoint's path, `checkpoint` its content.
+    """
+    if args.fast_dev_run:
+        parser.error("--fast_dev_run: writes nothing, so it does not go together with --resume")
+    path = find_checkpoint(parser, "--resume", args.resume, Path(args.log_dir) / args.program, ["last.ckpt"])
+    checkpoint = read_checkpoint(parser, "--resume", path, args.program)
+    args = merge(parser, argv, checkpoint["run"]["flags"])
+    if args.epochs < (done := checkpoint["run"]["epochs_done"]):
+        parser.error(f"--epochs {args.epochs}: the run being resumed has done {done} epochs already")
+    args.resume, args.checkpoint = path, checkpoint
+    return args
+
+
 def find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, runs: Path, names: list[str]) -> Path:
     """Find the checkpoint given by a flag: a file, a run's folder, or `last` for the newest run in `runs`.
 
