@@ -1,8 +1,7 @@
 """MNIST and Fashion-MNIST in memory: a batch is one index operation. `python -m course.data mnist` downloads."""
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -82,16 +81,6 @@ def whole_batch(batch):
     return batch
 
 
-def leave_signals_to_the_run(worker: int) -> None:
-    """`worker_init_fn`: Ctrl-C and a cluster's SIGTERM reach the workers too, but the run still needs their batches."""
-
-    def ignore_once(signum, frame):  # DataLoader ends a hanging worker with a second SIGTERM
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, ignore_once)
-
-
 class EpochLoader(DataLoader):
     """A DataLoader that can begin in the middle of an epoch, once: set `first_batch`.
 
@@ -99,22 +88,11 @@ class EpochLoader(DataLoader):
     """
 
     first_batch = 0
-    device: torch.device | None = None  # of `resident`, a copy of the dataset
-    resident: Dataset | None = None
-
-    def move_to(self, device: torch.device) -> None:
-        """Build the same batches on a device from now on: moves the data now, and the order once per epoch."""
-        self.device, self.resident = device, self.dataset.to(device)
+    source: Iterable | None = None  # of batches built elsewhere; see `course.training.on_device`
 
     def __iter__(self):
         start, self.first_batch = self.first_batch, 0
-        batches = super().__iter__() if self.resident is None else self._resident_batches()
-        yield from islice(batches, start, None)
-
-    def _resident_batches(self):
-        order = torch.tensor(list(self.sampler)).to(self.device)
-        for index in order.split(self.batch_size)[: len(self)]:
-            yield self.resident.__getitems__(index)
+        yield from islice(super().__iter__() if self.source is None else self.source, start, None)
 
 
 class Shuffle(torch.utils.data.Sampler):
@@ -186,6 +164,8 @@ def loaders(
         raise DataError(f"--batch_size {batch_size}: the training set has {len(train[0])} examples", status=2)
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
+        from course.workers import leave_signals_to_the_run
+
         options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
     return (
         EpochLoader(ImageDataset(*train, transform), sampler=Shuffle(len(train[0]), seed), drop_last=True, **options),

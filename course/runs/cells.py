@@ -42,12 +42,12 @@ def chart_title(number: Number) -> str:
 
 def draw_curves(curves: dict[str, tuple[list[int], list[float]]], number: Number) -> bytes | None:
     """Draw curves over epochs as a PNG; None if the number has no chart, or there is nothing to draw."""
-    from course import figures
+    from course.curves import curves_png
 
     curves = {label: curve for label, curve in curves.items() if curve[0]}
     if not number.curve or not curves:
         return None
-    return figures.curves_png(curves, number.unit.split(",")[0], "", log=number.curve == "log")
+    return curves_png(curves, number.unit.split(",")[0], "", log=number.curve == "log")
 
 
 def chart_of_run(run: Run, number: Number) -> bytes | None:

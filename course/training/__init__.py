@@ -8,12 +8,12 @@ pictures       the figures, and when they are drawn
 finite         stops a run whose loss is no longer finite
 extras         options of the flags, the machine or the cluster: fused optimizers, a progress bar, limits
 entry          turns errors and signals into one line and an exit status
-speed          memory, fused optimizers, data on the GPU
-problems, signals are small helpers
+problems       what stops a run, and its message
 
-Imported only when needed: resuming (--resume), several (--devices above 1), explain (error messages), network
-(--channels_last, --compile), recipe (--recipe fast), progress (a bar), board (TensorBoard's layout and HPARAMS tab),
-record (summary.json and the report, at the end).
+These modules import others only when needed: folders (creating or locking a run's folder), board (TensorBoard), record
+(summary.json and the report, at the end), speed (what makes every run faster), on_device (data on a GPU), resuming
+(--resume), midepoch (stopping within an epoch), several (--devices above 1), slurm (SLURM jobs), explain (error
+messages), network (--channels_last, --compile), recipe (--recipe fast), progress (a bar).
 
 A run can be stopped at any time and resumed exactly (on the CPU, bit for bit), because nothing depends on state that is
 hard to save: noise depends on seed and step, the order of the data on seed and epoch, the sums of an epoch are in the

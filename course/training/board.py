@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams, scalar
@@ -33,6 +34,20 @@ def describe(program: str, tag: str) -> str:
     if number is None or stage not in STAGES:
         return ""
     return "; ".join(text for text in (number.unit, number.source, STAGES[stage]) if text)
+
+
+class RunLogger(TensorBoardLogger):
+    """Lightning's logger, without the tag `epoch` that Lightning adds to everything, and with descriptions of tags."""
+
+    described: frozenset[str] = frozenset()
+
+    def log_metrics(self, metrics, step=None):
+        metrics = {tag: float(value) for tag, value in metrics.items() if tag != "epoch"}
+        if new := [tag for tag in metrics if tag not in self.described]:
+            self.described |= set(new)
+            for tag in new:
+                add_described(self.experiment, self.name, tag, metrics.pop(tag), step)
+        super().log_metrics(metrics, step)
 
 
 def add_described(writer: SummaryWriter, program: str, tag: str, value: float, step: int | None) -> None:

@@ -6,9 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 
-from course.training.problems import Stopped, is_first_process, say
-from course.training.signals import on_signals, raise_stopped
-from course.training.speed import flush_subnormals, keep_memory, log_faster
+from course.training.problems import Stopped, is_first_process, on_signals, raise_stopped, say
 
 
 def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -23,11 +21,13 @@ def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
 
 
 def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    from course.training import speed  # imported here: readers can skip it, as it only makes runs faster
+
     on_signals(raise_stopped)
     _quiet()
-    keep_memory()
-    log_faster()
-    flush_subnormals(True)
+    speed.keep_memory()
+    speed.log_faster()
+    speed.flush_subnormals(True)
     try:
         train(args)
         return 0
@@ -42,7 +42,7 @@ def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Names
         say(f"error: {problem}")
         return problem.status
     finally:
-        flush_subnormals(False)
+        speed.flush_subnormals(False)
 
 
 def _quiet() -> None:

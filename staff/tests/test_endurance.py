@@ -17,7 +17,8 @@ from endurance_cases import ENVIRONMENT, wait_for
 from resuming_cases import TIMES, assert_same_end, checkpoint, events
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from course.files import Held, HeldFolder, write_whole
+from course.files import write_whole
+from course.locks import Held, HeldFolder
 from course.training import entry
 from small_runs import PARTS, REPOSITORY, Program
 
@@ -167,7 +168,7 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(vae, tmp_path, capsys):
 
 # --- a run belongs to one process ------------------------------------------------------------------------------------
 
-HOLD = "import sys; from course.files import HeldFolder as H; held = H(sys.argv[1]); print('held', flush=True); input()"
+HOLD = "import sys; from course.locks import HeldFolder as H; held = H(sys.argv[1]); print('held', flush=True); input()"
 
 
 def test_a_folder_is_held_until_the_process_ends(tmp_path):

@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from gpu_cases import CPU
 
+from course.data import EpochLoader
 from course.training.exact import ExactResume
-from course.training.speed import DataOnDevice
+from course.training.on_device import BatchesOnDevice
 from small_runs import with_callback
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -60,7 +61,7 @@ def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float
 def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch, one_thread):
     usual = Losses()
     assert run("usual", usual) == 0
-    monkeypatch.setattr(DataOnDevice, "setup", lambda self, *_, **__: [each.move_to(CPU) for each in self.loaders])
+    monkeypatch.setattr(EpochLoader, "source", property(lambda self: BatchesOnDevice(self, CPU)))
     whole, parts = whole_and_interrupted(run, program, tmp_path)
     assert len(usual.seen) == (12 if program.name == "aae" else 6)
     assert whole == parts == usual.seen

@@ -18,6 +18,8 @@ from course.training import finite, network, speed
 from course.training.exact import ExactResume, Reproducible
 from course.training.extras import extras
 from course.training.history import History
+from course.training.midepoch import sum_up
+from course.training.on_device import BatchesOnDevice, DataOnDevice
 from course.training.pictures import Pictures
 from part1_vae import utils
 from part1_vae.train import VAE
@@ -55,7 +57,7 @@ def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, sh
     usual, moved = (
         make(drop_last=drop_last, sampler=data.Shuffle(size, seed=7) if shuffled else None) for _ in range(2)
     )
-    moved.move_to(CPU)
+    moved.source = BatchesOnDevice(moved, CPU)
     moved.dataset.__getitems__ = None  # the batches come from the copy
     for number in (0, 1):
         assert epoch(moved, number) == epoch(usual, number)
@@ -66,7 +68,7 @@ def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, sh
 @pytest.mark.parametrize("make", [images_loader, text_loader])
 def test_batches_are_made_on_the_device(make):
     loader = make()
-    loader.move_to(META)
+    loader.source = BatchesOnDevice(loader, META)
     assert {tensor.device for batch in loader for tensor in batch} == {META}
     x, y = loader.dataset[0]
     assert x.device == y.device == CPU, "the pictures take examples from the dataset as it was"
@@ -88,8 +90,8 @@ def a_trainer(device: str, processes: int = 1) -> SimpleNamespace:
 )
 def test_where_the_data_go(device, processes, workers, moved, pinned):
     loader = images_loader(num_workers=workers)
-    speed.DataOnDevice((loader, loader)).setup(a_trainer(device, processes), None, "fit")
-    assert (loader.resident is not None, loader.pin_memory) == (moved, pinned)
+    DataOnDevice((loader, loader)).setup(a_trainer(device, processes), None, "fit")
+    assert (loader.source is not None, loader.pin_memory) == (moved, pinned)
 
 
 # --- no step waits ----------------------------------------------------------------------------------------------------
@@ -139,15 +141,20 @@ class MetaStrategy(SingleDeviceStrategy):
         """There is nothing to bring back from the device."""
 
 
+ON_META = ["--epochs", "1", "--accelerator", "auto"]
+
+
 @pytest.fixture
 def on_meta(monkeypatch):
-    """Trainers that train on the device "meta" under the eyes of `Watch`, with no pictures."""
+    """Trainers that train on the device "meta" under the eyes of `Watch`, with no pictures; give them ON_META."""
 
     def trainer(*, accelerator, devices, strategy, callbacks, **options):
         return Trainer(strategy=MetaStrategy(), callbacks=[*callbacks, Watch()], **options)
 
     Trainer = pl.Trainer
     monkeypatch.setattr(pl, "Trainer", trainer)
+    there_is_one = SimpleNamespace(cuda=torch.cuda, accelerator=SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setattr("course.training.extras.torch", there_is_one)
     # there are no values to bring back
     monkeypatch.setattr(_ResultCollection, "cpu", lambda self: self)
     monkeypatch.setattr(_LoggerConnector, "teardown", lambda self: None)
@@ -170,7 +177,7 @@ def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     monkeypatch.setattr(History, "on_train_batch_end", lambda *_: None)
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     with pytest.raises(Enough):
-        program("--epochs", "1", *flags)
+        program(*ON_META, *flags)
     assert looks == [0], "the loss of each fiftieth step is looked at"
 
 
@@ -186,7 +193,7 @@ def test_the_loss_of_each_fiftieth_step_is_looked_at(monkeypatch):
 def test_the_device_without_values_shows_who_looks(vae, on_meta):
     """The first step is one whose numbers are written."""
     with pytest.raises(RuntimeError, match="meta tensors"):
-        vae("--epochs", "1")
+        vae(*ON_META)
 
 
 def test_a_negative_std_is_found_in_validation_at_the_latest():
@@ -228,7 +235,7 @@ def test_a_device_without_float64_can_stop_in_mid_epoch():
     trainer = a_trainer("mps")
     trainer._results = SimpleNamespace(valid_items=lambda: [("loss", metric)])
     with NoFloat64():
-        assert ExactResume(None)._sum_up(trainer) == {"loss": (3.0, 2)}
+        assert sum_up(trainer) == {"loss": (3.0, 2)}
 
 
 # --- what else a GPU gets ---------------------------------------------------------------------------------------------

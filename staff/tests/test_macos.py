@@ -9,9 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from course.data import EpochLoader
 from course.machine import check_machine
 from course.training import exact
-from course.training.speed import DataOnDevice, FusedOptimizers
+from course.training.midepoch import sum_up
+from course.training.on_device import DataOnDevice
+from course.training.speed import FusedOptimizers
 from part1_vae.options import parse_args
 from part3_gpt import options as gpt_options
 from small_runs import PARTS, REPOSITORY
@@ -121,13 +124,13 @@ class OnMPS:
 def test_a_run_is_stopped_within_an_epoch_without_float64(trainer):
     metric = SimpleNamespace(meta=SimpleNamespace(on_epoch=True), value=OnMPS(1.5), cumulated_batch_size=OnMPS(6))
     trainer._results = SimpleNamespace(valid_items=lambda: [("train/bpd", metric)])
-    assert exact.ExactResume._sum_up(None, trainer) == {"train/bpd": (1.5, 6)}
+    assert sum_up(trainer) == {"train/bpd": (1.5, 6)}
 
 
 def test_the_data_is_moved_to_the_device(trainer):
     moved = []
-    dataset = SimpleNamespace(to=None)
-    loader = SimpleNamespace(num_workers=0, move_to=moved.append, dataset=dataset)
-    with_workers = SimpleNamespace(num_workers=2, move_to=moved.append, dataset=dataset, pin_memory=None)
+    dataset = SimpleNamespace(to=moved.append)
+    loader, with_workers = EpochLoader(dataset), EpochLoader(dataset, num_workers=2)
     DataOnDevice((loader, with_workers)).setup(trainer, None, "fit")
-    assert moved == [MPS] and with_workers.pin_memory is False, "memory is pinned for CUDA only"
+    assert moved == [MPS] and with_workers.source is None
+    assert with_workers.pin_memory is False, "memory is pinned for CUDA only"

@@ -13,7 +13,7 @@ from torch import distributions as D
 from torch.testing import assert_close
 
 from course.training import entry, network
-from course.training.run import new_folder
+from course.training.folders import new_folder
 from part1_vae import evaluation, train, utils
 from part1_vae.train import VAE
 

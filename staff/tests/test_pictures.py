@@ -7,7 +7,7 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from course import figures
+from course import curves, figures
 from course.figures import save_curves
 from course.training import pictures
 from part1_vae import train as part1
@@ -53,7 +53,7 @@ def kept_figures(monkeypatch) -> list:
         made.append(new_figure(*size, **how))
         return made[-1]
 
-    for module in (figures, attention_figure):
+    for module in (curves, attention_figure):
         monkeypatch.setattr(module, "new_figure", kept)
     return made
 
@@ -62,7 +62,7 @@ def kept_figures(monkeypatch) -> list:
 def test_curves_have_room_for_their_numbers(log, kept_figures):
     """The margins are fixed."""
     for values in ([0.00051, 0.000535], [0.00012, 0.00018], [-0.00051, -0.000535], [123456.0, 654321.0], [3e-6, 4.0]):
-        figures.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
+        curves.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
         canvas, (axes,) = kept_figures[-1].canvas, kept_figures[-1].axes
         drawn, (width, height) = axes.get_tightbbox(canvas.get_renderer()), canvas.get_width_height()
         assert 0 <= drawn.x0 and drawn.x1 <= width and 0 <= drawn.y0 and drawn.y1 <= height, values
@@ -73,7 +73,7 @@ def test_a_flat_curve_has_an_inset(epochs, slope, insets, kept_figures):
     """After a steep beginning nothing else would be seen of many epochs."""
     places = list(range(epochs + 1))
     values = [4.0, *(0.52 + 1 / epoch + slope * (epochs - epoch) for epoch in places[1:])]
-    figures.curves_png({"bpd": (places, values), "validation": (places[1:], values[1:])}, "bits", "title", log=True)
+    curves.curves_png({"bpd": (places, values), "validation": (places[1:], values[1:])}, "bits", "title", log=True)
     [axes] = kept_figures[-1].axes
     found = axes.child_axes
     assert len(found) == insets
@@ -86,7 +86,7 @@ def test_a_flat_curve_has_an_inset(epochs, slope, insets, kept_figures):
 
 def test_a_long_title_is_drawn_whole(kept_figures):
     title = "reconstruction, z_dim 8, lambda 0.995: best validation 0.0498 (epoch 24), test 0.0501"
-    figures.curves_png({"mse": ([1, 2], [0.3, 0.1])}, "mse", title)
+    curves.curves_png({"mse": ([1, 2], [0.3, 0.1])}, "mse", title)
     canvas, (axes,) = kept_figures[-1].canvas, kept_figures[-1].axes
     drawn, (width, height) = axes.title.get_window_extent(canvas.get_renderer()), canvas.get_width_height()
     assert 0 <= drawn.x0 and drawn.x1 <= width and drawn.y1 <= height
@@ -97,7 +97,7 @@ RANGES = [(0.5105, 0.552), (0.51, 0.53), (1.01, 1.19), (7.1, 7.9), (0.3, 4.0), (
 
 @pytest.mark.parametrize("low, high", RANGES)
 def test_a_logarithmic_axis_has_numbers_to_read(low, high, kept_figures):
-    figures.curves_png({"bpd": ([1, 80], [high, low])}, "bits per dimension", "title", log=True)
+    curves.curves_png({"bpd": ([1, 80], [high, low])}, "bits per dimension", "title", log=True)
     (axes,) = kept_figures[-1].axes
     bottom, top = axes.get_ylim()
     shown = [tick.get_text() for tick in axes.get_yticklabels() if bottom <= tick.get_position()[1] <= top]

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import course
-from course import tasks
+from course import tasks, without_pytorch
 from course.__main__ import main
 from small_runs import PARTS, REPOSITORY
 
@@ -137,7 +136,7 @@ def test_setting_up_needs_a_bare_python_only(folder, command, tmp_path):
 
 
 def test_a_bare_python_is_allowed_what_needs_no_packages():
-    assert course.TASKS == tuple(tasks.TASKS)
+    assert without_pytorch.TASKS == tuple(tasks.TASKS)
     words = [[sys.executable, "-S", "-m", "course", *words] for words in (["setup", "--help"], ["report", "--help"])]
     done = [subprocess.run(each, cwd=REPOSITORY, env={}, capture_output=True, text=True) for each in words]
     assert [each.returncode for each in done] == [0, 1]

@@ -8,8 +8,8 @@ from PIL import Image
 
 from course.resume import read_checkpoint
 from course.runs import folder, report
-from course.training import record, signals
-from course.training.problems import Stopped
+from course.training import record
+from course.training.problems import Stopped, raise_stopped
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def the_signal_arrives_in_a_reader(monkeypatch):
     """While a PNG or a checkpoint is read, or a report is written."""
 
     def interrupted(*args, **kwargs):
-        signals.raise_stopped(signal.SIGINT, None)
+        raise_stopped(signal.SIGINT, None)
 
     monkeypatch.setattr(Image, "open", interrupted)
     monkeypatch.setattr("torch.load", interrupted)

@@ -1,0 +1,13 @@
+"""What a process that loads data does with signals; imported only with --num_workers."""
+
+import signal
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """`worker_init_fn`: Ctrl-C and a cluster's SIGTERM reach the workers too, but the run still needs their batches."""
+
+    def ignore_once(signum, frame):  # DataLoader ends a hanging worker with a second SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignore_once)
