@@ -43,7 +43,7 @@ def test_cross_entropies_of_the_coins():
     def cross_entropy(p, q):
         return -stats.bernoulli(p).expect(lambda x: stats.bernoulli(q).logpmf(x))
 
-    for name, p, q in (("$p$ fair, $q$ with 0.1", 0.5, 0.1), ("the two exchanged", 0.1, 0.5)):
+    for name, p, q in (("$p$ fair, $q$ with 0.1", 0.5, 0.1), ("$p$ and $q$ exchanged", 0.1, 0.5)):
         entropy = stats.bernoulli(p).entropy()
         assert cross_entropy(p, q) - entropy == pytest.approx(kl(coin(p), coin(q)))
         assert_row(2, name, *(f"{x:.4f}" for x in (cross_entropy(p, q), entropy, kl(coin(p), coin(q)))))
