@@ -1,4 +1,4 @@
-"""`python -m bench [part1_speed ...]`: run benchmarks, print their tables, write bench/results/ and bench/README.md."""
+"""`python -m bench [NAME ...]`: run benchmarks, print their tables, and write bench/results/ and bench/README.md."""
 
 import os
 import platform
@@ -62,14 +62,14 @@ def header(command: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m bench", description=__doc__)
     names = ", ".join([*MEASUREMENTS, "overview"])
-    default = "all but recipe and recipe_80; gpu where there is one"
+    default = "all except recipe and recipe_80, and gpu only if there is a GPU"
     parser.add_argument("what", nargs="*", help=f"{names} (default: {default})")
-    parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median counts")
+    parser.add_argument("--rounds", type=whole_number(1), default=3, help="interleaved rounds; the median is reported")
     parser.add_argument(
         "--batches",
         type=whole_number(1),
-        help="of each epoch (part 3: or new tokens; grading: submissions; growth: the largest size), for a quick look;"
-        " startup: test files; gpu: needs none then",
+        help="run a quick check with this many batches per epoch (part 3: or new tokens; grading: submissions; growth:"
+        " the largest size; startup: test files); gpu then needs no GPU",
     )
     parser.add_argument("--data_dir")
     args = parser.parse_args(argv)
@@ -77,13 +77,13 @@ def main(argv: list[str] | None = None) -> int:
     if not args.what:
         args.what = [name for name in MEASUREMENTS if name not in ON_REQUEST and not (name == "gpu" and without_gpu)]
         if without_gpu:
-            print("gpu: left out, as there is no CUDA GPU here")
+            print("gpu: skipped, because this machine has no CUDA GPU")
     elif "gpu" in args.what and without_gpu and args.batches is None:
-        print("error: gpu: needs a CUDA GPU, and there is none here (with --batches it needs none)", file=sys.stderr)
+        print("error: gpu: needs a CUDA GPU, and this machine has none (try --batches)", file=sys.stderr)
         return 1
     for name in args.what:
         if name not in [*MEASUREMENTS, "overview"]:
-            parser.error(f"{name!r}: there are {names}")
+            parser.error(f"{name!r}: choose from {names}")
     for name in args.what:
         if name == "overview":  # written below
             continue

@@ -1,4 +1,4 @@
-"""Helpers that the benchmarks share: run train.py as a user would, time loops in interleaved rounds, make tables."""
+"""Shared helpers for the benchmarks: run train.py as a user would, time loops in interleaved rounds, make tables."""
 
 import json
 import multiprocessing
@@ -28,14 +28,14 @@ from course.training.speed import flush_subnormals, keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_IMAGES = 54_000
-SEED = 42  # of weights and order, as in train.py; the number of subnormal numbers depends on both
+SEED = 42  # for the weights and the order of the data, as in train.py; the number of subnormals depends on both
 
 
 def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | None = None) -> Path:
-    """Run one epoch of a part's train.py in a new process -> the run's folder. Parts 1 and 2 use --channels_last.
+    """Run one epoch of a part's train.py in a new process; return the run folder. Parts 1 and 2 use --channels_last.
 
     Raises:
-        RuntimeError: it is still running after `most` seconds.
+        RuntimeError: train.py is still running after `most` seconds.
     """
     command = [sys.executable, str(REPOSITORY / part / "train.py"), "--epochs", "1", "--accelerator", "cpu"]
     command += ["--channels_last"] * (part != "part3_gpt")
@@ -54,13 +54,13 @@ def run_train(part: str, data: Path, *flags: str, most: float | None = None) -> 
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:
-    """Return the seconds of an epoch of train.py: with Lightning, metrics, TensorBoard and NaN guard; training only."""
+    """Return the seconds train.py trains for in an epoch, with Lightning, metrics, TensorBoard and the NaN guard."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
 
 
 def alone(way: Callable, *args):
-    """Return `way(*args)`, called in a new process: memory that one way leaves behind changes the time of the next."""
+    """Return `way(*args)`, called in a new process: memory left over from one variant would affect the next one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(way, *args).result()
 
@@ -87,7 +87,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def seconds_of(step: Callable[[], object], count: int, device: torch.device, warm_up: int) -> float:
-    """Return the seconds that `count` calls take, after `warm_up` calls."""
+    """Return the seconds that `count` calls of `step` take, after `warm_up` untimed calls."""
     for _ in range(warm_up):
         step()
     wait_for(device)
@@ -99,7 +99,7 @@ def seconds_of(step: Callable[[], object], count: int, device: torch.device, war
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Count the floating-point operations of the convolutions and matrix products in a call."""
+    """Count the floating-point operations of the convolutions and matrix products in a call of `work`."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
@@ -114,7 +114,7 @@ def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
 
 
 def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
-    """Yield batches by indexing tensors in memory, in the order of train.py's first epoch: the lower bound."""
+    """Yield batches by indexing tensors in memory, which is the lower bound, in the order of train.py's first epoch."""
     order = torch.tensor(list(Shuffle(len(dataset), SEED)))
     for index in order.split(batch_size)[: batches or len(dataset) // batch_size]:
         yield dataset.transform(dataset.images[index]), None
@@ -123,10 +123,10 @@ def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
 def bare_loop(
     make_step: Callable, mnist: Callable, batch_size: int, data: Path, batches: int | None, plain: bool
 ) -> float:
-    """Return the seconds of an epoch of a part's bare loop or, if `plain`, of its loop with PyTorch's defaults.
+    """Return the seconds of an epoch of a part's bare loop, or of its plain loop if `plain`.
 
     Args:
-        make_step, mnist: the part's `bare_step`, and the function that makes its loaders.
+        make_step, mnist: the part's functions `bare_step` and `mnist`, which makes the data loaders.
     """
     with settled(plain):
         images = bare_batches(mnist(data, batch_size)[0].dataset, batch_size, batches)
@@ -134,14 +134,14 @@ def bare_loop(
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):
-    """Return batches of torchvision's MNIST: PIL images and transforms, and a DataLoader with 2 workers."""
+    """Return batches of torchvision's MNIST, made from PIL images with transforms by a DataLoader with 2 workers."""
     transform = transforms.Compose([transforms.ToTensor(), transform])
     dataset = Subset(datasets.MNIST(data, train=True, transform=transform), range(TRAIN_IMAGES))
     return islice(DataLoader(dataset, batch_size, shuffle=True, num_workers=2, drop_last=True), batches)
 
 
 def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, list]:
-    """Call each way once per round, in turn; return name of the way -> its values, one per round."""
+    """Call each variant once per round, in turn; return name of the variant -> its values, one per round."""
     values: dict[str, list] = {name: [] for name in ways}
     with tqdm(total=rounds * len(ways), desc=title) as bar:
         for _ in range(rounds):
@@ -152,7 +152,7 @@ def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, 
 
 
 def value_table(title: str, unit: str, values: dict[str, list[float]], digits: int = 1) -> Table:
-    """Tabulate each way's median and the values of its rounds."""
+    """Tabulate each variant's median and its values in all rounds."""
     rows = []
     for name, of_rounds in values.items():
         rounds = ", ".join(f"{value:.{digits}f}" for value in of_rounds)
@@ -161,7 +161,7 @@ def value_table(title: str, unit: str, values: dict[str, list[float]], digits: i
 
 
 def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], float | None], relation: str) -> list[Row]:
-    """Return the ratios of pairs of ways, each the median of the ratios within a round, with goals (None: no goal)."""
+    """Return a row for each pair of variants: the median over the rounds of their ratio, and the goal, if any."""
     rows = []
     for (one, other), goal in goals.items():
         ratios = [ours / theirs for ours, theirs in zip(values[one], values[other], strict=True)]
@@ -171,11 +171,11 @@ def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], floa
 
 
 def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], args, data: Path) -> Record:
-    """Time the ways in interleaved rounds -> their medians, and the ratios of "train.py" to the others.
+    """Time the variants in interleaved rounds; report their medians and the ratios of "train.py" to the others.
 
     Args:
         ways: name -> function of the data folder and the number of batches (None: all) that returns seconds.
-        goals: name of another way -> the largest ratio that meets the goal.
+        goals: name of another variant -> the largest ratio that meets the goal.
     """
     seconds = take_turns(title, {name: partial(way, data, args.batches) for name, way in ways.items()}, args.rounds)
     what = f"{args.batches} batches" if args.batches else "an epoch"
@@ -186,11 +186,11 @@ def speed_table(title: str, ways: dict[str, Callable], goals: dict[str, float], 
 def rate_table(
     title: str, ways: dict[str, Callable], goals: dict[tuple[str, str], float | None], rounds: int, digits: int = 1
 ) -> Record:
-    """Measure rates, where higher is better, in interleaved rounds -> their medians and ratios.
+    """Measure rates, where higher is better, in interleaved rounds; report their medians and ratios.
 
     Args:
         ways: name -> function without arguments that returns tokens per second.
-        goals: names of two ways -> the smallest ratio of the first to the second that meets the goal; None: no goal.
+        goals: two variants -> the smallest ratio of the first to the second that meets the goal, or None for no goal.
         digits: decimal places of the rates.
     """
     rates = take_turns(title, ways, rounds)

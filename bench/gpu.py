@@ -1,8 +1,8 @@
 """`python -m bench gpu`: measure all three parts on a CUDA GPU, in less than ten minutes.
 
-This covers epochs of train.py and of bare loops, and GPT-2's training (tokens per second, model FLOP utilisation) and
-generation, both compared with transformers. With --batches everything is tiny and also runs without a GPU: a quick
-check.
+It times epochs of train.py and of bare loops, and compares the training of GPT-2 (tokens per second, model FLOP
+utilisation) and its generation with transformers. With --batches it is a quick check with tiny models that also runs
+without a GPU.
 """
 
 import os
@@ -35,8 +35,8 @@ from part2_aae.train import LitAAE
 from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 
-LIMIT = 480  # seconds, after which no new measurement starts
-# dense bf16, by the GPU's name; a MIG slice of a GPU has less
+LIMIT = 480  # no new measurement starts after this many seconds
+# dense bf16 operations, by a pattern of the GPU's name; a MIG slice of a GPU is slower
 PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 989, r"\bA100\b(?!.* MIG)": 312}
 
 
@@ -46,8 +46,8 @@ PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 98
 def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> Timed:
     """Run train.py as a user would, and record the time whenever it prints that an epoch is done.
 
-    An epoch is everything between two such lines: training, validation, TensorBoard, checkpoints, pictures. After
-    `most` seconds the run is stopped and counts as a run of the epochs completed so far.
+    The time of an epoch is that between two such lines, with training, validation, TensorBoard, checkpoints and
+    pictures. After `most` seconds the run is stopped and counts as a run of the epochs completed so far.
 
     Raises:
         RuntimeError: the run failed, or was stopped before it had completed two epochs.
@@ -84,7 +84,7 @@ def graphs(device: torch.device) -> str | None:
 
 
 def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
-    """Return the seconds of an epoch's training batches with nothing around them: no validation, no checkpoint."""
+    """Return the seconds of an epoch's training steps alone, without validation and checkpoints."""
     torch.manual_seed(0)
     dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
     vae = channels_last(VAE()).to(scale.device)
@@ -117,13 +117,13 @@ def vae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     floor = attempt("VAE, bare loop", bare_vae, scale, data)
     compiled = attempt("VAE, bare loop, compiled", bare_vae, scale, data, True)
     rows = [(f"seconds of an epoch: train.py{flags}", epoch_of(run), "below 1.5") for flags, run in runs.items()]
-    rows += [("the bare loop, without validation and checkpoints", floor, ""), ("the same, compiled", compiled, "")]
+    rows += [("bare loop, without validation and checkpoints", floor, ""), ("bare loop, compiled", compiled, "")]
     rows += [("train.py / bare loop", ratio(epoch_of(runs[""]), floor), "")]
     for flags, run in runs.items():
         how = f" (from a run of {run.epochs})" if isinstance(run, Timed) and run.epochs < VAE_EPOCHS else ""
         total = run.of(VAE_EPOCHS) if isinstance(run, Timed) else run
         rows.append(
-            (f"seconds of {VAE_EPOCHS} epochs, start and report included: train.py{flags}{how}", total, "below 120")
+            (f"seconds of {VAE_EPOCHS} epochs, with startup and report: train.py{flags}{how}", total, "below 120")
         )
     return table(f"VAE, batch {part1.BATCH}, train.py with --channels_last", rows)
 
@@ -133,7 +133,7 @@ def aae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     floor = attempt("AAE, bare loop", bare_aae, scale, data)
     rows = [
         ("seconds of an epoch: train.py", run, ""),
-        ("the bare loop, without validation and checkpoints", floor, ""),
+        ("bare loop, without validation and checkpoints", floor, ""),
         ("train.py / bare loop", ratio(run, floor), ""),
     ]
     return table(f"AAE, batch {part2.BATCH}, train.py with --channels_last", rows)
@@ -147,14 +147,14 @@ def epoch_of(run: Timed | str) -> float | str:
 
 
 def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
-    """Return 6 N + 12 L H Q T: forward and backward (PaLM, appendix B; N without position embeddings, as nanoGPT)."""
+    """Return 6 N + 12 L H Q T, for forward and backward (PaLM, appendix B); as in nanoGPT, N omits wpe."""
     config = config.with_sizes()
     parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
     return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size
 
 
 def peak_flops(name: str) -> float | None:
-    """Return the peak bf16 operations per second of a GPU with this name, or None if unknown."""
+    """Return the peak bf16 operations per second of the GPU with this name, or None if they are not known."""
     return next((peak * 1e12 for pattern, peak in PEAK_TFLOPS.items() if re.search(pattern, name)), None)
 
 
@@ -180,10 +180,10 @@ def train_rate(scale: Scale, make_model: Callable, loss_of: Callable, compiled: 
 
 
 def own_rate(scale: Scale, data: Path, most: float) -> float:
-    """Return the tokens per second of train.py's second epoch on characters: with Lightning, metrics, TensorBoard.
+    """Return the tokens per second of train.py's second epoch on characters, with Lightning, metrics and TensorBoard.
 
     Raises:
-        RuntimeError: it is still running after `most` seconds.
+        RuntimeError: train.py is still running after `most` seconds.
     """
     flags = ["--epochs=2", "--precision=bf16-mixed", "--generate_every_n_steps=0", "--accelerator=auto"]
     summary = run_train("part3_gpt", data, *scale.gpt_flags, *flags, most=most)
@@ -214,14 +214,14 @@ def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
     rows.append(("tokens/s: train.py with the same sizes, on characters (a small vocabulary)", own, ""))
     config = scale.config
     title = f"GPT training, {config.model_type}, block {config.block_size}, batch {scale.batch}, bf16-mixed"
-    note = f"{flops / 1e9:.3f} GFLOP a token" + (
-        f", of {peak / 1e12:.0f} TFLOPS" if peak else "; what this device could do at most is not known: no MFU"
+    note = f"{flops / 1e9:.3f} GFLOP per token" + (
+        f", peak {peak / 1e12:.0f} TFLOPS" if peak else "; no MFU, because the peak of this device is not known"
     )
     return table(f"{title}: {note}", rows)
 
 
 def generation_rates(scale: Scale, models: dict[str, nn.Module], rows: int) -> tuple[dict[str, float], float]:
-    """Return each model's new tokens per second, decoding greedily, and the share of tokens on which they agree."""
+    """Return each model's new tokens per second with greedy decoding, and the share of tokens on which both agree."""
     torch.manual_seed(0)
     prompts = torch.randint(scale.config.vocab_size, (rows, scale.prompt), device=scale.device)
     rates, tokens = {}, {}
@@ -256,7 +256,7 @@ def generation(scale: Scale, data: Path, attempt: Attempts) -> Table:
             rates, same = result
             lines += [(f"tokens/s, {what}: {name}", rate, "") for name, rate in rates.items()]
             goal = "above 1; the same tokens" if precision == torch.float32 else "above 1"
-            agree = "all tokens the same" if same == 1 else f"{same:.1%} of the tokens the same"
+            agree = "all tokens are the same" if same == 1 else f"{same:.1%} of the tokens are the same"
             lines.append((f"{what}: ours / transformers", f"{ratio(*rates.values()):.2f}; {agree}", goal))
     title = f"Generation with the cache, {scale.config.model_type}, {scale.prompt} tokens in, {scale.new} out, greedy"
     return table(title, lines)
@@ -266,16 +266,16 @@ def generation(scale: Scale, data: Path, attempt: Attempts) -> Table:
 
 
 def everything(args, data: Path) -> Record:
-    """Run all sections, as far as the time allows."""
+    """Run all sections; measurements that would start after LIMIT seconds are skipped."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     scale = whole() if args.batches is None else quick(args.batches)
     attempt = Attempts(LIMIT)
-    # the longest section is last; its own longest run is first, so it starts before the time is up
+    # the longest section is last, but its longest run comes first, so that it starts before the time is up
     tables = [section(scale, data, attempt) for section in (generation, gpt_training, aae, vae)]
     note = (
-        "Each figure is of one run, after a warm-up, and waits for the GPU before it looks at the clock. An epoch of"
-        " train.py is the median from the second on, with validation, TensorBoard, checkpoints and pictures. fp32 is"
-        " PyTorch's: its convolutions use TF32 where the GPU has it, its matrix products do not. Random weights, random"
-        " tokens."
+        "Each value is from one run after a warm-up, timed after the GPU has finished all work. The time of an epoch of"
+        " train.py is the median of all epochs but the first, with validation, TensorBoard, checkpoints and pictures."
+        " In float32, convolutions use TF32 if the GPU supports it, and matrix products do not (PyTorch's defaults)."
+        " The GPTs have random weights and read random tokens."
     )
     return Record(tables=tables[::-1], notes=note)

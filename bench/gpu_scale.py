@@ -1,4 +1,4 @@
-"""Helpers of `bench.gpu`: sizes of the measurements, measurements that may fail, and tables."""
+"""Helpers for `bench.gpu`: sizes of the measurements, measurements that may fail, and tables."""
 
 import gc
 import sys
@@ -20,11 +20,11 @@ class Scale:
     """The sizes of the measurements.
 
     Args:
-        flags: of train.py in parts 1 and 2; `gpt_flags`: of train.py in part 3.
-        epochs: of the VAE's full run; the other runs have `few`.
-        batches: per epoch of the bare loops; None: all.
+        flags: flags of train.py in parts 1 and 2; `gpt_flags`: in part 3.
+        epochs: number of epochs of the VAE's full run; the other runs have `few`.
+        batches: batches per epoch of the bare loops; None means all.
         config, batch, steps: the GPT, the sequences per step, and the number of timed steps.
-        rows, prompt, new: for generation: texts per batch, tokens in, tokens out.
+        rows, prompt, new: texts per batch, prompt tokens and new tokens of the generation.
     """
 
     device: torch.device
@@ -42,7 +42,7 @@ class Scale:
 
 
 def whole() -> Scale:
-    """Return the sizes of the full benchmark; a GPU with at most 60 GB gets smaller batches of text."""
+    """Return the sizes of the full benchmark, with smaller batches of text for a GPU with at most 60 GB."""
     batch = 32 if torch.cuda.get_device_properties(0).total_memory > 60e9 else 8
     gpt_flags = ("--model_type=gpt2", "--block_size=1024", f"--batch_size={batch}", "--lr=3e-4")
     config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True, **NO_DROPOUT)
@@ -63,31 +63,31 @@ def quick(batches: int) -> Scale:
 
 @dataclass(frozen=True)
 class Timed:
-    """A run of train.py: seconds per epoch (the median from the second on), total seconds, and epochs completed."""
+    """A run of train.py: seconds per epoch (median, without the first epoch), total seconds, and epochs completed."""
 
     epoch: float
     whole: float
     epochs: int
 
     def of(self, epochs: int) -> float:
-        """Estimate the seconds of a run of `epochs` epochs: add the missing ones to this run."""
+        """Estimate the seconds of a run of `epochs` epochs: add the time of the missing epochs to this run."""
         return self.whole + (epochs - self.epochs) * self.epoch
 
 
 class Attempts:
-    """Runs measurements until the time is up. An error replaces the result and does not stop the other measurements."""
+    """Run measurements until the time is up; an error replaces the result and does not stop other measurements."""
 
     def __init__(self, seconds: float):
         self.end = time.perf_counter() + seconds
 
     def left(self) -> float:
-        """Return the seconds that a run of train.py may take: at most 200, ending at most 60 after the time is up."""
+        """Return the seconds that a run of train.py may take: at most 200, and at most 60 after the time is up."""
         return min(200, self.end - time.perf_counter() + 60)
 
     def __call__(self, what: str, measure: Callable, *args):
-        """Return the result of `measure`, or a sentence that says why there is none."""
+        """Return the result of `measure(*args)`, or a sentence that says why there is none."""
         if time.perf_counter() > self.end:
-            result = "left out: the time was up"
+            result = "skipped: the time was up"
         else:
             try:
                 result = measure(*args)

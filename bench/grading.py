@@ -1,6 +1,6 @@
-"""Benchmark the grader: submissions per minute, compared with a fresh pytest for each and the tests alone; memory.
+"""Benchmark the grader's memory and its speed, compared with a fresh pytest for each submission and the tests alone.
 
-Half of the class is the solution, half is the solution with a mistake from the banks. Two are graded at a time.
+Half of the submissions are the solution; the others add a mistake from the banks. Two are graded at a time.
 """
 
 import io
@@ -23,7 +23,7 @@ from staff.release.suites import suites
 
 PARTS = ("part1_vae", "part2_aae", "part3_gpt")
 CLASS, FRESH, JOBS = 60, 6, 2
-WARM = 5  # timed runs of the tests, in a process that has run them before
+WARM = 5  # timed runs of the tests, in a process that has already run them once
 
 
 def make_class(folder: Path, size: int) -> list[Path]:
@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 def grade(folder: Path, out: Path) -> tuple[float, float]:
-    """Run `python -m staff grade` -> seconds, including startup, and its peak memory with all descendants in GB."""
+    """Run `python -m staff grade`; return the seconds, startup included, and the peak memory of all processes in GB."""
     command = [sys.executable, "-m", "staff", "grade", str(folder), "-o", str(out), "-j", str(JOBS)]
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL)
@@ -83,7 +83,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> float:
-    """Return the bytes a process uses; shared memory is divided among the processes that share it (PSS)."""
+    """Return the memory of a process in bytes; shared memory is divided among the processes that share it (PSS)."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -92,7 +92,7 @@ def _memory(pid: int) -> float:
 
 
 def fresh_pytest(submissions: list[Path], folder: Path) -> float:
-    """Return the seconds of a new pytest process for each submission, two at a time, without any sandbox."""
+    """Return the seconds it takes to run a new pytest process for each submission, two at a time, without a sandbox."""
     for submission in submissions:
         for part in ("tests", "course"):
             ignored = shutil.ignore_patterns("__pycache__", "staff", "grading")
@@ -113,7 +113,7 @@ def fresh_pytest(submissions: list[Path], folder: Path) -> float:
 
 
 def seconds_of_tests(files: list[Path], times: int) -> float:
-    """Return the lower bound: the mean seconds of `times` runs of the tests on the solution, after a run to warm up.
+    """Return the lower bound: the mean seconds of `times` runs of the tests on the solution, after a warm-up run.
 
     Raises:
         RuntimeError: a test fails.
@@ -133,14 +133,14 @@ def seconds_of_tests(files: list[Path], times: int) -> float:
 
 
 def tests_alone(times: int) -> float:
-    """Return this lower bound for all graded tests, run in as many parallel processes as the grader uses."""
+    """Return the mean of `seconds_of_tests` for all graded tests, with as many parallel processes as the grader."""
     files = suites(REPOSITORY)
     with ThreadPoolExecutor(JOBS) as pool:
         return statistics.mean(pool.map(lambda _: alone(seconds_of_tests, files, times), range(JOBS)))
 
 
 def speed(args, data: Path) -> Record:
-    """Grade one class, judge a few of its submissions with pytest, and run the tests with nothing around them."""
+    """Grade a class, then time a fresh pytest for a few of its submissions, and the tests alone."""
     size = args.batches or CLASS
     with tempfile.TemporaryDirectory() as folder:
         made = make_class(Path(folder, "class"), size)
@@ -150,12 +150,12 @@ def speed(args, data: Path) -> Record:
     rate, fresh_rate = 60 * size / seconds, 60 * len(few) / fresh
     floor = 60 * JOBS / tests_alone(min(WARM, size))
     rows = [
-        Row("submissions a minute, start and exports included", round(rate, 1), "", 40, "at least"),
-        Row(f"a fresh pytest for each ({len(few)} of them), without a sandbox, a minute", round(fresh_rate, 1)),
-        Row("submissions a minute / those of a fresh pytest", round(rate / fresh_rate, 1), "", 5, "at least"),
+        Row("submissions per minute, including startup and exports", round(rate, 1), "", 40, "at least"),
+        Row(f"submissions per minute, with a fresh pytest for each ({len(few)}, no sandbox)", round(fresh_rate, 1)),
+        Row("submissions per minute / the same with a fresh pytest", round(rate / fresh_rate, 1), "", 5, "at least"),
         Row("memory of the grader and all its processes", round(memory, 2), "GB", 2, "below"),
-        Row("the tests alone, in processes that have run them before, without a sandbox, a minute", round(floor, 1)),
-        Row("submissions a minute / those of the tests alone", round(rate / floor, 2)),
-        Row("the tests alone / a fresh pytest: more than this no grader could reach", round(floor / fresh_rate, 1)),
+        Row("submissions per minute, with the tests alone in warm processes (no sandbox)", round(floor, 1)),
+        Row("submissions per minute / the same with the tests alone", round(rate / floor, 2)),
+        Row("the tests alone / a fresh pytest: the upper bound for any grader", round(floor / fresh_rate, 1)),
     ]
     return Record(f"a class of {size}, two at a time", rows)

@@ -1,7 +1,7 @@
-"""How costs grow with the batch size, the context length, the number of submissions, and the runs in a report.
+"""Measure the growth of costs with the batch size, the context length, and the number of submissions or reported runs.
 
-Each cost is measured at sizes that double. A power of the size is fitted to the larger ones, where fixed costs matter
-least. `--batches N` makes N (at least 4) the largest size.
+Each cost is measured at sizes that double. A power of the size is fitted to the costs at the larger sizes, where fixed
+costs matter least. `--batches N` makes N (at least 4; for the context at least 32) the largest size.
 """
 
 import json
@@ -29,7 +29,7 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.streaming import stream
 from part3_gpt.texts import read_text
 
-EACH = {"s": "ms", "MB": "kB"}  # unit of the total -> unit of the cost per item, a thousandth of it
+EACH = {"s": "ms", "MB": "kB"}  # unit of the total -> unit of the cost per item, a thousand times smaller
 WORDS = {"s": "seconds", "MB": "megabytes"}
 LONGEST, LARGEST_BATCH, SUBMISSIONS, RUNS, EPOCHS = 1024, 512, 40, 64, 20
 
@@ -40,12 +40,12 @@ def doubling(largest: int, count: int) -> list[int]:
 
 
 def upper(sizes: list[int]) -> list[int]:
-    """Return the upper half of the sizes and the middle one, to which a power is fitted."""
+    """Return the upper half of the sizes, with the middle one: the sizes to which a power is fitted."""
     return sizes[(len(sizes) - 1) // 2 :]
 
 
 def power_law(sizes: list[int], costs: list[float]) -> tuple[float, float]:
-    """Return a and b of the best fit a n^b, by least squares between the logarithms."""
+    """Return a and b of the best fit a n^b, by least squares of the logarithms' errors."""
     slope, offset = np.polyfit(np.log(sizes), np.log(costs), 1)
     return float(np.exp(offset)), float(slope)
 
@@ -56,19 +56,19 @@ def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
     return float(fixed), float(each)
 
 
-LINE = "The fixed cost and that of each are the straight line that fits best in proportion."
+LINE = "The fixed cost and the cost per item are from a straight line, fitted by least squares of the relative errors."
 
 
 def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: str) -> list[Row]:
-    """Return rows for the straight line fitted to the costs of `name`; `one` names one item, like "submission"."""
+    """Return rows for the straight line fitted to the costs of `name`; `one` is the name of an item ("submission")."""
     fixed, each = fixed_and_each(sizes, costs)
-    parts = {"a fixed cost of": fixed, f"and for each {one}": each}
+    parts = {"fixed cost": fixed, f"cost per {one}": each}
     return [Row(f"{name}: {part}", significant(value), unit) for part, value in parts.items()]
 
 
 @dataclass
 class Cost:
-    """The cost of something at each size, in s or MB, and the goal for its exponent (`relation` to `goal`)."""
+    """The cost of something at each size, in s or MB, and the goal for its exponent, like "at most" 1.1."""
 
     values: list[float]
     goal: float | None = None
@@ -77,7 +77,7 @@ class Cost:
 
 
 def measured(title: str, ways: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
-    """Measure in interleaved rounds -> the medians of each way at each size."""
+    """Measure the variants in interleaved rounds; return the median of each variant at each size."""
     values = take_turns(title, ways, rounds)
     return {name: np.median(of_rounds, axis=0).tolist() for name, of_rounds in values.items()}
 
@@ -86,14 +86,14 @@ def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dic
     """Return a record with a table of the costs, their exponents, and the plot.
 
     Args:
-        name: of the measurement.
-        size: what the sizes count, like "submissions".
+        name: the name of the measurement.
+        size: the name of the items that the sizes count, like "submissions".
     """
     head, columns, rows, panels = [size], [], [], {}
     fitted = upper(sizes)
     for what, cost in costs.items():
         law = power_law(fitted, cost.values[-len(fitted) :])
-        rows.append(Row(f"{what}: exponent from {fitted[0]} on", round(law[1], 2), "", cost.goal, cost.relation))
+        rows.append(Row(f"{what}: exponent, sizes {fitted[0]} and up", round(law[1], 2), "", cost.goal, cost.relation))
         head += [f"{what}: {cost.unit}", f"{EACH[cost.unit]} each"]
         columns += [cost.values, [1000 * value / n for value, n in zip(cost.values, sizes, strict=True)]]
         panels.setdefault(WORDS[cost.unit], {})[what] = (sizes, cost.values, law, fitted)
@@ -106,19 +106,19 @@ def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dic
 
 
 def medians(args) -> str:
-    return f"Medians of {args.rounds} rounds; the exponent is the slope between the logarithms."
+    return f"Each value is the median over the rounds (number of rounds: {args.rounds})."
 
 
 # --- batch size -------------------------------------------------------------------------------------------------------
 
 
 def steps_at(size: int) -> int:
-    """Return the number of steps to time at a batch size: more if they are short."""
+    """Return the number of steps to time at a batch size: more steps for small batches, whose steps are short."""
     return max(4, 64 // size)
 
 
 def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
-    """Return the seconds of a training step of part 1 or 2 on a batch of copies of an image [1, 28, 28]."""
+    """Return the seconds of a training step of part 1 or 2 on a batch of copies of one image [1, 28, 28]."""
     count = steps_at(size)
     with settled(plain=False):
         batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
@@ -133,7 +133,7 @@ def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:
 
 
 def text_of(model_type: str, block_size: int) -> tuple[GPTConfig, TextDataset]:
-    """Return the configuration of a model without dropout, and the built-in text as windows of characters."""
+    """Return the configuration of a model without dropout, and a dataset of windows of the built-in text."""
     text = read_text()
     tokenizer = CharTokenizer.of(text)
     dropouts = {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -156,7 +156,7 @@ def batch(args, data: Path) -> Record:
     record = growth_record("growth_batch", title, "examples in a batch", sizes, costs, medians(args))
     for name, values in seconds.items():
         record.rows += line_rows(name, "example", sizes, [1000 * value for value in values], "ms")
-    record.notes += f" {LINE} Where the former is below 0, large batches cost more than in proportion."
+    record.notes += f" {LINE} A negative fixed cost means that the cost grows faster than the batch size."
     return record
 
 
@@ -164,10 +164,10 @@ def batch(args, data: Path) -> Record:
 
 
 def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
-    """Return the seconds until a text that starts with one token reaches each of the lengths."""
+    """Return the seconds until a text that starts from one token reaches each of the lengths."""
     start = time.perf_counter()
     tokens = stream(model, torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
-    reached = [time.perf_counter() - start for _ in tokens]  # the first entry is for the second token
+    reached = [time.perf_counter() - start for _ in tokens]  # the first entry is the time of the second token
     return [reached[max(length - 2, 0)] for length in lengths]
 
 
@@ -184,7 +184,7 @@ def forward_seconds(config: GPTConfig, dataset: TextDataset, size: int) -> float
 def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Record:
     """Measure generation with and without the cache, a training step and a forward pass, at several context lengths.
 
-    The model is small, since GPT-2 would take very long without the cache. The largest length is at least 32 tokens.
+    The model is small, because GPT-2 would be very slow without the cache. The largest length is at least 32 tokens.
     """
     lengths = doubling(max(args.batches or LONGEST, 32), 5)
     texts = [text_of(model_type, length) for length in lengths]
@@ -200,7 +200,7 @@ def context(args, data: Path, model_type: str = "gpt-mini", size: int = 4) -> Re
     seconds = measured(title, ways, args.rounds)
     goals = {"generation with the cache": (1, "about"), "generation, recomputing": (2, "about")}
     costs = {name: Cost(values, *goals.get(name, ())) for name, values in seconds.items()}
-    notes = f"A text that is generated begins with one token. {medians(args)}"
+    notes = f"Generation starts from a single token. {medians(args)}"
     return growth_record("growth_context", title, "tokens in the context", lengths, costs, notes)
 
 
@@ -215,13 +215,13 @@ def submissions(args, data: Path) -> Record:
             grading.make_class(Path(folder, f"class_{size}"), size)
 
         def graded(size: int) -> float:
-            with tempfile.TemporaryDirectory() as out:  # a new folder; in an old one the results already exist
+            with tempfile.TemporaryDirectory() as out:  # a new folder: an old one already contains the results
                 return grading.grade(Path(folder, f"class_{size}"), Path(out, "grades"))[0]
 
         title = "a class, two submissions at a time"
         ways = {"python -m staff grade": lambda: [graded(size) for size in sizes]}
         costs = {name: Cost(values, 1.1, "at most") for name, values in measured(title, ways, args.rounds).items()}
-    notes = f"Start and exports included. {medians(args)} {LINE}"
+    notes = f"The times include startup and exports. {medians(args)} {LINE}"
     record = growth_record("growth_submissions", title, "submissions", sizes, costs, notes)
     for name, cost in costs.items():
         record.rows += line_rows(name, "submission", sizes, cost.values, "s")
@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Copy a run `count` times, next to it: the same figures, other learning rates, other curves over EPOCHS epochs."""
+    """Copy a run `count` times into its parent folder; change the learning rates and the curves, over EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):
@@ -245,27 +245,27 @@ def copies(run: Path, count: int) -> list[Path]:
 
 
 def _other(row: dict, epoch: int, number: int) -> dict:
-    """Derive the numbers of an epoch from those of another one."""
+    """Derive the metrics of an epoch of the copy `number` from the metrics of another epoch."""
     factor = (1 + number / 1000) / epoch**0.5
     return {tag: value * factor if isinstance(value, float) else value for tag, value in row.items()} | {"epoch": epoch}
 
 
 def pages(folders: list[Path]) -> tuple[float, float]:
-    """Make a page for each run -> seconds, and megabytes of all pages."""
+    """Make a page for each run; return the seconds and the megabytes of all pages."""
     start = time.perf_counter()
     texts = [report.page_of_run(runs.read(folder), rubric.read()) for folder in folders]
     return time.perf_counter() - start, sum(len(text.encode()) for text in texts) / 1e6
 
 
 def side_by_side(folders: list[Path]) -> tuple[float, float]:
-    """Make a single page for all runs -> seconds, megabytes."""
+    """Make a single page for all runs; return the seconds and the megabytes."""
     start = time.perf_counter()
     text = report.page_of_several([runs.read(folder) for folder in folders], rubric.read())
     return time.perf_counter() - start, len(text.encode()) / 1e6
 
 
 def reports(args, data: Path) -> Record:
-    """Measure the pages of `python -m course report` for copies of a short run of the VAE, without Python's startup."""
+    """Measure the pages of `python -m course report` for copies of a short VAE run, without the startup of Python."""
     sizes = doubling(max(args.batches or RUNS, 4), 7)
     kinds = {"a page each": pages, "one page, side by side": side_by_side}
     with tempfile.TemporaryDirectory() as logs:

@@ -1,4 +1,4 @@
-"""Write bench/README.md from results/*.json: what is measured and how, the goals, all tables and plots."""
+"""Write bench/README.md from results/*.json: the goals, how everything is measured, and all tables and plots."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,26 +15,25 @@ without measuring.
 
 ## What is measured, and how
 
-- Each benchmark compares this project with a lower bound and with what a user would otherwise choose. The lower bound
-  is the arithmetic alone: a bare loop over tensors in memory, the matrix products of a model. The alternatives are the
-  usual pipeline of PIL images and a DataLoader, transformers' GPT-2, a fresh pytest for each submission.
+- Each benchmark compares this project with a lower bound and with the alternatives that a user would otherwise choose.
+  The lower bound is the arithmetic alone, such as a bare loop over tensors in memory or the matrix products of a model.
+  The alternatives are the usual pipeline of PIL images and a DataLoader, transformers' GPT-2, and a fresh pytest
+  process for each submission.
 - The variants take turns: each runs once per round, so that other load on the machine affects all of them. The median
   over the rounds is reported.
-- Times on different machines are not comparable, so goals are ratios where that is possible. Ratios are computed within
-  a round, from numbers of the same run of the command. The tables show their median over the rounds, which need not be
-  the ratio of the medians.
-- How a cost grows is measured at sizes that double. The exponent is the slope of the cost against the size, both as
-  logarithms, over the upper half of the sizes: 1 is linear, 2 quadratic. An exponent below 1 means that a fixed cost
-  still matters.
-- "About" a goal is within {ABOUT:.0%} of it.
+- Times on different machines are not comparable, so goals are ratios where possible. A ratio is computed within each
+  round. The tables show the median of the ratios, which can differ from the ratio of the medians.
+- The growth of a cost is measured at sizes that double. The exponent is the slope of the logarithm of the cost against
+  the logarithm of the size, over the upper half of the sizes: 1 means linear growth, 2 quadratic growth. An exponent
+  below 1 means that a fixed cost still matters.
+- "About" means within {ABOUT:.0%} of the goal.
 
-`make bench` runs all benchmarks except those that take hours (`recipe`, `recipe_80`) or need a GPU. `python -m bench
-NAME ...` runs the named ones; the names are the headings below, and `--rounds` sets the number of rounds. `--batches 4`
-is a quick check that writes nothing. Leave the machine otherwise idle.
+`make bench` runs all benchmarks except those that take hours (`recipe`, `recipe_80`). It skips `gpu` on a machine
+without a GPU. `python -m bench NAME ...` runs the named benchmarks; the headings below are their names. `--rounds` sets
+the number of rounds. `--batches 4` runs a quick check that writes no files. Run nothing else on the machine meanwhile.
 
-The models run on the CPU, even on a machine with a GPU, unless a benchmark says otherwise. The header line of a
-benchmark names the machine. A benchmark that needs a GPU is run by its name on a machine that has one, and its
-`results/NAME.*` are copied here.
+The models run on the CPU, even on a machine with a GPU, unless a benchmark says otherwise. The first line below each
+heading names the machine. Run `python -m bench gpu` on a machine with a GPU, and copy its `results/gpu.*` files here.
 """
 
 
@@ -60,13 +59,13 @@ def section(name: str, found: Record | None) -> str:
 
 
 def overview(results: Path, names: Iterable[str]) -> Path:
-    """Write README.md next to the folder of results, and results/goals.png -> the path of README.md.
+    """Write README.md next to the results folder, and results/goals.png; return the path of README.md.
 
     Args:
-        names: of all measurements.
+        names: the names of all measurements.
 
     Raises:
-        record.RecordError: a file of results is damaged. OSError: the page cannot be written.
+        record.RecordError: a results file is damaged. OSError: the page cannot be written.
     """
     found = read_all(results, names)
     rows = [(name, row) for name, each in found.items() for row in each.rows if row.relation]
@@ -74,7 +73,7 @@ def overview(results: Path, names: Iterable[str]) -> Path:
     goals = [f"## Goals\n\n{met} of {len(rows)} goals are met.\n"]
     if rows:
         write_whole(results / "goals.png", goals_png(rows))
-        goals += [goal_table(rows) + "\n", "![all numbers against their goals](results/goals.png)\n"]
+        goals += [goal_table(rows) + "\n", "![all numbers relative to their goals](results/goals.png)\n"]
     sections = [section(name, found.get(name)) for name in names]
     introduction, how = HEAD.split("## What", 1)
     page = "\n".join([introduction.rstrip() + "\n", *goals, "## What" + how, *sections])

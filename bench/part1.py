@@ -1,9 +1,9 @@
-"""Part 1: `speed`, seconds per epoch of train.py compared with other loops, and `memory`.
+"""Part 1: compare the speed of train.py with that of other loops (`speed`), and measure its memory (`memory`).
 
 All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the lower
-bound: the arithmetic of train.py with nothing around it. The plain loop is a bare loop without the optimizations: no
-channels-last weights, no fused optimizer, no cross-entropy with one row per pixel, no memory kept between steps, and no
-flushing of subnormal numbers. The usual pipeline is the plain loop with PIL images and a DataLoader.
+bound: the arithmetic of train.py alone. The plain loop is a bare loop without the optimizations: channels-last weights,
+a fused optimizer, cross-entropy with one row per pixel, memory kept between steps, and flushing of subnormal numbers.
+The usual pipeline is the plain loop with PIL images and a DataLoader.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs a training step on the images of a batch, and nothing else, and returns the loss."""
+    """Return a function that only runs a training step on a batch of images, and returns the loss."""
 
     def step(imgs: Tensor) -> Tensor:
         _, _, loss = vae(imgs)
@@ -39,18 +39,18 @@ def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tenso
 
 
 class Plain(train.VAE):
-    """A VAE whose cross-entropy runs over dimension 1, whatever the memory layout."""
+    """A VAE whose cross-entropy runs over dimension 1 in any memory layout."""
 
     @staticmethod
     def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
         return F.cross_entropy(logits, imgs.squeeze(1), reduction="none").sum(dim=(1, 2))
 
 
-network = train.VAE  # the module that a step trains; takes images
+network = train.VAE  # the module that a step trains; its input is a batch of images
 
 
 def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
-    """Return such a step for a new VAE on the CPU.
+    """Return the training step of a new VAE on the CPU.
 
     Args:
         plain: use PyTorch's defaults: no channels-last layout, no fused optimizer, the class `Plain`.

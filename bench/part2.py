@@ -1,6 +1,6 @@
-"""Part 2: `speed`, seconds per epoch of train.py compared with a bare loop, a plain loop and the usual pipeline.
+"""Part 2: compare the speed of train.py with that of a bare loop, a plain loop and the usual pipeline (`speed`).
 
-These loops are explained in part1.py.
+part1.py explains these loops.
 """
 
 from collections.abc import Callable
@@ -44,11 +44,11 @@ def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer
     return step
 
 
-network = AdversarialAE  # the module that a step trains; takes images
+network = AdversarialAE  # the module that a step trains; its input is a batch of images
 
 
 def bare_step(plain: bool = False, fast: bool = False, compiled: bool = False) -> Callable[[Tensor], Tensor]:
-    """Return such a step for a new adversarial autoencoder on the CPU.
+    """Return the training step of a new adversarial autoencoder on the CPU.
 
     Args:
         plain: use PyTorch's defaults: no channels-last layout, no fused optimizers.

@@ -1,6 +1,6 @@
-"""Part 3: tokens per second of `generation` and of `training`.
+"""Part 3: compare the tokens per second of our GPT with those of transformers' GPT-2, in `generation` and `training`.
 
-transformers' GPT-2 is used unchanged. Both use PyTorch's fused attention; its GELU consists of elementary operations.
+transformers' GPT-2 is unchanged. Both use PyTorch's fused attention, but transformers computes GELU step by step.
 """
 
 import tempfile
@@ -31,12 +31,12 @@ def their_model(config: GPTConfig) -> nn.Module:
     config = config.with_sizes()
     names = ("n_layer", "n_head", "n_embd", "vocab_size", "embd_pdrop", "resid_pdrop", "attn_pdrop")
     sizes = {name: getattr(config, name) for name in names} | {"n_positions": config.block_size}
-    endless = {"bos_token_id": None, "eos_token_id": None}  # generation does not stop at the end of a document
+    endless = {"bos_token_id": None, "eos_token_id": None}  # do not stop generating at an end-of-text token
     return GPT2LMHeadModel(GPT2Config(**sizes, **endless))
 
 
 def twins(config: GPTConfig) -> tuple[GPT, nn.Module]:
-    """Return our model and transformers', with the same random weights, in evaluation mode."""
+    """Return our model and that of transformers, with the same random weights and in evaluation mode."""
     torch.manual_seed(0)
     theirs = their_model(config).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -45,10 +45,10 @@ def twins(config: GPTConfig) -> tuple[GPT, nn.Module]:
 
 
 def generation_rate(generate: Callable, prompts: Tensor, count: int, seen: dict[int, Tensor]) -> float:
-    """Return the new tokens per second of all rows together.
+    """Return the new tokens per second, summed over the rows of the batch.
 
     Args:
-        seen: number of rows -> the tokens that the first way generated; set by the first call.
+        seen: number of rows -> the tokens of the first variant; the first call sets them.
 
     Raises:
         RuntimeError: the tokens differ from those in `seen`.
@@ -57,13 +57,13 @@ def generation_rate(generate: Callable, prompts: Tensor, count: int, seen: dict[
     tokens = generate(prompts, max_new_tokens=count)
     seconds = time.perf_counter() - start
     if not torch.equal(tokens, seen.setdefault(len(prompts), tokens)):
-        raise RuntimeError(f"batch {len(prompts)}: the ways give different tokens")
+        raise RuntimeError(f"batch {len(prompts)}: the variants generate different tokens")
     return len(prompts) * count / seconds
 
 
 @torch.no_grad()
 def products_rate(model: GPT, batch: int, count: int) -> float:
-    """Only multiply each matrix of the model by vectors, `count` times: the lower bound -> tokens/s of all rows."""
+    """Return the lower bound's tokens per second: multiply each weight matrix by `batch` vectors, `count` times."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not model.lm_head]
     inputs = [torch.randn(batch, layer.in_features) for layer in layers]
     last = torch.randn(model.config.n_embd, batch).squeeze(1)
@@ -76,7 +76,7 @@ def products_rate(model: GPT, batch: int, count: int) -> float:
 
 
 def generation(args, data: Path, model_type: str = "gpt2") -> Record:
-    """Measure greedy generation: ours, transformers', and ours without the cache, which recomputes the prefix."""
+    """Measure greedy generation with our model, with transformers, and with our model without the cache."""
     count = args.batches or NEW_TOKENS
     config = GPTConfig(model_type, vocab_size=50257, block_size=1024)
     ours, theirs = twins(config)
@@ -104,20 +104,20 @@ def generation(args, data: Path, model_type: str = "gpt2") -> Record:
     }
     record = rate_table(f"{model_type}, {PROMPT} tokens in, {count} out", ways, goals, args.rounds)
     record.notes = (
-        "Random weights, greedy; all ways gave the same tokens. Recomputing the prefix is slow: for batch 1 only.\n"
-        "The products alone, one token after the other, are the floor: at each token they read every weight once."
+        "Random weights, greedy decoding; all variants generated the same tokens. Recomputing the prefix is slow, so\n"
+        "only batch 1 does it. The matrix products alone are the lower bound: they read every weight once per token."
     )
     return record
 
 
 def own_rate(data: Path, flags: dict[str, object]) -> float:
-    """Return the tokens per second of train.py: with Lightning, metrics, TensorBoard and NaN guard; training only."""
+    """Return the training tokens per second of train.py, with Lightning, metrics, TensorBoard and the NaN guard."""
     summary = run_train("part3_gpt", data, *[f"--{name}={value}" for name, value in flags.items()])
     return summary["history"][0]["train/tokens_per_second"]
 
 
 def bare_rate(make_model: Callable, loss_of: Callable, dataset: TextDataset, batch_size: int, batches: int) -> float:
-    """Train a new model on windows of a tensor in memory, with nothing around it -> tokens per second."""
+    """Train a new model in a bare loop on windows of a tensor in memory; return the tokens per second."""
     torch.manual_seed(0)
     model = make_model().train()
     optimizer = adamw(model, lr=3e-4)
@@ -160,6 +160,6 @@ def training(args, data: Path, model_type: str = "gpt-micro", block_size: int = 
     goals = {("train.py", "bare loop"): 0.95, ("bare loop", "bare loop, transformers' GPT-2"): 1.1}
     title = f"{model_type}, block {block_size}, batch {batch_size}, characters, {batches} batches"
     record = rate_table(title, ways, goals, args.rounds, digits=0)
-    record.notes = "The bare loops clip gradients too. "
-    record.notes += "transformers' GPT-2 has its GELU written out, ours has PyTorch's."
+    record.notes = "The bare loops also clip gradients. transformers' GPT-2 computes GELU from elementary operations; "
+    record.notes += "ours calls PyTorch's GELU."
     return record

@@ -1,4 +1,4 @@
-"""The plots of bench/ as PNG: how costs grow, and all numbers relative to their goals."""
+"""Plots of bench/ as PNG: the growth of costs, and all numbers relative to their goals."""
 
 import io
 
@@ -15,7 +15,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def readable_ticks(low: float, high: float) -> list[float]:
-    """Return ticks within low..high: powers of ten and, if there are fewer than four, values between them."""
+    """Return ticks between `low` and `high`: powers of ten and, if fewer than four fit, values between them."""
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
         inside = [tick for tick in ticks if low <= tick <= high]
@@ -55,7 +55,7 @@ def goals_png(rows: list[tuple[str, Row]]) -> bytes:
     """Draw a bar for each number that has a goal, from the goal to the value obtained, relative to the goal.
 
     Args:
-        rows: (name of the measurement, row).
+        rows: pairs of a measurement's name and one of its rows.
     """
     figure = Figure(figsize=(10, 1.3 + 0.34 * max(len(rows), 1)), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -76,6 +76,6 @@ def goals_png(rows: list[tuple[str, Row]]) -> bytes:
     axes.xaxis.minorticks_off()
     labels = [f"{name}: {row.measure}".replace("`", "") for name, row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
-    axes.set_xlabel("obtained / goal (the black line); blue: the goal is met, orange: it is not")
+    axes.set_xlabel("obtained / goal (black line: the goal); blue: goal met; orange: goal not met")
     axes.grid(axis="x", alpha=0.3)
     return _png(figure)

@@ -1,8 +1,7 @@
-"""Time to quality: `recipe`, the results of `--recipe fast` with three seeds, next to the assignment's recipe.
+"""Time to quality: `recipe` compares `--recipe fast`, with three seeds, with the assignment's recipe.
 
 `recipe_80` measures the VAE after 80 epochs of `--recipe fast`. Both take hours on a CPU, so they run only if they are
-named. The runs are kept in build/recipe: a run that was interrupted is resumed, and one that is complete is not
-repeated.
+named. The runs are kept in build/recipe: an interrupted run is resumed, and a complete run is not repeated.
 """
 
 import json
@@ -47,12 +46,12 @@ GOALS = {  # of the mean over the seeds
     ("vae_fast", "test/bpd"): ("at most", 0.52),
     ("aae_fast", "val/recon_loss"): ("below", 0.05),
 }
-LAST = 30  # epochs, over which the MMD of the assignment's recipe fluctuates
-WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: at most this many epochs of the assignment's recipe
+LAST = 30  # the median of the fluctuating MMD of the assignment's recipe is taken over this many final epochs
+WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: at most the operations of this many epochs of the assignment's recipe
 
 
 def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
-    """Return the summary of a run; start or resume the run first unless it is complete."""
+    """Return the summary of a run; unless the run is complete, start or resume it first."""
     plan, logs = PLANS[name], RUNS / (f"{name}_{seed}" + (f"_quick_{batches}" if batches else ""))
     if not list(logs.glob("*/version_*/summary.json")):
         command = [sys.executable, str(REPOSITORY / plan.folder / "train.py"), *plan.flags, "--seed", str(seed)]
@@ -66,7 +65,7 @@ def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
 
 
 def of_epoch(summary: dict, metric: str, which: str) -> float:
-    """Return a metric of the best or the last epoch; test metrics are always those of the best."""
+    """Return a metric of the best or the last epoch; test metrics are always from the best epoch."""
     best = next(row for row in summary["history"] if row["epoch"] == summary["best"]["epoch"])
     if metric.startswith("test/"):
         return summary["results"][metric]
@@ -89,7 +88,7 @@ def extra(plan: Plan, data: Path) -> float:
 
 
 def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, str], float]]:
-    """Make the runs of each plan, one per seed -> the record, and the mean of each metric over the seeds."""
+    """Make the runs of each plan, one per seed; return the record and the mean of each metric over the seeds."""
     table, rows, means = Table(["run", "finished", "threads", "epochs", "best epoch", "obtained"], []), [], {}
     for name in plans:
         plan = PLANS[name]
@@ -108,13 +107,13 @@ def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, st
             rows.append(Row(measure, significant(means[name, metric], 4), "", goal, relation))
         if name in WORTH:
             worth = len(summaries[0]["history"]) * extra(plan, data)
-            measure = f"{name}: epochs of the assignment's recipe with as many operations"
+            measure = f"{name}: operations, in epochs of the assignment's recipe"
             rows.append(Row(measure, round(worth, 1), "", WORTH[name], "at most"))
     return Record("mean over seeds", rows, [table]), means
 
 
 def recipe(args, data: Path) -> Record:
-    """Report the VAE's test bpd and the AAE's reconstruction and codes after few epochs, and its codes after 100."""
+    """Report the VAE's test bpd and the AAE's metrics after a few epochs, and the AAE's metrics after 100 epochs."""
     record, means = made(["vae_fast", "aae_fast", "aae_assignment"], args, data)
     [seed] = PLANS["aae_assignment"].seeds
     last = [row["val/mmd"] for row in summary_of("aae_assignment", seed, data, args.batches)["history"][-LAST:]]
@@ -130,5 +129,5 @@ def recipe(args, data: Path) -> Record:
 
 
 def recipe_80(args, data: Path) -> Record:
-    """Report the test bpd of the VAE's best epoch of 80 with `--recipe fast`."""
+    """Report the test bpd of the VAE's best epoch in a run of 80 epochs with `--recipe fast`."""
     return made(["vae_fast_80"], args, data)[0]

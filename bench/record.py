@@ -1,4 +1,4 @@
-"""The results of a measurement: numbers and goals, tables, notes and plots, stored as JSON and shown as Markdown."""
+"""Results of a measurement: numbers and goals, tables, notes and plots, stored as JSON and shown as Markdown."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from course.files import write_whole
 
-ABOUT = 0.15  # a number within this relative distance of its goal is "about" it
+ABOUT = 0.15  # the relative distance from a goal within which a number counts as "about" the goal
 RELATIONS = {
     "at most": lambda value, goal: value <= goal,
     "at least": lambda value, goal: value >= goal,
@@ -16,7 +16,7 @@ RELATIONS = {
 
 
 class RecordError(Exception):
-    """A file of results cannot be read; the message names it."""
+    """Raised when a results file cannot be read; the message names the file."""
 
 
 def significant(value: float, digits: int = 3) -> float:
@@ -26,7 +26,7 @@ def significant(value: float, digits: int = 3) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A number, rounded as it is shown, and its goal (`relation` to `goal`; both None: no goal).
+    """A number, rounded as it is shown, and its goal, like "at most" 2; `relation` and `goal` are None without a goal.
 
     Raises:
         ValueError: the relation is not in RELATIONS, or only one of goal and relation is given.
@@ -40,7 +40,7 @@ class Row:
 
     def __post_init__(self):
         if (self.goal is None) != (self.relation is None) or self.relation not in (None, *RELATIONS):
-            raise ValueError(f"{self.measure}: goal {self.goal}, {self.relation!r}; there are {', '.join(RELATIONS)}")
+            raise ValueError(f"{self.measure}: goal {self.goal}, {self.relation!r}; choose from {', '.join(RELATIONS)}")
 
     @property
     def met(self) -> bool | None:
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are shown unchanged."""
+    """A Markdown table; its cells are printed unchanged."""
 
     head: list[str]
     rows: list[list[str]]
@@ -69,11 +69,11 @@ class Record:
     """The results of one measurement.
 
     Args:
-        title: of the table of `rows`.
-        made: the command, the date, the machine and the versions, in Markdown.
-        notes: in Markdown.
-        plots: name of a PNG next to the record -> what it shows.
-        pictures: name of a PNG -> its bytes, for `write`; not stored in the JSON.
+        title: heading of the table of `rows`.
+        made: the command, date, machine and versions, in Markdown.
+        notes: text below the tables, in Markdown.
+        plots: name of a PNG file next to the record -> its caption.
+        pictures: name of a PNG file -> its bytes, for `write`; not stored in the JSON.
     """
 
     title: str = ""
@@ -88,7 +88,7 @@ class Record:
         """Return the header line, the tables, the notes and the plots as Markdown.
 
         Args:
-            folder: of the plots, relative to the page that will contain the text, with a trailing slash.
+            folder: path from the page that will contain the text to the plots, with a trailing slash.
         """
         blocks = [self.made.strip(), *(markdown_table(table.head, table.rows) for table in self.tables)]
         if self.rows:
@@ -99,7 +99,7 @@ class Record:
         return "\n\n".join(block for block in blocks if block) + "\n"
 
     def write(self, folder: Path, name: str) -> Path:
-        """Write NAME.json, NAME.md and the plots -> the path of NAME.md.
+        """Write NAME.json, NAME.md and the plots; return the path of NAME.md.
 
         Raises:
             OSError: a file cannot be written.
@@ -123,7 +123,7 @@ def read(path: Path) -> Record:
         tables = [Table(**table) for table in content.pop("tables")]
         return Record(rows=rows, tables=tables, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"{path}: is no result of `python -m bench`, or damaged: {error!r}") from error
+        raise RecordError(f"{path}: not a result of `python -m bench`, or damaged: {error!r}") from error
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

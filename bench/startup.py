@@ -1,4 +1,4 @@
-"""`startup`: how long a user waits for `--help`, for the first test of a file, and for all fast tests."""
+"""`startup`: measure how long a user waits for `--help`, for the first test of a file, and for all fast tests."""
 
 import os
 import re
@@ -23,10 +23,10 @@ IMPORTS = {  # imports that every training program needs
     "import torch": "import torch",
     "import torch, torchvision, pytorch_lightning": "import torch, torchvision, pytorch_lightning",
 }
-FAST = "all fast tests in two processes, by pytest's own clock"
-NOTES = """Of a file of tests: from the start of pytest to the end of its first test, all imports included. `make test`
-also runs ruff and looks whether everything is installed and MNIST is there."""
-TO_END = 60  # seconds that pytest may take to stop
+FAST = "all fast tests in two processes, as timed by pytest"
+NOTES = """The time of a test file is from the start of pytest to the end of the first test, including all imports.
+`make test` also runs ruff and checks that everything is installed and that MNIST has been downloaded."""
+TO_END = 60  # seconds that pytest may take to stop after an interrupt
 
 
 def seconds_of(command: list[str]) -> float:
@@ -39,7 +39,7 @@ def seconds_to_the_first_test(file: str) -> float:
     """Return the seconds from the start of pytest on a file to the end of its first test.
 
     Raises:
-        RuntimeError: there is no test, or the first one does not pass.
+        RuntimeError: the file has no test, or its first test does not pass.
     """
     began, seen = time.perf_counter(), b""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -53,7 +53,7 @@ def seconds_to_the_first_test(file: str) -> float:
         except subprocess.TimeoutExpired:
             process.kill()
     if not (done := DONE.search(seen)) or done[1] != b"PASSED":
-        raise RuntimeError(f"{file}: no first test that passes:\n{seen.decode(errors='replace')}")
+        raise RuntimeError(f"{file}: the first test did not pass:\n{seen.decode(errors='replace')}")
     return seconds
 
 
@@ -90,7 +90,7 @@ def startup(args, data: Path) -> Record:
     slowest = max(staffs, key=seconds.get)
     rows = [Row(name, seconds[name], "s", 1.5, "below") for name in helps]
     rows += [Row(f"{file}: the first test", seconds[file], "s", 5, "below") for file in graded]
-    rows += [Row(f"{slowest}, the slowest of the staff's: the first test", seconds[slowest], "s", 5, "below")]
+    rows += [Row(f"{slowest}, the slowest staff test file: the first test", seconds[slowest], "s", 5, "below")]
     rows += [Row(name, seconds[name], "s") for name in IMPORTS]
     if not args.batches:
         rows += [Row(FAST, seconds[FAST], "s", 60, "below")]

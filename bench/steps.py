@@ -1,4 +1,4 @@
-"""`steps`: where the time of a training step on the CPU goes, and what reduces it."""
+"""`steps`: find out where a training step on the CPU spends its time, and measure ways to reduce it."""
 
 import os
 import shutil
@@ -30,15 +30,15 @@ from bench.record import Record, Table
 from course.training.network import channels_last
 from course.training.speed import flush_subnormals, keep_memory
 
-STEPS, FIRST = 60, 15  # timed steps, and warm-up steps before them, which are slower in a new process
+STEPS, FIRST = 60, 15  # timed steps, and the warm-up steps before them: the first steps of a new process are slower
 CPU = torch.device("cpu")
-WIDTH = 2048  # of the matrices whose product shows the processor's highest speed
+WIDTH = 2048  # of the matrices whose product is used to measure the processor's peak speed
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
 # name of an operation in PyTorch's profiler -> kind of operation; all others are "the rest"
 WORK = {
     "aten::convolution_backward": "convolutions, backward",
     "aten::mkldnn_convolution": "convolutions, forward",
-    "aten::_convolution": "convolutions, forward",  # the transposed ones
+    "aten::_convolution": "convolutions, forward",  # transposed convolutions
     "aten::gelu_backward": "GELU",
     "aten::gelu": "GELU",
     "aten::_log_softmax": "cross-entropy",
@@ -56,7 +56,7 @@ WORK = {
 def warm_step(
     part: ModuleType, data: Path, first: int, plain: bool, kept_memory: bool, flush: bool, compiled: bool = False
 ) -> tuple[Callable[[Tensor], Tensor], list]:
-    """Return a step that has run `first` times, and STEPS batches for the next calls."""
+    """Return a training step that has already run `first` times, and STEPS batches for its next calls."""
     if kept_memory:
         keep_memory()
     flush_subnormals(flush)
@@ -78,7 +78,7 @@ def milliseconds(
     late: bool = False,
     compiled: bool = False,
 ) -> float:
-    """Return the mean milliseconds of a step; `late`: of the last steps of an epoch (ignored in a quick check)."""
+    """Return the mean milliseconds of a step; if `late`, time the last steps of an epoch (except in a quick check)."""
     if threads:
         torch.set_num_threads(threads)
     first = TRAIN_IMAGES // PARTS[name].BATCH - STEPS if late and count == STEPS else FIRST
@@ -90,7 +90,7 @@ def milliseconds(
 
 
 def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
-    """Return a function to run the convolutions of a train.py step one by one, forward and backward, on their input."""
+    """Return a function that runs each convolution of a train.py step, forward and backward, on its usual input."""
     network, calls = channels_last(part.network()), []
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -117,14 +117,14 @@ def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
 
 
 def alone_milliseconds(name: str, data: Path, count: int) -> float:
-    """Return the mean milliseconds of all convolutions of a step, with nothing between them, over `count` runs."""
+    """Return the mean milliseconds, over `count` runs, of all convolutions of a step without the other operations."""
     keep_memory()
     flush_subnormals(True)
     return 1000 * seconds_of(convolutions(PARTS[name], data), count, CPU, warm_up=FIRST) / count
 
 
 def product_milliseconds(name: str, data: Path, count: int) -> float:
-    """Return the milliseconds of the same number of operations in products of large matrices: the best case."""
+    """Return the milliseconds of equally many operations in products of large matrices, which is the best case."""
     a, b = torch.randn(2, WIDTH, WIDTH)
     rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations a second
     return 1000 * operations(convolutions(PARTS[name], data)) / rate
@@ -134,11 +134,11 @@ def product_milliseconds(name: str, data: Path, count: int) -> float:
 
 
 def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
-    """Return name of a piece -> (its input in channels-last layout, its variants); train.py uses the first variant."""
+    """Return name of an operation -> (its input in channels-last layout, its variants); train.py uses the first one."""
     logits, x = torch.randn(part1.BATCH, 16, 28, 28), torch.randn(part1.BATCH, 32, 14, 14)
     grey = torch.randint(16, (part1.BATCH, 1, 28, 28))
     cross_entropies = {
-        "a row for each pixel": lambda logits: part1.network._reconstruction(logits, grey),
+        "one row per pixel": lambda logits: part1.network._reconstruction(logits, grey),
         "over dimension 1": lambda logits: part1.Plain._reconstruction(logits, grey),
         "log_softmax and gather": lambda logits: -F.log_softmax(logits, 1).gather(1, grey).sum(dim=(1, 2, 3)),
     }
@@ -159,14 +159,14 @@ def updates() -> dict[str, Callable[[], object]]:
         weight.grad = torch.randn_like(weight)
     ways = {
         "all weights in one kernel": {"fused": True},
-        "unasked": {},
-        "one weight after the other": {"foreach": False},
+        "PyTorch's default": {},
+        "one weight at a time": {"foreach": False},
     }
     return {way: torch.optim.Adam(weights, **how).step for way, how in ways.items()}
 
 
 def piece_table(count: int) -> Table:
-    """Tabulate the milliseconds of each variant of the pieces of a step: medians of `count` turns."""
+    """Tabulate the milliseconds of each variant of some operations of a step: medians of `count` interleaved calls."""
     keep_memory()
     flush_subnormals(True)
     calls = {"Adam": updates()}
@@ -182,14 +182,14 @@ def piece_table(count: int) -> Table:
                 call()
                 taken[way].append(1000 * (time.perf_counter() - start))
         rows += [[name, way, f"{statistics.median(times[FIRST:]):.2f}"] for way, times in taken.items()]
-    return Table(["piece of a step of the VAE", "way (the first: as train.py)", "milliseconds: median"], rows)
+    return Table(["operation of a VAE step", "variant (train.py uses the first)", "milliseconds: median"], rows)
 
 
 # --- what a step is made of -------------------------------------------------------------------------------------------
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
-    """Profile a step with PyTorch's profiler; return kind of operation -> share of the time."""
+    """Profile `count` steps with PyTorch's profiler; return kind of operation -> share of the time."""
     step, batches = warm_step(PARTS[name], data, FIRST, plain, kept_memory=not plain, flush=not plain)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for images in batches[:count]:
@@ -202,14 +202,14 @@ def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
 
 
 def share_table(title: str, ways: dict[str, dict[str, float]]) -> Table:
-    """Tabulate the kinds of operations, largest first, and their share of the time in each variant."""
+    """Tabulate the share of the time that each kind of operation takes in each variant, largest first."""
     kinds = sorted(set().union(*ways.values()), key=lambda kind: -max(way.get(kind, 0) for way in ways.values()))
     rows = [[kind, *(f"{way.get(kind, 0):.1%}" for way in ways.values())] for kind in kinds]
     return Table([f"{title}: share of a step", *ways], rows)
 
 
 def steps(args, data: Path) -> Record:
-    """Measure several variants of a step, and the shares of its operations, for VAE and AAE."""
+    """Measure several variants of a training step of the VAE and the AAE, and the shares of its operations."""
     count = min(args.batches or STEPS, STEPS)
     tables, rows = [], []
     for name in PARTS:
@@ -218,25 +218,25 @@ def steps(args, data: Path) -> Record:
             "plain": plain,
             "plain, memory kept": plain | {"kept_memory": True},
             "channels last, fused optimizers": {"kept_memory": False, "flush": False},
-            "as train.py": {},
-            "as train.py, one thread": {"threads": 1},
-            "as train.py, --compile": {"compiled": True},
+            "as in train.py": {},
+            "as in train.py, one thread": {"threads": 1},
+            "as in train.py, --compile": {"compiled": True},
             "plain, at the end of an epoch": plain | {"late": True},
             "plain, subnormals flushed, at the end of an epoch": plain | {"flush": True, "late": True},
-            "as train.py, at the end of an epoch": {"late": True},
+            "as in train.py, at the end of an epoch": {"late": True},
         }
         if not shutil.which(os.environ.get("CXX", "g++")):
-            del ways["as train.py, --compile"]
+            del ways["as in train.py, --compile"]
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
-        timed["the convolutions alone"] = partial(alone, alone_milliseconds, name, data, count)
-        timed["their operations in products of matrices"] = partial(alone, product_milliseconds, name, data, count)
+        timed["convolutions alone"] = partial(alone, alone_milliseconds, name, data, count)
+        timed["as many operations in matrix products"] = partial(alone, product_milliseconds, name, data, count)
         values = take_turns(name, timed, args.rounds)
-        profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as train.py")}
-        tables += [value_table(name, "milliseconds a step", values), share_table(name, profiles)]
+        profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as in train.py")}
+        tables += [value_table(name, "milliseconds per step", values), share_table(name, profiles)]
         for when in ("", ", at the end of an epoch"):
-            [row] = ratio_rows(values, {(f"as train.py{when}", f"plain{when}"): 0.8}, "at most")
+            [row] = ratio_rows(values, {(f"as in train.py{when}", f"plain{when}"): 0.8}, "at most")
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
-        floors = ("the convolutions alone", "their operations in products of matrices")
+        floors = ("convolutions alone", "as many operations in matrix products")
         for row in ratio_rows(values, {(floor, "plain"): None for floor in floors}, "at most"):
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
     tables.append(alone(piece_table, count))

@@ -32,7 +32,7 @@ def test_all_measurements_are_those_that_can_be_made_here(capsys, monkeypatch, t
     assert bench.main([]) == 0
     of_hours = {"recipe", "recipe_80"}
     assert done == [name for name in bench.MEASUREMENTS if name not in of_hours and (there_is_one or name != "gpu")]
-    assert ("gpu: left out" in capsys.readouterr().out) != there_is_one
+    assert ("gpu: skipped" in capsys.readouterr().out) != there_is_one
     assert (results / "gpu.md").exists() == there_is_one
 
 
@@ -47,9 +47,7 @@ def check_rows(found: dict[str, tuple[str, str]], rows: tuple[int, ...]) -> None
     for flags in ("", " --precision bf16-mixed", " --compile", " --compile --precision bf16-mixed"):
         assert found[f"seconds of an epoch: train.py{flags}"][1] == "below 1.5"
         total = [
-            what
-            for what in found
-            if what.startswith(f"seconds of 80 epochs, start and report included: train.py{flags}")
+            what for what in found if what.startswith(f"seconds of 80 epochs, with startup and report: train.py{flags}")
         ]
         assert total and all(found[what][1] == "below 120" for what in total)
     for name in ("ours", "transformers", "ours, compiled", "transformers, compiled"):
@@ -65,7 +63,7 @@ def test_a_quick_look_on_any_machine(mnist_files, capsys, monkeypatch):
     monkeypatch.setattr(gpu, "LIMIT", 3600)  # a busy machine may take longer than a borrowed GPU's eight minutes
     assert bench.main(["gpu", "--batches", "2", "--data_dir", str(mnist_files)]) == 0
     report = capsys.readouterr().out
-    assert "failed" not in report and "left out" not in report and "not known;" not in report
+    assert "failed" not in report and "skipped" not in report and "not known;" not in report
     check_rows(cells(report), gpu.quick(2).rows)
 
 
@@ -93,14 +91,14 @@ def test_the_tables(made_up, mnist_files, capsys):
     report = gpu.everything(SimpleNamespace(batches=2), mnist_files).markdown()
     found = cells(report)
     check_rows(found, (1, 2))
-    assert found["the same, compiled"][0] == "1.6"
-    assert found["seconds of 80 epochs, start and report included: train.py (from a run of 3)"][0] == "170"
+    assert found["bare loop, compiled"][0] == "1.6"
+    assert found["seconds of 80 epochs, with startup and report: train.py (from a run of 3)"][0] == "170"
     assert [line for line in report.splitlines() if line.startswith("| train.py / bare loop")] == [
         "| train.py / bare loop | 2.5 |  |", "| train.py / bare loop | 0.5 |  |",
     ]  # fmt: skip
     assert found["tokens/s: ours, compiled"][0] == "600,000"
     assert found["ours / transformers"] == ("1.5", "above 1")
-    assert found["float32, batch 2: ours / transformers"][0].endswith("all tokens the same")
+    assert found["float32, batch 2: ours / transformers"][0].endswith("all tokens are the same")
 
 
 def test_what_fails_and_what_there_is_no_time_for(made_up, monkeypatch, mnist_files):
@@ -113,7 +111,7 @@ def test_what_fails_and_what_there_is_no_time_for(made_up, monkeypatch, mnist_fi
     check_rows(cells(report), (1, 2))
     monkeypatch.setattr(gpu, "LIMIT", 0)
     values = [value for value, _ in cells(gpu.everything(SimpleNamespace(batches=2), mnist_files).markdown()).values()]
-    assert set(values) - {"obtained", "---", "not known"} == {"left out: the time was up"}
+    assert set(values) - {"obtained", "---", "not known"} == {"skipped: the time was up"}
 
 
 def test_a_run_that_takes_too_long_is_ended(mnist_files):

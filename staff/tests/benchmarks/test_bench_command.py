@@ -32,7 +32,7 @@ def test_a_wrong_name(results, capsys):
         bench.main(["part1_sped"])
     assert end.value.code == 2
     said = capsys.readouterr().err
-    assert "'part1_sped': there are steps, part1_speed" in said and "overview" in said
+    assert "'part1_sped': choose from steps, part1_speed" in said and "overview" in said
     assert not results.exists()
 
 
@@ -85,7 +85,7 @@ def test_the_first_test_of_a_file(tmp_path):
     assert (tmp_path / "one.mark").exists() and not (tmp_path / "two.mark").exists()
     for wrong in ("", "import nothing_of_this_name", "def test_one(): assert 0"):
         (tmp_path / "test_wrong.py").write_text(wrong)
-        with pytest.raises(RuntimeError, match="test_wrong.py: no first test that passes:\n"):
+        with pytest.raises(RuntimeError, match="test_wrong.py: the first test did not pass:\n"):
             startup.seconds_to_the_first_test(str(tmp_path / "test_wrong.py"))
 
 
@@ -287,7 +287,7 @@ def test_quality_of_the_seeds_and_their_mean(monkeypatch):
     distance = found["val/mmd of the last epochs: aae_fast / aae_assignment"]
     assert (distance.value, distance.met) == (2.0, False)
     assert found["val/mmd: aae_fast / that median"].value == 0.5
-    worth = found["vae_fast: epochs of the assignment's recipe with as many operations"]
+    worth = found["vae_fast: operations, in epochs of the assignment's recipe"]
     assert (worth.value, worth.wanted, worth.met) == (22.5, "at most 20", False)
     [best] = recipe.recipe_80(quick(1), None).rows
     assert (best.measure, best.value) == ("vae_fast_80: test/bpd of the best epoch", 0.5)

@@ -77,7 +77,7 @@ def test_the_exponent_of_a_record_is_that_of_the_upper_sizes():
     size = growth.Cost([2.0] * 5, unit="MB")
     record = growth.growth_record("growth_pages", "pages", "runs", sizes, {"time": cost, "size": size}, "")
     slow, flat = record.rows
-    assert slow == Row("time: exponent from 4 on", 2.0, "", 1.1, "at most") and not slow.met
+    assert slow == Row("time: exponent, sizes 4 and up", 2.0, "", 1.1, "at most") and not slow.met
     assert flat.value == 0 and flat.met is None
     (table,) = record.tables
     assert table.head == ["runs", "time: s", "ms each", "size: MB", "kB each"]
@@ -211,7 +211,7 @@ def test_a_damaged_result(content, results, capsys):
     with pytest.raises(SystemExit) as end:
         bench.main(["overview"])
     said = capsys.readouterr().err
-    assert end.value.code == 2 and f"{results / 'grading.json'}: is no result" in said and "Traceback" not in said
+    assert end.value.code == 2 and f"{results / 'grading.json'}: not a result" in said and "Traceback" not in said
 
 
 def test_the_page_in_the_repository_is_that_of_the_results(results):
