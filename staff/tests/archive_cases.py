@@ -1,4 +1,4 @@
-"""Submissions as folders and archives, for several tests."""
+"""Helpers that build submissions as folders and archives, shared by several test files."""
 
 import io
 import shutil
@@ -70,7 +70,7 @@ def staged(tmp_path: Path, source: Path, limits: Limits | None = None) -> Staged
 
 
 def refused(tmp_path: Path, source: Path, limits: Limits | None = None) -> str:
-    """The sentence for the student; nothing of the copy is left."""
+    """Check that staging fails and leaves no copy behind; return the message for the student."""
     with pytest.raises(SubmissionError) as error:
         staged(tmp_path, source, limits)
     assert not (tmp_path / "staged").exists()
@@ -80,7 +80,7 @@ def refused(tmp_path: Path, source: Path, limits: Limits | None = None) -> str:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Everything below a folder; what is no file or folder fails."""
+    """Return path -> content of all files in a folder; fail on anything that is not a file or a folder."""
     found = {}
     for path in sorted(root.rglob("*")):
         mode = path.lstat().st_mode
@@ -94,7 +94,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def found(*paths: Path) -> tuple[dict[str, str], list[str]]:
-    """Student -> name of what was handed in, and what was skipped."""
+    """Return student -> name of the submitted file or folder, and the list of skipped paths."""
     submissions, skipped = find(list(paths))
     everybody = people.who(submissions, Roster())
     return {each.student: each.found[0].path.name for each in everybody}, skipped

@@ -1,4 +1,4 @@
-"""What the staff's tests share: MNIST, and the training programs."""
+"""Fixtures that the staff's tests share: MNIST, the training programs, and the sandbox's zygote."""
 
 import contextlib
 import zlib
@@ -14,7 +14,7 @@ from staff.grading.kit import SandboxError, Zygote
 
 @pytest.fixture(scope="session", autouse=True)
 def runs_are_shared(request, tmp_path_factory):
-    """What one process has trained, the others need not train."""
+    """Let the processes of pytest-xdist share trained runs."""
     if hasattr(request.config, "workerinput"):
         small_runs.RUNS = tmp_path_factory.getbasetemp().parent / "runs"
         small_runs.RUNS.mkdir(exist_ok=True)
@@ -22,31 +22,31 @@ def runs_are_shared(request, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def subnormal_numbers():
-    """Not 0, as hypothesis wants them: a program or a library that ran before in this process may have changed that."""
+    """Turn off the flushing of subnormals, as hypothesis requires; an earlier test or library may have turned it on."""
     torch.set_flush_denormal(False)
 
 
 @pytest.fixture
 def rng(request):
-    """A generator for random inputs: torch's, in place of the graded tests' numpy.random.RandomState."""
+    """Return a torch generator for random inputs; the graded tests' `rng` is a numpy.random.RandomState."""
     text = f"{request.config.getoption('--seed')}/{request.node.name}"
     return torch.Generator().manual_seed(zlib.crc32(text.encode()))
 
 
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
-    """The shared data folder with MNIST in it."""
+    """Return the shared data folder, which contains MNIST."""
     from course import download
 
     try:
         return download.fetch("mnist").parents[1]
     except download.DataError as error:
-        pytest.skip(f"no MNIST here, and none to be had: {error}")
+        pytest.skip(f"MNIST is missing and cannot be downloaded: {error}")
 
 
 @pytest.fixture(params=list(PARTS))
 def program(request, mnist_files, tmp_path):
-    """The training program of each part in turn."""
+    """Yield the training program of each part in turn."""
     program = Program(request.param, mnist_files, tmp_path / "logs")
     yield program
     program.end()
@@ -54,7 +54,7 @@ def program(request, mnist_files, tmp_path):
 
 @pytest.fixture
 def vae(mnist_files, tmp_path):
-    """Part 1's training program: vae("--epochs", "2") -> exit status; vae.start("--epochs", "2") -> Popen."""
+    """Yield part 1's training program: vae("--epochs", "2") -> exit status; vae.start("--epochs", "2") -> Popen."""
     program = Program("vae", mnist_files, tmp_path / "logs")
     yield program
     program.end()
@@ -62,7 +62,7 @@ def vae(mnist_files, tmp_path):
 
 @pytest.fixture
 def aae(mnist_files, tmp_path):
-    """Part 2's."""
+    """Yield part 2's training program."""
     program = Program("aae", mnist_files, tmp_path / "logs")
     yield program
     program.end()
@@ -70,7 +70,7 @@ def aae(mnist_files, tmp_path):
 
 @pytest.fixture
 def gpt(tmp_path):
-    """Part 3's; it needs no MNIST."""
+    """Yield part 3's training program, which does not need MNIST."""
     program = Program("gpt", tmp_path / "data", tmp_path / "logs")
     yield program
     program.end()
@@ -78,7 +78,7 @@ def gpt(tmp_path):
 
 @pytest.fixture
 def one_thread():
-    """Bit-identical results need the same number of threads in this process and in those it starts."""
+    """Use one thread: results are bit-identical only if this process and its children use equally many threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -87,7 +87,7 @@ def one_thread():
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """Runs in this process draw nothing, write no page and short texts, so that they take half the time."""
+    """Halve the time of runs in this process: they draw no pictures, write no page and generate only short texts."""
     monkeypatch.setattr(Program, "pictures", False)
 
 
@@ -95,7 +95,7 @@ ZYGOTE: list[Zygote] = []
 
 
 def pytest_collection_finish(session):
-    """The zygote starts while other tests run, on the second core; with several processes, where it is needed."""
+    """Start the zygote early, on the second core, while other tests run; with xdist, start it when a test needs it."""
     if hasattr(session.config, "workerinput") or session.config.option.collectonly:
         return
     if any("zygote" in item.fixturenames for item in session.items):
@@ -105,7 +105,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session")
 def zygote():
-    """What submissions' processes are forked from."""
+    """Return the zygote, the process from which submissions' processes are forked."""
     if not ZYGOTE:
         ZYGOTE.append(Zygote())
     return ZYGOTE[0]
@@ -118,19 +118,19 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture(scope="session")
 def level(zygote) -> str:
-    """The strongest sandbox that holds here."""
+    """Return the strongest sandbox level that works on this machine."""
     from staff.grading import sandbox
 
     level, lines = sandbox.strongest(zygote)
     if level == "none":
-        pytest.skip(f"no sandbox holds here: {lines}")
+        pytest.skip(f"no sandbox works on this machine: {lines}")
     return level
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
 
-# Files whose tests share what is costly to make, by the beginning of their names, and the process that they share it
-# in. Other tests run wherever there is time.
+# beginning of a test file's name -> group; the tests of a group share an expensive fixture, so they run in one process.
+# Other files run in any process that is free.
 TOGETHER = {
     **dict.fromkeys(["attacks", "evidence", "grader_faults", "grading"], "the zygote"),
     **{what: what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},
@@ -139,7 +139,7 @@ TOGETHER = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """For `pytest -n 2 --dist loadscope`. (xdist 3.8 puts its own groups where pytest 9.2 does not look for them.)"""
+    """Return the scheduler for `pytest -n 2 --dist loadscope`; xdist 3.8's own groups do not work with pytest 9.2."""
     if config.getvalue("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling

@@ -1,11 +1,11 @@
-"""What a diagnosis says, for several tests."""
+"""Symptoms that a diagnosis can name, shared by several test files."""
 
 from pathlib import Path
 
 from course.runs import diagnose
 from course.runs import folder as runs
 
-SYMPTOMS = {  # a phrase of the remark that belongs to it
+SYMPTOMS = {  # symptom -> a phrase of its remark
     "averaged": "averaged over the pixels instead of summed",
     "sum": "is a term missing or weighted",
     "bits": "check elbo_to_bpd",
@@ -39,7 +39,7 @@ SYMPTOMS = {  # a phrase of the remark that belongs to it
 
 
 def symptoms(folder: Path) -> set[str]:
-    """Which of the phrases are said, notes apart."""
+    """Return the symptoms that the diagnosis of a run names, without its minor notes."""
     said = [remark.look + remark.seen for remark in diagnose.remarks(runs.read(folder)) if not remark.minor]
     found = [{name for name, phrase in SYMPTOMS.items() if phrase in text} for text in said]
     assert all(len(names) == 1 for names in found), said

@@ -1,4 +1,4 @@
-"""Runs in a process of their own, for tests that kill them or fill their disk."""
+"""Runs in separate processes, for tests that kill them or fill their disk."""
 
 import os
 import subprocess

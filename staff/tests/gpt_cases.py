@@ -1,4 +1,4 @@
-"""A small GPT for several tests."""
+"""A small GPT that several test files share."""
 
 from part3_gpt.gpt import GPTConfig
 

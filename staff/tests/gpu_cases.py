@@ -1,4 +1,4 @@
-"""A stand-in for a GPU."""
+"""A stand-in for a GPU, shared by several test files."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Made-up results of the grader, for the tests of what is made of them."""
+"""Made-up results of the grader, for the tests of the exports."""
 
 import csv
 import io
@@ -117,7 +117,7 @@ def make_result(student="ada", **changed) -> dict:
 
 
 def hostile_result(student: str, words: list[str]) -> dict:
-    """Every text of a submission is taken from `words`, in turn."""
+    """Return a result whose texts from the submission are taken from `words`, in turn."""
     word = itertools.cycle(words)
     failed = [case(next(word), "failed", next(word)) for _ in range(6)]
     return make_result(
@@ -142,7 +142,7 @@ def rows_of(text: str) -> list[dict]:
 
 
 def changed(path: str, value) -> dict:
-    """A result with one value changed: "questions/1.7/automatic"."""
+    """Return a result with one value changed; `path` is like "questions/1.7/automatic"."""
     result = make_result(forbidden=[{"file": "a.py", "line": 1, "name": "x", "question": None}])
     *way, last = [int(step) if step.isdecimal() else step for step in path.split("/")]
     place = result
@@ -153,7 +153,7 @@ def changed(path: str, value) -> dict:
 
 
 def entered(points: dict[str, dict[str, float]]) -> entries.Entries:
-    """Manual points: student -> question -> points."""
+    """Return manual points as entries; `points` maps student -> question -> points."""
     typed = {
         (student, question, "manual"): entries.Entry(float(value), "jo", "a.csv", "2026-11-28T12:00:00Z")
         for student, row in points.items()
@@ -163,6 +163,6 @@ def entered(points: dict[str, dict[str, float]]) -> entries.Entries:
 
 
 def write(folder, manual=None) -> list:
-    """All exports of the results in a folder."""
+    """Write all exports of the results in a folder; return the written files."""
     found, _ = results.read_all(folder, RUBRIC)
     return exports.write(folder, entries.apply(found, entered(manual or {}), RUBRIC), RUBRIC)

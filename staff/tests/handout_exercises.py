@@ -1,4 +1,4 @@
-"""Appendix C of the handout, one exercise after another, for the tests of its numbers."""
+"""The exercises in Appendix C of the handout, for the tests of their numbers."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ def shown(value, digits=4):
 
 
 def assert_quoted(exercise, *numbers):
-    """Each number, as it is printed, is in the exercise."""
+    """Check that the exercise contains each number as it is printed."""
     for number in numbers:
         whole = rf"(?<![\d.,−-]){re.escape(number)}(?!\d|[.,]\d)"
         assert re.search(whole, EXERCISES[str(exercise)]), f"{number} is not in exercise {exercise}"
 
 
 def assert_row(exercise, *cells):
-    """A row of a table, from its first cell on."""
+    """Check that the exercise contains a table row that begins with these cells."""
     assert "| " + " | ".join(cells) + " |" in EXERCISES[str(exercise)], cells

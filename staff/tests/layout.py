@@ -1,13 +1,13 @@
-"""The rules of the layout, as functions of the repository's files: {path: source}. See test_layout.py."""
+"""Rules for the layout of the repository, as functions of its files (path -> source). See test_layout.py."""
 
 import ast
 import re
 from collections.abc import Iterator
 
 LONGEST_FILE, LONGEST_FUNCTION = 350, 40  # lines
-BANKS = re.compile(r"(^|/)(mistakes|attacks)/")  # wrong and hostile submissions: as long as they need to be
+BANKS = re.compile(r"(^|/)(mistakes|attacks)/")  # wrong and hostile submissions may be of any length
 PART = re.compile(r"part\d_\w+")
-MAY_IMPORT = {  # top folder -> the top folders that it may import; beside itself
+MAY_IMPORT = {  # top-level folder -> the other top-level folders that it may import
     "course": set(),
     "part": {"course"},
     "theory": {"course", "part"},
@@ -22,13 +22,13 @@ Files = dict[str, str]
 
 
 def top(path: str) -> str:
-    """The folder that decides: "part" for all parts, the module's own name in the root."""
+    """Return the path's key in MAY_IMPORT: "part" for all parts, and the module's name for files in the root."""
     first = path.split("/")[0].removesuffix(".py")
     return "part" if PART.fullmatch(first) else first
 
 
 def imports(source: str) -> Iterator[tuple[int, str, bool]]:
-    """Line, module, and whether it is imported as soon as the file is."""
+    """Yield the line and name of each imported module, and whether importing the file imports it at once."""
     tree = ast.parse(source)
     inside = {id(child) for node in ast.walk(tree) if is_function(node) for child in ast.walk(node)}
     inside |= {id(child) for node in ast.walk(tree) if is_left_out(node) for child in ast.walk(node)}
@@ -47,12 +47,12 @@ def is_function(node: ast.AST) -> bool:
 
 
 def is_left_out(node: ast.AST) -> bool:
-    """Whether importing the file skips this block, which is for type checkers or for `python -m`."""
+    """Return whether an import of the file skips this block, which is for type checkers or for `python -m`."""
     return isinstance(node, ast.If) and re.search(r"TYPE_CHECKING|^__name__ == '__main__'$", ast.unparse(node.test))
 
 
 def modules(files: Files) -> dict[str, str]:
-    """Name of each module -> its path; modules of tests/ and of the staff's tests are imported by their last name."""
+    """Return module name -> path; modules in tests/ and staff/tests/ can also be imported by their short name."""
     found = {}
     for path in files:
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -63,12 +63,12 @@ def modules(files: Files) -> dict[str, str]:
 
 
 def resolve(name: str, known: dict[str, str]) -> str | None:
-    """The path of the module that `import name` or `from a import b` (name a.b) loads, if it is one of ours."""
+    """Return the path of the module that `import name` or `from a import b` (name a.b) loads; None if not ours."""
     return known.get(name) or known.get(name.rpartition(".")[0])
 
 
 def forbidden_imports(files: Files) -> list[str]:
-    """Imports that cross a wall."""
+    """Return the imports that the rules forbid."""
     known, found = modules(files), []
     for path, source in files.items():
         for line, name, _ in imports(source):
@@ -77,17 +77,17 @@ def forbidden_imports(files: Files) -> list[str]:
             target = resolve(name, known)
             if target is None or target == path:
                 continue
-            same = path.split("/")[0] == target.split("/")[0]  # one part may not import another
+            same = path.split("/")[0] == target.split("/")[0]  # compare folders, since one part may not import another
             oracles = path == "conftest.py" and target.startswith(
                 "staff/oracles/"
-            )  # of the fixture for expected values
+            )  # allowed for the fixture of expected values
             if not same and not oracles and top(target) not in MAY_IMPORT[top(path)]:
                 found.append(f"{path}:{line} imports {name}")
     return found
 
 
 def too_long(files: Files) -> list[str]:
-    """Files and functions with too many lines."""
+    """Return the files and functions that have too many lines."""
     found = []
     for path, source in files.items():
         if BANKS.search(path):
@@ -102,7 +102,7 @@ def too_long(files: Files) -> list[str]:
 
 
 def imported_at_once(files: Files) -> dict[str, set[str]]:
-    """Path -> the paths of our modules that it imports as soon as it is imported itself."""
+    """Return path -> the paths of our modules that an import of the file imports at once."""
     known = modules(files)
     return {
         path: {target for _, name, at_once in imports(source) if at_once and (target := resolve(name, known))} - {path}
@@ -111,7 +111,7 @@ def imported_at_once(files: Files) -> dict[str, set[str]]:
 
 
 def reached(files: Files, start: str) -> set[str]:
-    """All of our modules that importing `start` loads, including their packages."""
+    """Return all of our modules that an import of `start` loads, including their packages."""
     edges, found, new = imported_at_once(files), set(), {start}
     while new:
         found |= new
@@ -121,7 +121,7 @@ def reached(files: Files, start: str) -> set[str]:
 
 
 def cycles(files: Files) -> list[str]:
-    """Modules that import each other, directly or by way of others, as soon as one of them is imported."""
+    """Return the import cycles: modules that import each other at once, directly or through other modules."""
     edges, found, done = imported_at_once(files), [], set()
 
     def visit(path: str, way: list[str]) -> None:
@@ -138,7 +138,7 @@ def cycles(files: Files) -> list[str]:
 
 
 def staff_markers(files: Files) -> list[str]:
-    """STAFF blocks where everything goes to students, and markers that hide a test."""
+    """Return STAFF blocks in files where they are not allowed, and markers that hide a test."""
     found = []
     for path, text in files.items():
         for line, content in enumerate(text.splitlines(), 1):

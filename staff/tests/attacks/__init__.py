@@ -1,8 +1,8 @@
-"""Hostile submissions: attempts to get points, to see what is hidden, to do harm, to speak to the staff's tools.
+"""Hostile submissions, which try to get points, read hidden files, do harm or mislead the staff's tools.
 
-An attack is code behind part1_vae/utils.py of the template, whose blanks are all empty, so that each point it gets is
-one too many; or of the solution, where it aims at something else. It learns more about this machine than a student
-could: the capitals in its code are replaced by real paths, ports and names.
+The code of an attack is usually appended to part1_vae/utils.py of the template. All blanks of the template are empty,
+so the attack must not earn a point. Attacks with another goal may be appended to the solution instead. An attack knows
+more about this machine than a student could: placeholders in its code are replaced by real paths, ports and names.
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Attack:
-    """What it tries, the code, and other files it brings, path -> content.
+    """An attack: its goal (`tries`), its code, and the other files that it adds (path -> content).
 
-    file: where the code goes, at the end. solved: into the solution, not the template.
-    everywhere: into the same file of each part. most: the points that it may get, where the honest score is 0.
+    file: the file to which the code is appended. solved: attack the solution instead of the template.
+    everywhere: append the code to the same file of each part. most: the points it may get although 0 would be right.
     """
 
     tries: str
@@ -28,8 +28,8 @@ class Attack:
 
 @dataclass(frozen=True)
 class Places:
-    """What an attack would like to know: CANARY (a folder that it may not touch), REPOSITORY, OTHER (someone's
-    submission), PORT, NAME (of a Unix socket without a file), MARKER (a text that no other process has)."""
+    """Values of the placeholders in an attack: CANARY (a folder that it may not touch), REPOSITORY, OTHER (another
+    submission), PORT, NAME (of an abstract Unix socket), MARKER (a text that no other process contains)."""
 
     canary: Path
     repository: Path
@@ -47,10 +47,10 @@ class Places:
 
 
 def put(attack: Attack, folder: Path, tree: dict[str, str], places: Places) -> None:
-    """Write a submission with the attack in it.
+    """Write a submission that contains the attack.
 
     Args:
-        tree: the template or the solution, path -> text.
+        tree: the files of the template or the solution, path -> text.
     """
     files = dict(tree)
     parts = sorted({file.split("/")[0] for file in tree}) if attack.everywhere else [attack.file.split("/")[0]]

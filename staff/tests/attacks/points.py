@@ -1,4 +1,4 @@
-"""Attacks that want points without an answer."""
+"""Attacks that try to get points without an answer."""
 
 from attacks import Attack
 

@@ -1,4 +1,4 @@
-"""Attacks that want to see, or to reach, what is not theirs."""
+"""Attacks that try to read hidden files, or to reach other processes and machines."""
 
 from attacks import Attack
 

@@ -1,4 +1,4 @@
-"""Attacks on who reads the results: a terminal, a browser, a spreadsheet, a program."""
+"""Attacks on the readers of the results: a terminal, a browser, a spreadsheet or a program."""
 
 from attacks import Attack
 

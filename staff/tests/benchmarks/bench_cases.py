@@ -1,4 +1,4 @@
-"""Small measurements for the tests of bench."""
+"""A small record of results for the tests of `bench`."""
 
 from bench.record import Record, Row, Table
 

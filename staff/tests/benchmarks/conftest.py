@@ -1,4 +1,4 @@
-"""A folder of results."""
+"""Fixture for an empty results folder."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from bench import __main__ as bench
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """An empty folder of results."""
+    """Make `python -m bench` use a results folder that does not exist yet, and return the folder."""
     folder = tmp_path / "bench" / "results"
     monkeypatch.setattr(bench, "RESULTS", folder)
     return folder

@@ -1,4 +1,4 @@
-"""bench: the command line and quick looks."""
+"""Tests of bench: the command line and quick checks."""
 
 import argparse
 import math
@@ -79,7 +79,7 @@ def test_the_fast_tests_are_those_of_make_test():
 
 @pytest.mark.slow
 def test_the_first_test_of_a_file(tmp_path):
-    """The second one is not waited for."""
+    """Check that the benchmark does not wait for the second test."""
     (tmp_path / "test_two.py").write_text(TWO_TESTS)
     assert startup.seconds_to_the_first_test(str(tmp_path / "test_two.py")) > 0
     assert (tmp_path / "one.mark").exists() and not (tmp_path / "two.mark").exists()
@@ -115,7 +115,7 @@ SMALL = {"num_filters": 8, "z_dim": 2}
 )
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
 def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
-    """What makes a step faster (layout, fused optimizers, rows of pixels) leaves the losses what they were."""
+    """The optimizations of a step (layout, fused optimizers, one row per pixel) do not change the losses."""
     part, plain, loss = {"vae": (part1, part1.Plain, "bpd"), "aae": (part2, part2.LitAAE, "ae_loss")}[program.name]
     losses, layouts = [], set()
 
@@ -149,17 +149,17 @@ def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files
 
 
 def test_the_convolutions_of_a_step_are_all_there(mnist_files, monkeypatch):
-    """By the assignment's networks: their operations, counted by hand."""
+    """Compare the operations with those of the assignment's networks, counted by hand."""
     monkeypatch.setattr(steps, "FIRST", 1)
     for part in (part1, part2):
         monkeypatch.setattr(part, "BATCH", 3)
-    layers = [(1, 32, 14), (32, 32, 14), (32, 64, 7), (64, 64, 7), (64, 64, 4)]  # channels in and out, size out
-    layers += [(64, 64, 4), (64, 64, 7), (64, 32, 7), (32, 32, 14)]  # of transposed ones, the size in
+    layers = [(1, 32, 14), (32, 32, 14), (32, 64, 7), (64, 64, 7), (64, 64, 4)]  # input, output channels, output size
+    layers += [(64, 64, 4), (64, 64, 7), (64, 32, 7), (32, 32, 14)]  # for transposed convolutions, the input size
     for name, last in {"VAE, batch 128": 16, "AAE, batch 64": 1}.items():
         products = [9 * i * o * size**2 for i, o, size in [*layers, (32, last, 14)]]
         batch = steps.PARTS[name].BATCH
         work = steps.convolutions(steps.PARTS[name], mnist_files)
-        assert epochs.operations(work) == 2 * batch * (3 * sum(products) - products[0])  # images learn not
+        assert epochs.operations(work) == 2 * batch * (3 * sum(products) - products[0])  # images need no gradient
         assert steps.alone_milliseconds(name, mnist_files, 1) > 0
 
 
@@ -176,7 +176,7 @@ def test_the_ways_of_a_piece_give_the_same(monkeypatch):
 
 
 def test_growth_with_the_batch(monkeypatch):
-    monkeypatch.setattr(growth, "steps_at", lambda size: 4)  # of small batches too
+    monkeypatch.setattr(growth, "steps_at", lambda size: 4)  # for small batches too
     record = growth.batch(quick(4), None)
     looked_at(record, [1, 2, 4], 3)
     assert [row.unit for row in record.rows] == [""] * 3 + ["ms"] * 6
@@ -192,7 +192,7 @@ def test_a_text_is_reached_when_its_last_token_is_there(monkeypatch):
     model = GPT(GPTConfig("gpt-nano", vocab_size=5, block_size=8)).eval()
     clock = iter(range(100))
     monkeypatch.setattr(growth.time, "perf_counter", lambda: next(clock))
-    assert growth.seconds_to_reach(model, [2, 4, 8], use_cache=True) == [1, 3, 7]  # the first token is there
+    assert growth.seconds_to_reach(model, [2, 4, 8], use_cache=True) == [1, 3, 7]  # the first token is given
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_growth_with_the_runs(mnist_files):
     record = growth.reports(quick(4), mnist_files)
     looked_at(record, [1, 2, 4], 4)
     sizes = [float(row[5]) for row in record.tables[0].rows]
-    assert 3.5 < sizes[2] / sizes[0] < 4.5  # a page each: MB
+    assert 3.5 < sizes[2] / sizes[0] < 4.5  # MB for one page per run
 
 
 def test_copies_of_a_run_are_runs_of_their_own(tmp_path):
@@ -214,11 +214,11 @@ def test_copies_of_a_run_are_runs_of_their_own(tmp_path):
     assert [each.flags["lr"] for each in found] == [0.001, 0.002, 0.003]
     assert all(each.done == growth.EPOCHS for each in found) and not (found[0].folder / "checkpoints").exists()
     assert len({each.last("val/bpd") for each in found}) == 3
-    assert len(side_by_side.seeds(found)) == 3  # a column each
+    assert len(side_by_side.seeds(found)) == 3  # one column per run
 
 
 def test_growth_with_the_submissions(monkeypatch):
-    """The grader itself is stood in for: what it is given, and that each time has a folder of its own."""
+    """Replace the grader with a stub; check its arguments, and that each call gets a new output folder."""
     seen = []
 
     def grade(folder, out):
@@ -242,7 +242,7 @@ def test_the_grader_beside_a_fresh_pytest_and_the_tests_alone(monkeypatch):
     monkeypatch.setattr(grading, "fresh_pytest", lambda submissions, folder: 40.0)
     monkeypatch.setattr(grading, "tests_alone", lambda times: 3.0)
     rows = {row.measure.split(" (")[0]: row.value for row in grading.speed(quick(10), None).rows}
-    # 10 in 20 s; 6 in 40 s; two at a time in 3 s
+    # the grader takes 20 s for 10 submissions, fresh pytest 40 s for 6, and the tests alone 3 s for 2
     assert list(rows.values()) == [30, 9, 3.3, 1.5, 40, 0.75, 4.4], rows
 
 
@@ -259,7 +259,7 @@ def test_the_tests_alone_must_pass(tmp_path):
 
 
 def a_summary(losses: list[float], distances: list[float], bpd: float) -> dict:
-    """Of a run with these metrics of its epochs, and this test bpd."""
+    """Return the summary of a run with these metrics per epoch and this test bpd."""
     rows = zip(losses, distances, strict=True)
     history = [{"epoch": n, "val/recon_loss": a, "val/mmd": b} for n, (a, b) in enumerate(rows, 1)]
     best = min(history, key=lambda row: row["val/recon_loss"])["epoch"]

@@ -1,4 +1,4 @@
-"""bench: exponents, results, and the page of all of them."""
+"""Tests of bench: exponents, stored results, and the overview page."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_rounds_take_turns_and_the_median_counts():
 
 
 def test_the_exponent_of_a_record_is_that_of_the_upper_sizes():
-    """Below, a fixed cost hides the growth."""
+    """At smaller sizes, a fixed cost hides the growth."""
     sizes = [1, 2, 4, 8, 16]
     cost = growth.Cost([1.0, 1.0, 1.0, 4.0, 16.0], 1.1, "at most")
     size = growth.Cost([2.0] * 5, unit="MB")
@@ -167,7 +167,7 @@ def test_overview(results):
     assert "1 of 2 goals are met." in page
     assert "| [first](#first) | ours / theirs | 0.5 | at most 0.75 | yes |" in page
     assert "| [first](#first) | memory | 2.5 GB | below 2 | **no** |" in page
-    assert "| [first](#first) | floor" not in page  # no goal
+    assert "| [first](#first) | floor" not in page  # this row has no goal
     assert page.count("| floor | 7 |  |") == 1
     assert "## second\n\nNot measured yet: `python -m bench second`." in page
     assert read(results / "first.json").markdown("results/") in page
@@ -215,7 +215,7 @@ def test_a_damaged_result(content, results, capsys):
 
 
 def test_the_page_in_the_repository_is_that_of_the_results(results):
-    """Who edits one of them by hand, or changes how it is written, writes it anew: `python -m bench overview`."""
+    """If this fails after an edit of a result or of the code that writes the page, run `python -m bench overview`."""
     results.mkdir(parents=True)
     for path in REAL.glob("*.json"):
         (results / path.name).write_bytes(path.read_bytes())

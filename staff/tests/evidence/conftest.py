@@ -1,4 +1,4 @@
-"""Runs that are handed in, and the process that judges them."""
+"""Fixtures for submitted runs and the process that judges them."""
 
 import hashlib
 import shutil
@@ -17,7 +17,7 @@ from staff.grading.inside.sandbox import Limits
 
 @pytest.fixture(scope="module")
 def logs(mnist_files, tmp_path_factory) -> Path:
-    """Runs of a VAE (3 epochs) and of an autoencoder and an adversarial one (1 epoch each)."""
+    """Train a VAE for 3 epochs, and an autoencoder and an adversarial autoencoder for 1 epoch each; return the logs."""
     folder = tmp_path_factory.mktemp("runs") / "logs"
     longer = ["--batch_size", "128", "--limit_batches", "12"]
     for name, flags, epochs in [
@@ -36,14 +36,14 @@ def logs(mnist_files, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def secrets_are_remembered():
-    """What makes guessing slow makes the tests slow."""
+    """Cache PBKDF2, which is slow by design, to make the tests faster."""
     with mock.patch.object(hashlib, "pbkdf2_hmac", cache(hashlib.pbkdf2_hmac)):
         yield
 
 
 @pytest.fixture
 def staged(tmp_path, logs) -> Path:
-    """The right solution of two parts with these runs."""
+    """Return a submission with the correct solution of parts 1 and 2 and with the runs in `logs`."""
     root = tmp_path.resolve() / "submission"
     for part in (PARTS["vae"], PARTS["aae"]):
         shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,5 +58,5 @@ def open_child(zygote, level, staged):
 
 @pytest.fixture
 def judge(open_child, staged):
-    """judge(what, flags of the run, full=...) -> the row of one rule for the staged submission."""
+    """Return a function: judge(what, flags of the run, full=...) -> the row of one rule for the staged submission."""
     return partial(judge_one, staged, open_child)

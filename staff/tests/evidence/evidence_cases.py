@@ -1,4 +1,4 @@
-"""Runs that are handed in, for the tests of the evidence."""
+"""Helpers that judge submitted runs, for the tests of the evidence."""
 
 import dataclasses
 import json
@@ -10,17 +10,17 @@ from staff.grading import evidence
 RUBRIC = rubrics.read()
 
 
-IMAGES, MANY = 100, 500  # for the tests; the latter where figures are compared
+IMAGES, MANY = 100, 500  # images to judge a run with; MANY where a test compares values
 
 
-# of the tests' small runs: two latent dimensions, a few steps of training
+# flags of the tests' small runs, which have two latent dimensions and train for a few steps
 VAE_RUN, AE_RUN, AAE_RUN = {"z_dim": 2}, {"z_dim": 2, "lambda_": 1.0}, {"z_dim": 2, "lambda_": 0.995}
 
 
 def judge_one(
     root: Path, open_child, what: str, run: dict, seed: int = 1, seconds: float = 60, images: int = IMAGES, **fields
 ) -> dict:
-    """The row of one rule for a run with these flags, worth 2 points."""
+    """Judge a run with these flags by one rule, worth 2 points; return the row of the rule."""
     part = 2 if "lambda_" in run else 1
     question = next(each for each in RUBRIC.questions.values() if each.part == part and each.evidence)
     if what != "pictures":
@@ -46,5 +46,5 @@ def refused(row: dict, warning: str) -> None:
 
 
 def event_file(root: Path) -> Path:
-    """The event file of the VAE's training; the other one has the test metrics."""
+    """Return the event file of the VAE's training; the run's other event file contains the test metrics."""
     return min((root / "logs/vae/version_0").glob("events*"))

@@ -1,4 +1,4 @@
-"""What a submission's code answers when its runs are judged."""
+"""Tests of the answers that a submission's code gives while its runs are judged."""
 
 import math
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_wrong_answers_earn_nothing(judge, staged, old, new, warning):
 
 
 class Answers:
-    """In place of a process: always this answer."""
+    """A stand-in for a sandboxed process that always returns the same answer."""
 
     def __init__(self, answer):
         self.answer, self.closed, self.cpu, self.out_of_time = answer, False, 0.0, False
@@ -88,7 +88,7 @@ STRANGE = [
 @pytest.mark.parametrize("answer", STRANGE, ids=range(len(STRANGE)))
 @pytest.mark.parametrize("what, run", [("bpd", VAE_RUN), ("reconstruction", AE_RUN), ("curves", VAE_RUN)])
 def test_a_process_that_answers_anything(staged, what, run, answer):
-    """A submission has its process in its hands, the adapters too."""
+    """A submission controls its process, including the adapters, so it can return anything."""
     started = []
     row = judge_one(staged, lambda *_: started.append(Answers(answer)) or started[-1], what, run)
     assert row["points"] == 0 and row["recomputed"] is None and row["warning"]
@@ -134,7 +134,7 @@ def recall(z):
 
 
 def test_a_decoder_cannot_remember_images(judge, staged):
-    """What it remembers are the images of the last batch: with them, the figure would be another."""
+    """A decoder that could recall the images of the last batch would change the recomputed value."""
     value = judge("bpd", VAE_RUN)["recomputed"]
     edit(staged, NETWORKS, "GREY_LEVELS = 16", f"{REMEMBER}\nGREY_LEVELS = 16")
     edit(staged, NETWORKS, "        x = x.float() / ", "        remember(x)\n        x = x.float() / ")
@@ -144,7 +144,7 @@ def test_a_decoder_cannot_remember_images(judge, staged):
 
 
 def test_what_z_carries_is_paid_for(judge, staged):
-    """The less noise an encoder leaves in z, the more it pays: -log_std nats."""
+    """An encoder that leaves less noise in z pays for it with -log_std nats per dimension."""
     value = judge("bpd", VAE_RUN)["recomputed"]
     edit(staged, NETWORKS, ENCODED, "return self.mean(hidden).float(), self.log_std(hidden).float() * 0 - 700")
     row = judge("bpd", VAE_RUN)
@@ -160,7 +160,7 @@ def test_the_noise_is_normal_and_nobody_elses():
 
 
 def test_the_seed_that_a_submission_gets_says_nothing(judge, staged):
-    """Else it would know the noise, and take it off z."""
+    """If it depended on the real seed, the submission could reproduce the noise and subtract it from z."""
     value = judge("bpd", VAE_RUN)["recomputed"]
     edit(staged, NETWORKS, "    " + DECODED, f"    raise ValueError(torch.initial_seed())\n        {DECODED}")
     told = {judge("bpd", VAE_RUN, seed=seed)["warning"] for seed in (1, 2)}

@@ -1,4 +1,4 @@
-"""Event files, and the rubric's rules for evidence."""
+"""Tests of event files and of the rubric's rules for evidence."""
 
 import math
 

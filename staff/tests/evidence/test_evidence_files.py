@@ -1,4 +1,4 @@
-"""Summaries, links and checkpoints that are damaged or hostile."""
+"""Tests with damaged or hostile summaries, links and checkpoints."""
 
 import math
 import pickle
@@ -108,7 +108,7 @@ def test_a_run_or_pictures_that_are_links(judge, staged, tmp_path):
 
 
 class Bomb:
-    """Unpickled, it writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path

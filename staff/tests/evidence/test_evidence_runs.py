@@ -1,4 +1,4 @@
-"""The evidence that honest runs give."""
+"""Tests of the evidence in honest runs."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def test_bits_per_dimension_are_those_of_the_checkpoint(judge, staged, monkeypat
         nats = kl - pixels.log_prob(imgs[:, 0]).sum(dim=(1, 2))
         draws.append(nats / math.log(2) / 784)
     bits = torch.stack(draws).mean(0)  # [N]
-    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(MANY)  # the same images, another z
+    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(MANY)  # of the same images with other draws of z
     assert row["recomputed"] == pytest.approx(bits.mean().item(), abs=6 * noise)
     assert f"({MANY} images, standard error {bits.std().item() / math.sqrt(MANY):.1g})" in row["what"]
     error = 5 * bits.std().item() * math.sqrt(1 / MANY + 1 / 2560)  # the run was tested on 2,560 images

@@ -1,4 +1,4 @@
-"""A folder of grades."""
+"""Fixture for a folder of grades."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def grades(tmp_path):
-    """grades(result, ...) writes them as the grader does; returns the folder."""
+    """Return a function: grades(result, ...) writes results like the grader and returns the folder."""
 
     def write(*results: dict):
         (tmp_path / "results").mkdir(exist_ok=True)

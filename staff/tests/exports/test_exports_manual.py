@@ -1,4 +1,4 @@
-"""The points that people give."""
+"""Tests of the points that people enter."""
 
 import copy
 import json

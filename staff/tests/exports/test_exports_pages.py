@@ -1,4 +1,4 @@
-"""Feedback, and the class at a glance."""
+"""Tests of the feedback pages and the report on the class."""
 
 import re
 from html.parser import HTMLParser
@@ -28,7 +28,7 @@ def test_text_is_cleaned_and_capped():
 
 
 class Tags(HTMLParser):
-    """The tags of a page with their attributes, in order, and its text."""
+    """A parser that collects the tags of a page with their attributes, in order, and its text."""
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Results are read and checked; grades.csv and grades.json."""
+"""Tests of reading and checking results, and of grades.csv and grades.json."""
 
 import json
 import math
@@ -126,7 +126,7 @@ def test_the_same_results_give_the_same_bytes(grades):
 
 
 def is_formula(text: str) -> bool:
-    """As a suspicious spreadsheet would see it."""
+    """Return whether a spreadsheet might read the text as a formula."""
     text = re.sub(r'^[\s"\ufffd\u200b]+', "", text)
     return text[:1] in tuple("=+-@\uff1d\uff0b\uff0d\uff20\u2212")
 
@@ -135,7 +135,7 @@ def is_formula(text: str) -> bool:
 def test_no_cell_is_a_formula(text):
     shown = exports.cell(text)
     assert len(shown) < 600 and not re.search(r"[\r\n\t\0\x1b]", shown)
-    for separator in (None, ",", ";", "|"):  # as a program sees it that separates cells by another character
+    for separator in (None, ",", ";", "|"):  # as in a program that uses another separator
         assert not any(is_formula(part) for part in shown.split(separator)) or separator is None
     assert not is_formula(shown)
 

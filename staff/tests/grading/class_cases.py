@@ -1,4 +1,4 @@
-"""Classes for the tests of `python -m staff grade`: judged by a rule in place of the sandboxed judge, in no time."""
+"""Classes for the tests of `python -m staff grade`, with a fast stand-in for the sandboxed judge."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ unpacked = archive_cases.folder
 
 
 class QuickJudge:
-    """A test passes if its part is there. `special`: content of part1_vae/utils.py -> what else is found."""
+    """A judge whose tests pass if their part exists. special: content of part1_vae/utils.py -> entries that differ."""
 
     level, weaker = "namespaces", []
     special: dict[str, dict] = {}
@@ -48,7 +48,7 @@ class QuickJudge:
 
 
 def evidence(points: float | None = 0.0, waits_for: str | None = None) -> list[dict]:
-    """A row for each rule of the rubric."""
+    """Return a row of evidence for each rule of the rubric."""
     return [
         {"question": rule.question, "what": rule.what, "run": "", "claimed": None, "recomputed": None, "points": points,
          "of": rule.points, "warning": "There is no run.", "waits_for": waits_for}
@@ -57,7 +57,7 @@ def evidence(points: float | None = 0.0, waits_for: str | None = None) -> list[d
 
 
 def parts(text: str = "x = 1\n", folders: list[str] = PARTS) -> dict[str, bytes]:
-    """The files of a submission; `text` is in part1_vae/utils.py."""
+    """Return the files of a submission, with `text` in part1_vae/utils.py."""
     files = {f"{folder}/{module}.py": b"x = 1\n" for folder in folders for module in MODULES}
     return files | {f"{folders[0]}/utils.py": text.encode()}
 
@@ -71,7 +71,7 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def rows(folder: Path) -> dict[str, dict]:
-    """grades.csv: student -> row."""
+    """Return the rows of grades.csv: student -> row."""
     text = (folder / "grades" / "grades.csv").read_text("utf-8-sig")
     found = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len({row["student"] for row in found}) == len(found)

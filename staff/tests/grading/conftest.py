@@ -1,4 +1,4 @@
-"""The judges that the tests of the grader share."""
+"""Fixtures that the tests of the grader share."""
 
 from functools import partial
 
@@ -20,13 +20,13 @@ def judges(level):
 
 @pytest.fixture(autouse=True)
 def without_network(monkeypatch):
-    """MNIST is used if it is here, and not downloaded."""
+    """Use MNIST if it is on this machine, but do not download it."""
     monkeypatch.setattr(download, "fetch", partial(download.fetch, download=False))
 
 
 @pytest.fixture
 def grade(tmp_path, monkeypatch, capsys):
-    """grade("class", "--manual", "x.csv") in tmp_path/grades -> exit status; grade.said: what was printed."""
+    """Return a function: grade("class", "--manual", "x.csv") -> exit status; grade.said is the printed text."""
     monkeypatch.setattr(judge, "Judge", QuickJudge)
     monkeypatch.setattr(QuickJudge, "special", {})
     monkeypatch.setattr(QuickJudge, "judged", [])

@@ -11,7 +11,7 @@ KL = "0.5 * (torch.expm1(2 * log_std)"
 
 
 def solution(folder: Path, **changes: tuple[str, str, str]) -> Path:
-    """A copy of the parts; changes: file, old, new."""
+    """Copy the solved parts into a folder and return it; each change is (file, old text, new text)."""
     for part in PARTS.values():
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file, old, new in changes.values():
@@ -27,7 +27,7 @@ def released() -> release.Files:
 
 
 def a_template(folder: Path) -> Path:
-    """What a student has who has done nothing: quickly judged."""
+    """Write the parts as released, without any answer, and return the folder; they are judged quickly."""
     for file, content in released().items():
         if file.split("/")[0] in PARTS.values():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Submitted runs are judged with MNIST: it is downloaded first, and what waited for it is judged again."""
+"""Tests of grading with and without MNIST: it is downloaded first, and runs that lacked it are judged again."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from staff.grading import autograder, gradescope
 
 @pytest.fixture
 def mnist(monkeypatch):
-    """Whether MNIST can be had: mnist["there"]. `fetched` counts how often somebody asked."""
+    """Return a switch for MNIST: mnist["there"] makes it available, mnist["fetched"] counts the requests for it."""
     state = {"there": False, "fetched": 0}
 
     def fetch(name: str) -> Path:
@@ -46,7 +46,7 @@ def test_what_could_not_be_judged_without_mnist_is_judged_again(tmp_path, grade,
 
 
 def test_on_gradescope_the_score_is_the_sum_of_the_tests(tmp_path, grade):
-    """Where one row of a question is not judged, one that was earned counts all the same."""
+    """If one row of a question could not be judged, another row that earned points still counts."""
     zipped(tmp_path / "class" / "ada.zip", parts("ada"))
     found = evidence(None, waits_for="data")
     found[1] |= {"points": 1.0, "waits_for": None}
@@ -58,7 +58,7 @@ def test_on_gradescope_the_score_is_the_sum_of_the_tests(tmp_path, grade):
 
 
 def test_gradescopes_image_has_mnist(tmp_path):
-    """setup.sh downloads it, with the Python that it has installed."""
+    """setup.sh downloads MNIST with the Python that it has installed."""
     calls = tmp_path / "calls"
     script = tmp_path / "setup.sh"
     script.write_text(autograder.SETUP)

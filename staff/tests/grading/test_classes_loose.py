@@ -1,4 +1,4 @@
-"""Loose files among the submissions: a student's has a row, and the course's own has none."""
+"""Tests of loose files among the submissions: a student's file gets a row, the course's own files do not."""
 
 import os
 
@@ -59,7 +59,7 @@ def test_a_file_of_the_course_is_no_student(tmp_path, grade, name):
 
 
 def test_what_the_command_uses_and_writes_is_no_student(tmp_path, grade):
-    """Whatever it is called, in the folder of the submissions itself; `-o grades` too, in a second run."""
+    """The files are in the submissions' folder and have arbitrary names; a second run also finds `-o grades` there."""
     zipped(tmp_path / "ada.zip", parts())
     (tmp_path / "people.txt").write_text("id\nada\n")
     (tmp_path / "jo.txt").write_text("student,Q1.1\nada,2\n")
@@ -69,7 +69,7 @@ def test_what_the_command_uses_and_writes_is_no_student(tmp_path, grade):
 
 
 def test_a_loose_file_of_a_student_on_the_roster(tmp_path, grade):
-    """It is theirs by its name without the ending, and no attempt of its own where code lies beside it."""
+    """The name without the suffix identifies the student; next to a code submission, the file is not an attempt."""
     (tmp_path / "roster.csv").write_text("id,name\nj.doe,Jane Doe\ns2,Bob Lee\ns3,Cem Su\ns4,Dan Ode\n")
     unpacked(tmp_path / "class" / "j.doe", parts())
     zipped(tmp_path / "class" / "s2.zip", parts())
@@ -83,7 +83,7 @@ def test_a_loose_file_of_a_student_on_the_roster(tmp_path, grade):
 
 
 def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
-    """Without a roster too; in another folder it could be somebody else's."""
+    """This also holds without a roster; in another folder, the report could be somebody else's."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     unpacked(tmp_path / "class" / "bob", parts())
     for name in ("ada.pdf", "Bob.txt", "eve.txt"):
@@ -97,7 +97,7 @@ def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
 
 
 def test_texts_that_a_system_delivers_are_their_students(tmp_path, grade):
-    """Blackboard's .txt of each attempt, and what was typed into Moodle or Canvas."""
+    """These are Blackboard's .txt file for each attempt, and text that was typed into Moodle or Canvas."""
     names = {
         "p3_jdoe_attempt_2026-11-20-10-05-00.txt": "jdoe",
         "p3_blee_attempt_2026-11-20-10-05-00.txt": "blee",

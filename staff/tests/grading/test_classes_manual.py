@@ -1,4 +1,4 @@
-"""Points, reasons and comments that people enter: nothing of it is lost, and every point can be changed."""
+"""Tests of the points, reasons and comments that people enter: nothing is lost, and every point can be changed."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from class_cases import RUBRIC, QuickJudge, evidence, parts, rows, zipped
 
 @pytest.fixture
 def folder(tmp_path, grade):
-    """A class of two that was graded, and its form; ada handed in no run."""
+    """Grade a class of two, ada and bob, and return its folder; ada handed in no run."""
     for student in ("ada", "bob"):
         zipped(tmp_path / "class" / f"{student}.zip", parts(student))
     assert grade("class") == 0
@@ -23,7 +23,7 @@ def read(path: Path) -> list[dict]:
 
 
 def fill_in(path: Path, **cells: dict[str, str]) -> None:
-    """Put cells into a form, as a person does: student={"Q1.1 (2)": "1.5"}."""
+    """Fill in cells of a form, as a person does: student={"Q1.1 (2)": "1.5"}."""
     table = read(path)
     for row in table:
         assert set(cells.get(row["student"], {})) <= set(row)
@@ -100,7 +100,7 @@ def test_a_cell_in_which_two_tables_differ_is_an_error(folder, grade):
 
 
 def test_every_point_can_be_given_by_a_person(folder, grade):
-    """66 points for everybody, whatever was earned."""
+    """A student can be given all 66 points, regardless of the earned points."""
     titles = [title for title in read(folder / "grades" / "manual.csv")[0] if title.endswith(")")]
     points = {title: title.rpartition("(")[2].rstrip(")") for title in titles}
     questions = [title.split(" ")[0] for title in titles if "evidence" in title or "automatic" in title]
@@ -141,7 +141,7 @@ def test_points_in_place_of_the_graders_need_a_reason(folder, grade):
 
 
 def test_what_is_not_judged_is_not_zero(folder, grade):
-    """A run that is missing earns 0; one that the grader could not judge is left open, and an earned row counts."""
+    """A missing run earns 0; a row that the grader could not judge stays open, and a row that earned points counts."""
     undecided = evidence(None)
     undecided[0] |= {"points": 1.0}
     QuickJudge.special["bob"] = {"evidence": undecided}

@@ -1,4 +1,4 @@
-"""Whose a submission is: names of the systems, a roster, groups, attempts, withdrawn and late submissions."""
+"""Tests of who a submission belongs to: system names, a roster, groups, attempts, withdrawn and late submissions."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_what_the_systems_deliver_is_found(tmp_path, grade):
 
 
 def test_a_systems_download_is_graded_as_it_comes(tmp_path, grade):
-    """One archive with everybody's files: Canvas's zips in it, or Gradescope's folders."""
+    """The download is one archive with everybody's files, as zips (Canvas) or as folders (Gradescope)."""
     names = ("doejane_345_11_submission.zip", "leebob_346_12_work-1.zip", "rareve_347_13_a.rar")
     zipped(tmp_path / "submissions.zip", {name: packed(tmp_path) for name in names})
     assert grade("submissions.zip") == 0
@@ -66,7 +66,7 @@ def test_a_systems_download_is_graded_as_it_comes(tmp_path, grade):
 
 
 def test_a_student_cannot_hand_in_for_somebody_else(tmp_path, grade):
-    """Names of others within a submission are nobody's."""
+    """File names inside a submission do not assign it to another student."""
     zipped(tmp_path / "class" / "doejane_345_11_submission.zip", parts("jane"))
     forged = {"doejane_345_99_submission.zip": packed(tmp_path, "forged")}
     zipped(tmp_path / "class" / "eve_346_12_submission.zip", forged)
@@ -80,7 +80,7 @@ def test_a_student_cannot_hand_in_for_somebody_else(tmp_path, grade):
 
 
 def test_an_identity_does_not_depend_on_the_command_line(tmp_path, grade):
-    """Two people with one name in two folders are an error, in one command or in two; nothing is mixed."""
+    """Two people with the same name in two folders are an error, in one command or in two; results are never mixed."""
     for section in ("secA", "secB"):
         zipped(tmp_path / section / "jansen.zip", parts(section))
         zipped(tmp_path / section / f"{section}-other.zip", parts(section))
@@ -234,7 +234,7 @@ def test_points_of_one_in_a_group_count_for_all(roster, grade):
 
 
 def test_a_shard_is_the_same_when_somebody_comes_late(tmp_path, grade):
-    """Graded by two shards, then again after late submissions; merge takes the newer result, and says so."""
+    """Grade a class in two shards, then again after late submissions; `merge` uses and names the newer result."""
     for number in range(6):
         zipped(tmp_path / "class" / f"s{number}.zip", parts())
 

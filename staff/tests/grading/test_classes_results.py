@@ -1,4 +1,4 @@
-"""Whatever one submission is or does, everybody has a row in grades.csv."""
+"""Tests that every student has a row in grades.csv, no matter what one submission contains or does."""
 
 import json
 import lzma
@@ -78,7 +78,7 @@ def test_an_error_in_one_submission_is_its_own(ada, grade, error, monkeypatch):
     "content", [b"", b"[" * 100_000, b'{"seconds": %d}' % DIGITS, b'{"student": "bob"}'], ids=range(4)
 )
 def test_a_damaged_result_is_named_and_judged_again(ada, grade, content):
-    """It is a row with the reason; the other rows are written, and the exit status says that something is wrong."""
+    """Its row states the reason, the other rows are still written, and the exit status reports the problem."""
     zipped(ada / "class" / "bob.zip", parts())
     assert grade("class") == 0
     (ada / "grades" / "results" / "bob.json").write_bytes(content)
@@ -92,7 +92,7 @@ def test_a_damaged_result_is_named_and_judged_again(ada, grade, content):
 
 
 def test_a_student_whose_folder_is_named_like_a_part(ada, grade):
-    """`part1-jan` is a student's folder, not a part of a submission that the whole class would be."""
+    """`part1-jan` is a student's folder; it must not make the whole class look like one submission with a part 1."""
     unpacked(ada / "class" / "part1-jan", {"notes.py": b"", **parts()})
     unpacked(ada / "class" / "eve", parts())
     assert grade("class") == 0

@@ -1,4 +1,4 @@
-"""A class of 60 from files to grades: five systems, a roster, groups, late and damaged submissions, two graders."""
+"""Test of a class of 60, from files to grades: five systems, a roster, groups, late and damaged files, two graders."""
 
 import random
 from pathlib import Path
@@ -6,30 +6,30 @@ from pathlib import Path
 from class_cases import PARTS, TESTS, QuickJudge, parts, rows, unpacked, zipped
 
 SYSTEMS = ("canvas", "moodle", "brightspace", "gradescope", "github")
-DAMAGED, NOTHING, OTHER = (7, 23, 41), (11, 30), (16,)  # numbers of students; OTHER: a .7z
-LATE = (3, 12, 27, 59)  # with a second attempt, or the only one
-PAIRS = {(20, 25), (36, 38)}  # groups; the first of each hands in
+DAMAGED, NOTHING, OTHER = (7, 23, 41), (11, 30), (16,)  # student numbers; OTHER submitted a .7z file
+LATE = (3, 12, 27, 59)  # their late attempt is their second or their only one
+PAIRS = {(20, 25), (36, 38)}  # groups; the first member hands in
 
 
 def has(number: int) -> list[str]:
-    """The parts that a student did: each combination but none."""
+    """Return the parts that a student did: any combination except none."""
     return [part for bit, part in enumerate(PARTS) if (number % 7 + 1) >> bit & 1]
 
 
 def automatic(number: int) -> float:
-    """What the tests of these parts are worth."""
+    """Return the points of the tests of the parts that a student did."""
     done = {str(PARTS.index(part) + 1) for part in has(number)}
     return sum(test["points"] for test in TESTS if test["question"].split(".")[0] in done)
 
 
 def submission(number: int, scratch: Path, attempt: str = "") -> bytes:
-    """A zip in which only the last attempt has all that the student did."""
+    """Return a zip with the parts that a student did, or with only the first of them if the attempt is "old"."""
     folders = has(number) if attempt != "old" else has(number)[:1]
     return zipped(scratch / f"{number}{attempt}.zip", parts(f"s{number} {attempt}", folders)).read_bytes()
 
 
 def deliver(root: Path, number: int, content: bytes, late: bool = False) -> None:
-    """Put a student's archive where the system of that student puts it; `late`: a second time."""
+    """Save a student's archive where that student's system would; `late` marks a later delivery."""
     system, name = SYSTEMS[number % 5], f"Name{number} Last{number}"
     if system == "canvas":
         again = "-1" if late else ""

@@ -1,4 +1,4 @@
-"""Everybody has a status: graded, partly graded, not readable, nothing handed in."""
+"""Tests of the status of each student: graded, partly graded, not readable, or nothing handed in."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_the_umask_decides_who_can_read_grades(tmp_path, grade, umask, mode):
 
 
 def test_a_clone_of_the_students_repository_leaves_out_nothing_worth_a_word(tmp_path, grade):
-    """GitHub Classroom: the whole repository, with .git and what a run leaves; an odd file is named."""
+    """With GitHub Classroom the clone contains .git and the files of runs; only unexpected files are reported."""
     clone = {name: content for name, content in released().items() if not name.startswith("part")} | parts()
     clone |= {".git/HEAD": b"", "data/MNIST/raw/x": b"", ".venv/bin/python": b"", "part1_vae/__pycache__/a.pyc": b""}
     unpacked(tmp_path / "class" / "practical-octo", clone)
@@ -77,7 +77,7 @@ RUN = "logs/vae/version_0/summary.json"
 
 @pytest.mark.parametrize("how", [RUN, "submission.zip"])
 def test_runs_that_are_pushed_are_judged(tmp_path, grade, monkeypatch, how):
-    """With git, as GitHub Classroom collects repositories: in logs/, or in what `make submission` packs."""
+    """Runs are pushed with git, as for GitHub Classroom, in logs/ or in the zip from `make submission`."""
     whole, old = parts("packed") | {RUN: b"{}"}, {"logs/gpt/version_0/summary.json": b"{}"}
     pushed = released() | parts("pushed")
     packed = zipped(tmp_path / "submission.zip", whole | old).read_bytes()

@@ -1,4 +1,4 @@
-"""`python -m staff grade` and `merge`."""
+"""Tests of the commands `python -m staff grade` and `merge`."""
 
 import json
 import os
@@ -55,7 +55,7 @@ take(lambda: exec(Path({solution!r}).read_text(), globals()))
 
 @pytest.fixture
 def bystander():
-    """A process that has nothing to do with it."""
+    """Start an unrelated process, which a submission must not be able to kill."""
     process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
@@ -64,7 +64,7 @@ def bystander():
 
 @pytest.fixture
 def quick_judge(zygote, tmp_path, monkeypatch):
-    """Judge processes have the tests of part 1 alone, and fork submissions' processes from the zygote that is here."""
+    """Let judge processes run only the tests of part 1, and fork submissions' processes from this process's zygote."""
     start, fd = subprocess.Popen, zygote.requests.fileno()
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, pass_fds=(), **more: start(command, pass_fds=[*pass_fds, fd], **more)
@@ -102,7 +102,7 @@ def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
 
 
 def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time: str) -> list[str]:
-    """From the command line, in the strongest sandbox there is."""
+    """Grade both from the command line, in the strongest sandbox that works on this machine."""
     honest = a_template(tmp_path / "class" / "ada")
     text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
     (honest / "part1_vae" / "utils.py").write_text(text.replace(KL, "0.5 * (torch.expm1(log_std)"))
@@ -174,7 +174,7 @@ def test_no_sandbox_no_grading(tmp_path, monkeypatch, capsys):
 
 
 class HelplessJudge:
-    """On a machine where no sandbox holds."""
+    """A judge on a machine where no sandbox works."""
 
     level, weaker = "none", ["landlock: is not available on this machine"]
 
@@ -187,7 +187,7 @@ class HelplessJudge:
 
 @pytest.mark.slow
 def test_a_sandbox_that_does_not_hold(tmp_path, monkeypatch, capsys):
-    """What the judge process finds out arrives as a message."""
+    """The error that the judge process detects is printed as a message."""
     a_template(tmp_path / "ada")
     monkeypatch.setattr(sys, "executable", shim(tmp_path, "sandbox.probe = lambda zygote, level: ['reach a port']"))
     words = ["grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades"), "--sandbox", "landlock"]
@@ -212,7 +212,7 @@ def test_a_solution_that_is_installed(tmp_path, monkeypatch, capsys):
 
 
 def shim(folder: Path, line: str) -> str:
-    """An interpreter that does this line before it runs the judge."""
+    """Return the path of a Python interpreter that runs this line before the judge."""
     folder.joinpath("sitecustomize.py").write_text(f"from staff.grading import {line.partition('.')[0]}\n{line}\n")
     program = folder / "python"
     path, python = shlex.quote(f"{folder}:{REPOSITORY}"), shlex.quote(sys.executable)
@@ -223,7 +223,7 @@ def shim(folder: Path, line: str) -> str:
 
 @pytest.mark.parametrize("flags, variables", [(["-O"], {}), (["-OO"], {}), ([], {"PYTHONOPTIMIZE": "1"})])
 def test_python_without_asserts_is_refused(tmp_path, flags, variables):
-    """The graded tests check nothing then."""
+    """Without assert statements, the graded tests would check nothing."""
     a_template(tmp_path / "ada")
     command = [sys.executable, *flags, "-m", "staff", "grade", str(tmp_path / "ada"), "-o", str(tmp_path / "grades")]
     environment = {**os.environ, "DGM_DATA_DIR": str(tmp_path), **variables}
@@ -233,7 +233,7 @@ def test_python_without_asserts_is_refused(tmp_path, flags, variables):
 
 
 def test_a_judge_without_asserts_refuses(tmp_path, monkeypatch, capsys):
-    """However it was started: only it runs the graded tests."""
+    """Only the judge process runs the graded tests, so it checks this itself."""
     a_template(tmp_path / "ada")
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -O "$@"\n')
@@ -263,7 +263,7 @@ def test_the_job_array_is_a_shell_script_that_says_what_it_needs():
 
 @pytest.mark.slow
 def test_gradescopes_folder_from_beginning_to_end(tmp_path, level):
-    """The zip unpacked, a submission laid down, the program run as run_autograder does: the points, in the schema."""
+    """Unpack the zip, add a submission and start the program like run_autograder; check the points and the schema."""
     root = tmp_path / "autograder"
     with zipfile.ZipFile(gradescope.build_autograder(tmp_path / "autograder.zip")) as archive:
         archive.extractall(root / "source")

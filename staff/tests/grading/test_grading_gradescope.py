@@ -1,4 +1,4 @@
-"""Gradescope judges one submission at a time: again where its machine was busy, and again when a student resubmits."""
+"""Tests of grading on Gradescope: retries on a busy machine, and resubmissions."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from staff.grading import grade, gradescope, judges
 
 
 def judged(root: Path) -> dict:
-    """results.json of root/submission."""
+    """Grade root/submission; return the content of results.json."""
     assert gradescope.main(["--root", str(root)]) == 0
     content = json.loads((root / "results" / "results.json").read_text())
     assert gradescope.check(content) == []
@@ -21,7 +21,7 @@ def judged(root: Path) -> dict:
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch):
-    """submit(files, busy=1) -> results.json; the first so many attempts to judge find the machine busy."""
+    """Return a function: submit(files, busy=1) -> content of results.json; the first `busy` attempts are undecided."""
     monkeypatch.setattr(grade, "Judges", lambda: judges.Judges(QuickJudge))
     monkeypatch.setattr(QuickJudge, "judged", [])
     judge = QuickJudge.judge
@@ -51,7 +51,7 @@ def test_what_a_busy_machine_could_not_judge_is_judged_again(submit):
 
 
 def test_what_still_cannot_be_judged_is_no_mistake(submit):
-    """It has no points yet, and the student reads why and what to do."""
+    """It earns no points yet, and the student is told why and what to do."""
     content = submit(parts(), busy=2)
     lost = TESTS[0]["points"] + TESTS[-1]["points"]
     assert content["score"] == 24 - lost and len(QuickJudge.judged) == 2
@@ -61,7 +61,7 @@ def test_what_still_cannot_be_judged_is_no_mistake(submit):
 
 
 def test_a_resubmission_is_judged_for_itself(submit):
-    """Nothing of an earlier one counts: neither its points nor its files."""
+    """Neither the points nor the files of an earlier submission count."""
     few = submit(parts(folders=["part1_vae"]))
     assert submit(parts())["score"] == 24 > few["score"] > 0
     again = submit(parts(folders=["part1_vae"]))

@@ -1,4 +1,4 @@
-"""The sandbox and the judge."""
+"""Tests of the sandbox and the judge."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def test_the_levels_hold_or_cannot_be_had(zygote):
     found = {level: sandbox.probe(zygote, level) for level in ("namespaces", "landlock", "user", "none")}
     for level in ("namespaces", "landlock"):
         assert found[level] in ([], None), f"{level} lets a submission {found[level]}"
-    # where this repository is open to all users, as a clone is
+    # a clone of this repository is usually readable by all users
     assert found["user"] in ([], None, ["read the tests or the solution"]), found["user"]
     for what in ("read a file outside", "read the tests or the solution", "start a process"):
         assert what in found["none"], "the probe sees what is open"
@@ -49,7 +49,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     assert {"test_kld_values", "test_kld_gradients"} <= set(failed) and 20 < points(result) < 24
     assert "the standard deviation is used where the variance belongs" in failed["test_kld_values"]["message"]
     assert failed["test_vae_forward_losses"]["message"].startswith("first fix KLD or KLD_per_dim, Q1.7: ")
-    # something has changed: the submission, what it is judged with, or somebody wants it
+    # it is judged again if the submission or its tests have changed, or if somebody asks for it
     (right.source / "part1_vae" / "utils.py").write_text("raise ValueError('half done')\n")
     result = class_.grade(right, judges)
     assert points(result) == 16 and "ValueError: half done" in result["tests"][0]["message"]
@@ -63,7 +63,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
 
 
 def test_judged_again_it_gets_the_same_inputs(class_, tmp_path):
-    """On any machine; others for another submission, other tests, or a seed that somebody wants."""
+    """The seed is the same on any machine; another submission, other tests or an explicit seed change it."""
     same = dataclasses.replace(class_, seed=None, out=tmp_path / "elsewhere")
     again = dataclasses.replace(same, out=tmp_path / "here")
     assert same.seed_of("0" * 64) == again.seed_of("0" * 64)
@@ -130,7 +130,7 @@ def test_what_the_syntax_tree_hides_is_noticed_while_it_runs(class_, judges, tmp
 
 
 class DyingJudge:
-    """Dies as often as it is asked."""
+    """A judge that dies at every request."""
 
     def __init__(self, level: str):
         self.level, self.process = level, subprocess.Popen(["sleep", "100"])
@@ -153,7 +153,7 @@ def test_a_judge_that_dies_is_the_staffs_problem(class_, tmp_path):
 
 
 class StandInJudge:
-    """Answers until it is told to fail."""
+    """A judge that only records whether it is open."""
 
     def __init__(self):
         self.is_open = True
@@ -163,7 +163,7 @@ class StandInJudge:
 
 
 def test_a_judge_that_failed_ends_with_the_last_who_asks_it():
-    """Who asked it something at the same time gets an answer; who asks next asks another one."""
+    """Callers that are already using it may finish; the next caller gets another judge."""
     judges = grade.Judges(StandInJudge)
     with judges.borrowed() as neighbours:
         with pytest.raises(judge.JudgeError), judges.borrowed() as mine:

@@ -1,4 +1,4 @@
-"""Submissions that share one core: none takes points from another, however many threads it has. With real processes."""
+"""Tests, with real processes, that submissions on one core do not cost each other points, even with many threads."""
 
 import json
 import os
@@ -31,7 +31,7 @@ for _ in range(118):
 
 
 def grade_on_one_core(folder: Path, *words: str) -> dict[str, dict]:
-    """The results of `python -m staff grade` for the submissions in folder/class."""
+    """Run `python -m staff grade` on folder/class with a single core; return student -> result."""
     core = min(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "staff", "grade", str(folder / "class"), "-o", str(folder / "grades"), *words]
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
@@ -45,7 +45,7 @@ def grade_on_one_core(folder: Path, *words: str) -> dict[str, dict]:
 
 @pytest.mark.usefixtures("level")
 def test_many_at_a_time_on_one_core(tmp_path):
-    """Each question of each gets its seconds of the processor, and waits as long as the others need theirs."""
+    """Each question of each submission gets its full CPU time, however long the other submissions keep it waiting."""
     for number in range(6):
         utils = solution(tmp_path / "class" / f"s{number}") / "part1_vae" / "utils.py"
         utils.write_text(f"{utils.read_text()}# {number}\n")

@@ -1,4 +1,4 @@
-"""Right solutions of an unusual kind, in the sandbox: they earn what the usual ones earn, and nobody is blamed."""
+"""Tests with unusual but correct solutions in the sandbox: they earn full points and cause no false accusation."""
 
 import json
 import time
@@ -30,7 +30,7 @@ AUTOCAST = (
     '        with torch.autocast("cpu", torch.bfloat16):\n            rough = self.net(x)\n'
     "        hidden = self.net(x) + 0 * rough.float()\n        return self.mean",
 )  # fmt: skip
-TRANSFORMER = (  # on the 49 tokens of a 7x7 image
+TRANSFORMER = (  # attends over the 49 positions of a 7x7 feature map
     ENCODER, "            nn.GELU(),\n            nn.Flatten(),\n        )\n",
     "            nn.GELU(),\n        )\n"
     "        self.attention = nn.MultiheadAttention(2 * c, 4, batch_first=True)\n"
@@ -91,7 +91,7 @@ def class_(tmp_path, level) -> Class:
 
 @pytest.mark.slow
 def test_it_earns_all_points(class_, judges, tmp_path):
-    """All of it at once; PyTorch's attention, forbidden in part 3 alone, is in the encoder of part 1."""
+    """Apply all changes at once; PyTorch's attention, forbidden only in part 3, is in the encoder of part 1."""
     changes = (FLOAT16_MASK, COMPILED_ATTENTION, COMPILED_KLD, TRANSFORMER, TOKENS)
     folder = solution(tmp_path / "ada", **{str(number): change for number, change in enumerate(changes)})
     result = class_.grade(archives.Submission("ada", folder), judges)
@@ -113,7 +113,7 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("file, name, is_forbidden", FORBIDDEN)
 def test_a_name_is_reported_where_it_is_forbidden_alone(tmp_path, grade, file, name, is_forbidden):
-    """In the syntax tree, and where only the run shows it."""
+    """The name is found in the syntax tree, or only while the code runs."""
     for number, text in enumerate((f"import torch\nprint({name})\n", "x = 1\n")):
         files = parts(str(number)) | {file: text.encode()}
         unpacked(tmp_path / "class" / f"s{number}", files)

@@ -1,4 +1,4 @@
-"""What takes too long: the submission's own time counts, and not that of a busy machine."""
+"""Tests of the time limits: only the CPU time of the submission counts, not the delays of a busy machine."""
 
 import re
 import time
@@ -18,7 +18,7 @@ LONG = 300.0
 
 @pytest.fixture
 def ask(zygote, level, tmp_path):
-    """ask(code, allowance, limits) -> what the code's KLD gives back, or the exception."""
+    """Return a function: ask(code, allowance, limits) -> the value that the code's KLD returns, or the exception."""
 
     def ask(code: str, allowance: Allowance, **limits):
         folder = tmp_path.resolve() / "submission" / "part1_vae"
@@ -78,7 +78,7 @@ def test_one_that_sleeps_is_at_fault(ask):
 
 
 def test_one_that_waits_for_a_busy_machine_is_not_judged(ask):
-    """It computes, and has not taken what it may: the wait ends, and nobody knows whose fault it is."""
+    """The wait ends while the code has CPU time left, so it is undecided whether the code or the machine is slow."""
     error = ask("while True: pass", Allowance(LONG, LONG, time.monotonic() + 1), cpu_seconds=60)
     assert isinstance(error, sandbox.Undecided) and "busy" in str(error)
 
@@ -93,7 +93,7 @@ def test_a_short_sleep_is_no_fault(ask):
 
 @pytest.fixture
 def busy(monkeypatch):
-    """The first attempts (`fails` of them) at a submission "busy" are undecided; busy(): how many ran beside each."""
+    """Make the first `fails` attempts at the submission "busy" undecided; busy() -> number of others beside each."""
     running, besides, judge = [], [], QuickJudge.judge
 
     def judging(self, root, seed, rules, on_test):

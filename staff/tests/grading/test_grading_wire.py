@@ -1,4 +1,4 @@
-"""What passes between the judge and a submission."""
+"""Tests of the messages between the judge and a submission's process."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Temporary files: in one folder of the run, which the next start removes if the run was killed."""
+"""Tests of temporary files: a run keeps them in one folder, and the next start deletes the folder of a killed run."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(temporary):
-    """run() -> a process with a folder, and the folder's name."""
+    """Return a function: run() -> a process that has a temporary folder, and the folder's name."""
     processes = []
 
     def start() -> tuple[subprocess.Popen, str]:
@@ -101,7 +101,7 @@ def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory to look at")
 def test_a_killed_grader_leaves_nothing_in_shared_memory(temporary, tmp_path):
-    """Neither its progress bar's semaphore nor anything else that only a living process would take away."""
+    """This includes the semaphore of its progress bar, and everything else that only a live process would remove."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     path = f"{REPOSITORY}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path}

@@ -1,5 +1,5 @@
-"""Wrong solutions that the graded tests must tell from right ones: MISTAKES. Right ones that look otherwise: RIGHT.
+"""Wrong solutions, which the graded tests must reject (MISTAKES), and unusual correct ones, which must pass (RIGHT).
 
-An entry is `name: (question, file, right code, what a student writes in its place)`; a fifth element is a phrase that
-the message of a failed test must have: the mistake is recognised.
+An entry is `name: (question, file, correct code, the student's code)`. If the mistake must be recognised, a fifth
+element is a phrase that the message of a failed test must contain.
 """

@@ -1,4 +1,4 @@
-"""Wrong and right solutions of part 1."""
+"""Wrong and unusual correct solutions of part 1."""
 # ruff: noqa: E501
 
 UTILS, NETWORKS, TRAIN = "part1_vae/utils.py", "part1_vae/cnn_encoder_decoder.py", "part1_vae/train.py"
@@ -188,7 +188,7 @@ MISTAKES = {
     "softmax over rows in the manifold": ("1.9", UTILS, EXPECTED, EXPECTED.replace("logits, dim=1", "logits, dim=2")),
     "bottom to top": ("1.9", UTILS, GRID, "torch.cartesian_prod(axis.flip(0), axis)"),
     "decoder set to evaluation": ("1.9", UTILS, f"axis = {AXIS}", f"axis = {AXIS}\n    decoder.train(False)"),
-    # an extra activation after the last layer
+    # an extra activation after the last layer, untrained layers and missing layers
     "tanh on the decoder": ("1.7", NETWORKS, LOGITS, LOGITS + ".tanh()", "on top of the last layer"),
     "GELU on the decoder": ("1.7", NETWORKS, LOGITS, f"nn.functional.gelu({LOGITS})", "on top of the last layer"),
     "softsign on the decoder": ("1.7", NETWORKS, LOGITS, f"nn.functional.softsign({LOGITS})", "on top of the last layer"),
@@ -203,7 +203,7 @@ MISTAKES = {
     "decoder without a non-linearity": ("1.7", NETWORKS, LOGITS, "nn.Sequential(*(m for m in self.net if not isinstance(m, nn.GELU)))(self.linear[0](z).view(len(z), -1, 4, 4)).float()", "linear"),
     "encoder without a convolution": ("1.7", NETWORKS, MEAN_LAYER, "self.net = nn.Sequential(nn.Flatten(), nn.Linear(num_input_channels * 784, 32 * c), nn.GELU())\n        " + MEAN_LAYER, "convolution"),
     "decoder without a convolution": ("1.7", NETWORKS, LINEAR, f"self.mlp = nn.Sequential(nn.Linear(z_dim, 32 * c), nn.GELU(), nn.Linear(32 * c, num_input_channels * 784))\n        self.forward = lambda z: self.mlp(z).view(len(z), -1, 28, 28)\n        return\n        {LINEAR}", "convolution"),
-    # noise
+    # noise and its device
     "noise kept on the module": ("1.7", TRAIN, DECODE, "self.noise = getattr(self, 'noise', torch.randn_like(mean))\n        logits = self.decoder(mean + log_std.exp() * self.noise)", "two calls"),
     "latent not sampled in evaluation": ("1.7", TRAIN, DECODE, "logits = self.decoder(sample_reparameterize(mean, log_std.exp()) if self.training else mean)"),
     "no noise without gradients": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean) * mean.requires_grad"),
@@ -225,7 +225,7 @@ MISTAKES = {
     "noise under a fixed device": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean, device='cpu')", "device"),
     "z on another device": ("1.8", TRAIN, PRIOR, "torch.randn(batch_size, self.hparams.z_dim)", "device"),
     "grid on another device": ("1.9", UTILS, "for part in z.to(decoder.device).split(256)", "for part in z.split(256)", "device"),
-    # arguments other than the usual ones
+    # arguments with unusual values
     "encoder of one channel": ("1.7", NETWORKS, FIRST, FIRST.replace("num_input_channels", "1")),
     "decoder of 16 levels": ("1.7", NETWORKS, LAST, LAST.replace("num_input_channels", "16")),
     "encoder for a batch": ("1.7", NETWORKS, HEADS, "return self.mean(hidden).float().squeeze(0), self.log_std(hidden).float().squeeze(0)"),
@@ -234,18 +234,18 @@ MISTAKES = {
     "z for a batch": ("1.7", UTILS, DRAW, f"({DRAW}).squeeze(0)"),
     "samples for a batch": ("1.8", TRAIN, RETURN, RETURN + ".squeeze(0)"),
     "divergence for a batch": ("1.7", UTILS, SUMMED, f"{SUMMED}.squeeze(0)"),
-    # from pixel to pixel
+    # logits that do not depend on the pixel or the level
     "the same logits for all pixels": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean((2, 3), keepdim=True).expand(-1, -1, 28, 28)"),
     "the same logits in a row": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(3, keepdim=True).expand(-1, -1, -1, 28)"),
     "the same logits in a column": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(2, keepdim=True).expand(-1, -1, 28, -1)"),
     "the same logits for all levels": ("1.7", NETWORKS, LOGITS, f"({LOGITS}).mean(1, keepdim=True).expand(-1, 16, -1, -1)"),
-    # the spread of the prior
+    # the spread of samples from the prior, and of the grid
     "z a fifth too wide": ("1.8", TRAIN, PRIOR, f"1.2 * {PRIOR}"),
     "z a fifth too narrow": ("1.8", TRAIN, PRIOR, f"0.8 * {PRIOR}"),
     "manifold a sixteenth too dark": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 15 / 16"),
     "manifold in hundredths": ("1.9", UTILS, EXPECTED, f"({EXPECTED} * 30).round() / 30"),
     "manifold from -1 to 1": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 2 - 1"),
-    # hidden
+    # mistakes that hide invalid values
     "NaN hidden in the divergence": ("1.7", UTILS, SUMMED, f"{SUMMED}.nan_to_num()"),
     "NaN hidden in the bpd": ("1.7", UTILS, BPD, f"torch.nan_to_num({BPD})"),
     "infinity cut off in the bpd": ("1.7", UTILS, BPD, f"({BPD}).clamp(max=100)"),
@@ -315,4 +315,4 @@ RIGHT = {
     "dropout in the encoder": ("1.7", NETWORKS, FIRST, FIRST.replace("  #", " nn.Dropout(0.1),  #")),
 }  # fmt: skip
 
-HIDDEN_ALONE = {"spread clamped"}  # mistakes that only the hidden tests find
+HIDDEN_ALONE = {"spread clamped"}  # mistakes that only the hidden tests detect

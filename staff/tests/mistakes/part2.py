@@ -1,4 +1,4 @@
-"""Wrong and right solutions of part 2."""
+"""Wrong and unusual correct solutions of part 2."""
 # ruff: noqa: E501
 
 MODELS, TRAIN = "part2_aae/models.py", "part2_aae/train.py"
@@ -284,4 +284,4 @@ RIGHT = {
     "dropout in the discriminator": ("2.5", MODELS, "nn.Linear(512, 512),", "nn.Linear(512, 512), nn.Dropout(0.1),"),
 }  # fmt: skip
 
-HIDDEN_ALONE: set[str] = set()  # mistakes that only the hidden tests find
+HIDDEN_ALONE: set[str] = set()  # mistakes that only the hidden tests detect

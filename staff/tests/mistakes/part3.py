@@ -1,4 +1,4 @@
-"""Wrong and right solutions of part 3."""
+"""Wrong and unusual correct solutions of part 3."""
 # ruff: noqa: E501
 
 GPT, UTILS, GENERATION = "part3_gpt/gpt.py", "part3_gpt/utils.py", "part3_gpt/generation.py"
@@ -20,22 +20,22 @@ DRAW = "return torch.multinomial(probs, num_samples=1, generator=generator)"
 LAST = "last = x[:, -1]"
 CROP = "x = model.hidden(idx[:, -model.block_size :])"
 CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
-WRITTEN_OUT = "attention that is written out"  # in the message where fused attention is called
+WRITTEN_OUT = "attention that is written out"  # in the message about calls of fused attention
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
 RESULT = "        return idx\n"
 PROMPT, NEW = (
     "idx[:, : idx.size(1) - max_new_tokens]",
     "idx[:, idx.size(1) - max_new_tokens :]",
-)  # at the end of generate
+)  # parts of `idx` at the end of `generate`
 
 
 def mask(fill: str) -> str:
-    """The mask with something else in place of -inf."""
+    """Return the code of the mask with `fill` in place of -inf."""
     return MASK.replace("-torch.inf", fill)
 
 
 def weights(softmax: str) -> str:
-    """Dropout of something else than the softmax over the keys."""
+    """Return the code of the attention weights with `softmax` in place of the softmax over the keys."""
     return WEIGHTS.replace("F.softmax(scores, dim=-1)", softmax)
 
 
@@ -320,5 +320,5 @@ RIGHT = {
     "window by roll": ("3.2", GPT, MASK, "scores = scores.where(self.mask[:, :, S - T : S, :S], float('-inf'))"),
 }  # fmt: skip
 
-# mistakes that only the hidden tests find
+# mistakes that only the hidden tests detect
 HIDDEN_ALONE = {"context cropped to its beginning", "context cropped by one too many"}

@@ -1,8 +1,8 @@
-"""A stand-in for Windows: with this folder in PYTHONPATH, Python has no Unix-only modules and calls.
+"""A stand-in for Windows: with this folder in PYTHONPATH, Python hides Unix-only modules and calls.
 
-The standard library keeps them, because its files for Windows are not on this machine. Other libraries have no such
-modules. The files below STUDENTS_ROOT have neither such modules nor such calls, and it is an error if they open a text
-file without an encoding.
+The standard library still sees them, because its files for Windows are not on this machine. Other libraries cannot
+import Unix-only modules. The files below STUDENTS_ROOT can use neither such modules nor such calls, and get an error if
+they open a text file without an encoding.
 """
 
 import os
@@ -28,7 +28,7 @@ def is_of_python(file: str) -> bool:
 
 
 class NoUnixModules(MetaPathFinder):
-    """Finds nothing; refuses the Unix-only modules to everyone but the standard library."""
+    """A finder that finds no modules, but lets only the standard library import Unix-only modules."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in unix_only.MODULES:
@@ -41,7 +41,7 @@ class NoUnixModules(MetaPathFinder):
 
 
 class Guarded(types.ModuleType):
-    """A module whose Unix-only names the students' files do not see."""
+    """A module that hides its Unix-only names from the students' files."""
 
     def __getattribute__(self, name):
         if name in unix_only.CALLS[super().__getattribute__("__name__")]:
@@ -51,7 +51,7 @@ class Guarded(types.ModuleType):
 
 
 sys.meta_path.insert(0, NoUnixModules())
-for module in unix_only.MODULES:  # imported when Python started
+for module in unix_only.MODULES:  # forget those that Python imported at its start
     if module != "posix":
         sys.modules.pop(module, None)
 for module in unix_only.CALLS:

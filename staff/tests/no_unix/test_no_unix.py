@@ -1,6 +1,6 @@
-"""Windows, as far as it can be tested elsewhere: the students' side without Unix-only modules and calls.
+"""Tests of Windows, as far as they can run elsewhere: the students' files without Unix-only modules and calls.
 
-The folders have a space and an umlaut in their names, and text files need an encoding.
+The folders have a space and an umlaut in their names, and opening a text file requires an encoding.
 """
 
 import json
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def students() -> dict[str, bytes]:
-    """The students' repository with all blanks filled in."""
+    """Return the files of the students' repository, with all blanks filled in."""
     course = read_course()
     return contents(course, "2027", filled=course.questions())
 
@@ -38,7 +38,7 @@ def checkout(students, tmp_path_factory) -> Path:
 
 
 def on_windows(root: Path, *words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
-    """Run Python with the stand-in for Windows; its output is not UTF-8 either."""
+    """Run Python with the stand-in for Windows, and with cp1252 instead of UTF-8 as the encoding of its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
     environment |= {"PYTHONPATH": os.pathsep.join([str(HERE), str(root)]), "STUDENTS_ROOT": str(root)}
     environment |= {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONIOENCODING": "cp1252", "OMP_NUM_THREADS": "1", **variables}
@@ -54,7 +54,7 @@ def assert_ran(done: subprocess.CompletedProcess, *said: str) -> str:
 
 
 def modules(students: dict[str, bytes]) -> list[str]:
-    """The modules of the students' repository, by the names under which they are imported."""
+    """Return the names under which the modules of the students' repository are imported."""
     names = [file.removesuffix(".py") for file in students if file.endswith(".py")]
     names = [name.removesuffix("/__init__").removeprefix("tests/") for name in names]
     names = [name.removeprefix("handout/figures/").replace("/", ".") for name in names]
@@ -89,7 +89,7 @@ except EncodingWarning: raise SystemExit("no Windows in sight")
 
 
 def test_the_stand_in_has_none_of_it(tmp_path):
-    """The test of the test; its last line is a success."""
+    """Test the stand-in itself: the probe prints its last line only if nothing of Unix was visible."""
     (tmp_path / "course.py").write_text(PROBE)
     done = on_windows(tmp_path, "-c", "import course")
     assert done.stderr.strip() == "no Windows in sight"
@@ -142,7 +142,7 @@ def test_a_gpt_writes(checkout, tmp_path):
 
 @pytest.mark.slow
 def test_the_graded_tests_run(tmp_path):
-    """Here, where the expected values are computed: staff's files keep what Unix has."""
+    """Run them in this repository, where the staff's files compute the expected values and may use Unix."""
     points = tmp_path / "Punkte für mich.json"
     suites = ["tests/test_part1_formulas.py", "tests/test_part3_gpt.py"]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", points, *suites]
@@ -155,17 +155,17 @@ def test_the_graded_tests_run(tmp_path):
 
 @pytest.fixture
 def windows(monkeypatch):
-    """Only what asks for the platform's name sees Windows."""
+    """Pretend that the platform is Windows, but only for code that reads sys.platform."""
     monkeypatch.setattr(sys, "platform", "win32")
     yield
     monkeypatch.undo()
 
 
 def test_peak_memory_is_that_of_the_working_set(windows, monkeypatch):
-    """psutil has `peak_wset` on Windows only."""
+    """psutil has `peak_wset` only on Windows."""
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=3e9))
     monkeypatch.setitem(sys.modules, "psutil", SimpleNamespace(Process=lambda: memory))
-    monkeypatch.setattr(record.Path, "exists", lambda path: False)  # /proc
+    monkeypatch.setattr(record.Path, "exists", lambda path: False)  # hides /proc
     assert record._peak_memory_gb() == 3
 
 
@@ -179,7 +179,7 @@ def test_no_library_without_a_name_is_opened(windows, monkeypatch):
 
 @pytest.mark.parametrize("refusals, seconds", [(3, 5.0), (10**9, 0.2)])
 def test_a_file_that_another_program_has_open_is_replaced_later(refusals, seconds, tmp_path, monkeypatch):
-    """Windows refuses to replace it meanwhile; whoever does not close it is named."""
+    """Windows refuses to replace an open file; if it is not closed in time, the error names the file."""
     (tmp_path / "summary.json").write_bytes(b"old")
     replace, calls = os.replace, []
 
@@ -189,7 +189,7 @@ def test_a_file_that_another_program_has_open_is_replaced_later(refusals, second
             raise PermissionError(13, "Access is denied", source)
         replace(source, target)
 
-    # not os.name itself: pathlib would make WindowsPaths
+    # do not change os.name itself: pathlib would create WindowsPath objects
     windows = SimpleNamespace(**{**vars(os), "name": "nt", "replace": refuse})
     monkeypatch.setattr(files, "os", windows)
     monkeypatch.setattr(files, "SECONDS_TO_REPLACE", seconds)
@@ -205,7 +205,7 @@ def test_a_file_that_another_program_has_open_is_replaced_later(refusals, second
 
 
 def test_a_picture_of_the_tree_has_no_name_that_windows_refuses(students):
-    """Nor two names that differ in case only."""
+    """Neither may two names differ only in case."""
     reserved = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
     parts = {part for file in students for part in file.split("/")}
     assert not [part for part in parts if set(part) & set('<>:"|?*\\') or part != part.rstrip(" .")]
