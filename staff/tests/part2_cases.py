@@ -1,4 +1,4 @@
-"""What several tests of part 2 need."""
+"""A helper that several tests of part 2 share."""
 
 import json
 

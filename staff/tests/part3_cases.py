@@ -1,4 +1,4 @@
-"""A finished run of part 3, read again."""
+"""Helpers that read a finished run of part 3."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Runs and pages, for the tests of the reports."""
+"""Helpers that make runs and read pages, for the tests of the reports."""
 
 import base64
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ from small_runs import make_run
 
 
 class Page(HTMLParser):
-    """What is on a page: tags, texts, the bytes of its pictures under their descriptions, rows of its tables."""
+    """A parsed page: its tags, its text, its pictures (description -> bytes) and the rows of its tables."""
 
     def __init__(self, file: Path):
         super().__init__()
@@ -54,7 +54,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += f"{data}\n"
 
     def row(self, name: str) -> list[str]:
-        """The cells beside a name, the first line of each."""
+        """Return the first line of each cell in the row with this name."""
         (found,) = [row for row in self.rows if row[0].split("\n")[0] == name]
         return [cell.split("\n")[0] for cell in found[1:]]
 
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 
 def run_command(*words: object) -> int:
-    """`python -m course report`; the exit status, of wrong flags too."""
+    """Run `python -m course report`; return the exit status, also for wrong flags."""
     try:
         return command_line.main(["report", *map(str, words)])
     except SystemExit as end:

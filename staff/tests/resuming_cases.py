@@ -1,4 +1,4 @@
-"""Stopping a run at a chosen moment, and comparing how two runs end."""
+"""Helpers that stop a run at a chosen moment, and compare the results of two runs."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 TIMES = {
     "train/images_per_second",
     "train/tokens_per_second",
-}  # all that may differ between a run that was stopped and one that was not
+}  # only these may differ between an interrupted and an uninterrupted run
 
 
 def checkpoint(run: Path, name: str = "last.ckpt") -> dict:
@@ -24,14 +24,14 @@ def history(run: Path) -> list[dict]:
 
 
 def events(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """The scalars that TensorBoard shows: tag -> [(step, value)]."""
+    """Return the scalars that TensorBoard shows: tag -> [(step, value)]."""
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     tags = set(accumulator.Tags()["scalars"]) - TIMES
     return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
 
 
 def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
-    """Bit by bit: weights, optimizer, history, test results, event files, pictures."""
+    """Check that two runs end bit-identically: weights, optimizers, history, test results, events and pictures."""
     for name in ("last.ckpt", "best.ckpt"):
         ours, theirs = checkpoint(run, name), checkpoint(other, name)
         assert ours["state_dict"].keys() == theirs["state_dict"].keys()
@@ -53,7 +53,7 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
 
 
 def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
-    """`train.Figures` that sends this process a signal, once, at the end of a batch (both counted from 0)."""
+    """Return a `train.Figures` that sends this process a signal once, in an epoch and batch counted from 0."""
 
     class Strike(train.Figures):
         struck = False
@@ -61,7 +61,7 @@ def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str 
     def send(self, trainer, pl_module, outputs, imgs, batch_idx, *dataloader_idx):
         if not Strike.struck and (trainer.current_epoch, batch_idx) == (epoch, batch):
             Strike.struck = True
-            trainer.logger.experiment.flush()  # the events after the checkpoint are on the disk, as bad luck has it
+            trainer.logger.experiment.flush()  # worst case: the events after the checkpoint are on disk
             os.kill(os.getpid(), signum)
 
     setattr(Strike, hook, send)
@@ -69,7 +69,7 @@ def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str 
 
 
 class RunsCode:
-    """A pickle of it touches a file when it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path):
         self.path = path

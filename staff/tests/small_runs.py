@@ -1,4 +1,4 @@
-"""A training program as the tests run it: for seconds, on real data, with a small network and few batches."""
+"""Training programs as the tests run them: for a few seconds, on real data, with a small network and few batches."""
 
 import fcntl
 import importlib
@@ -29,13 +29,13 @@ SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 
 @contextmanager
 def mnist_once():
-    """The images are checked and read once for all runs of this process; nobody writes into them."""
-    from course import data, datasets  # not above: a test that trains nothing need not wait for it
+    """Check and read the images only once for all runs of this process; no run modifies them."""
+    from course import data, datasets  # imported late, since tests that train nothing should not wait for it
 
     split, is_whole = _remember(data._split), _remember(datasets.is_whole)
 
     def known(path: Path, md5: str) -> bool:
-        """Whether it is whole, found out again when the file is another one."""
+        """Return whether the file is complete; check again only if the file has changed."""
         try:
             about = path.stat()
         except OSError:
@@ -46,11 +46,11 @@ def mnist_once():
         yield
 
 
-_remember = cache(cache)  # the same function gets the same memory
+_remember = cache(cache)  # returns the same cached version for the same function
 
 
 class Version(NamedTuple):
-    """A file as it was; read it as a path."""
+    """A file in its state at some moment; it can be read like a path."""
 
     path: Path
     inode: int
@@ -62,15 +62,15 @@ class Version(NamedTuple):
 
 
 class Program:
-    """The program of one part, to be called in this process or started as a user does.
+    """The training program of one part, to be called in this process or started as a user would.
 
     Args:
-        name: as in the folder of its runs: "vae", "aae", "gpt".
+        name: "vae", "aae" or "gpt", as in the folder of its runs.
         data: the data folder.
-        log_dir: where runs are written unless a call says otherwise.
+        log_dir: the default folder for runs.
     """
 
-    pictures = True  # of runs in this process; see `without_pictures`
+    pictures = True  # whether runs in this process draw pictures; see `without_pictures`
 
     def __init__(self, name: str, data: Path, log_dir: Path):
         self.name, self.data, self.log_dir = name, data, log_dir
@@ -85,11 +85,11 @@ class Program:
         return [*SMALL, *SMALL_NETWORK[self.name], *places]
 
     def run(self, log_dir: Path | None = None) -> Path:
-        """The folder of the first run."""
+        """Return the folder of the first run."""
         return (log_dir or self.log_dir) / self.name / "version_0"
 
     def __call__(self, *argv: str, log_dir: Path | None = None) -> int:
-        """Run it here; return the exit status."""
+        """Run the program in this process; return the exit status."""
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             with mnist_once(), nullcontext() if self.pictures else no_pictures():
@@ -99,15 +99,15 @@ class Program:
                 signal.signal(signum, handler)
 
     def finished(self, epochs: int = 3) -> Path:
-        """The folder of a run that has come to its end, copied from one that is trained once for all.
+        """Return the folder of a finished run, copied from one that is trained once for all tests.
 
         Args:
-            epochs: 3, with `--sample_every 2` and what it said in printed.txt; or fewer, without pictures.
+            epochs: 3, with `--sample_every 2` and the printed output in printed.txt; or fewer, without pictures.
         """
         return shutil.copytree(_trained(self.name, self.data if self.name != "gpt" else None, epochs), self.run())
 
     def start(self, *argv: str, log_dir: Path | None = None, cwd: Path = REPOSITORY) -> subprocess.Popen:
-        """Start it in a process of its own, with text pipes."""
+        """Start the program in a separate process, with text pipes."""
         command = [sys.executable, REPOSITORY / PARTS[self.name] / "train.py", *self.flags(log_dir), *argv]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -122,7 +122,7 @@ class Program:
 
 @contextmanager
 def no_pictures():
-    """Runs draw nothing, write no page and short texts."""
+    """Make runs draw no pictures, write no page and generate only short texts."""
 
     def save_curves(curves, path, *_, **__):
         path.parent.mkdir(exist_ok=True)
@@ -144,30 +144,30 @@ def no_pictures():
 
 
 def with_callback(callback):
-    """A Trainer with one more callback, to be put in the place of `pytorch_lightning.Trainer`."""
+    """Return a replacement for `pytorch_lightning.Trainer` that adds one callback."""
     from pytorch_lightning.trainer.trainer import Trainer
 
     return lambda **flags: Trainer(**{**flags, "callbacks": [*flags["callbacks"], callback]})
 
 
 TEMPORARY = tempfile.TemporaryDirectory(prefix="runs-")
-RUNS = Path(TEMPORARY.name)  # with several processes of tests it is a folder of them all, see conftest.py
+RUNS = Path(TEMPORARY.name)  # with pytest-xdist, all processes share a folder, see conftest.py
 
 
 @cache
 def _trained(name: str, data: Path | None, epochs: int) -> Path:
-    """A run that several tests look at or go on from, in a folder of its own; the first who asks trains it."""
+    """Return the folder of a run that several tests read or continue; the first test that needs it trains it."""
     program = Program(name, data or RUNS / "data", RUNS / f"{epochs}-epochs")
     program.pictures = epochs == 3
     printed_there = program.run() / "printed.txt"
     import pytorch_lightning as pl
     from pytorch_lightning.trainer.trainer import Trainer
 
-    usual = mock.patch.object(pl, "Trainer", Trainer)  # whatever the test that asks first has put there
+    usual = mock.patch.object(pl, "Trainer", Trainer)  # even if the test that needs it has replaced it
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed_there.exists():
-            shutil.rmtree(program.run(), ignore_errors=True)  # of one who did not come to the end
+            shutil.rmtree(program.run(), ignore_errors=True)  # left by an attempt that did not finish
             with usual, redirect_stdout(io.StringIO()) as printed:
                 assert program("--epochs", str(epochs), *["--sample_every", "2"] * program.pictures) == 0
             printed_there.write_text(printed.getvalue())
@@ -175,12 +175,12 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
 
 
 def make_run(folder: Path, program: str, flags: dict, history: list[dict], figures: dict[str, int], **more) -> Path:
-    """A run's folder as `course.training` writes it, without training.
+    """Write a run's folder as `course.training` does, but without training; return the folder.
 
     Args:
-        history: the numbers of each epoch; the epoch's own number is added.
-        figures: name of a PNG -> its grey value, 0..255.
-        more: other entries of summary.json.
+        history: the metrics of each epoch; the number of the epoch is added.
+        figures: name of a PNG file -> its grey value, 0..255.
+        more: further entries of summary.json.
     """
     rows = [{"epoch": epoch, **row} for epoch, row in enumerate(history, start=1)]
     summary = {"program": program, "flags": flags, "history": rows, "training_seconds": 60.0, **more}

@@ -1,4 +1,4 @@
-"""Expected values: as the oracles give them, and as students' tests look them up."""
+"""Tests of expected values, both computed by the oracles and looked up by the students' tests."""
 
 import json
 import math
@@ -11,18 +11,18 @@ import answers
 from answers import Recorded, Sketch, Value, Whole
 from staff.oracles import part1, part3, record
 
-LARGE = (40, 30)  # more numbers than are recorded whole
+LARGE = (40, 30)  # too many numbers to be recorded completely
 
 
 def sketched(tensor: torch.Tensor) -> Sketch:
-    """What a recorded tensor is read as."""
+    """Return the sketch that is read back for a recorded tensor."""
     flat, n = tensor.double().flatten(), tensor.numel()
     size = torch.stack([flat.abs().sum(), flat.square().sum()])
     return Sketch(tensor.shape, answers.signs(n) @ flat, size, flat[answers.places(n)])
 
 
 def recorded(tmp_path, asked: list[tuple[str, dict, dict]]) -> Recorded:
-    """A file with what one test asked with seeds 0 and 1: the same."""
+    """Record the calls of one test in a file, the same for seeds 0 and 1; return the recording."""
     calls, numbers = [], []
     for oracle, inputs, answer in asked:
         form, its = record.described(oracle, inputs, answer)

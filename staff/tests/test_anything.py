@@ -1,6 +1,6 @@
-"""Whatever stands on a command line or in a file: a message and an exit status, never a traceback.
+"""Tests that any command line or file leads to a message and an exit status, never to a traceback.
 
-hypothesis draws the cases, the same ones each time; the slow tests draw more of them.
+hypothesis generates the cases, the same ones each time. The slow tests generate more of them.
 """
 
 import argparse
@@ -40,7 +40,7 @@ THOROUGH = pytest.param(200, marks=pytest.mark.slow)
 
 
 def cases(count: int):
-    """So many, the same ones each time."""
+    """Return hypothesis settings for `count` cases, the same ones each time."""
     return settings(
         max_examples=count,
         derandomize=True,
@@ -58,15 +58,15 @@ ODD = [
     "last", "~", "~no-such-user/there", ".", "..", "/", "/dev/null", "/proc/self/mem", "a/b", "x" * 300, "x/" * 3000,
     "a b", "\udcff", "\n", "{}", "%s", "%(prog)s", "0,1", ",", "1/0", "1/2", "gpt2", "auto", "cpu", "mnist", "@file",
 ]  # fmt: skip
-SAFE = st.characters(exclude_characters="\0/", exclude_categories=())  # no NUL reaches a program; and no far folders
+SAFE = st.characters(exclude_characters="\0/", exclude_categories=())  # no NUL: arguments cannot have it; no slash
 
 
 class Seen(Exception):
-    """Carries a parser out of the function that made it."""
+    """An exception that carries a parser out of the function that created it."""
 
 
 def options(parse: Callable, *argv: str) -> list[str]:
-    """The flags of a command line, which a call of `parse` shows."""
+    """Return the flags of a command line, found by a call of `parse`."""
 
     def show(self, *args, **kwargs):
         raise Seen(self)
@@ -114,7 +114,7 @@ COMMANDS = {
 def test_command_lines(name, count, tmp_path, monkeypatch):
     parse, before = COMMANDS[name]
     monkeypatch.chdir(tmp_path)
-    errors = io.BytesIO()  # as Python has it: what cannot be encoded is written with a backslash
+    errors = io.BytesIO()  # like Python's stderr, which escapes what it cannot encode
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(errors, errors="backslashreplace", write_through=True))
     stand_in_for_slow_work(monkeypatch, tmp_path)
 
@@ -140,7 +140,7 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
 
 
 def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
-    """What comes after the flags have been parsed does nothing."""
+    """Replace the slow work that follows the parsing of the flags with stubs."""
 
     def refuse(*args, **kwargs):
         raise download.DataError("nothing is fetched here")
@@ -164,7 +164,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Anything, or the content cut off, with something put in, or with some bytes changed."""
+    """Generate arbitrary bytes, or the content after a cut, an insertion or a change of some bytes."""
     place = st.integers(0, len(content))
     cut = place.map(lambda at: content[:at])
     put_in = st.tuples(place, st.binary(max_size=20)).map(lambda p: content[: p[0]] + p[1] + content[p[0] :])
@@ -226,7 +226,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("count", [50, THOROUGH])
 def test_summaries(count, tmp_path):
-    """Of runs that are handed in; and what of them is put side by side."""
+    """The summaries belong to submitted runs."""
     run = tmp_path / "logs" / "vae" / "version_0"
     run.mkdir(parents=True)
     part = next(iter(rubric.read().parts.values()))
@@ -250,7 +250,7 @@ ROW = st.dictionaries(st.sampled_from(["epoch", "train/bpd", "val/bpd", "val/reg
 
 @pytest.mark.parametrize("count", [25, THOROUGH])
 def test_pages_and_remarks(count, tmp_path):
-    """Of a summary with odd things in it."""
+    """The summary contains odd values."""
     run = tmp_path / "logs" / "vae" / "version_0"
     run.mkdir(parents=True)
     flags_of_run = st.dictionaries(st.sampled_from(["z_dim", "epochs", "lr", "limit_batches", "dataset"]), JSON)
@@ -273,7 +273,7 @@ def test_pages_and_remarks(count, tmp_path):
 
 @pytest.mark.parametrize("count", [50, THOROUGH])
 def test_event_files(count, tmp_path):
-    """What comes before the damage is read."""
+    """Events before the damage can still be read."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(tmp_path) as writer:

@@ -1,4 +1,4 @@
-"""The copy of a submission that is judged."""
+"""Tests of the copy of a submission that the grader judges."""
 
 import os
 

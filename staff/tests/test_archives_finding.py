@@ -1,4 +1,4 @@
-"""Which submissions there are, in folders and archives."""
+"""Tests of finding the submissions in folders and archives."""
 
 import pytest
 from archive_cases import CODE, PARTS, folder, found, tarred, zipped

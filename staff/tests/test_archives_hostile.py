@@ -1,4 +1,4 @@
-"""Archives that are bombs, damaged, or lead elsewhere."""
+"""Tests with archives that are bombs, are damaged, or contain paths and links to other folders."""
 
 import gzip
 import io
@@ -53,7 +53,7 @@ def test_a_bomb_by_ratio(kind, tmp_path):
 
 
 def test_a_bomb_stops_at_the_limit_not_after_it(tmp_path):
-    """60 MB of zeros in 60 KB: no more than a piece beyond 10 MB is ever unpacked."""
+    """Of 60 MB of zeros, packed into 60 KB, at most one piece more than 10 MB is unpacked."""
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         for _ in range(60):
             file.write(bytes(1_000_000))
@@ -108,7 +108,7 @@ def test_a_large_bomb_of_entries_ends_soon(tmp_path):
 
 
 def patch_zip(path: Path, name: bytes, local: dict[int, bytes], central: dict[int, bytes]) -> None:
-    """Write over the headers of an entry: offset in the header -> bytes."""
+    """Overwrite bytes in the headers of an entry; `local` and `central` map an offset in the header to bytes."""
     data = bytearray(path.read_bytes())
     for magic, fixed, changes in ((b"PK\x03\x04", 30, local), (b"PK\x01\x02", 46, central)):
         start = data.index(name, data.index(magic)) - fixed
@@ -195,7 +195,7 @@ def test_a_truncated_or_damaged_archive(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tgz"])
 def test_no_damage_is_a_traceback(kind, tmp_path):
-    """Bytes changed at random: staged, or refused with a sentence."""
+    """An archive with random bytes changed is either staged or refused with a message."""
     source = PACKERS[kind](tmp_path / f"a.{kind}", PARTS)
     data, draw = source.read_bytes(), random.Random(1)
     for _ in range(60):
@@ -213,13 +213,13 @@ def test_no_damage_is_a_traceback(kind, tmp_path):
 def test_a_damaged_header_is_not_the_end(tmp_path):
     source = tarred(tmp_path / "a.tar", PARTS)
     data = bytearray(source.read_bytes())
-    data[1024 * 4] ^= 1  # the fifth file's name: the sum of the header is wrong
+    data[1024 * 4] ^= 1  # changes the fifth file's name, which makes the header's checksum wrong
     source.write_bytes(data)
     assert "header is damaged" in refused(tmp_path, source)
 
 
 def tar_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
-    """A header of 512 bytes with a size as it is given, 12 bytes."""
+    """Return a header of 512 bytes with these 12 bytes in its size field."""
     header = bytearray(512)
     header[: len(name)] = name
     header[100:108], header[124:136], header[156:157] = b"0000644\0", size, kind
@@ -231,7 +231,7 @@ def tar_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
 @pytest.mark.parametrize("kind", [b"0", b"5", b"x", b"L", b"g", b"Z"])
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"\xff" * 10 + b"\xfe\x00", b"\x80" + b"\x7f" * 11, b"77777777777\0"])
 def test_a_tar_header_with_a_negative_or_enormous_size(kind, size, tmp_path):
-    """Older Pythons read such a header again and again."""
+    """Older versions of Python read such a header over and over again."""
     good = tar_header(b"part1_vae/utils.py", b"00000000000\0")
     bad = tar_header(b"part1_vae/x", size, kind)
     source = tmp_path / "a.tar"
@@ -248,7 +248,7 @@ def test_a_tar_header_with_a_negative_or_enormous_size(kind, size, tmp_path):
 
 
 def test_a_tar_header_that_is_too_long(tmp_path):
-    """tarfile looks for a number in it with a pattern that takes quadratic time."""
+    """tarfile searches it for a number with a regular expression that takes quadratic time."""
     source = tmp_path / "a.tar"
     source.write_bytes(tar_header(b"x", b"%011o\0" % 512_000, b"x") + b"1" * 512_000 + bytes(10240))
     before = time.monotonic()
@@ -278,7 +278,7 @@ def test_a_sparse_file_is_left_out(tmp_path):
 
 
 def test_a_sparse_file_that_leads_back(tmp_path):
-    """Its size in the header is negative, the one that it is said to have is not."""
+    """Its size in the header is negative, but its declared real size is not."""
     sparse = bytearray(tar_header(b"part1_vae/sparse", b"\xff" * 10 + b"\xf8\x00", b"S"))
     sparse[483:495] = b"00000000001\0"
     sparse[148:156] = b" " * 8

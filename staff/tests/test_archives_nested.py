@@ -1,4 +1,4 @@
-"""Archives in a submission, and submissions of several files."""
+"""Tests of archives within a submission, and of submissions that consist of several files."""
 
 import shutil
 
@@ -42,7 +42,7 @@ def test_a_bomb_in_an_archive_in_the_submission(tmp_path):
 
 @pytest.mark.parametrize("around", ["", "repository/"])
 def test_submission_zip_beside_the_parts_adds_what_they_lack(around, tmp_path):
-    """Of a repository that was pushed; code and runs that are there are not replaced."""
+    """In a pushed repository, submission.zip does not replace existing code and runs."""
     runs = {"logs/vae/version_0/summary.json": b"old", "logs/aae/version_0/summary.json": b"packed"}
     packed = {**{name: b"old" for name in PARTS}, "answers.md": b"packed", **runs}
     outside = {**PARTS, "logs/vae/version_1/summary.json": b"new"}

@@ -1,4 +1,4 @@
-"""Honest submissions: what is copied, and what is left out."""
+"""Tests of which files of honest submissions are copied and which are left out."""
 
 import bz2
 import gzip
@@ -261,7 +261,7 @@ def test_links_pipes_and_sockets_of_a_folder_are_left_out(tmp_path, monkeypatch)
     (source / "folder").symlink_to(other)
     os.link(other / "secret.py", source / "hard.py")
     os.mkfifo(source / "pipe.py")
-    monkeypatch.chdir(source)  # a socket's path must be short
+    monkeypatch.chdir(source)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.py")
         result = staged(tmp_path, tmp_path / "ann")

@@ -1,4 +1,4 @@
-"""`python -m course runs`: all runs of the assignment, resumable."""
+"""Tests of `python -m course runs`, which makes all runs of the assignment and can continue them."""
 
 import json
 from importlib import import_module
@@ -11,7 +11,7 @@ from course import __main__ as command_line
 from course.rubric import read
 from course.runs import assigned
 
-# train.py of a part: notes its flags, and writes a run as if it had trained; part 2 ends with the status in status.txt
+# a stand-in for a part's train.py: it records its flags and writes a run; part 2 exits with the status in status.txt
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -40,7 +40,7 @@ ALL = [
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """runs() -> exit status of the command, and the commands of the parts that it ran, without --log_dir."""
+    """Return a function: runs() -> exit status, and the commands of the parts that it ran, without --log_dir."""
     monkeypatch.setattr(assigned, "REPOSITORY", tmp_path)
     logs = tmp_path / "my logs"
     for part in read().parts.values():
@@ -77,7 +77,7 @@ def a_run(folder: Path, flags: dict, epochs: int, finished: bool = False) -> Non
 
 
 def test_a_run_that_was_stopped_is_continued(runs):
-    """But neither one of other flags, nor one that was too short from the start: it lacks later figures."""
+    """A run with other flags is not continued, nor one that was started with too few epochs: it lacks some figures."""
     a_run(runs.logs / "vae" / "version_0", {"z_dim": 20, "epochs": 5}, epochs=5, finished=True)
     a_run(runs.logs / "vae" / "version_1", {"z_dim": 20, "limit_batches": 6}, epochs=80, finished=True)
     a_run(runs.logs / "vae" / "version_2", {"z_dim": 20, "recipe": "fast"}, epochs=3)
@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_is_continued(runs):
 
 
 def test_the_data_may_lie_elsewhere(runs, tmp_path):
-    """The place is that of the user, not of the repository, where the programs are started."""
+    """A relative path is resolved in the user's folder, not in the repository, where the programs are started."""
     _, made = runs("--data_dir", "my data")
     assert made == [f"{command} --data_dir {Path('my data').resolve()}" for command in ALL]
 

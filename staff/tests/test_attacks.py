@@ -1,7 +1,7 @@
-"""The bank of attacks, graded as a class: no points, nothing seen, nothing harmed, and honest work is judged as ever.
+"""Grade the bank of attacks as a class: they get no points, see and harm nothing, and do not affect honest work.
 
-A run takes a sample of them, another one each time; ATTACKS=all in the environment takes all, another word those that
-have it in their names.
+Each run takes a new sample of the attacks. ATTACKS=all in the environment takes all of them; any other word takes those
+whose names contain it.
 """
 
 import hashlib
@@ -24,24 +24,24 @@ from staff.release import build as release
 
 BANK = points.ATTACKS | reading.ATTACKS | harm.ATTACKS | texts.ATTACKS
 SAMPLE = 20
-WEAKER = [  # what namespaces prevent by themselves
+WEAKER = [  # attacks that namespaces prevent by construction; Landlock must prevent them too
     "kept state", "changed itself", "solution by name", "/proc", "links", "other submissions", "grades", "network",
     "kill all", "a signal by way of a file", "disk", "many files", "deep folders", "a process that outlives",
     "trace the parent", "device files", "other people's permissions", "other processes' priority", "write all",
 ]  # fmt: skip
-HONEST = {"m-right": 24, "m-wrong": 22.25}  # with a mistake that counts in the bits and in two losses
-SECONDS = 20  # that a question may take
+HONEST = {"m-right": 24, "m-wrong": 22.25}  # the mistake affects the bits and two losses
+SECONDS = 20  # time limit per question
 
 
 def parts(files: dict[str, bytes]) -> dict[str, str]:
-    """The Python files of the parts."""
+    """Return the Python files of the parts."""
     wanted = {file: content for file, content in files.items() if file.startswith("part") and file.endswith(".py")}
     return {file: content.decode() for file, content in wanted.items()}
 
 
 @pytest.fixture(scope="module")
 def trees() -> dict[str, dict[str, str]]:
-    """The template, the solution, and one with a known mistake."""
+    """Return the files of the template, the solution, and a solution with a known mistake."""
     course = release.read_course()
     template = parts(release.contents(course, "test"))
     solution = {file: (REPOSITORY / file).read_text() for file in template}
@@ -51,7 +51,7 @@ def trees() -> dict[str, dict[str, str]]:
 
 
 class Battle:
-    """A class with attacks, the grader that judges it, and what they might touch."""
+    """A class of attacks, the grader that judges it, and the files, sockets and processes they might reach."""
 
     def __init__(self, folder: Path, trees: dict, names: list[str], honest: bool = True):
         self.names, self.out = names, folder / "grades"
@@ -78,7 +78,7 @@ class Battle:
                 (self.submissions / student / file).write_text(content)
 
     def grade(self, *flags: str) -> subprocess.CompletedProcess:
-        """Run the grader; then the time in which what is left ends."""
+        """Run the grader, then give remaining processes a moment to end."""
         environment = {**os.environ, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "staff", "grade", str(self.submissions), "-o", str(self.out), "--seed", "7"]
         flags = ("-j", "2", "--seconds", str(SECONDS), *flags)
@@ -87,7 +87,7 @@ class Battle:
         return done
 
     def scores(self) -> dict[str, float]:
-        """Name of the attack, or of the student -> automatic points."""
+        """Return name of the attack or the student -> automatic points."""
         results = [json.loads(path.read_text()) for path in (self.out / "results").glob("*.json")]
         return {
             self._name(result["student"]): sum(question["automatic"] for question in result["questions"].values())
@@ -98,12 +98,12 @@ class Battle:
         return self.names[int(student[1:])] if student[1:].isdecimal() else student
 
     def failed(self) -> dict[str, str]:
-        """Those that the grader could not judge, and why."""
+        """Return name -> problem of the submissions that the grader could not judge."""
         results = [json.loads(path.read_text()) for path in (self.out / "results").glob("*.json")]
         return {self._name(each["student"]): each["problem"] for each in results if each["status"] != "graded"}
 
     def processes(self) -> list[str]:
-        """Those of the grader that are left: each has the temporary folder in its command line or environment."""
+        """Return the grader's remaining processes: their command line or environment contains the temporary folder."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             for file in ("cmdline", "environ"):
@@ -116,7 +116,7 @@ class Battle:
         return found
 
     def contacts(self) -> list[str]:
-        """Who has come by any of the sockets."""
+        """Return the sockets that something has connected or sent to."""
         found = []
         for name in ("tcp", "udp", "unix"):
             listener = getattr(self, name)
@@ -137,7 +137,7 @@ class Battle:
 
 
 def snapshot(*folders: Path) -> dict[str, str]:
-    """What is in the folders: contents, kinds, permissions and owners."""
+    """Return the state of everything in the folders: contents, kinds, permissions and owners."""
     found = {}
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
@@ -163,7 +163,7 @@ def assert_nothing_happened(battle: Battle, before: dict[str, str], done: subpro
 
 
 def assert_texts_are_harmless(battle: Battle, done: subprocess.CompletedProcess) -> None:
-    """What is shown to people has no markup, control characters or formulas of a submission in it."""
+    """Check that no text for people contains markup, control characters or formulas from a submission."""
     said = done.stdout + done.stderr
     assert "\x1b[31m" not in said and "\x1b]" not in said and battle.marker not in said.replace(str(battle.out), "")
     for path, text in battle.texts().items():
@@ -178,7 +178,7 @@ def assert_texts_are_harmless(battle: Battle, done: subprocess.CompletedProcess)
 
 
 def outside_code(markdown: str) -> list[str]:
-    """The lines that are in no fenced or indented block."""
+    """Return the lines outside of fenced and indented code blocks."""
     lines, fence = [], None
     for line in markdown.splitlines():
         mark = line.strip()
@@ -200,7 +200,7 @@ def chosen(names: list[str], seed: int) -> list[str]:
 
 @pytest.fixture
 def fight(tmp_path, trees, free):
-    """fight(names, flags...) -> the battle, after all checks that hold for each."""
+    """Return a function: fight(names, flags...) grades these attacks, makes the common checks, returns the battle."""
     battles = []
 
     def run(names: list[str], *flags: str, honest: bool = True) -> tuple[Battle, subprocess.CompletedProcess]:
@@ -221,7 +221,7 @@ def fight(tmp_path, trees, free):
 
 @pytest.fixture(scope="module")
 def free(zygote) -> list[str]:
-    """The sandbox's levels that hold here."""
+    """Return the sandbox levels that work on this machine."""
     levels = [level for level in ("namespaces", "landlock") if sandbox.probe(zygote, level) == []]
     if not levels:
         pytest.skip("no sandbox works on this machine: attacks are not let loose")
@@ -235,7 +235,7 @@ def test_the_bank_is_large():
 
 
 def test_the_attacks_that_the_readme_names_exist():
-    """Its table says which attacks try each rule of the sandbox."""
+    """The README's table names the attacks that test each rule of the sandbox."""
     text = (REPOSITORY / "staff" / "grading" / "README.md").read_text()
     table = text.split("| rule | attacks |")[1].split("\n\n")[0]
     rows = [re.findall(r"`([^`]+)`", row.split("|")[2]) for row in table.splitlines() if row.startswith("| ")]

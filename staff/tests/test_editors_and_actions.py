@@ -1,4 +1,4 @@
-"""The files for GitHub and for editors: they name what exists, in both repositories."""
+"""Tests that the files for GitHub and for editors refer only to things that exist, in both repositories."""
 
 import importlib
 import json
@@ -19,14 +19,14 @@ NOT_OURS = ("sudo apt-get install",)
 
 @pytest.fixture(scope="module")
 def students() -> dict[str, str]:
-    """The text files of the students' repository."""
+    """Return the text files of the students' repository: path -> content."""
     files = contents(read_course(), "2027")
     return {file: content.decode() for file, content in files.items() if not file.endswith((".png", ".npz", ".pdf"))}
 
 
 @pytest.fixture(scope="module", params=["staff", "students"])
 def repository(request, students) -> dict[str, str]:
-    """The text files in question, of each repository: path -> content."""
+    """Return the files for editors and GitHub, in each repository in turn: path -> content."""
     if request.param == "students":
         return students
     wanted = [*EDITORS, "Makefile", ".gitattributes", *map(str, (REPOSITORY / ".github").rglob("*.yml"))]
@@ -35,7 +35,7 @@ def repository(request, students) -> dict[str, str]:
 
 @pytest.fixture
 def jobs(repository) -> dict[str, dict]:
-    """The jobs of all workflows."""
+    """Return the jobs of all workflows."""
     workflows = {
         file: yaml.safe_load(text) for file, text in repository.items() if file.startswith(".github/workflows/")
     }
@@ -68,7 +68,7 @@ def test_the_steps_are_commands_that_exist(jobs, repository):
 
 
 def test_no_step_is_broken_on_windows(jobs):
-    """Its shell has no make, no paths of .venv/bin and no && (in PowerShell 5)."""
+    """The Windows shell has no make, no .venv/bin folder and no && (in PowerShell 5)."""
     for job in jobs.values():
         if "windows-latest" in _matrix(job).get("os", []):
             assert [
@@ -84,7 +84,7 @@ def test_packages_and_mnist_are_cached(jobs):
 
 
 def test_a_step_uses_the_output_of_an_earlier_one(jobs):
-    """GitHub gives an empty string for a step that does not exist."""
+    """GitHub silently replaces the output of a step that does not exist by an empty string."""
     found = 0
     for job in jobs.values():
         known: set[str] = set()

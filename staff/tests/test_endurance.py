@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment, and runs that belong to one process."""
+"""Tests of runs that are killed at arbitrary moments, and of runs that belong to one process."""
 
 import errno
 import os
@@ -22,13 +22,13 @@ from course.locks import Held, HeldFolder
 from course.training import entry
 from small_runs import PARTS, REPOSITORY, Program
 
-KILLS = int(os.environ.get("KILLS", "2"))  # random moments at which a run of each part is killed
+KILLS = int(os.environ.get("KILLS", "2"))  # how often a run of each part is killed
 
 
 # --- killed at any moment --------------------------------------------------------------------------------------------
 
-# Prints "ready" when all is imported. Changes of files in the log folder are counted; before the one that the first
-# argument names (from 1; 0: none) the process is killed. At the end it prints how many there were.
+# Prints "ready" when everything is imported, then counts the changes of files in the log folder. The first argument is
+# the number of the change before which the process is killed (0: never). At the end it prints the number of changes.
 RUNNER = """
 import os, signal, sys
 from functools import partial
@@ -57,11 +57,11 @@ os._exit(status)
 
 
 class Killed:
-    """The program of a part, run for three epochs and killed now and then."""
+    """The program of a part, which is run for three epochs and killed now and then."""
 
     def __init__(self, program: Program):
         self.program = program
-        self.takes, self.changes = 0.0, 0  # of a whole run: seconds after its start, and changes of files
+        self.takes, self.changes = 0.0, 0  # duration in seconds and number of file changes of a whole run
 
     def start(self, logs: Path, *argv: str, change: int = 0) -> subprocess.Popen:
         script = RUNNER.format(part=PARTS[self.program.name], logs=str(logs))
@@ -83,7 +83,7 @@ class Killed:
         return self.program.run(logs)
 
     def kill(self, logs: Path, rng: random.Random, *argv: str) -> bool:
-        """Kill it at a moment, or at a change of a file; False where it was done before."""
+        """Kill the program at a random moment or file change; return False if it finished earlier."""
         if rng.random() < 0.5:
             process = self.start(logs, *argv, change=rng.randint(1, self.changes))
         else:
@@ -103,7 +103,7 @@ class Killed:
 
 
 def how_to_go_on(logs: Path) -> list[str]:
-    """--resume and the run; nothing, where no checkpoint was written before the program was killed."""
+    """Return the flags to resume the run, or none if the program was killed before its first checkpoint."""
     runs = sorted(logs.glob("*/version_*"))
     if not runs or not (runs[-1] / "checkpoints" / "last.ckpt").exists():
         return []
@@ -111,15 +111,15 @@ def how_to_go_on(logs: Path) -> list[str]:
 
 
 def event_values(run: Path) -> list[bytes]:
-    """All that TensorBoard reads, in its order: scalars, pictures, texts, histograms, the layout, the flags."""
+    """Return everything that TensorBoard reads, in order: scalars, pictures, texts, histograms, layout and flags."""
     found = []
     for path in sorted(run.glob("events.out.tfevents.*")):
         for event in LegacyEventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.tag.startswith("_hparams_/"):  # the flags are written in any order
+                if value.tag.startswith("_hparams_/"):  # the order of the flags varies
                     value.metadata.plugin_data.content = bytes(sorted(value.metadata.plugin_data.content))
                 if value.metadata.plugin_data.plugin_name == "scalars":
-                    value.ClearField("metadata")  # the description: each session writes it with its first values
+                    value.ClearField("metadata")  # the description is written again after each start
                 if value.tag not in TIMES:
                     found.append(str(event.step).encode() + b" " + value.SerializeToString())
     return found
@@ -132,7 +132,7 @@ def files(run: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(program, tmp_path):
-    """What is killed goes on, half of the times to be killed once more."""
+    """A killed run is resumed; half of the time, it may be killed again."""
     rng = random.Random(program.name)
     killed = Killed(program)
     whole = killed.whole(tmp_path / "whole")
@@ -177,7 +177,7 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
     process = subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes)
     try:
         assert process.stdout.readline() == "held\n"
-        for _ in range(2):  # to be refused does not take it from its owner
+        for _ in range(2):  # a refused attempt does not change the owner
             with pytest.raises(Held, match=f"process {process.pid} on "):
                 HeldFolder(tmp_path)
     finally:
@@ -188,7 +188,7 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
 
 
 def test_a_folder_is_not_held_by_who_was_started(tmp_path):
-    """As by the processes that load data, which may live for some seconds longer."""
+    """The workers that load data do not hold it; they may outlive the run by some seconds."""
     (read, write), (started, starting) = os.pipe(), os.pipe()
     owner = os.fork()
     if owner == 0:
@@ -196,12 +196,12 @@ def test_a_folder_is_not_held_by_who_was_started(tmp_path):
         if os.fork() == 0:
             os.close(write)
             os.write(starting, b"x")
-            os.read(read, 1)  # until the test ends
+            os.read(read, 1)  # blocks until the test ends
         os._exit(0 if held.locked else 1)
     os.close(read)
     try:
         assert os.waitpid(owner, 0)[1] == 0
-        os.read(started, 1)  # what it does first of all in the new process is done
+        os.read(started, 1)  # the new process has released its copy of the lock
         HeldFolder(tmp_path)
     finally:
         os.close(write)
@@ -209,7 +209,7 @@ def test_a_folder_is_not_held_by_who_was_started(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks(tmp_path, number):
-    """As some clusters have: a run is not refused, and is told that nothing protects it."""
+    """Some clusters have such file systems: a run may use its folder, but `locked` is False."""
     folder = tmp_path / "run"
     folder.mkdir()
     with mock.patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
@@ -245,7 +245,7 @@ def test_two_runs_that_start_at_once(vae, tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
     first = vae.start("--epochs", "1000")
-    wait_for(first, "epoch 2/")  # the first has its checkpoint
+    wait_for(first, "epoch 2/")  # epoch 1 has its checkpoint
     run = vae.run()
 
     def assert_refused(by: subprocess.Popen) -> None:
@@ -272,7 +272,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_run_that_went_on_meanwhile(vae, capsys):
-    """Between the reading of the checkpoint and the lock, another process came to its end."""
+    """Another process has continued the run after its checkpoint was read and before the lock was taken."""
     vae.finished(1)
     args = vae.train.parse_args([*vae.flags(), "--resume", "last", "--epochs", "3"])
     assert vae("--resume", "last", "--epochs", "2") == 0

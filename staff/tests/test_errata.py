@@ -1,4 +1,4 @@
-"""The numbers of docs/errata.md, computed, and the places in the handout that it links."""
+"""Tests of docs/errata.md: its numbers are computed here, and its links lead to the right places in the handout."""
 
 import math
 import re
@@ -16,7 +16,7 @@ ERRATA = (DOCS / "errata.md").read_text("utf-8")
 
 
 def row(number):
-    """The cells of one erratum."""
+    """Return the cells of one erratum."""
     line = re.search(rf"^\| {number} \| .*$", ERRATA, re.MULTILINE).group()
     return line.strip("| ").split(" | ")
 
@@ -55,7 +55,7 @@ def test_eq_16_as_it_is_printed_is_unbounded():
 def test_cross_entropy_of_the_sheet():
     p, q = np.array([0.5, 0.5]), np.array([0.1, 0.9])
     assert_in_row(30, minus(f"{p @ (1 / np.log(q)):.2f}"), f"{-p @ np.log(q):.2f}")
-    assert -p @ np.log2(p) == 1  # 29
+    assert -p @ np.log2(p) == 1  # erratum 29
 
 
 def test_coins_of_the_lecture():

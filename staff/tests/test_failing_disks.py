@@ -1,4 +1,4 @@
-"""Disks that fail while a run writes."""
+"""Tests of disks that fail while a run writes to them."""
 
 import io
 import os
@@ -22,7 +22,7 @@ from small_runs import PARTS, REPOSITORY, Program
 
 
 class Disk:
-    """A small disk of its own, seen by the processes that are started through it, and here under `outside`."""
+    """A small disk that only processes started with `start` see; for this process it is the folder `outside`."""
 
     def __init__(self, place: Path, size: str):
         place.mkdir()
@@ -42,14 +42,14 @@ class Disk:
         return process
 
     def fill(self, left: int) -> None:
-        """Leave so many bytes."""
+        """Fill the disk until only `left` bytes are free."""
         state = os.statvfs(self.outside)
         with open(self.outside / "ballast", "wb") as file:
             file.write(bytes(max(0, state.f_bavail * state.f_frsize - left)))
 
     def make_read_only(self) -> None:
-        """For all that is opened from now on."""
-        # it is busy while a file is being written
+        """Make the disk read-only for all files that are opened after this call."""
+        # remounting fails while a file is being written, so it is tried several times
         again = 'for try in $(seq 100); do mount -o remount,ro,bind "$0" && exit 0; sleep 0.05; done; exit 1'
         script = f'mount --bind "$0" "$0" && {again}'
         subprocess.run([*self.inside, "sh", "-c", script, str(self.place)], check=True)
@@ -76,7 +76,7 @@ def disk(tmp_path) -> Iterator[Disk]:
 @pytest.mark.parametrize(
     ("left", "flags", "hits"),
     [
-        (0, [], ""),  # the file of events, of which TensorBoard does not say the name
+        (0, [], ""),  # hits the event file, whose name TensorBoard does not report
         (32_000, [], "checkpoints/"),
         (12_000, ["--sample_every", "1"], "figures/"),
     ],
@@ -124,7 +124,7 @@ def test_a_folder_that_is_deleted(program):
     process = program.start("--epochs", "1000")
     wait_for(process, "epoch 1/")
     run = program.run()
-    while run.exists():  # what is written meanwhile makes rm fail
+    while run.exists():  # rm fails if the program writes a file meanwhile
         subprocess.run(["rm", "-rf", str(run)], stderr=subprocess.DEVNULL)
     _, message = process.communicate()
     assert process.returncode == 1 and "Traceback" not in message, message
@@ -133,7 +133,7 @@ def test_a_folder_that_is_deleted(program):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_path, monkeypatch):
-    """The error's traceback may live on in a cycle; a BytesIO with a view of it then crashes Python 3.12.1."""
+    """A reference cycle may keep the error's traceback alive; a BytesIO with a view then crashes Python 3.12.1."""
     buffers = []
 
     class Buffer(io.BytesIO):
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_pa
 
     monkeypatch.setattr(checkpoints, "io", SimpleNamespace(BytesIO=Buffer))
     (tmp_path / "last.ckpt").mkdir()
-    with pytest.raises(OSError) as caught:  # it keeps the traceback, and with it the frames
+    with pytest.raises(OSError) as caught:  # `caught` keeps the traceback and its frames alive
         checkpoints.WholeCheckpoints().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
     assert caught.value.filename == str(tmp_path / "last.ckpt")
-    buffers[0].close()  # a BufferError while there is a view
+    buffers[0].close()  # raises BufferError if a view is still open

@@ -1,4 +1,4 @@
-"""part3_gpt/generate.py, the program."""
+"""Tests of the program part3_gpt/generate.py."""
 
 import io
 import os
@@ -33,12 +33,12 @@ def run_of_all(tmp_path_factory):
 
 @pytest.fixture
 def run(run_of_all, tmp_path):
-    """The folder of a short run on the built-in text, with dropout, which must be off when it writes."""
+    """Return the folder of a short run on the built-in text; it has dropout, which generation must turn off."""
     return shutil.copytree(run_of_all, tmp_path / "logs" / "gpt" / "version_0")
 
 
 def written(capsys, *argv: str, status: int = 0) -> str:
-    """Call generate.py; return what it wrote to standard output, or standard error where it fails."""
+    """Call generate.py; return its standard output, or its standard error if the expected status is not 0."""
     capsys.readouterr()
     try:
         assert generate.main(list(argv)) == status
@@ -51,7 +51,7 @@ def written(capsys, *argv: str, status: int = 0) -> str:
 
 @pytest.fixture(autouse=True)
 def plain_output(monkeypatch):
-    """pytest's stand-in for standard output cannot be reconfigured."""
+    """Make `reconfigure` do nothing: pytest's replacement for standard output does not have it."""
     monkeypatch.setattr(io.TextIOBase, "reconfigure", lambda self, **options: None, raising=False)
 
 
@@ -102,7 +102,7 @@ def test_the_lowest_temperature_draws(run, capsys):
 
 
 def test_weights_that_may_not_be_read(tmp_path, capsys, monkeypatch):
-    """Permissions do not bind root, so that `open` refuses."""
+    """root ignores permissions, so `open` is replaced by a function that refuses."""
     GPT(small(vocab_size=50257)).save_pretrained(tmp_path)
     for name in ("config.json", "model.safetensors"):
 
@@ -183,7 +183,7 @@ def test_a_pipe_gets_the_text_as_it_is(monkeypatch):
 
 @pytest.fixture
 def started(run):
-    """generate.py in a process of its own, writing a long text to a pipe; it has begun to write."""
+    """Start generate.py in a separate process; yield it once it has begun to write a long text to a pipe."""
     command = [sys.executable, str(REPOSITORY / "part3_gpt" / "generate.py"), "--checkpoint", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": ""}
     process = subprocess.Popen(
@@ -191,7 +191,7 @@ def started(run):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
     )  # fmt: skip
     begun = b""
-    while len(begun) < 20 and process.poll() is None:  # it streams: the text comes before it is complete
+    while len(begun) < 20 and process.poll() is None:  # output is streamed
         begun += os.read(process.stdout.fileno(), 20)
     assert begun.startswith(b"some text")
     yield process
@@ -208,7 +208,7 @@ def test_each_token_is_shown_at_once_until_ctrl_c(started):
 
 
 def test_a_reader_that_has_enough(started):
-    """As in `generate.py ... | head`."""
+    """The reader closes the pipe early, as in `generate.py ... | head`."""
     started.stdout.close()
     deadline = time.monotonic() + 60
     while started.poll() is None and time.monotonic() < deadline:

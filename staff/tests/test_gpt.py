@@ -1,4 +1,4 @@
-"""GPT: configuration, weights, optimizer and generation."""
+"""Tests of the GPT: configuration, weights, optimizer and generation."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from part3_gpt.utils import keep_top_p
 
 @pytest.fixture
 def model() -> GPT:
-    """With weights far from 0, so that choices depend on what it sees, and in float64, so that none is a near tie."""
+    """Return a GPT whose large weights make its choices depend on the input; float64 rules out near ties."""
     model = GPT(small()).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -63,8 +63,8 @@ def test_the_initialization_is_gpt2s(capsys):
         elif ".ln_" in name:
             assert (parameter == 1).all()
         else:
-            std = 0.02 / 12**0.5 if name.endswith("c_proj.weight") else 0.02  # two additions in each of six layers
-            error = 5 * std / (2 * parameter.numel()) ** 0.5  # 5 sigma of an estimated standard deviation
+            std = 0.02 / 12**0.5 if name.endswith("c_proj.weight") else 0.02  # two additions in each of 6 layers
+            error = 5 * std / (2 * parameter.numel()) ** 0.5  # five standard errors of an estimated standard deviation
             assert abs(parameter.std().item() - std) < error, name
             assert abs(parameter.mean().item()) < 5 * std / parameter.numel() ** 0.5, name
     assert capsys.readouterr() == ("", ""), "a model prints nothing"
@@ -120,14 +120,14 @@ def test_the_cache_changes_nothing(model, rng, length, flash):
             assert torch.equal(*results), f"{way}: {results}"
             for position in range(
                 length, length + 2 * BLOCK if not way else 0
-            ):  # the greedy ones: each from its window
+            ):  # each greedy token is the choice of the model for its window
                 window = results[0][:, max(0, position - BLOCK) : position]
                 assert torch.equal(model(window)[0][:, -1].argmax(-1), results[0][:, position])
 
 
 @pytest.mark.parametrize("flash", [True, False])
 def test_a_prompt_can_reach_the_cache_in_pieces(model, rng, flash):
-    """The queries of a piece are the last of the positions: they see all earlier pieces."""
+    """The queries of a piece belong to the last positions and can attend to all earlier pieces."""
     for block in model.transformer.h:
         block.attn.flash = flash
     idx, cache = prompts(rng, 2, BLOCK), new_cache(model, BLOCK)
@@ -197,7 +197,7 @@ def test_draws_that_are_repeated_and_draws_that_are_not(model, rng):
 )
 def test_wrong_arguments(model, arguments, message):
     call = {"idx": torch.tensor([[1, 2]]), "max_new_tokens": 3, **arguments}
-    for method in (model.generate, partial(streaming.stream, model)):  # at once, not when the first token is asked for
+    for method in (model.generate, partial(streaming.stream, model)):  # not only at the first token
         with pytest.raises(ValueError, match=message):
             method(**call)
 
@@ -208,7 +208,7 @@ def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
 
 
 def test_top_p_of_1_drops_nothing(rng):
-    """The likeliest of GPT-2's 50,257 tokens have all the probability that float32's sum can tell from 1."""
+    """In float32, the most likely of GPT-2's 50,257 tokens already sum to 1, but no token may be dropped."""
     logits = 10 * torch.randn(2, 50257, generator=rng)
     assert torch.equal(keep_top_p(logits, 1.0), logits)
 

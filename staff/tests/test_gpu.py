@@ -1,4 +1,4 @@
-"""Whole runs, on the CPU and, where there is one, on a GPU."""
+"""Tests of whole runs on the CPU and, if there is one, on a GPU."""
 
 import signal
 
@@ -19,7 +19,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 
 
 class Losses(pl.Callback):
-    """Keeps the loss of each step; asks the run to stop, as a signal would, at the end of the batch `stop_after`."""
+    """Record the loss of each step; stop the run like a signal at the end of batch number `stop_after`, if given."""
 
     def __init__(self, stop_after: int | None = None):
         self.stop_after, self.seen = stop_after, []
@@ -35,7 +35,7 @@ class Losses(pl.Callback):
 
 @pytest.fixture
 def run(program, monkeypatch, tmp_path):
-    """run(folder, callback, *flags): the program with one more callback; returns the exit status."""
+    """Return a function: run(folder, callback, *flags) runs the program with one more callback -> exit status."""
 
     def start(folder: str, callback: pl.Callback, *flags: str) -> int:
         monkeypatch.setattr(pl, "Trainer", with_callback(callback))
@@ -45,7 +45,7 @@ def run(program, monkeypatch, tmp_path):
 
 
 def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float], list[float]]:
-    """The losses of a run, and those of the same one that is stopped in the middle of an epoch and goes on."""
+    """Return the losses of a run, and those of the same run stopped in the middle of an epoch and resumed."""
     whole, first, second = Losses(), Losses(stop_after=3), Losses()
     assert run("whole", whole, *flags) == 0
     assert run("parts", first, *flags) == 128 + signal.SIGTERM
@@ -69,7 +69,7 @@ def test_data_that_were_moved_change_nothing(run, program, tmp_path, monkeypatch
 
 @pytest.fixture
 def exact(monkeypatch):
-    """Products in fp32 as on the CPU, without TF32, and the same noise on all devices."""
+    """Use full float32 products without TF32, as on the CPU, and the same noise on all devices."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
@@ -78,7 +78,7 @@ def exact(monkeypatch):
 
 @on_a_gpu
 def test_the_losses_of_a_gpu_are_those_of_the_cpu(run, exact):
-    """To 1e-4 over 20 steps: what differs is the order of sums."""
+    """They agree to 1e-4 over 20 steps; only the order of summation differs."""
     cpu, gpu = Losses(), Losses()
     for callback, accelerator in ((cpu, "cpu"), (gpu, "gpu")):
         assert run(accelerator, callback, "--limit_batches", "20", "--accelerator", accelerator) == 0
@@ -88,11 +88,11 @@ def test_the_losses_of_a_gpu_are_those_of_the_cpu(run, exact):
 @on_a_gpu
 def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path, exact):
     whole, parts = whole_and_interrupted(run, program, tmp_path, "--accelerator", "gpu")
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)  # some sums have no fixed order there
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)  # some sums on a GPU have no fixed order
 
 
 class Synchronizations(pl.Callback):
-    """Lets PyTorch fail at whatever waits for the GPU in three steps, between those that a progress bar shows."""
+    """Raise an error if anything waits for the GPU in three steps between two updates of the progress bar."""
 
     seen = False
 
@@ -118,7 +118,7 @@ def test_no_step_waits_for_a_gpu(run, program, flags):
 @pytest.mark.slow
 @on_a_gpu
 def test_compiled_on_a_gpu(run):
-    """CUDA graphs draw other noise, so the losses are compared on the average."""
+    """CUDA graphs draw different noise, so only the average losses are compared."""
     eager, compiled = Losses(), Losses()
     for callback, flags in ((eager, []), (compiled, ["--compile"])):
         assert (

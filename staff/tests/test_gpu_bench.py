@@ -1,4 +1,4 @@
-"""The measurements on a GPU: what they need, what stands in their tables, and the arithmetic in them."""
+"""Tests of the measurements on a GPU: their requirements, their tables, and their arithmetic."""
 
 from types import SimpleNamespace
 
@@ -37,13 +37,13 @@ def test_all_measurements_are_those_that_can_be_made_here(capsys, monkeypatch, t
 
 
 def cells(report: str) -> dict[str, tuple[str, str]]:
-    """What -> obtained and goal, where it stands for the first time."""
+    """Return quantity -> (value obtained, goal), from the first row with this quantity."""
     rows = [line.strip("| ").split(" | ") for line in report.splitlines() if line.startswith("| ")]
     return {row[0]: (row[1], row[2].strip(" |") if len(row) > 2 else "") for row in reversed(rows)}
 
 
 def check_rows(found: dict[str, tuple[str, str]], rows: tuple[int, ...]) -> None:
-    """Everything is in the tables, with its goal."""
+    """Check that the tables contain every row and its goal."""
     for flags in ("", " --precision bf16-mixed", " --compile", " --compile --precision bf16-mixed"):
         assert found[f"seconds of an epoch: train.py{flags}"][1] == "below 1.5"
         total = [
@@ -60,7 +60,7 @@ def check_rows(found: dict[str, tuple[str, str]], rows: tuple[int, ...]) -> None
 
 @pytest.mark.slow
 def test_a_quick_look_on_any_machine(mnist_files, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "LIMIT", 3600)  # a busy machine may take longer than a borrowed GPU's eight minutes
+    monkeypatch.setattr(gpu, "LIMIT", 3600)  # a busy machine may take longer than the usual eight minutes
     assert bench.main(["gpu", "--batches", "2", "--data_dir", str(mnist_files)]) == 0
     report = capsys.readouterr().out
     assert "failed" not in report and "skipped" not in report and "not known;" not in report
@@ -74,7 +74,7 @@ def stubbed(monkeypatch, **stubs) -> None:
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Measurements that give known numbers at once."""
+    """Replace the measurements with stubs that return known numbers at once."""
     stubbed(
         monkeypatch,
         train_run=lambda part, data, epochs, most, *flags: gpu.Timed(2.0, 10 + 2.0 * epochs, epochs),
@@ -124,7 +124,7 @@ def test_gpt2s_flops():
     config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True)
     with torch.device("meta"):
         model = GPT(config)
-    matrices = 12 * 12 * 768**2 + 50257 * 768  # of the blocks, and the embedding that is the last layer too
+    matrices = 12 * 12 * 768**2 + 50257 * 768  # of the blocks, and of the embedding, which is also the last layer
     vectors = 12 * (4 * 768 + 9 * 768) + 2 * 768  # LayerNorms and biases
     assert gpu.flops_per_token(model, config, 1024) == 6 * (matrices + vectors) + 12 * 12 * 768 * 1024
 
@@ -161,7 +161,7 @@ def test_a_gpu_whose_peak_is_known_has_a_utilisation(made_up, monkeypatch):
 
 @pytest.mark.slow
 def test_an_epoch_is_from_one_line_to_the_next(tmp_path, monkeypatch):
-    """A program that says what train.py says, but waits between the lines."""
+    """Time a program that prints the same lines as train.py, but only waits between them."""
     (tmp_path / "part1_vae").mkdir()
     program = "import sys, time\nprint('run folder: x', flush=True)\nfor epoch in range(4):\n"
     program += "    time.sleep(0.5 if epoch == 0 else 0.05)\n    print(f'epoch {epoch}/4', flush=True)\n"

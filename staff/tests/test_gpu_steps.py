@@ -1,4 +1,4 @@
-"""Data and steps on a GPU, with a stand-in where there is none."""
+"""Tests of data and steps on a GPU, with a stand-in for machines that have none."""
 
 from types import SimpleNamespace
 
@@ -51,7 +51,7 @@ def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, sh
         loader.first_batch = first_batch
         batches = iter(loader)
         if shuffled:
-            loader.sampler.set_epoch(number)  # as Lightning does, after asking for the iterator
+            loader.sampler.set_epoch(number)  # like Lightning, after the iterator was created
         return [(x.tolist(), y.tolist()) for x, y in batches]
 
     usual, moved = (
@@ -98,7 +98,7 @@ def test_where_the_data_go(device, processes, workers, moved, pinned):
 
 
 class NoCopies(TorchDispatchMode):
-    """Fails where something is copied to the device, or indexed there by what is not."""
+    """Raise an error at a copy between devices, or an operation on tensors of different devices."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **kwargs or {})
@@ -109,11 +109,11 @@ class NoCopies(TorchDispatchMode):
 
 
 class Enough(Exception):
-    """The training has come far enough."""
+    """Raised to end a run that has come far enough."""
 
 
 class Watch(pl.Callback):
-    """Lets the first two steps pass, watches three, and what is between them, then ends the run."""
+    """Ignore the first two steps, watch the next three and everything between them, then end the run."""
 
     def __init__(self):
         self.mode = NoCopies()
@@ -130,15 +130,15 @@ class Watch(pl.Callback):
 class MetaStrategy(SingleDeviceStrategy):
     def __init__(self):
         accelerator = CPUAccelerator()
-        accelerator.setup_device = lambda device: None  # it would want a CPU
+        accelerator.setup_device = lambda device: None  # the original accepts only a CPU
         super().__init__(META, accelerator)
 
     def reduce(self, tensor, *args, **kwargs):
-        """Lightning asks before the first step whether there are any data: there are."""
+        """Return 1: before the first step, Lightning asks whether there are any data."""
         return torch.ones(())
 
     def teardown(self):
-        """There is nothing to bring back from the device."""
+        """Do nothing, since the device holds no values that could be copied back."""
 
 
 ON_META = ["--epochs", "1", "--accelerator", "auto"]
@@ -146,16 +146,16 @@ ON_META = ["--epochs", "1", "--accelerator", "auto"]
 
 @pytest.fixture
 def on_meta(monkeypatch):
-    """Trainers that train on the device "meta" under the eyes of `Watch`, with no pictures; give them ON_META."""
+    """Make Trainers train on the device "meta", watched by `Watch` and without pictures; run programs with ON_META."""
 
     def trainer(*, accelerator, devices, strategy, callbacks, **options):
         return Trainer(strategy=MetaStrategy(), callbacks=[*callbacks, Watch()], **options)
 
     Trainer = pl.Trainer
     monkeypatch.setattr(pl, "Trainer", trainer)
-    there_is_one = SimpleNamespace(cuda=torch.cuda, accelerator=SimpleNamespace(is_available=lambda: True))
-    monkeypatch.setattr("course.training.extras.torch", there_is_one)
-    # there are no values to bring back
+    with_device = SimpleNamespace(cuda=torch.cuda, accelerator=SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setattr("course.training.extras.torch", with_device)
+    # the device holds no values that could be copied back
     monkeypatch.setattr(_ResultCollection, "cpu", lambda self: self)
     monkeypatch.setattr(_LoggerConnector, "teardown", lambda self: None)
     monkeypatch.setattr(Pictures, "on_train_start", lambda *args: None)
@@ -171,7 +171,7 @@ def on_meta(monkeypatch):
     indirect=["program"],
 )
 def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
-    """But for the first step, those whose numbers are written, and every tenth where there is a progress bar."""
+    """Only the first step, logged steps and, with a progress bar, every tenth step may wait."""
     looks = []
     monkeypatch.setattr(finite, "stop_unless_finite", lambda run, trainer, *_: looks.append(trainer.global_step))
     monkeypatch.setattr(History, "on_train_batch_end", lambda *_: None)
@@ -191,7 +191,7 @@ def test_the_loss_of_each_fiftieth_step_is_looked_at(monkeypatch):
 
 
 def test_the_device_without_values_shows_who_looks(vae, on_meta):
-    """The first step is one whose numbers are written."""
+    """The first step is logged, which reads a value and fails on "meta"."""
     with pytest.raises(RuntimeError, match="meta tensors"):
         vae(*ON_META)
 
@@ -207,7 +207,7 @@ def test_a_negative_std_is_found_in_validation_at_the_latest():
 
 
 def test_several_gpus_do_not_wait_for_each_other_at_each_batch(monkeypatch):
-    """To decide whether one of them got a signal, they do: at each batch on CPUs, at each tenth on GPUs."""
+    """They wait to agree on whether one of them got a signal: at each batch on CPUs, at every tenth on GPUs."""
     resume, decisions = ExactResume(None), []
     for device in ("cpu", "cuda"):
         trainer = a_trainer(device, processes=2)
@@ -222,7 +222,7 @@ def test_several_gpus_do_not_wait_for_each_other_at_each_batch(monkeypatch):
 
 
 def test_a_device_without_float64_can_stop_in_mid_epoch():
-    """As MPS: float64 does not exist there, also not for the sums of a checkpoint."""
+    """Like MPS, the device has no float64, so the sums in a checkpoint must not use it either."""
 
     class NoFloat64(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -260,7 +260,7 @@ def test_optimizers_are_fused_where_pytorch_can():
 
 
 def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
-    """torch.manual_seed keeps a stack trace for each kind of device that is not there, at each step."""
+    """At each step, torch.manual_seed would store a stack trace for each kind of device that is missing."""
     seeded = []
     for module in (torch.cuda, torch.mps):
         monkeypatch.setattr(module, "manual_seed", lambda seed, module=module: seeded.append((module, seed)))
@@ -308,7 +308,7 @@ def test_what_is_compiled(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_network_is_compiled_once(aae, monkeypatch):
-    """Not again without gradients and for the last batch of an evaluation, which is smaller."""
+    """It is not compiled again for evaluation without gradients, nor for the smaller last batch of an evaluation."""
     compile_with, split, batches = torch.nn.Module.compile, data._split, []
 
     def backend(graph, inputs):

@@ -1,4 +1,4 @@
-"""What Windows does not have, and where the students' files use it."""
+"""Modules and calls that Windows does not have, and a search for their uses in the students' files."""
 
 import ast
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ CALLS = {
 
 
 def uses(source: str) -> Iterator[tuple[int, str]]:
-    """Line and name of each Unix-only module or call that a condition on the platform does not guard."""
+    """Yield line and name of each Unix-only module or call that is not guarded by a condition on the platform."""
 
     def visit(node: ast.AST, guarded: bool) -> Iterator[tuple[int, str]]:
         if not guarded:
@@ -45,7 +45,7 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _asks(test: ast.AST) -> bool:
-    """Whether a condition asks what the platform is or has."""
+    """Return whether a condition tests the platform or its features."""
     text = ast.unparse(test)
     return any(question in text for question in ("sys.platform", "os.name", "hasattr(os", "hasattr(signal"))
 

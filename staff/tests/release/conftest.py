@@ -1,4 +1,4 @@
-"""The course as it is, and what students get of it."""
+"""Fixtures for the course in this repository and its released files."""
 
 import pytest
 

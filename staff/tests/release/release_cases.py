@@ -1,4 +1,4 @@
-"""The students' repository, for the tests of the release."""
+"""Helpers that write the students' repository and run commands in it, for the tests of the release."""
 
 import os
 import subprocess

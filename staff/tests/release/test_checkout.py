@@ -1,4 +1,4 @@
-"""pytest tests the checkout that it is run in, whichever other one is installed."""
+"""Tests that pytest uses the checkout in which it runs, even if another one is installed."""
 
 import os
 import subprocess
@@ -21,11 +21,11 @@ from small_runs import REPOSITORY
     ],
 )
 def test_pytest_tests_the_checkout_that_it_is_run_in(tmp_path, course, folder, words):
-    """Here the template, in which Q1.9 is missing; the solution, in which it is not, comes first on Python's path."""
+    """The checkout is the template, where Q1.9 is not filled in; the solution comes first on Python's path."""
     checkout, script = tmp_path / "template", tmp_path / "bin" / "run_pytest"
     write_template(checkout, course)
     script.parent.mkdir()
-    script.write_text("import pytest\nraise SystemExit(pytest.main())\n")  # as in .venv/bin
+    script.write_text("import pytest\nraise SystemExit(pytest.main())\n")  # like the script in .venv/bin
     words = [word.format(checkout=checkout) for word in words]
     ended = subprocess.run(
         [sys.executable, script, "-p", "no:cacheprovider", *words],

@@ -1,4 +1,4 @@
-"""The editions in one tree: the passages, tables and files of each, and a release of the 2022 edition."""
+"""Tests of the editions: the passages, tables and files of each edition, and a release of the 2022 edition."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ OTHER = rubric.read(edition="2022")
 
 @pytest.fixture(scope="module")
 def other() -> build.Course:
-    """The 2022 edition."""
+    """Return the course in its 2022 edition."""
     return build.read_course(edition="2022")
 
 
@@ -118,7 +118,7 @@ def test_the_released_rubric_is_that_of_its_edition(tmp_path, edition):
 
 
 def test_a_part_without_a_folder_adds_nothing_to_a_submission(tmp_path):
-    """Not even the Python files around it; and what it lacks is its answer."""
+    """Not even Python files outside the parts are added; only the part's answer in words can be missing."""
     (tmp_path / "part1_vae").mkdir()
     (tmp_path / "part1_vae" / "utils.py").write_text("x = 1\n")
     (tmp_path / "mine.py").write_text("raise NotImplementedError('Q1.7: mine')\n")
@@ -154,7 +154,7 @@ def test_a_release_has_what_its_edition_has(files, others_files):
 
 
 def test_the_2022_edition_gives_no_solution_away(other, others_files):
-    """Its own chapters and demos are not in the other release, whose tests therefore see nothing of them."""
+    """The tests of the 2023 release do not see the chapters and demos that only the 2022 edition has."""
     assert find_leaks(others_files, other) + find_solutions(others_files) == []
 
 
@@ -202,7 +202,7 @@ def test_students_pages_cite_their_own_edition_and_staffs_pages_any(other):
 
 
 def found_in(other: build.Course, file: str, change: Callable[[str], str]) -> list[str]:
-    """The problems of the 2022 edition with a file changed."""
+    """Return the problems of the 2022 edition after one file has been changed."""
     listed = build.tracked(REPOSITORY)
     texts = {each: (REPOSITORY / each).read_text("utf-8") for each in listed if each.endswith(references.TEXT)}
     return tree.of_texts(other, texts | {file: change(texts[file])}, set(listed), answers.read(edition="2022"))
@@ -216,7 +216,7 @@ def test_the_rubric_and_the_files_have_the_same_editions():
 
 @pytest.mark.slow
 def test_a_release_of_the_2022_edition(tmp_path, other):
-    """Written as staff does it; its tests, its list of what to hand in and its demo of the text run without part 3."""
+    """Write the release as staff would; its tests and its `submission` command work without part 3."""
     out = tmp_path / "practical"
     made = start(REPOSITORY, "-m", "staff", "release", out, "--edition", "2022", "--year", "2027")
     assert made.returncode == 0, made.stderr

@@ -1,4 +1,4 @@
-"""What a release says about graded tests that pass or fail where they should not, and checking a part alone."""
+"""Tests of the reports on graded tests with unexpected outcomes, and of checking a single part."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ def entry(**fields) -> dict:
     "outcome, should_pass, problem",
     [
         (entry(), False, None),
-        (entry(message="Q2.4 is not filled in yet"), False, None),  # it says that it needs Q2.4
+        (entry(message="Q2.4 is not filled in yet"), False, None),  # the test is marked as needing Q2.4
         (entry(outcome="passed"), True, None),
         (None, False, "does not run"),
         (entry(), True, "does not pass"),
@@ -41,7 +41,7 @@ def test_what_counts_as_wrong_in_a_template(outcome, should_pass, problem):
 
 
 def judged(tests: list[GradedTest], stop_at: str) -> list[str]:
-    """What is said of tests that stop at another question's blank, whatever is filled in but this."""
+    """Return the report on tests that stop at the blank of question `stop_at` for every set of filled-in questions."""
     fillings = [(), *((question,) for question in ("1.7", "1.8", "1.9", "2.4", "2.5", "3.3"))]
     stopped = entry(message=f"Q{stop_at} is not filled in yet: attention.\npart3_gpt/gpt.py:96, in attention: raise")
     found = [outcomes.find_wrong(test, stopped, filled) for test in tests for filled in fillings]
@@ -102,7 +102,7 @@ def test_a_part_alone_does_not_mind_the_others(tmp_path):
 
 @pytest.mark.slow
 def test_the_tests_of_a_part_are_run_alone(tmp_path):
-    """Part 3 with its stand-in for attention removed from the adapters: one line for all tests that need one now."""
+    """Without the adapter's stand-in for attention in part 3, one line names all tests that need it."""
     root = tmp_path / "copy"
     for file in build.tracked(REPOSITORY):
         (root / file).parent.mkdir(parents=True, exist_ok=True)

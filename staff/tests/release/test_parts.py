@@ -1,4 +1,4 @@
-"""`make check` where the rubric names what is not there: folders, flags of runs, files."""
+"""Tests of `make check` with a rubric that names folders, flags of runs or files that do not exist."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What students get, and how it is written."""
+"""Tests of the files that students get, and of writing a release."""
 
 import ast
 import dataclasses
@@ -71,7 +71,7 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path, course, files):
     for file in release.tracked(REPOSITORY):  # the working tree, committed or not
         (tmp_path / "copy" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / file).write_bytes((REPOSITORY / file).read_bytes())
-    (tmp_path / "copy" / "part1_vae" / "notes.py").write_text("x = 1\n")  # git does not know it
+    (tmp_path / "copy" / "part1_vae" / "notes.py").write_text("x = 1\n")  # not tracked by git
     subprocess.run(["git", "-C", tmp_path / "copy", "add", *release.tracked(REPOSITORY)], check=True)
     copy = tmp_path / "copy"
     assert release.contents(release.read_course(copy), "2026", root=copy) == files
@@ -143,7 +143,7 @@ def test_a_mark_where_none_can_be_is_refused(tmp_path, course, file, line):
 
 
 def test_folders_decide_what_is_released(tmp_path, course):
-    """Files that no list names, in each kind of folder."""
+    """Put a file that no list mentions into each kind of folder; its folder decides whether it is released."""
     released = {"theory/kl.py", "handout/chapter.md", "course/new/thing.py", "tests/expected.npz", "part1_vae/new.py"}
     withheld = {"staff/new.py", "bench/new.py", "docs/new.md", "CONTRIBUTING.md", "new.py", "course.py"}
     for file in released | withheld | {"template/notebooks/first.ipynb"}:
@@ -159,14 +159,14 @@ def test_writing_a_release(tmp_path, files, course):
     out = tmp_path / "new" / "release"
     write(files, out, course)
     assert {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
-    # an earlier release is replaced; what is not of it stays
+    # an earlier release is replaced, but other files stay
     (out / "mine.txt").write_text("mine")
     fewer = {file: content for file, content in files.items() if file != "CHANGELOG.md"}
     manifest = json.loads(files[release.MANIFEST])
     del manifest["files"]["CHANGELOG.md"]
     write({**fewer, release.MANIFEST: json.dumps(manifest).encode()}, out, course)
     assert not (out / "CHANGELOG.md").exists() and (out / "mine.txt").read_text() == "mine"
-    # somebody's work is not overwritten
+    # edited files are not overwritten
     (out / "README.md").write_text("changed")
     with pytest.raises(release.ReleaseError, match="README.md: has changed since the earlier release"):
         write(files, out, course)
@@ -235,7 +235,7 @@ def test_check_shows_the_points(capsys):
 
 @pytest.mark.slow
 def test_a_release_from_beginning_to_end(tmp_path, course):
-    """Built and checked as staff does it; then filled in, one question after the other: the points rise to the full."""
+    """Build and check a release as staff would, then fill in one question at a time: the points rise to the maximum."""
     out = tmp_path / "practical"
     made = start(REPOSITORY, "-m", "staff", "release", out, "--year", "2031")
     assert made.returncode == 0, made.stderr
@@ -263,7 +263,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
-    """A solution that loses points, and a graded test that passes without it."""
+    """Break the solution so that it loses points, and a graded test so that it passes without the solution."""
     root = tmp_path / "copy"
     subprocess.run(["git", "clone", "-q", REPOSITORY, root], check=True)
     for file in release.tracked(REPOSITORY):
@@ -308,11 +308,11 @@ def test_a_student_trains_before_all_is_filled_in(tmp_path, course, mnist_files,
     said = partly.stdout + partly.stderr
     for what, question in left_out.items():
         assert len(re.findall(rf"without {what}: Q{question}: .* \(to be filled in: ", said)) == 1, said
-    newest = max((program.log_dir / name).iterdir())  # the first attempt may have begun one
+    newest = max((program.log_dir / name).iterdir())  # the failed attempt may have left a folder
     figures = {path.name.split("_epoch")[0] for path in newest.glob("figures/*")}
     assert not figures & set(left_out) and figures & {"reconstructions", "attention"}
     wanted = {"vae": "1.9", "aae": "2.6", "gpt": None}[name]
-    if wanted:  # a run is found by its flags
+    if wanted:  # the submission finds the run by its flags
         (question,) = (question for question in course.rubric.questions.values() if question.id == wanted)
         one = dataclasses.replace(
             course.rubric, questions={wanted: dataclasses.replace(question, runs=question.runs[:1])}

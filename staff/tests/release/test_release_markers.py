@@ -1,4 +1,4 @@
-"""Markers, graded tests and the rubric."""
+"""Tests of markers, graded tests and the rubric."""
 
 import dataclasses
 import re
@@ -63,12 +63,12 @@ def test_a_long_message_is_wrapped(tmp_path):
 
 @pytest.mark.parametrize("comment", [True, False])
 def test_blanks_are_found_open_and_filled_in(tmp_path, comment):
-    """As students have them, with the comment above them or without it, and as the solution has them."""
+    """Blanks are found in the template, with or without the comment above them, and in the solution."""
     solved, file = BLANK.split("\n\nTEXT")[0], tmp_path / "half.py"
     cases = {template(solved, "x"): (True, 5), template(solved, "x", filled=["1.7"]): (False, 3), solved: (False, 3)}
     for text, (is_open, line) in cases.items():
         lines = [each for each in text.splitlines() if comment or not each.strip().startswith("# ")]
-        file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())  # as some editors do
+        file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())  # as some editors save files
         found = blanks.find_all(file, tmp_path)
         if comment:
             wanted = blanks.Blank("half.py", line, "1.7", "half of x.", "two halves are a whole.", "half", is_open)

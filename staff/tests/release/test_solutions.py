@@ -1,4 +1,4 @@
-"""Released code that has all of a solution is found, wherever it stands."""
+"""Tests that released code with all pieces of a solution is found in any kind of file."""
 
 import json
 
@@ -8,7 +8,7 @@ from staff.release.solutions import SOLUTIONS, find_solutions
 
 KLD = "kl = ((2 * log_std).exp() + mean**2 - 1) / 2 - log_std"
 ATTENTION = "weights = softmax(masked_fill(q @ k.mT / sqrt(d), mask, -inf))"
-LEAKS = {  # what is planted, and the question whose solution it is
+LEAKS = {  # leaked code -> the question that it solves
     "def draw(mean, std):\n    return mean + std * torch.randn_like(mean)\n": "1.7",
     "def draw(mu, sigma):\n    noise = torch.randn(3)\n    return sigma * noise + mu\n": "1.7",
     f"{KLD}\n": "1.7",
@@ -43,7 +43,7 @@ def notebook(source: str) -> bytes:
 
 
 def planted(source: str) -> dict[str, tuple[bytes, int]]:
-    """The same leak in each kind of place: file -> content, the line that is named."""
+    """Plant a leak in each kind of file; return file -> (its content, the line that must be reported)."""
     head = "import torch\n\n\n"
     return {
         "theory/script.py": (f"{head}{source}".encode(), 4 if source.startswith("def ") else 1),
@@ -81,7 +81,7 @@ def test_each_blank_has_its_solution(course):
 
 
 def test_the_solution_itself_would_be_found(course):
-    """Each list is what the solution has, so that it finds what resembles it."""
+    """The pieces that are searched for are taken from the solution, so the search must find the solution itself."""
     sources = {f"other/{file}": text.encode() for file, text in course.sources.items()}
     found = "\n".join(find_solutions(sources))
     missed = [each.blank for each in SOLUTIONS if f"Q{each.question}, {each.blank}:" not in found]

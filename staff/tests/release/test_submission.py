@@ -1,4 +1,4 @@
-"""The zip that students hand in."""
+"""Tests of the zip that students hand in."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_nothing_is_missing(tmp_path, course, capsys):
 
 @pytest.fixture
 def answered(tmp_path, course, capsys):
-    """answered(text) -> what `submission` prints and packs if the answer of Q1.7 is this text."""
+    """Return a function: answered(text) -> output and packed files of `submission` if this text answers Q1.7."""
     write_template(tmp_path, course, course.questions())
     answers = re.sub(r"\*\n\n", "*\n\nBecause.\n\n", (tmp_path / "answers.md").read_text() + "\n")
 

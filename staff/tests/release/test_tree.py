@@ -1,4 +1,4 @@
-"""`make check` on a tree with one fault each: rubric, handout, citations, links, and what is for staff."""
+"""Tests of `make check` on a tree with one fault each: in the rubric, handout, citations, links or staff passages."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from staff.release import build, handout, links, points, references, tree
 from staff.release.leaks import find_answers, find_staff_lines
 
 CHAPTER = "handout/01_variational_autoencoders.md"
-# made of pieces, so that `make check` does not take them for citations in this file
+# split into pieces, so that `make check` does not read them as citations in this file
 EQUATION, FIGURE, QUESTION, SECTION = "Eq" + ". {}", "Fig" + "ure {}", "Q" + "{}", "Sect" + "ion {}"
 
 
@@ -22,7 +22,7 @@ def texts() -> dict[str, str]:
 
 
 def found(course, texts, **changes) -> list[str]:
-    """The problems of the tree with some files changed."""
+    """Return the problems of the tree after some files have been changed."""
     changed = {**texts, **changes}
     return tree.of_texts(course, changed, set(build.tracked(REPOSITORY)) | set(changed), answers.read())
 
@@ -80,7 +80,7 @@ def without_lines(problems: list[str]) -> list[str]:
 
 
 def test_points_are_found_at_their_line(course):
-    """Below code, which is left out, and of a page that states some that are right."""
+    """Code blocks are ignored but do not shift the line numbers, and correct points are not reported."""
     top = "# Title\n```\n# Q1.8 (99 points)\n```\n### Q1.7: a VAE (12 points)\n\n"
     text = f"{top}| Q1.1 | 2 |\n| Q1.2 | 4 |\n\n### Q1.8 (1 point)\nall 66 points\n"
     problems = points.disagreements(course.rubric, {"docs/a.md": text})
@@ -119,7 +119,7 @@ def test_points_that_a_page_states_are_compared(course, texts, file, old, new, m
 
 
 def test_points_changed_in_the_rubric_alone_are_found_on_every_page_that_states_them(course, texts):
-    """Q3.2 from 4 points to 5, and all of them automatic: "earns all points" stays true."""
+    """Raise Q3.2 from 4 points to 5, all of them automatic, so that "earns all points" stays true."""
     question = dataclasses.replace(course.rubric.questions["3.2"], points=5, automatic=5)
     parts = {**course.rubric.parts, 3: dataclasses.replace(course.rubric.parts[3], points=11)}
     rubric = dataclasses.replace(course.rubric, parts=parts, questions={**course.rubric.questions, "3.2": question})

@@ -1,12 +1,12 @@
-"""A SLURM of one node with two GPUs, on a machine that has none: Debian's packages, without services and cgroups.
+"""A SLURM cluster of one node with two fake GPUs, from Debian's packages, without system services and cgroups.
 
     apt-get install slurm-wlm munge
-    python staff/tests/slurm/cluster.py                  # until Ctrl-C; says how other terminals can use it
+    python staff/tests/slurm/cluster.py                  # run until Ctrl-C; print how other terminals can use it
     python staff/tests/slurm/cluster.py -- bash -c 'sbatch part1_vae/train.job --accelerator cpu; squeue'
 
-It needs root. Its files are in a temporary folder, and its ports are free ones. This program takes the daemons and jobs
-down when it ends; if it is killed, the kernel does: the daemons are its children, and the node has a PID namespace, in
-which nothing outlives slurmd. The GPUs are device files that no program can compute with.
+It needs root. Its files are in a temporary folder, and it uses free ports. The daemons and jobs end with this program.
+If it is killed, the kernel ends them: the daemons get a parent-death signal, and the node has a PID namespace, where no
+process outlives slurmd. The GPUs are device files that no program can compute with.
 """
 
 import argparse
@@ -63,16 +63,16 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 class Unavailable(Exception):
-    """SLURM cannot be started here; the text says why."""
+    """Raised if SLURM cannot be started on this machine; the message says why."""
 
 
 class Cluster:
-    """A SLURM, from `with Cluster() as cluster:` to the end of the block.
+    """A SLURM cluster that runs inside a `with Cluster() as cluster:` block.
 
     `disk` is a folder on a disk of 6 MB.
 
     Args:
-        requeue_delay: seconds that a requeued job waits: 5 or more, of fewer SLURM makes 120, its default.
+        requeue_delay: seconds that a requeued job waits, at least 5; SLURM replaces less by its default, 120.
     """
 
     def __init__(self, requeue_delay: int = 120):
@@ -98,10 +98,10 @@ class Cluster:
         self.stop()
 
     def start(self) -> None:
-        """Start the daemons, and wait until the node takes jobs.
+        """Start the daemons, and wait until the node accepts jobs.
 
         Raises:
-            Unavailable: a program is missing, or one of them does not start.
+            Unavailable: a program is missing, or a daemon does not start.
         """
         if missing := [name for name in NEEDED if not shutil.which(name, path=PATH)]:
             raise Unavailable(f"{', '.join(missing)} not found; apt-get install slurm-wlm munge")
@@ -122,11 +122,11 @@ class Cluster:
         self._wait(lambda: self.node()["State"] == "IDLE", "the node does not become idle")
 
     def kill_node(self) -> None:
-        """As if its power had failed: neither the jobs nor SLURM are told."""
+        """Kill the node as a power failure would: without a signal to the jobs or a message to SLURM."""
         self._end("slurmd", signal.SIGKILL)
 
     def stop(self) -> None:
-        """End everything that was started, and remove the folder."""
+        """Stop everything that was started, and delete the folder."""
         for name in ("slurmd", "slurmctld", "munged"):
             self._end(name, signal.SIGKILL if name == "slurmd" else signal.SIGTERM)
         subprocess.run(["umount", "--lazy", self.disk], capture_output=True)
@@ -135,7 +135,7 @@ class Cluster:
     # --- what is in it ----------------------------------------------------------------------------------------------
 
     def submit(self, folder: Path, *words: str, **variables: str) -> str:
-        """`sbatch` with these words, in a folder; return the job's number."""
+        """Run `sbatch` with these arguments in a folder; return the job's number."""
         command = ["sbatch", "--parsable", *words]
         ended = subprocess.run(
             command, cwd=folder, env={**self.environment, **variables}, text=True, capture_output=True
@@ -147,18 +147,18 @@ class Cluster:
         self._wait(lambda: not self.call("squeue", "--noheader").strip(), "jobs do not end", 60)
 
     def job(self, number: str) -> dict[str, str]:
-        """What `scontrol show job` says."""
+        """Return the fields that `scontrol show job` prints."""
         return _fields(self._run("scontrol", "-o", "show", "job", number).stdout)
 
     def node(self) -> dict[str, str]:
         return _fields(self._run("scontrol", "-o", "show", "node", self.host).stdout)
 
     def call(self, *command: str) -> str:
-        """A command of SLURM's; return what it says."""
+        """Run a SLURM command; return its output."""
         return self._run(*command).stdout
 
     def wait(self, number: str, condition: Callable[[dict[str, str]], bool], seconds: float = 120) -> dict[str, str]:
-        """Wait until the job is as it should be; return what is said of it."""
+        """Wait until the job's fields satisfy the condition; return them."""
         patience = time.monotonic() + seconds
         while not condition(job := self.job(number)):
             assert time.monotonic() < patience, job
@@ -172,13 +172,13 @@ class Cluster:
         values = {"controller_port": ports[0], "node_port": ports[1], "requeue_delay": self.requeue_delay}
         names = {"host": self.host, "folder": self.folder, "user": getpass.getuser()}
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values, **names))
-        # each needs a device file; there is no access control without cgroups
+        # each GPU needs a device file; without cgroups, SLURM does not control the access to it
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         for name in ("state", "spool", "disk"):
             (self.folder / name).mkdir()
 
     def _start(self, *command: str, inside: Sequence[str] = ()) -> None:
-        """A daemon that ends when this process does, however it ends."""
+        """Start a daemon that ends with this process, even if this process is killed."""
         words = ["setpriv", "--pdeathsig", "KILL", *inside, *command]
         with open(self.folder / f"{command[0]}.out", "w") as said:
             options = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said, "start_new_session": True}

@@ -1,4 +1,4 @@
-"""These tests take minutes and start daemons: they run only where `-m` names them."""
+"""Deselect these tests unless `-m` names them: they take minutes and start daemons."""
 
 import pytest
 

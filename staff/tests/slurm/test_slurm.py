@@ -1,6 +1,6 @@
-"""The job scripts in a real SLURM: `pytest -m slurm`, where slurm-wlm and munge are installed (see cluster.py).
+"""Tests of the job scripts in a real SLURM: `pytest -m slurm`, with slurm-wlm and munge installed (see cluster.py).
 
-A requeued job waits for 10 seconds instead of 120. Otherwise the jobs are as the scripts have them, on the CPU.
+A requeued job waits for 10 seconds instead of 120. Otherwise the jobs run as in the scripts, but on the CPU.
 """
 
 import json
@@ -21,7 +21,7 @@ from small_runs import PARTS, REPOSITORY, SMALL, SMALL_NETWORK, Program
 from staff.release import build as release
 
 pytestmark = pytest.mark.slurm
-REQUEUE_DELAY = 10  # seconds, not SLURM's 120
+REQUEUE_DELAY = 10  # seconds, instead of SLURM's 120
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 class Desk:
-    """A folder like the repository, to submit from: jobs write their runs and what they say there."""
+    """A folder that looks like the repository, from which jobs are submitted; it also gets their runs and output."""
 
     def __init__(self, cluster: Cluster, folder: Path, data: Path):
         self.cluster, self.folder, self.data = cluster, folder, data
@@ -63,7 +63,7 @@ class Desk:
         assert text in self.said(job), f"{row['JobState']}: {self.said(job)}"
 
     def wait_for_end(self, job: str, state: str, seconds: float = 180) -> dict[str, str]:
-        """Wait until the job has ended; return what SLURM says of it, which must be in this state."""
+        """Wait until the job has ended; check that it is in this state, and return its fields."""
         row = self.cluster.wait(job, lambda row: row["JobState"] in ENDED, seconds)
         assert row["JobState"] == state, self.said(job)
         return row
@@ -77,13 +77,13 @@ def desk(cluster, mnist_files, tmp_path) -> Iterator[Desk]:
 
 
 def test_a_job_at_its_time_limit_goes_on(desk, tmp_path):
-    """It is told two minutes before its end, as train.job says, or up to a minute earlier."""
+    """It gets the signal two minutes before the limit, as train.job requests, or up to a minute earlier."""
     flags = ["--epochs", "100", "--limit_batches", "100", "--generate_every_n_steps", "0"]
     job = desk.train("gpt", *flags)
     unbroken = Program("gpt", desk.data, tmp_path / "unbroken")
     process = unbroken.start(*flags)
     desk.wait_until_said(job, "epoch 3/")
-    end = datetime.now().replace(microsecond=0) + timedelta(seconds=155)  # whenever the third epoch was reached
+    end = datetime.now().replace(microsecond=0) + timedelta(seconds=155)  # from the moment of the third epoch
     desk.cluster.call("scontrol", "update", f"JobId={job}", f"EndTime={end.isoformat()}")
     waiting = desk.cluster.wait(job, lambda row: row["JobState"] == "PENDING")
     desk.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=30")
@@ -109,7 +109,7 @@ def test_two_tasks_with_two_devices_go_on_after_a_preemption(desk):
     assert desk.cluster.job(job)["TresPerJob"] == "gres:gpu:2"
     step = desk.cluster.call("scontrol", "-o", "show", "step", f"{job}.0")
     assert " Tasks=2 " in step and "TresPerTask=cpu:4" in step, "as train.job says"
-    desk.cluster.call("scancel", "--signal=TERM", job)  # to the steps, as before a time limit
+    desk.cluster.call("scancel", "--signal=TERM", job)  # signals the job steps, like SLURM before a time limit
     desk.cluster.wait(job, lambda row: row["Restarts"] == "1")
     stopped = checkpoint(desk.run("vae", job))["run"]
     assert stopped["processes"] == 2 and 2 <= stopped["epochs_done"] < 20
@@ -159,7 +159,7 @@ def test_a_job_array_grades_a_class(desk):
 
 
 def test_a_node_that_is_drained(desk):
-    """What runs on it runs on; what is requeued waits until the node is back."""
+    """Running jobs continue on the node; a requeued job waits until the node is back."""
     host = desk.cluster.host
     stays = desk.train("vae", "--epochs", "8")
     moves = desk.train("aae", "--epochs", "150")
@@ -192,7 +192,7 @@ def test_a_node_that_loses_its_power(desk):
 
 @pytest.mark.parametrize("left", [0, 32_000])
 def test_a_disk_that_gets_full(cluster, mnist_files, left):
-    """All of the folder is on it, what the job says too."""
+    """The whole submit folder is on the full disk, including the output of the job."""
     desk = Desk(cluster, cluster.disk / f"{left}-bytes-left", mnist_files)
     job = desk.train("vae", "--epochs", "1000")
     desk.wait_until_said(job, "epoch 2/")
