@@ -1,4 +1,4 @@
-"""What goes wrong around the grader: it is killed, its processes are, the disk is full, something will not die."""
+"""Tests of faults around the grader: it or its processes are killed, the disk is full, or a process does not end."""
 
 import errno
 import json
@@ -26,13 +26,13 @@ from staff.grading.inside import wire
 from staff.grading.inside.sandbox import Limits
 from staff.release import build as release
 
-KILLS = int(os.environ.get("KILLS", "4"))  # random moments at which the grader is killed
+KILLS = int(os.environ.get("KILLS", "4"))  # how often the grader is killed at a random moment
 SEED = "11"
 
 
 @pytest.fixture(scope="module")
 def class_of_four(tmp_path_factory) -> Path:
-    """Templates: quickly judged, no points; one has a right answer in it."""
+    """Return a class of four templates, which are judged quickly; only bob's contains a correct answer."""
     course = release.read_course()
     folder = tmp_path_factory.mktemp("class")
     for student, filled in {"ada": [], "bob": ["2.5"], "cem": [], "dana": []}.items():
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("level")
 
 
 def results(out: Path) -> dict[str, dict]:
-    """Student -> what was found; not how long it took, and when it was."""
+    """Return student -> result, without the durations and the dates."""
     found = {}
     for path in sorted((out / "results").glob("*.json")):
         result = json.loads(path.read_text())
@@ -58,7 +58,7 @@ def results(out: Path) -> dict[str, dict]:
 
 
 class Grader:
-    """The command line, in processes that can be told from all others by their temporary folder."""
+    """The grader's command line; its processes can be identified by their temporary folder."""
 
     def __init__(self, folder: Path, submissions: Path):
         self.out, self.temporary = folder / "grades", folder / f"tmp{random.randrange(10**12)}"
@@ -74,7 +74,7 @@ class Grader:
         )  # fmt: skip
 
     def processes(self) -> list[str]:
-        """Those that are there, but for zombies."""
+        """Return the grader's processes that exist, without zombies."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -96,7 +96,7 @@ class Grader:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
-    """Half of the times with its process group, as a batch system does, half of the times alone."""
+    """Kill it alternately alone and with its process group, as a batch system does."""
     (tmp_path / "undisturbed").mkdir()
     undisturbed = Grader(tmp_path / "undisturbed", class_of_four)
     began = time.monotonic()
@@ -110,14 +110,14 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
     for number in range(KILLS):
         done = sorted((grader.out / "results").glob("*.json"))
         if len(done) == len(wanted):
-            random.choice(done).unlink()  # so that there is something to do
+            random.choice(done).unlink()  # so that something is left to do
         process = grader.start()
         try:
             process.wait(random.uniform(0, takes))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
             process.wait()
-        assert grader.gone_within(60), f"{grader.processes()} are left"  # one that is importing goes on for a while
+        assert grader.gone_within(60), f"{grader.processes()} are left"  # an import delays the end
         for student, result in results(grader.out).items():
             assert result == wanted[student], "a result is right or not there"
     process = grader.start()
@@ -164,7 +164,7 @@ def course(tmp_path) -> grade.Class:
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_the_judge, kill_the_zygote, kill_a_warden])
 def test_a_process_of_the_grader_is_killed(course, class_of_four, kill):
-    """It is started once more, and the submission judged from the beginning."""
+    """The process is started again, and the submission is judged from the beginning."""
     judges, killed = grade.Judges(), []
 
     def on_progress(result: dict) -> None:
@@ -212,14 +212,14 @@ def test_the_disk_is_full(tmp_path, class_of_four, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_disk_that_is_small(tmp_path, class_of_four):
-    """A file system of its own, too small for the results; nothing of the half-written one is left."""
+    """The results go to a file system that is too small for them; no half-written file is left."""
     out = tmp_path / "small"
     out.mkdir()
     inside = f"mount -t tmpfs -o size=64k none {out} && {sys.executable} -m staff grade {class_of_four} -o {out}/grades"
     inside += f" -j 1 --seed {SEED}; status=$?; find {out} -type f; exit $status"
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("this machine does not allow mounting")
     done = subprocess.run([*unshare, "sh", "-c", inside], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: No space left on device: " in done.stderr and "Traceback" not in done.stderr
@@ -239,7 +239,7 @@ def endless(tmp_path) -> Path:
 
 
 class NewWarden:
-    """The first process that the zygote forks from now on."""
+    """The first process that the zygote forks after this object was created."""
 
     def __init__(self, zygote: kit.Zygote):
         self.zygote, self.before = zygote, set(children_of(zygote.process.pid))
@@ -253,7 +253,7 @@ class NewWarden:
 def ask(
     zygote: kit.Zygote, level: str, submission: Path, meanwhile: Callable[[], None] = lambda: None, seconds=1
 ) -> str:
-    """What a student reads whose code does not end."""
+    """Return the message for a student whose code does not end."""
     child = sandbox.Child(zygote, level, submission, Limits())
     meanwhile()
     with pytest.raises((sandbox.Unfinished, sandbox.SandboxError)) as caught:
@@ -262,7 +262,7 @@ def ask(
 
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
-    """Its warden does nothing for a while: the grader does not wait, and later nothing is left."""
+    """While its warden is stopped, the grader does not wait; afterwards no process is left."""
     monkeypatch.setattr(sandbox, "TO_END", 0.3)
     warden = NewWarden(zygote)
 
@@ -288,7 +288,7 @@ def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_process_whose_warden_was_gone_before_it_could_know_runs_nothing(tmp_path, watched):
-    """The kernel ends it with its warden, but only from a moment on at which the warden may be gone."""
+    """The kernel's parent-death signal takes effect only once it is set, when the warden may already be gone."""
     ours, theirs = socket.socketpair()
     trouble_out, trouble_in = os.pipe()
     if not watched:
@@ -312,7 +312,7 @@ def test_a_zygote_that_is_gone_is_the_staffs_trouble(level, endless):
     zygote.process.wait()
     with pytest.raises(sandbox.SandboxError, match="did not start"):
         sandbox.Child(zygote, level, endless, Limits())
-    zygote.is_ready = True  # it was, before it died
+    zygote.is_ready = True  # as before its death
     with pytest.raises(sandbox.SandboxError, match="has died"):
         sandbox.Child(zygote, level, endless, Limits())
     zygote.close()
@@ -326,7 +326,7 @@ def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_other_side_sends_no_message():
-    """Whatever it sends: the answer is refused, and nothing else happens."""
+    """Any other content is refused as an answer, and nothing else happens."""
     impossible = '{"tensor": ["float32", [0, 250000000, 250000000, 250000000, 250000000]]}'
     for text in ('{"dict": []}', impossible, '{"list": 3}', "[" * 100_000, '{"float": "x"}'):
         with pytest.raises(wire.WireError):

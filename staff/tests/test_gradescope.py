@@ -1,4 +1,4 @@
-"""Gradescope: results.json is valid at every moment, and the zip works in a folder laid out as /autograder is."""
+"""Tests for Gradescope: results.json is always valid, and the zip works in a folder with the layout of /autograder."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ TEXTS = ("output", "name", "number")
 
 
 def texts_of(content: dict) -> list[str]:
-    """All that a student reads."""
+    """Return all texts that a student can read."""
     return [content["output"], *(entry[name] for entry in content["tests"] for name in TEXTS)]
 
 
@@ -171,7 +171,7 @@ def test_progress_may_lack_anything(tmp_path):
 
 @pytest.fixture
 def autograder(tmp_path, monkeypatch):
-    """autograder(grade_one) grades in a folder laid out as /autograder is, with a stub; returns results.json."""
+    """Return a function: autograder(grade_one) grades with this stub, in a folder like /autograder -> results.json."""
     (tmp_path / "submission").mkdir()
     metadata = {"id": 1, "users": [{"id": 7, "email": "ada@../b.example", "name": "Ada"}]}
     (tmp_path / "submission_metadata.json").write_text(json.dumps(metadata))
@@ -300,7 +300,7 @@ def grade_one(source, student, on_progress):
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """As Gradescope does: unzip keeps the modes."""
+    """Unpack the zip as Gradescope does, which keeps the file modes."""
     with zipfile.ZipFile(archive) as content:
         for entry in content.infolist():
             path = Path(content.extract(entry, root / "source"))

@@ -1,7 +1,7 @@
-"""Appendix C of the handout, sections C.1 to C.3: the numbers and formulas of its answers against independent ones.
+"""Tests of Appendix C of the handout, sections C.1 to C.3: compare its numbers and formulas with independent ones.
 
-The oracles are torch.distributions, autograd, SciPy and quadrature. A number is computed here and looked for in the
-exercise that prints it, so that neither can change alone.
+The oracles are torch.distributions, autograd, SciPy and quadrature. Each number is computed here and searched for in
+the exercise that prints it, so that neither can change alone.
 """
 
 import math
@@ -100,13 +100,13 @@ def log_two_modes(x):
 
 
 def to_gaussian(mean, std):
-    """KL from the two modes to a Gaussian."""
+    """Return the KL divergence from the two modes to a Gaussian."""
     x = np.linspace(-8, 8, 2001)
     return integrate.trapezoid(np.exp(log_two_modes(x)) * (log_two_modes(x) - stats.norm.logpdf(x, mean, std)), x)
 
 
 def from_gaussian(mean, std):
-    """KL from a Gaussian to the two modes."""
+    """Return the KL divergence from a Gaussian to the two modes."""
     x = mean + std * np.linspace(-10, 10, 2001)
     log_density = stats.norm.logpdf(x, mean, std)
     return integrate.trapezoid(np.exp(log_density) * (log_density - log_two_modes(x)), x)
@@ -120,7 +120,7 @@ def test_broad_gaussian_is_best_in_one_direction():
 
 
 def test_one_mode_is_best_in_the_other_direction():
-    starts = ([2, -0.7], [0, 0.7], [1, 0])  # from one mode, from the broad Gaussian, from between
+    starts = ([2, -0.7], [0, 0.7], [1, 0])  # a mode, the broad Gaussian, in between
     found = [optimize.minimize(lambda v: from_gaussian(v[0], math.exp(v[1])), s, method="Nelder-Mead") for s in starts]
     best = min(found, key=lambda result: result.fun)
     assert_quoted(6, f"{best.x[0]:.4f}", f"{math.exp(best.x[1]):.4f}", f"{math.log(2):.4f}")
@@ -252,7 +252,7 @@ def test_one_sample_of_the_linear_model():
     z, noise = 0.7, -0.2
     assert f"$2 \\cdot 0.7 = {2 * z:.1f}$" in EXERCISES["15"] and f"= {2 * z + noise:.1f}$" in EXERCISES["15"]
     density = [integrate.simpson(np.exp(stats.norm.logpdf(x, 2 * Z, 1)) * stats.norm.pdf(Z), x=Z) for x in (0, 3)]
-    assert density == pytest.approx(stats.norm(0, math.sqrt(5)).pdf([0, 3]))  # variance 5; of the means alone, 2² = 4
+    assert density == pytest.approx(stats.norm(0, math.sqrt(5)).pdf([0, 3]))  # variance 5; the means alone: 2² = 4
 
 
 # --- the chapter as a whole ------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Appendix C of the handout, sections C.4 to C.6: the numbers and formulas of its answers against independent ones.
+"""Tests of Appendix C of the handout, sections C.4 to C.6: compare its numbers and formulas with independent ones.
 
-The oracles are PyTorch's layers, torch.distributions and numerical minimization. A number is computed here and looked
-for in the exercise that prints it, so that neither can change alone.
+The oracles are PyTorch's layers, torch.distributions and numerical minimization. Each number is computed here and
+searched for in the exercise that prints it, so that neither can change alone.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import distributions as D
 
 
 def linear_autoencoder_error(covariance, size):
-    """The smallest expected squared error, found by minimization and not by principal components."""
+    """Return the smallest expected squared error, found by minimization instead of principal components."""
     generator = torch.Generator().manual_seed(size)
     matrices = [torch.randn(4, size, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
     optimizer = torch.optim.LBFGS(matrices, max_iter=500, line_search_fn="strong_wolfe", tolerance_change=1e-14)
@@ -146,7 +146,7 @@ def test_weight_of_the_squared_error():
     best = optimize.minimize_scalar(lambda t: -784 * stats.norm.logpdf(0.1, 0, math.exp(t)))  # each pixel is off by 0.1
     assert math.exp(best.x) == pytest.approx(0.1)
     assert f"= {best.fun:.1f}$" in EXERCISES["20"]
-    for s in (0.1, 0.5):  # the part of the density that depends on the error
+    for s in (0.1, 0.5):  # the term of the density that depends on the error
         assert_quoted(20, f"{stats.norm.logpdf(0, 0, s) - stats.norm.logpdf(0.2, 0, s):.2f}")
 
 
@@ -160,4 +160,4 @@ def test_naive_bayes():
     assert f"= {evidence:.3f}$" in EXERCISES["22"] and f"= {0.4 * spam / evidence:.3f}$" in EXERCISES["22"]
 
 
-WORDS = ((0.8, 0.3), (0.1, 0.5))  # in spam, in other mail
+WORDS = ((0.8, 0.3), (0.1, 0.5))  # probability in spam, in other mail

@@ -1,7 +1,7 @@
-"""Chapter 1 and appendix A of the handout: its formulas against independent ones, and the numbers that it quotes.
+"""Tests of Chapter 1 and Appendix A of the handout: compare their formulas and numbers with independent ones.
 
-The oracles are torch.distributions, SciPy and quadrature. Where a chapter prints a number, the test computes it and
-looks for it in the text, so that neither can change alone.
+The oracles are torch.distributions, SciPy and quadrature. Each number is computed here and searched for in the text
+that prints it, so that neither can change alone.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ APPENDIX_A = (HANDOUT / "A_information_theory.md").read_text("utf-8")
 
 
 def assert_quoted(text, *numbers):
-    """Each number, as it is printed, stands in the text; a minus sign is the typographic one in prose and tables."""
+    """Check that the text contains each number as it is printed; prose and tables have the typographic minus sign."""
     for number in numbers:
         whole = rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)"
         assert re.search(whole, text), f"{number} is not in the text"
@@ -38,7 +38,7 @@ def minus(value, digits=4):
 
 
 def kl(p, q):
-    """Between two discrete distributions, in nats."""
+    """Return the KL divergence between two discrete distributions in nats."""
     return D.kl_divergence(D.Categorical(torch.tensor(p).double()), D.Categorical(torch.tensor(q).double())).item()
 
 
@@ -47,7 +47,7 @@ def coin(heads):
 
 
 def expected(function, scale=1.0):
-    """The expectation of function(e) for e ~ N(0, scale²), by quadrature."""
+    """Return the expectation of function(e) for e ~ N(0, scale²), by quadrature."""
     points, weights = np.polynomial.hermite_e.hermegauss(40)
     return float((weights * function(scale * points)).sum() / weights.sum())
 
@@ -78,7 +78,7 @@ def test_kl_is_never_negative():
 
 
 def gaussian_kl(mean_1, std_1, mean_2, std_2):
-    """Eq. 3d."""
+    """Return the KL divergence of Eq. 3d."""
     return math.log(std_2 / std_1) + (std_1**2 + (mean_1 - mean_2) ** 2) / (2 * std_2**2) - 0.5
 
 
@@ -104,7 +104,7 @@ def test_kl_adds_up_over_independent_components():
 
 # --- section 1.2: the decoder and the Monte Carlo estimate -----------------------------------------------------------
 
-A, B = 0.2, 0.9  # probabilities of heads of the two coins, each chosen with 0.5
+A, B = 0.2, 0.9  # probability of heads of two coins, each chosen with probability 0.5
 EVIDENCE = 0.5 * A + 0.5 * B
 
 
@@ -124,7 +124,7 @@ def test_log_of_the_estimate_is_biased():
 
 @pytest.mark.parametrize("share, samples", [(0.1, 900), (0.0001, 999_900)])
 def test_error_of_the_estimate(share, samples):
-    """Eq. 8a; the height c of the region cancels."""
+    """Check Eq. 8a, in which the height c of the region cancels."""
     useful, height = stats.bernoulli(share), 7.0
     error = height * useful.std() / math.sqrt(samples) / (height * useful.mean())
     assert error == pytest.approx(math.sqrt((1 - share) / (share * samples)))
@@ -175,7 +175,7 @@ def test_bound_is_tight_at_the_posterior():
 
 
 def test_gap_of_the_bound_is_the_kl_to_the_posterior():
-    """Eq. 9 and 10, by quadrature, for x = sin(2z) + z + noise: the posterior is not Gaussian."""
+    """Check Eq. 9 and 10 by quadrature for x = sin(2z) + z + noise, where the posterior is not Gaussian."""
     z = np.linspace(-9, 9, 20_001)
     prior, q = stats.norm(0, 1), stats.norm(0.5, 0.7)
     log_likelihood = stats.norm.logpdf(1.3, np.sin(2 * z) + z, 0.4)
@@ -191,14 +191,14 @@ def test_gap_of_the_bound_is_the_kl_to_the_posterior():
     assert elbo < log_evidence and to_posterior > 0.1
     assert log_evidence - to_posterior == pytest.approx(elbo, abs=1e-8)
     weights = np.exp(log_likelihood + prior.logpdf(z) - log_posterior)
-    assert weights == pytest.approx(np.full_like(z, math.exp(log_evidence)))  # one sample of the posterior is enough
+    assert weights == pytest.approx(np.full_like(z, math.exp(log_evidence)))  # one posterior sample is enough
 
 
 # --- section 1.4: the loss -------------------------------------------------------------------------------------------
 
 
 def test_reconstruction_is_the_cross_entropy():
-    """The last line of Eq. 11d for one sample, against the log-probability of Eq. 5."""
+    """Compare the last line of Eq. 11d for one sample with the log-probability of Eq. 5."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(784, 16, generator=generator, dtype=torch.float64)
     levels = torch.randint(16, (784,), generator=generator)
@@ -219,7 +219,7 @@ def test_regularization_of_the_example():
 
 
 def test_spread_of_two_estimates_of_a_gradient():
-    """Of E[z²] for z = 1 + e: z² e (Eq. 14a) and 2 z (Eq. 14b), both with mean 2."""
+    """The gradient is that of E[z²] for z = 1 + e; its estimates z² e (Eq. 14a) and 2 z (Eq. 14b) have mean 2."""
     score, through_sample = (lambda e: (1 + e) ** 2 * e), (lambda e: 2 * (1 + e))
     spreads = []
     for estimate in (score, through_sample):
@@ -238,13 +238,13 @@ def test_spread_of_the_score_function_estimate_in_twenty_dimensions():
     assert_quoted(CHAPTER_1, f"{math.sqrt(second - 4):.1f}")
     e = np.random.default_rng(0).standard_normal((200_000, 20))
     estimates = ((1 + e) ** 2).sum(1) * e[:, 0]
-    # 5 sigma of a standard deviation, with the estimate's own kurtosis
+    # five standard errors of a standard deviation, computed with the kurtosis of the estimates
     allowed = 5 * math.sqrt((stats.kurtosis(estimates) + 2) / len(estimates)) / 2
     assert estimates.std() == pytest.approx(math.sqrt(second - 4), rel=allowed)
 
 
 def test_gradient_of_a_density_is_no_density():
-    def gradient(z, step=1e-5):  # with respect to the mean of N(0.3, 0.5²)
+    def gradient(z, step=1e-5):  # of the density of N(0.3, 0.5²) with respect to its mean
         return (stats.norm.pdf(z, 0.3 + step, 0.5) - stats.norm.pdf(z, 0.3 - step, 0.5)) / (2 * step)
 
     assert integrate.quad(gradient, -5, 5)[0] == pytest.approx(0, abs=1e-6)

@@ -1,7 +1,7 @@
-"""Chapter 2 of the handout: its formulas against independent ones, and the numbers that it quotes.
+"""Tests of Chapter 2 of the handout: compare its formulas and numbers with independent ones.
 
-The oracles are SciPy, quadrature, autograd and MNIST itself. Where the chapter prints a number, the test computes it
-and looks for it in the text, so that neither can change alone.
+The oracles are SciPy, quadrature, autograd and MNIST itself. Each number is computed here and searched for in the text,
+so that neither can change alone.
 """
 
 import math
@@ -27,13 +27,13 @@ THREE_KINDS = np.array([0.5, 0.3, 0.2]), np.array([0.5, 0.5, 0.0])  # data, gene
 
 
 def assert_quoted(*numbers):
-    """Each number, as it is printed, is in the text; a minus sign is the typographic one outside of formulas."""
+    """Check that the text contains each number as it is printed, with a typographic minus sign outside of formulas."""
     for number in numbers:
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)", CHAPTER_2), f"{number} is not in the text"
 
 
 def assert_row(*cells):
-    """A row of a table, from its first cell on."""
+    """Check that the text contains a table row that begins with these cells."""
     assert "| " + " | ".join(cells) + " |" in CHAPTER_2, cells
 
 
@@ -42,12 +42,12 @@ def minus(value, digits=4):
 
 
 def optimal(data, generated):
-    """Eq. 14h."""
+    """Return the optimal discriminator of Eq. 14h."""
     return data / (data + generated)
 
 
 def value(data, generated, d):
-    """Eq. 14f for distributions over a few kinds; 0 log 0 is 0."""
+    """Return the value of Eq. 14f for distributions over a few kinds, with 0 log 0 = 0."""
     terms = [p * math.log(x) for p, x in zip(data, d, strict=True) if p]
     terms += [g * math.log(1 - x) for g, x in zip(generated, d, strict=True) if g]
     return sum(terms)
@@ -92,7 +92,7 @@ def test_value_of_two_gaussians():
     p, g = stats.norm(0, 1), stats.norm(1.5, 0.7)
 
     def integrand(x):
-        logit = p.logpdf(x) - g.logpdf(x)  # of Eq. 14h, which is 1 in floating point far from g
+        logit = p.logpdf(x) - g.logpdf(x)  # of Eq. 14h; Eq. 14h itself rounds to 1 far from g
         return -p.pdf(x) * np.logaddexp(0, -logit) - g.pdf(x) * np.logaddexp(0, logit)
 
     def divergence(x):
@@ -193,7 +193,7 @@ def test_discriminator_of_the_table():
 
 @pytest.fixture(scope="module")
 def images():
-    """Training and validation images in -1..1, [54000, 784] and [6000, 784]."""
+    """Return the training and validation images in -1..1, [54000, 784] and [6000, 784]."""
     try:
         datasets = [loader.dataset for loader in mnist(None, 64, 0)[:2]]
     except DataError as error:
@@ -203,7 +203,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def labels(images):
-    """Those of the training images, [54000]."""
+    """Return the labels of the training images, [54000]."""
     return torch.as_tensor(mnist(None, 64, 0)[0].dataset.labels)
 
 
@@ -214,7 +214,7 @@ def test_losses_of_a_black_image_and_of_the_mean_image(images):
 
 
 def levina_bickel(points, neighbours):
-    """The maximum-likelihood estimate of the dimension, with the inverse estimates averaged over the points."""
+    """Return the maximum-likelihood estimate of the dimension; the inverse estimates are averaged over the points."""
     distances = torch.cdist(points, points).fill_diagonal_(torch.inf)
     nearest = distances.topk(neighbours, largest=False).values.log()
     return 1 / (nearest[:, -1:] - nearest[:, :-1]).mean().item()
@@ -235,11 +235,11 @@ def test_intrinsic_dimension_differs_between_digits(images, labels):
     each = [levina_bickel(images[0][:5000][labels[:5000] == digit], 10) for digit in range(10)]
     assert each.index(min(each)) == 1 and each.index(max(each)) == 8
     assert_quoted(f"{min(each):.1f}", f"{max(each):.1f}")
-    assert sum(value < 8 for value in each) == 1 and max(each) < 20  # 8 is near the lower end, 20 is above all of them
+    assert sum(value < 8 for value in each) == 1 and max(each) < 20  # 8 is near the low end, and 20 is above all
 
 
 def gaussian_kernel_mean(point, width, nodes=60):
-    """E[exp(-|point - e|² / (2 width))] for e ~ N(0, I), dimension by dimension by quadrature."""
+    """Return E[exp(-|point - e|² / (2 width))] for e ~ N(0, I), by quadrature in each dimension."""
     e, weights = np.polynomial.hermite_e.hermegauss(nodes)
     each = np.exp(-((np.asarray(point)[:, None] - e) ** 2) / (2 * width)) @ weights / weights.sum()
     return each.prod()
@@ -256,7 +256,7 @@ def test_mmd_is_that_of_the_text():
 
 
 def mean_distance_to_the_nearest(dimension, codes=54_000):
-    """E[distance of a sample to the nearest of many codes], all from N(0, I), by quadrature over both lengths."""
+    """Return E[distance of a sample to the nearest of many codes], all from N(0, I), by quadrature over lengths."""
     share = (np.arange(200) + 0.5) / 200
     lengths = stats.chi2(dimension).ppf(share)  # |sample|²
     r = np.linspace(0, 1.5 if dimension == 2 else 12, 6001)[1:]
@@ -278,4 +278,4 @@ def test_a_curve_has_no_area():
     samples = np.random.default_rng(0).standard_normal((4000, 2))
     nearest = np.array([np.hypot(*(curve - sample).T).min() for sample in samples])
     shares = [(nearest < width).mean() for width in (0.2, 0.02, 0.002)]
-    assert shares[0] > 5 * shares[1] > 10 * shares[2]  # in proportion to the width, so 0 in the limit
+    assert shares[0] > 5 * shares[1] > 10 * shares[2]  # proportional to the width, so 0 in the limit

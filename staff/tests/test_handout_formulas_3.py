@@ -1,4 +1,4 @@
-"""Chapter 3 and appendix B of the handout: formulas against independent ones, the numbers they quote, the figures.
+"""Tests of Chapter 3 and Appendix B of the handout: check their formulas, numbers and figures independently.
 
 The oracles are PyTorch's own attention and autograd, SciPy, quadrature and counters of operations.
 """
@@ -29,24 +29,24 @@ APPENDIX_B = (HANDOUT / "B_neural_radiance_fields.md").read_text("utf-8")
 
 
 def assert_quoted(text, *numbers):
-    """Each number, as it is printed, is in the text."""
+    """Check that the text contains each number as it is printed."""
     for number in numbers:
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)", text), f"{number} is not in the text"
 
 
 def assert_row(text, *cells):
-    """A row of a table, from its first cell on."""
+    """Check that the text contains a table row that begins with these cells."""
     assert "| " + " | ".join(cells) + " |" in text, cells
 
 
 def matrix(rows, digits=3):
-    """The rows of a matrix as the chapter prints them."""
+    """Return the rows of a matrix as the chapter prints them."""
     return " \\cr ".join(" & ".join(f"{x:.{digits}f}" if x % 1 else f"{x:g}" for x in row) for row in rows)
 
 
 @pytest.fixture
 def script(monkeypatch):
-    """The scripts that draw the figures, by name; they import their neighbour, as scripts do."""
+    """Return a function that imports a script for figures by its name; the scripts can import each other."""
     monkeypatch.syspath_prepend(HANDOUT / "figures")
     return importlib.import_module
 
@@ -77,7 +77,7 @@ def test_alignment_of_figure_6(script):
 def test_variance_of_dot_products_is_the_size_of_a_head_and_not_the_length(size, length):
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 200_000 // length, length, size, generator=generator, dtype=torch.float64)
-    variances = (q[:, 0, :, None] * k.transpose(1, 2)).sum(1).var(dim=1)  # of a row of scores, given its query
+    variances = (q[:, 0, :, None] * k.transpose(1, 2)).sum(1).var(dim=1)  # over the keys, for a fixed query
     error = variances.std() / math.sqrt(len(variances))
     assert abs(variances.mean() - size) < 5 * error  # Eq. 22a; five standard errors
 
@@ -105,7 +105,7 @@ def test_multi_head_attention_is_that_of_pytorch(heads):
     C, T = 8, 5
     oracle = nn.MultiheadAttention(C, heads, bias=False, batch_first=True, dtype=torch.float64)
     x = torch.randn(T, C, dtype=torch.float64)
-    W = [w.T.split(C // heads, dim=1) for w in oracle.in_proj_weight.split(C)]  # of queries, keys, values; by head
+    W = [w.T.split(C // heads, dim=1) for w in oracle.in_proj_weight.split(C)]  # of queries, keys and values, per head
     outputs = []
     for w_q, w_k, w_v in zip(*W, strict=True):  # Eq. 22 and 22c
         scores = (x @ w_q) @ (x @ w_k).T / math.sqrt(C // heads)
@@ -116,7 +116,7 @@ def test_multi_head_attention_is_that_of_pytorch(heads):
 
 
 def small_example():
-    """The matrices of the chapter's example: queries, keys, values."""
+    """Return the matrices of the chapter's example: queries, keys and values."""
     printed = re.findall(r"([QKV]) = \\begin\{pmatrix\} (.*?) \\end", CHAPTER_3)
     rows = [[[float(x) for x in row.split("&")] for row in entries.split("\\cr")] for _, entries in printed]
     return torch.tensor(rows, dtype=torch.float64)
@@ -153,7 +153,7 @@ def test_multiplications_of_a_layer(length):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         block(torch.randn(1, length, C))
     T = length
-    assert counter.get_total_flops() == 2 * (4 * T * C**2 + 8 * T * C**2 + 2 * T**2 * C)  # an addition each
+    assert counter.get_total_flops() == 2 * (4 * T * C**2 + 8 * T * C**2 + 2 * T**2 * C)  # 2: multiply and add
 
 
 def test_cost_of_gpt2():
@@ -179,7 +179,7 @@ def test_linear_attention_is_a_sum_that_can_be_reordered():
 
 
 def test_pairs_of_a_window():
-    """The model answer to Q3.1 has numbers for the first row of the table."""
+    """The model answer to Q3.1 quotes numbers for the first row of the table."""
     T, window = 32_768, 256
     assert "| $T w$ pairs |" in CHAPTER_3
     text = answers.read(edition="2023")["3.1"].answer
@@ -222,7 +222,7 @@ DENSITY, LENGTH = np.array([0.5, 2, 0, 4]), 0.5
 
 
 def pieces(density, length):
-    """Eq. B.5: opacity, transmittance, weight."""
+    """Return opacity, transmittance and weight of Eq. B.5."""
     opacity = 1 - np.exp(-density * length)
     transmittance = np.concatenate([[1], np.cumprod(1 - opacity)[:-1]])
     return opacity, transmittance, transmittance * opacity

@@ -1,4 +1,4 @@
-"""The SLURM scripts, with a srun and a scontrol that stand in for SLURM's."""
+"""Tests of the SLURM scripts, with stand-ins for srun and scontrol."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="fi
 
 @pytest.fixture(params=list(PARTS.items()), ids=list(PARTS))
 def job(request, tmp_path):
-    """job(flags..., PYTHON=...) -> the part's script, started by a SLURM that the test plays."""
+    """Return a function: job(flags..., PYTHON=...) starts the part's script, with the test in the role of SLURM."""
     program, part = request.param
     for folder in ("course", part):
         (tmp_path / folder).symlink_to(REPOSITORY / folder)
@@ -47,7 +47,7 @@ def executable(path: Path, script: str) -> str:
 
 
 def preempt(process: subprocess.Popen, line: str) -> tuple[str, str]:
-    """Wait for a line, then do what SLURM does; return the rest of what was said."""
+    """Wait for a line, then stop the job as SLURM does; return the rest of the output."""
     for said in process.stdout:
         if said.startswith(line):
             break
@@ -57,7 +57,7 @@ def preempt(process: subprocess.Popen, line: str) -> tuple[str, str]:
 
 
 def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
-    """A stand-in for the program says its flags, and waits to be stopped the first time."""
+    """A stand-in for the program prints its flags, and at first waits until it is stopped."""
     checkpoints = f"logs/job_7/{job.program}/version_0/checkpoints"
     python = executable(
         tmp_path / "python",
@@ -80,7 +80,7 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
 
 
 def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
-    """As with a --time so short that the signal is sent while the program starts."""
+    """This happens if --time is so short that the signal arrives while the program starts."""
     python = executable(tmp_path / "python", 'echo "$@"; exit 143')
     for count, requeued in (("", 1), ("1", 2), ("2", 2)):
         stopped = job(PYTHON=python, **({"SLURM_RESTART_COUNT": count} if count else {}))
@@ -99,7 +99,7 @@ def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
 
 
 def test_a_job_does_not_take_a_folder_for_its_runs(job, tmp_path):
-    """After each requeue it would begin anew, since it would look elsewhere for its checkpoint."""
+    """With --log_dir, the job would look elsewhere for its checkpoint and start again after each requeue."""
     refused = job("--log_dir", "/scratch", PYTHON="true")
     _, message = refused.communicate()
     assert refused.returncode == 2
@@ -107,7 +107,7 @@ def test_a_job_does_not_take_a_folder_for_its_runs(job, tmp_path):
 
 
 def test_the_program_gets_all_cpus_of_a_task(job, tmp_path):
-    """From 22.05 on, srun takes their number from SRUN_CPUS_PER_TASK; sbatch sets SLURM_CPUS_PER_TASK."""
+    """Since SLURM 22.05, srun reads the number from SRUN_CPUS_PER_TASK, but sbatch sets SLURM_CPUS_PER_TASK."""
     python = executable(tmp_path / "python", 'echo "${SRUN_CPUS_PER_TASK-none}"')
     for variables, said in (({"SLURM_CPUS_PER_TASK": "4"}, "4\n"), ({}, "none\n")):
         assert job(PYTHON=python, **variables).communicate() == (said, "")
@@ -133,7 +133,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(job, mnist_files, tmp_path)
 @pytest.mark.parametrize(
     ("devices", "nodes", "job"),
     [
-        (2, 1, {"SLURM_NTASKS": "1"}),  # it would train on one device, and not say so
+        (2, 1, {"SLURM_NTASKS": "1"}),  # it would silently train on one device
         (2, 1, {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}),
         (2, 1, {"SLURM_NTASKS": "2"}),  # Lightning needs --ntasks-per-node
         (2, 1, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2"}),

@@ -1,4 +1,4 @@
-"""The layout: who imports whom, how long files and functions are, and where a STAFF block may be."""
+"""Tests of the layout: import rules, lengths of files and functions, and places of STAFF blocks."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from staff.release.build import tracked
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
-    """All text files that git knows."""
+    """Return all text files that git tracks: path -> content."""
     kinds = (".py", ".md", ".cfg", ".toml", ".job", ".sh", ".txt", ".yml", ".html", ".css", "Makefile")
     return {file: (REPOSITORY / file).read_text("utf-8") for file in tracked(REPOSITORY) if file.endswith(kinds)}
 
@@ -35,7 +35,7 @@ def test_what_students_read_first_is_short(sources):
 
 @pytest.mark.parametrize("part", ["part1_vae", "part2_aae", "part3_gpt"])
 def test_a_part_imports_little_of_course(sources, part):
-    """A reader of a part follows its imports; modules that are imported inside functions do not count."""
+    """Readers of a part follow its imports. Modules that are imported inside functions do not count."""
     students = {file: text for file, text in sources.items() if file.startswith(("course/", part))}
     course = [students[path] for path in layout.reached(students, f"{part}/train.py") if path.startswith("course/")]
     assert len(course) >= 15 and sum(text.count("\n") for text in course) <= 1500

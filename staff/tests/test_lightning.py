@@ -1,6 +1,6 @@
-"""What `course.training` takes from Lightning: its private parts, and why its own callbacks are not enough.
+"""Tests of the private parts of Lightning that `course.training` uses, and of the limits of Lightning's callbacks.
 
-A new version of Lightning that changes what is private, or that now does the job, fails here.
+They fail with a version of Lightning that changes these parts, or that makes our replacements unnecessary.
 """
 
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from course.training.speed import log_faster, move_sums, read_signature
 
 
 class Line(pl.LightningModule):
-    """A weight that is the batch's mean of x; logs as the parts do."""
+    """A model whose weight learns the mean of x, and which logs like the models of the parts."""
 
     def __init__(self, values=(4.0, 3.0, 2.0, 1.0)):
         super().__init__()
@@ -41,7 +41,7 @@ class Line(pl.LightningModule):
 
 
 class LineOfIterator(Line):
-    """Takes its batches itself, so that Lightning cannot know their size: each module's signature is read anew."""
+    """A `Line` that fetches its own batches, so that Lightning cannot know their size."""
 
     def training_step(self, dataloader_iter):
         return super().training_step(next(dataloader_iter)[0], 0)
@@ -60,7 +60,7 @@ def fit(callbacks, model=None, folder=None, **flags) -> pl.Trainer:
 
 
 def test_the_sums_of_an_epoch_are_where_exact_resume_looks_for_them():
-    """`trainer._results`: key -> value, the sum over examples, and cumulated_batch_size, their number."""
+    """`trainer._results` stores for each key the sum over the examples and their number, cumulated_batch_size."""
     seen = []
 
     class Look(pl.Callback):
@@ -72,7 +72,7 @@ def test_the_sums_of_an_epoch_are_where_exact_resume_looks_for_them():
 
 
 def test_sums_that_are_added_count_in_the_mean():
-    """As if a first batch of four examples, with the sum 40, had been seen before the run was stopped."""
+    """Pretend that four examples with the sum 40 were seen before the run was stopped."""
 
     class Add(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -83,7 +83,7 @@ def test_sums_that_are_added_count_in_the_mean():
 
 
 def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monkeypatch):
-    """Otherwise `log_faster` can go, or no longer has an effect."""
+    """If this fails, `log_faster` is no longer needed, or no longer has an effect."""
     moves = []
     monkeypatch.setattr(_ResultMetric, "to", lambda self, device: moves.append(device) or move_sums(self, device))
     plain = fit([]).callback_metrics
@@ -97,7 +97,7 @@ def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monk
 
 
 def test_lightning_reads_a_signature_at_each_log_and_log_faster_once(monkeypatch):
-    """Otherwise `log_faster` can go, or no longer has an effect."""
+    """If this fails, `log_faster` is no longer needed, or no longer has an effect."""
     reads = []
 
     def read(*args, **kwargs):
@@ -109,7 +109,7 @@ def test_lightning_reads_a_signature_at_each_log_and_log_faster_once(monkeypatch
     assert len(reads) == 2 * len(BATCHES), "two values in each step"
     reads.clear()
     monkeypatch.setattr("course.training.speed.read_signature", read)
-    monkeypatch.setattr(_ResultMetric, "to", move_sums)  # which `log_faster` replaces too
+    monkeypatch.setattr(_ResultMetric, "to", move_sums)  # `log_faster` replaces it too
     log_faster()
     assert fit([]).callback_metrics == plain and len(reads) == 1
     with pytest.raises(MisconfigurationException, match="batch_size"):
@@ -132,7 +132,7 @@ def best(folder, monitor="val/x") -> BestCheckpoint:
 
 
 def test_the_best_value_is_kept_where_the_folder_was_moved(tmp_path):
-    """Lightning's own callback forgets it, and would write a worse epoch over best.ckpt."""
+    """Lightning's own callback would forget the value, and overwrite best.ckpt with a worse epoch."""
     (old, new) = (tmp_path / name for name in ("old", "new"))
     saved = {}
     for name, callback in {

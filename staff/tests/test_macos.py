@@ -1,4 +1,4 @@
-"""macOS, as far as it can be tested elsewhere: workers that are spawned, and MPS with a stand-in."""
+"""Tests of macOS, as far as they can run elsewhere: spawned workers, and a stand-in for MPS."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SPAWN = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force
 
 @pytest.fixture
 def mac(monkeypatch):
-    """PyTorch says that it has MPS."""
+    """Make PyTorch report that MPS is available."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
@@ -43,7 +43,7 @@ def trainer() -> SimpleNamespace:
 
 @pytest.mark.slow
 def test_spawned_workers_load_the_same_batches(program, tmp_path):
-    """A spawned worker imports train.py again, and gets the dataset as a pickle."""
+    """A spawned worker imports train.py again and receives a pickled dataset."""
     (tmp_path / "sitecustomize.py").write_text(SPAWN)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     rows = []
@@ -61,7 +61,7 @@ def test_spawned_workers_load_the_same_batches(program, tmp_path):
 
 
 def test_the_start_method_is_spawn(tmp_path):
-    """The test of the test."""
+    """Check that the test above really runs with spawned workers."""
     (tmp_path / "sitecustomize.py").write_text(SPAWN)
     code = "import multiprocessing; print(multiprocessing.get_start_method())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -79,7 +79,7 @@ def test_the_flags_know_mps(mac, capsys):
         parse_args(["--accelerator", "mps", "--devices", "2"])
     assert "this machine has 1 MPS devices" in capsys.readouterr().err
     args = SimpleNamespace(accelerator="auto", precision="16-mixed", devices=1)
-    check_machine(SimpleNamespace(error=pytest.fail), args)  # auto is MPS, which has half precision
+    check_machine(SimpleNamespace(error=pytest.fail), args)  # "auto" selects MPS, which supports half precision
 
 
 def test_a_mac_without_mps_says_so(monkeypatch, capsys):
@@ -107,7 +107,7 @@ def test_the_noise_of_the_device_is_seeded(trainer, monkeypatch):
 
 
 class OnMPS:
-    """A number on MPS, which refuses float64 as PyTorch does there."""
+    """A number on MPS that refuses float64, like PyTorch's tensors on MPS."""
 
     device = MPS
 

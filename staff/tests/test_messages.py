@@ -1,4 +1,4 @@
-"""What the graded tests' messages show of wrong numbers, and what they say is seen."""
+"""Tests of the messages of graded tests: the numbers that they show, and the patterns that they recognise."""
 
 import math
 import re
@@ -23,7 +23,7 @@ KNOWN = [Whole, sketched]
     [
         (1.0, 2.0, ("1", "2")),
         (0.5, 0.25, ("0.5", "0.25")),
-        (1.2345678, 1.2345698, ("1.234568", "1.23457")),  # the seventh digit
+        (1.2345678, 1.2345698, ("1.234568", "1.23457")),  # they differ in the seventh digit
         (1000000, 1000001, ("1000000", "1000001")),
         (123456.7, 123456.8, ("123456.7", "123456.8")),
         (1e-9, 1.0000001e-9, ("1e-09", "1.0000001e-09")),
@@ -52,7 +52,7 @@ def numbers_of(message: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("known", KNOWN)
 def test_no_message_shows_the_same_digits(known, rng):
-    """Also where one number of many is wrong that is not kept in the students' repository."""
+    """This also holds if the only wrong number is one that the students' repository does not record."""
     right = torch.randn(40, 30, generator=rng).double()
     for size in (1e-2, 1e-4, 3e-6):
         for at in (slice(None), (17, 5)):
@@ -145,12 +145,12 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
     zero_first = 0 * right
     zero_first[1, 2, 3] = right[1, 2, 3] + 1
     assert of(known, right, zero_first) == ""
-    tiny = 1e-7 * torch.randn(6, 13, 13, generator=rng).double()  # any factor would do
+    tiny = 1e-7 * torch.randn(6, 13, 13, generator=rng).double()  # any factor is within the tolerance
     assert of(known, tiny, tiny + torch.randn(6, 13, 13, generator=rng)) == ""
 
 
 def test_nothing_is_seen_of_what_is_expected_to_be_the_same():
-    """All numbers may be the same, and the images of a batch too."""
+    """If all expected numbers or images of a batch are equal, patterns that depend on differences are not reported."""
     assert of(Whole, torch.ones(4, 3).double(), torch.full((4, 3), 0.5)) == "it is 1/2 of what is expected"
     twice, once = torch.tensor([[1.0, 5.0, 2.0], [0.3, 0.1, 0.7]]).double()
     assert of(Whole, torch.stack([twice, twice, once]), torch.stack([once, once, twice])) == ""
@@ -173,7 +173,7 @@ def test_what_is_seen_is_said_only_where_no_known_mistake_fits():
 
 
 def test_a_recorded_tensor_is_described_as_a_live_one(rng):
-    """Of what the release writes down, as much is seen as of the tensor itself."""
+    """The patterns are recognised in the recorded numbers as well as in the tensor itself."""
     from answers import SUMS, places
 
     right = torch.randn(20, 30, generator=rng).double()

@@ -1,6 +1,6 @@
-"""The graded tests against wrong solutions: each mistake, put into a copy of the parts, costs its question points.
+"""Run the graded tests on wrong solutions: each mistake, put into a copy of the parts, must cost its question points.
 
-A run judges a sample of each bank, another one each time; MISTAKES=all in the environment judges them all.
+Each run judges a new sample of each bank; MISTAKES=all in the environment judges all entries.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from mistakes import part1, part2, part3
 from small_runs import PARTS, REPOSITORY
 
 BANKS = {"part 1": part1, "part 2": part2, "part 3": part3}
-# imported once, in the process that the others are forked from
+# imported once, in the process from which the others are forked
 SLOW_IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest", "tensorboard"]
 
 
 def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
-    """Run in a process of its own: the graded tests of the question, on a copy of the parts with the mistake in it.
+    """Run the graded tests of the question on a copy of the parts with the mistake; needs a separate process.
 
     Returns:
-        the mistake's name, and the messages of the tests that failed.
+        the name of the mistake, and the messages of the failed tests.
     """
     import torch
 
@@ -39,10 +39,10 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
         shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for shared in ("conftest.py", "setup.cfg", *([] if answers else ["staff/__init__.py"])):
         shutil.copy(REPOSITORY / shared, folder / shared)
-    if answers:  # as students have it
+    if answers:  # as in the students' repository
         shutil.copy(answers, folder / "tests" / "answers.npz")
     source = (folder / file).read_text()
-    assert source.count(right) == 1, f"{name}: {right!r} stands {source.count(right)} times in {file}"
+    assert source.count(right) == 1, f"{name}: {right!r} occurs {source.count(right)} times in {file}"
     (folder / file).write_text(source.replace(right, wrong))
 
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
 
 
 def verdicts(folder: Path, bank: dict) -> dict[str, list[str]]:
-    """Name -> the messages of the tests that failed, for each entry of the bank."""
+    """Return name -> messages of the failed tests, for each entry of the bank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
@@ -73,7 +73,7 @@ def verdicts(folder: Path, bank: dict) -> dict[str, list[str]]:
 
 
 def sample(bank: dict, size: int, seed: int) -> dict:
-    """So many of the bank, drawn with the seed; all of it where the environment says so."""
+    """Return `size` random entries of the bank, or all of them if MISTAKES=all is in the environment."""
     if os.environ.get("MISTAKES") == "all":
         return bank
     names = random.Random(seed).sample(sorted(bank), min(size, len(bank)))
@@ -95,7 +95,7 @@ def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
-    """Right solutions that look otherwise. One changed comment for each question: the judging itself blames nobody."""
+    """Judge unusual correct solutions and, for each question, a harmless change of a docstring."""
     questions = {entry[0] for entry in part.MISTAKES.values()}
     harmless = {f"Q{each}": (each, "course/files.py", '"""Atomic', '"""The atomic') for each in sorted(questions)}
     found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
@@ -105,8 +105,8 @@ def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Path:
-    """What the oracles answer, as students get it."""
-    from staff.release.build import recorded_answers  # not above: the judging processes may not import course
+    """Return the file with the oracles' answers, as students get it."""
+    from staff.release.build import recorded_answers  # imported late: the judging processes must not import course
 
     file = tmp_path_factory.mktemp("answers") / "answers.npz"
     file.write_bytes(recorded_answers())
@@ -116,7 +116,7 @@ def recorded(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, recorded, monkeypatch):
-    """Those without the oracles; what only the hidden tests find is not asked for."""
+    """Use the tests without the oracles, as students have them; skip mistakes that only the hidden tests detect."""
     monkeypatch.setenv("ANSWERS", str(recorded))
     seed = pytestconfig.getoption("--seed")
     wrong, right = sample(part.MISTAKES, 10, seed), sample(part.RIGHT, 4, seed)
@@ -132,8 +132,8 @@ def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, 
 
 @pytest.mark.slow
 def test_fused_attention_earns_nothing(tmp_path):
-    """Neither PyTorch's nor the template's answers Q3.2."""
-    from staff.release.suites import graded_tests, suites  # not above: the judging processes may not import course
+    """Neither PyTorch's fused attention nor that of the template is an answer to Q3.2."""
+    from staff.release.suites import graded_tests, suites  # imported late: the judging processes must not import course
 
     bank = {name: entry for name, entry in part3.MISTAKES.items() if entry[4:] == (part3.WRITTEN_OUT,)}
     tests = [test for path in suites(REPOSITORY) for test in graded_tests(path.read_text("utf-8"), path.name)]
@@ -143,14 +143,14 @@ def test_fused_attention_earns_nothing(tmp_path):
 
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_each_entry_finds_its_line(part):
-    """In the fast tests too: the slow ones judge a sample, and miss the entry that a change left behind."""
+    """Check this in a fast test: the slow tests judge only a sample, and may miss an outdated entry."""
     for name, (_, file, right, *_) in (part.MISTAKES | part.RIGHT).items():
         found = (REPOSITORY / file).read_text("utf-8").count(right)
-        assert found == 1, f"{name}: {right!r} stands {found} times in {file}"
+        assert found == 1, f"{name}: {right!r} occurs {found} times in {file}"
 
 
 def test_the_banks_are_large():
-    """And many mistakes are to be recognised by what they give."""
+    """Many of the mistakes must also be recognised by their results."""
     wrong, right = (
         [entry for bank in BANKS.values() for entry in getattr(bank, of).values()] for of in ("MISTAKES", "RIGHT")
     )

@@ -1,4 +1,4 @@
-"""The model answers: complete, adding up, resting on the handout, and for staff only."""
+"""Tests of the model answers: complete, with points that add up, citing the handout, and available to staff only."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def handout() -> handouts.Handout:
 
 
 def test_the_2022_edition_has_its_own_answers_too():
-    """Those to Q2.4, which asks for no epochs, and Q3.1, which is about another subject."""
+    """Its own answers are those to Q2.4, which asks for no epochs, and Q3.1, which is about another subject."""
     own, others, other = answers.read(), answers.read(edition="2022"), rubrics.read(edition="2022")
     assert {name for name, each in others.items() if own.get(name) != each} == {"2.4", "3.1"}
     manual = {question.id: question.manual for question in other.questions.values() if question.manual}

@@ -1,4 +1,4 @@
-"""`python -m course next`, in a repository with small blanks and tests, and the real conftest.py."""
+"""Tests of `python -m course next` in a repository with small blanks and tests, and the real conftest.py."""
 
 import os
 import re
@@ -62,7 +62,7 @@ TABLE = "| file | contents |\n| --- | --- |\n| `utils.py`, `network.py` | all |\
 
 @pytest.fixture
 def small(tmp_path) -> Path:
-    """A repository with three blanks in part 1."""
+    """Return a repository with three blanks in part 1."""
     folder = tmp_path / "practical"
     shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
     own = {
@@ -292,7 +292,7 @@ def test_a_run_ends_with_what_it_does_not_count_and_what_comes_next(small):
 
 
 def test_all_points_of_the_assignment_are_in_the_table_or_below_it(course_tests):
-    """Wherever tests are left out: counted and not counted are what the questions are worth."""
+    """Even if some tests are left out, the counted and uncounted points add up to the points of the questions."""
     public = {test for test in course_tests if not test.hidden}
     for ran in (
         course_tests,

@@ -1,4 +1,4 @@
-"""Part 1 beyond what is graded: what a run writes, the importance-weighted bound, several processes."""
+"""Tests of part 1 beyond grading: the files of a run, the importance-weighted bound, and several processes."""
 
 import json
 import math
@@ -61,9 +61,9 @@ def test_a_gelu_sees_rows_of_channels_and_gives_back_what_it_did():
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():
-    """They make the last steps of an epoch twice as slow; afterwards this thread has them again."""
+    """Subnormals would make the last steps of an epoch twice as slow; after the program, they are enabled again."""
     if not torch.set_flush_denormal(False):
-        pytest.skip("this processor knows no other way")
+        pytest.skip("this processor cannot change its treatment of subnormals")
     small, there = torch.full((100,), 1e-30), []
     assert entry.main(lambda args: there.append(bool((small * 1e-10).any())), None) == 0
     assert there == [False] and (small * 1e-10).all()
@@ -103,7 +103,7 @@ def test_pictures_are_pictures(vae):
 @pytest.mark.usefixtures("without_pictures")
 def test_best_checkpoint_is_the_one_tested(vae, tmp_path, monkeypatch):
     class Spoil(train.Figures):
-        """From the third epoch on, the grey levels are ruined before validation."""
+        """Ruin the grey levels before validation, starting with the third epoch."""
 
         @torch.no_grad()
         def on_validation_start(self, trainer, pl_module):
@@ -122,7 +122,7 @@ def test_best_checkpoint_is_the_one_tested(vae, tmp_path, monkeypatch):
 
 
 def test_a_module_used_without_our_trainer():
-    """The VAE is an ordinary LightningModule: its steps and optimizer need nothing of course.training."""
+    """The VAE is an ordinary LightningModule; its steps and optimizer do not need course.training."""
     torch.manual_seed(0)
     vae = VAE(num_filters=4, z_dim=3, lr=1e-2)
     batch = (torch.zeros(8, 1, 28, 28, dtype=torch.int64), torch.zeros(8))
@@ -155,7 +155,7 @@ def test_negative_std_asks_whether_it_is_log_std():
 
 def test_the_manifold_grows_downwards_and_to_the_right():
     class Decoder(torch.nn.Module):
-        """Two grey levels: the upper half of the picture shows z[0], the lower half z[1]."""
+        """A decoder with two grey levels: the upper half of the picture shows z[0], the lower half z[1]."""
 
         device = torch.device("cpu")
 
@@ -176,7 +176,7 @@ def test_log_normal():
 
 
 def test_importance_weighted_bound_tightens_to_the_closed_form():
-    """x = z + noise with z ~ N(0, 1), noise ~ N(0, 0.5²): p(x) = N(0, 1.25). The posterior used is a wrong one."""
+    """For x = z + noise, with z ~ N(0, 1) and noise ~ N(0, 0.5²), p(x) = N(0, 1.25); q is not the true posterior."""
     torch.manual_seed(0)
     x = torch.tensor([-2.0, 0.3, 1.5])
     exact = D.Normal(0, math.sqrt(1.25)).log_prob(x)
@@ -203,7 +203,7 @@ def test_importance_weighted_bound_tightens_to_the_closed_form():
 
 
 def test_log_likelihood_of_the_vae_against_quadrature():
-    """A one-dimensional latent space can be integrated numerically."""
+    """With a one-dimensional latent space, the likelihood can be integrated numerically."""
     torch.manual_seed(0)
     vae = VAE(num_filters=2, z_dim=1)
     weight, bias = 0.05 * torch.randn(16, 28, 28), torch.randn(16, 28, 28)
@@ -233,7 +233,7 @@ def test_log_likelihood_of_the_vae_against_quadrature():
 
 
 def test_log_likelihood_of_a_narrow_posterior(monkeypatch):
-    """With K = 1 the bound is log p(x|z) + log p(z) - log q(z|x); log q of the noise itself is the oracle."""
+    """With K = 1 the bound is log p(x|z) + log p(z) - log q(z|x); the oracle computes log q from the noise itself."""
     vae, noise = VAE(num_filters=2, z_dim=20), []
     imgs = torch.randint(0, 16, (8, 1, 28, 28))
     mean, log_std = 1 + torch.rand(8, 20), torch.full((8, 20), -15.0)
@@ -248,13 +248,13 @@ def test_log_likelihood_of_a_narrow_posterior(monkeypatch):
     ((eps,), mean, log_std) = noise, mean.double(), log_std.double()
     log_q = (D.Normal(0.0, 1.0).log_prob(eps.double()) - log_std).sum(1)
     log_p = D.Normal(0.0, 1.0).log_prob(mean + log_std.exp() * eps).sum(1) - 784 * math.log(16)
-    # float32 holds numbers of about 2,000 to 1.2e-4
+    # float32 represents numbers around 2,000 with a precision of 1.2e-4
     assert_close(got.double(), log_p - log_q, atol=1e-3, rtol=0)
 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_iwae_flag(vae, tmp_path):
-    # as many batches as it takes for the posterior to be worth correcting: the two are 0.0135 apart then
+    # after this many batches, the correction of the posterior is noticeable: the two values differ by 0.0135
     assert vae("--epochs", "1", "--iwae_samples", "20", "--lr", "0.01", "--limit_batches", "60") == 0
     results = json.loads((vae.run() / "summary.json").read_text())["results"]
     assert 0.004 < results["test/bpd"] - results["test/bpd_iwae"] < 0.1
@@ -266,14 +266,14 @@ def test_iwae_flag(vae, tmp_path):
 def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path, monkeypatch):
     assert new_folder(tmp_path).name == "version_0"
     assert new_folder(tmp_path).name == "version_1"
-    monkeypatch.setattr(Path, "glob", lambda *_: [])  # as if the other runs' folders had come after the look
+    monkeypatch.setattr(Path, "glob", lambda *_: [])  # as if other runs had created their folders after this check
     assert new_folder(tmp_path).name == "version_2"
     assert new_folder(tmp_path).name == "version_3"
 
 
 @pytest.mark.slow
 def test_two_processes_train_to_the_figures_of_one(vae, tmp_path):
-    """Two processes with half the batch each: the same arithmetic in expectation, other noise and order."""
+    """With half the batch in each, two processes compute the same in expectation, with other noise and order."""
     common = ["--num_filters", "8", "--z_dim", "8", "--epochs", "2", "--limit_batches", "200"]
     ends = {}
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():
@@ -286,7 +286,7 @@ def test_two_processes_train_to_the_figures_of_one(vae, tmp_path):
     assert ends["two"]["machine"]["processes"] == 2
     one, two = (ends[name]["results"]["test/bpd"] for name in ("one", "two"))
     assert one < 1.5 and abs(one - two) < 0.05, (one, two)
-    # and it goes on
+    # the run can be resumed
     process = vae.start(
         *common, "--batch_size", "16", "--devices", "2", "--epochs", "3", "--resume", "last", log_dir=tmp_path / "two"
     )

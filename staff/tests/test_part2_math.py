@@ -1,4 +1,4 @@
-"""Part 2: the mathematics beside the losses."""
+"""Tests of the mathematics of part 2 other than the losses."""
 
 from types import SimpleNamespace
 
@@ -36,7 +36,7 @@ def test_the_gradient_error_sees_edges_and_brightness():
 
 
 def test_mmd_against_samples_of_the_prior():
-    """The integrals over the prior, replaced by means over many of its samples."""
+    """The oracle replaces the integrals over the prior by means over many of its samples."""
     torch.manual_seed(0)
 
     def kernel(a, b):
@@ -50,7 +50,7 @@ def test_mmd_against_samples_of_the_prior():
         prior_prior = (kernel(prior, prior).sum() - m) / (m * (m - 1))
         cross = kernel(codes, prior)
         estimate = codes_codes - 2 * cross.mean() + prior_prior
-        # 5 sigma of what the samples of the prior add: kernels are within 0..1
+        # five standard errors due to the samples of the prior; kernels are between 0 and 1
         bound = 5 * 2 * (cross.mean(0).std() + 1 / m**0.5 / 2) / m**0.5
         assert abs(utils.mmd_to_normal(codes) - estimate) < bound, d
 
@@ -76,7 +76,7 @@ def test_the_grid_grows_to_the_right_and_upwards():
 
 def test_the_picture_of_the_grid_grows_to_the_right_and_upwards():
     def decoder(z):
-        """The upper half of the picture shows z[0], the lower half z[1]."""
+        """Decode z to a picture whose upper half shows z[0], and whose lower half shows z[1]."""
         return torch.tanh(torch.cat([z[:, :1, None].expand(-1, 2, 4), z[:, 1:, None].expand(-1, 2, 4)], 1))[:, None]
 
     image = _manifold(SimpleNamespace(decoder=decoder, device="cpu"))
@@ -110,7 +110,7 @@ def test_the_codes_of_all_processes_are_compared():
         hparams=SimpleNamespace(z_dim=2, reconstruction="mse"), log_dict=lambda v, **_: logged.update(v)
     )
     lit.model = SimpleNamespace(encoder=lambda x: x)
-    # as if another process had the other half, first how many codes and then which
+    # as if another process had the other half: gather first the number of codes, then the codes
     lit.all_gather = lambda mine: torch.stack([mine, codes[300:] if mine.dim() else torch.tensor(300)])
     run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None, world_size=2)
     callback = CodeStatistics(run)
@@ -165,7 +165,7 @@ def test_mse_is_logged_beside_the_gradient_error():
 
 @torch.no_grad()
 def test_the_initialization_does_what_its_docstring_says():
-    """Variance of what comes out over the mean square of what goes in; the means of many weights and pixels."""
+    """Compare the output's variance divided by the input's mean square, over many weights and pixels."""
     for layer, x, expected in [
         (torch.nn.Linear(400, 300), torch.randn(200, 400), 2),
         (torch.nn.Conv2d(64, 64, 3), torch.randn(8, 64, 16, 16), 2),

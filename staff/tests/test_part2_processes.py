@@ -1,4 +1,4 @@
-"""Part 2: other reconstructions, and several processes."""
+"""Tests of part 2 with other reconstruction losses and with several processes."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ sys.exit(train.main())
 
 @pytest.mark.slow
 def test_two_processes_have_the_same_weights(aae, tmp_path):
-    """Gradients are averaged in the steps of both optimizers: each process sees other images and other noise."""
+    """Both optimizers average the gradients of the processes, which see different images and noise."""
     (tmp_path / "script.py").write_text(SAME_WEIGHTS.format(repository=str(REPOSITORY)))
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py"), *aae.flags(), "--epochs", "1", "--devices", "2", "--d_lr", "0.1"],
@@ -59,7 +59,7 @@ def test_two_processes_have_the_same_weights(aae, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lambda_", ["0.99", "1"])
 def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
-    """Two processes with half the batch each: the same arithmetic in expectation, other noise and order."""
+    """With half the batch in each, two processes compute the same in expectation, with other noise and order."""
     common = ["--num_filters", "8", "--z_dim", "8", "--epochs", "2", "--limit_batches", "200", "--lambda_", lambda_]
     ends = {}
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():

@@ -1,4 +1,4 @@
-"""Part 2's training program: what a run writes, its steps, several processes."""
+"""Tests of part 2's training program: the files of a run, its steps, and several processes."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_event_file(aae):
     assert set(tags["histograms"]) == {"val/code_std", "test/code_std"}
     names = ("samples", "reconstructions", "interpolation", "codes", "manifold")
     assert set(tags["images"]) == {f"val/{name}" for name in names}
-    # two optimizers, but one step a batch
+    # two optimizers, but one step per batch
     assert [event.step for event in accumulator.Scalars("val/mmd")] == [5, 11, 17]
     assert [event.value for event in accumulator.Scalars("train/lr")] == pytest.approx([1e-3] * 3)
 
@@ -116,7 +116,7 @@ def test_codes_come_with_their_labels(mnist_files):
 
 
 class Echo(nn.Module):
-    """A model whose codes are the images, and which decodes to their negatives."""
+    """A model whose codes are the images, and which decodes them to their negatives."""
 
     device = torch.device("cpu")
 
@@ -134,7 +134,7 @@ class Echo(nn.Module):
 
 
 def plain_step(model: AdversarialAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer, x: torch.Tensor) -> None:
-    """One step of both optimizers at lambda 0.7, in plain PyTorch."""
+    """Run one step of both optimizers at lambda 0.7 in plain PyTorch."""
     disc, softplus = model.discriminator, nn.functional.softplus
     z = model.encoder(x)
     adam.zero_grad()
@@ -148,7 +148,7 @@ def plain_step(model: AdversarialAE, adam: torch.optim.Optimizer, sgd: torch.opt
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_step_is_first_the_autoencoders_and_then_the_discriminators(aae, monkeypatch):
-    """The same weights as plain PyTorch gives after three steps, with one pass through the encoder each."""
+    """After three steps, each with one pass through the encoder, the weights are those of plain PyTorch."""
     seen = {}
 
     class Watch(train.Figures):
@@ -179,7 +179,7 @@ def test_a_step_is_first_the_autoencoders_and_then_the_discriminators(aae, monke
         torch.set_rng_state(state)
         plain_step(model, adam, sgd, x)
     for name, value in model.state_dict().items():
-        # another order of summation, three times divided by small numbers in Adam
+        # the order of summation differs, and Adam divides by small numbers in each of the three steps
         assert_close(seen["end"][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
         assert not torch.equal(value, seen["start"][name]), f"{name} did not change"
 
@@ -213,7 +213,7 @@ def test_images_are_in_the_range_of_tanh(mnist_files):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 42])
 def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
-    """With PyTorch's own initialization they did, with these seeds: the error stayed at 0.45, that of a black image."""
+    """With these seeds and PyTorch's initialization, the error stayed at 0.45, that of a black image."""
     torch.manual_seed(seed)
     model = AdversarialAE(z_dim=2)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.5, 0.999))
@@ -228,7 +228,7 @@ def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_numbers_may_be_logged_as_well_as_tensors(aae, monkeypatch):
-    """A student's losses may give .item() for the log."""
+    """A student's losses may log numbers from .item()."""
 
     def with_numbers(right):
         def get_loss(*args):

@@ -1,4 +1,4 @@
-"""Part 3: fine-tuning, flags, several processes and compilation."""
+"""Tests of part 3: fine-tuning, flags, several processes and compilation."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from part3_gpt.train import parse_args
 
 @pytest.fixture
 def published(tmp_path):
-    """A folder with a small GPT-2, as `--pretrained` takes it."""
+    """Return a folder with a small GPT-2 in the format that `--pretrained` reads."""
     torch.manual_seed(1)
     sizes = {"n_layer": 1, "n_head": 2, "n_embd": 8, "vocab_size": 50257, "block_size": 32}
     GPT(GPTConfig(**sizes, tie_weights=True)).save_pretrained(tmp_path / "published")
@@ -28,7 +28,7 @@ def published(tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
-    # the flags of a small network say what the model is, and so does --pretrained
+    # the usual flags for a small network would contradict --pretrained
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--block_size", "16"]})
     monkeypatch.setattr("small_runs.SMALL", ["--batch_size", "4", "--limit_batches", "2", "--accelerator", "cpu"])
     (tmp_path / "own.txt").write_text(RHYME * 20)
@@ -42,7 +42,7 @@ def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
     assert tuned.config.block_size == 32 and summary["flags"]["tokenizer"] == "gpt2"
     for name, parameter in started.named_parameters():
         assert_close(dict(tuned.named_parameters())[name], parameter, atol=1e-6, rtol=0)
-    shutil.rmtree(published)  # to go on, the run needs itself alone
+    shutil.rmtree(published)  # a resumed run must not need this folder
     assert gpt("--resume", str(run), "--epochs", "2") == 0
     assert gpt("--pretrained", str(published), log_dir=tmp_path / "none") == 2
     assert f"{published}: neither a folder" in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_causal_after_training(gpt):
 
 @pytest.mark.slow
 def test_a_text_learned_by_heart(gpt, tmp_path, monkeypatch, capsys):
-    """A gpt-nano overfits a rhyme in a minute, and recites it."""
+    """A gpt-nano overfits a rhyme within a minute and recites it."""
     monkeypatch.setattr("small_runs.SMALL", ["--accelerator", "cpu", "--no-progress_bar"])
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--model_type", "gpt-nano", "--block_size", "64"]})
     path = tmp_path / "rhyme.txt"
@@ -136,13 +136,13 @@ def test_a_text_learned_by_heart(gpt, tmp_path, monkeypatch, capsys):
         )
         == 0
     )
-    # two lines; which of the later ones comes next can depend on the last digits of the weights, so on the processor
+    # compare only two lines: the order of later lines may depend on rounding, and thus on the processor
     assert capsys.readouterr().out.startswith(RHYME[:90])
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(gpt, tmp_path):
-    """Two processes with half the batch each go on together, and their run can be resumed."""
+    """With half the batch in each, two processes learn as well as one, and their run can be resumed."""
     common = ["--epochs", "2", "--lr", "0.01", "--limit_batches", "20"]
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():
         process = gpt.start(*common, *flags, log_dir=tmp_path / name)
@@ -161,7 +161,7 @@ def test_two_processes_train_as_one(gpt, tmp_path):
 
 @pytest.mark.slow
 def test_compiling_without_a_compiler(gpt, monkeypatch, tmp_path):
-    """Runs in a separate process, because PyTorch caches that it found no compiler."""
+    """This needs a separate process, because PyTorch caches that it found no compiler."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CXX", "g++")

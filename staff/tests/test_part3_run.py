@@ -1,4 +1,4 @@
-"""Part 3's training program: what a run writes, its steps and schedule, its text."""
+"""Tests of part 3's training program: the files of a run, its steps and schedule, and its generated text."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_final_curve_names_the_best_epoch(gpt, monkeypatch):
-    """Checkpoint callbacks run after the figures: the curve drawn in an epoch does not know whether it is the best."""
+    """Checkpoint callbacks run after the figures, so the curve of an epoch cannot show yet whether it is the best."""
     best = []
     monkeypatch.setattr(Figures, "curves", lambda self, results: best.append(dict(self.run.best)))
     assert gpt("--epochs", "2") == 0
@@ -118,7 +118,7 @@ def test_the_attention_that_is_drawn(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_metrics_of_a_checkpoint(gpt):
-    """Validation anew, window by window, from best.ckpt."""
+    """Validate best.ckpt again, one window at a time."""
     assert gpt("--epochs", "2", "--limit_batches", "20") == 0
     results = json.loads((gpt.run() / "summary.json").read_text())["results"]
     model, tokenizer = model_of(gpt.run())
@@ -136,7 +136,7 @@ def test_the_metrics_of_a_checkpoint(gpt):
 
 
 def clipped_step(model: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    """One step on a batch, with gradients of norm 0.3 at most."""
+    """Run one step on a batch, with the norm of the gradients clipped to 0.3."""
     loss = F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
     optimizer.zero_grad()
     loss.backward()
@@ -148,7 +148,7 @@ def clipped_step(model: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
-    """AdamW, warm-up, cosine and clipping written out here, on the batches of the loader."""
+    """The plain loop has its own AdamW, warm-up, cosine schedule and clipping, and uses the loader's batches."""
     flags = ["--epochs", "2", "--lr", "0.02", "--warmup_steps", "1", "--clip_grad_norm", "0.3", "--dropout", "0.0"]
     assert gpt(*flags, "--weight_decay", "0.5", "--betas", "0.8", "0.9", "--seed", "3") == 0
     text = read_text()
@@ -168,16 +168,16 @@ def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
             if batch == 6:
                 break
             for group in optimizer.param_groups:
-                # a warm-up of one step, then eleven along the cosine from 1 to 0.1
+                # one warm-up step, then eleven steps along a cosine from 1 to 0.1
                 rate = 0.02 * (1 if step == 0 else 0.55 + 0.45 * math.cos(math.pi * (step - 1) / 11))
                 group["lr"] = rate
             clipped_step(model, optimizer, x, y)
             step += 1
-        rates.append(0.02 * (0.55 + 0.45 * math.cos(math.pi * (step - 1) / 11)))  # of the next step
+        rates.append(0.02 * (0.55 + 0.45 * math.cos(math.pi * (step - 1) / 11)))  # for the next step
     trained = torch.load(gpt.run() / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, parameter in model.named_parameters():
         pairs = [trained[f"model.{name}"], parameter.detach()]
-        if name.endswith("c_attn.bias"):  # the keys' moves all scores of a row alike: its gradient is rounding
+        if name.endswith("c_attn.bias"):  # the keys' bias has only rounding errors as gradient
             pairs = [torch.cat([bias[:16], bias[32:]]) for bias in pairs]
         assert_close(*pairs, atol=2e-5, rtol=1e-3)
     assert [row["train/lr"] for row in history(gpt.run())] == pytest.approx(rates)

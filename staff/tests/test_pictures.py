@@ -1,4 +1,4 @@
-"""When a run draws, and curves on a logarithmic axis."""
+"""Tests of the epochs at which a run draws, and of the figures themselves."""
 
 from types import SimpleNamespace
 
@@ -37,7 +37,7 @@ def test_a_run_draws_at_the_epochs_of_the_assignment(monkeypatch, figures, expec
 
 
 def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
-    """The MMD, without bias, may be below 0."""
+    """The unbiased estimate of the MMD can be negative."""
     for name, values in {"some": [0.1, -1e-5, 0.01], "none": [-1e-5, 0.0, -1e-6]}.items():
         path = save_curves({"mmd": ([1, 2, 3], values)}, tmp_path / f"{name}.png", "MMD", "", log=True)
         assert len(Image.open(path).convert("L").getcolors()) > 5
@@ -46,7 +46,7 @@ def test_curves_that_touch_zero_are_drawn(tmp_path, recwarn):
 
 @pytest.fixture
 def kept_figures(monkeypatch) -> list:
-    """The matplotlib figures that are drawn."""
+    """Return a list that collects the matplotlib figures as they are drawn."""
     made, new_figure = [], figures.new_figure
 
     def kept(*size, **how):
@@ -60,7 +60,7 @@ def kept_figures(monkeypatch) -> list:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_curves_have_room_for_their_numbers(log, kept_figures):
-    """The margins are fixed."""
+    """The margins are fixed, so the longest labels must fit into them."""
     for values in ([0.00051, 0.000535], [0.00012, 0.00018], [-0.00051, -0.000535], [123456.0, 654321.0], [3e-6, 4.0]):
         curves.curves_png({"mmd": ([50_000, 100_000], values)}, "squared MMD", "title", log, "step")
         canvas, (axes,) = kept_figures[-1].canvas, kept_figures[-1].axes
@@ -70,7 +70,7 @@ def test_curves_have_room_for_their_numbers(log, kept_figures):
 
 @pytest.mark.parametrize("epochs, slope, insets", [(80, 0, 1), (80, 0.03, 0), (12, 0, 0)])
 def test_a_flat_curve_has_an_inset(epochs, slope, insets, kept_figures):
-    """After a steep beginning nothing else would be seen of many epochs."""
+    """Without an inset, the steep beginning would hide the small changes of many later epochs."""
     places = list(range(epochs + 1))
     values = [4.0, *(0.52 + 1 / epoch + slope * (epochs - epoch) for epoch in places[1:])]
     curves.curves_png({"bpd": (places, values), "validation": (places[1:], values[1:])}, "bits", "title", log=True)
@@ -125,7 +125,7 @@ def test_a_large_model_has_an_attention_figure_of_bounded_size():
     assert max(image.shape) < 3300
 
 
-VISION = {  # linear RGB as people without one kind of cone see it (Machado and others, 2009, severity 1)
+VISION = {  # linear RGB as seen by people who lack one kind of cone (Machado et al., 2009, severity 1)
     "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -136,7 +136,7 @@ VISION = {  # linear RGB as people without one kind of cone see it (Machado and 
 @pytest.mark.parametrize("matrix", VISION.values(), ids=VISION)
 @pytest.mark.parametrize("colours, least", [(code_figures.LABELS, 30), (figures.LINES, 15)], ids=["labels", "lines"])
 def test_colours_can_be_told_apart(colours, least, matrix):
-    """In CIELAB a difference of 10 is plain to see at a glance; of matplotlib's own ten, two are 4.6 apart."""
+    """In CIELAB, a difference of 10 is visible at a glance; two of matplotlib's ten colours differ by only 4.6."""
     rgb = torch.tensor([to_rgb(colour) for colour in colours])
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = (linear @ torch.tensor(matrix).float().T).clamp(0, 1)

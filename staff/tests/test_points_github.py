@@ -1,4 +1,4 @@
-"""`python -m course points`: the table of a job, and what GitHub's classrooms read."""
+"""Tests of `python -m course points`: the summary of a job, and the files for GitHub's classrooms."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ QUESTIONS = {
     "1.7": {"earned": 1.25, "worth": 2, "missing": ["test_kld", "test_bpd"]},
     "1.8": {"earned": 1, "worth": 1, "missing": []},
 }
-# Of Classroom 50's result-v1.schema.json (its repository foundation50/classroom50, in August 2026): what it demands
+# the requirements of Classroom 50's result-v1.schema.json (repository foundation50/classroom50, August 2026)
 RESULT = {
     "type": "object",
     "additionalProperties": False,
@@ -74,7 +74,7 @@ def test_a_job_gets_a_table(points, tmp_path, capsys):
 
 
 def test_github_classroom_adds_up_the_same_points(points, tmp_path):
-    """As its reporter does: it decodes the step's output, and adds up the scores."""
+    """Decode the output of the step and add up the scores, as GitHub Classroom's reporter does."""
     assert main(["points", points, "--classroom", str(tmp_path / "output")]) == 0
     name, _, encoded = (tmp_path / "output").read_text().partition("=")
     result = json.loads(base64.b64decode(encoded))

@@ -1,4 +1,4 @@
-"""What to fix first, where a graded test fails because of a blank that another test judges alone."""
+"""Tests of the advice on what to fix first when a test fails because of a blank that another test checks by itself."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from small_runs import REPOSITORY
 
 
 def row(name: str, question: str, *needs: str, **fields) -> dict:
-    """A test that failed."""
+    """Return the result of a failed test."""
     given = {"name": name, "question": question, "outcome": "failed", "message": "wrong", "hidden": False}
     return {**given, "needs": list(needs), **fields}
 
@@ -26,13 +26,13 @@ STOPPED = "Q1.7 is not filled in yet: draw z."
     "others, first",
     [
         ([KLD], "test_kld"),
-        ([KLD, row("test_bpd", "1.7", "elbo_to_bpd")], "test_bpd"),  # it needs less
+        ([KLD, row("test_bpd", "1.7", "elbo_to_bpd")], "test_bpd"),  # test_bpd needs fewer blanks
         ([{**KLD, "message": STOPPED}], "test_kld"),
         ([{**KLD, "outcome": "passed"}], None),
-        ([{**KLD, "hidden": True}], None),  # students do not know its name
+        ([{**KLD, "hidden": True}], None),  # students do not know a hidden test
         ([row("test_manifold", "1.7", "visualize_manifold")], None),
         ([row("test_sample", "1.8", "KLD")], None),  # a later question
-        ([row("test_more", "1.7", *FORWARD["needs"])], None),  # it needs the same
+        ([row("test_more", "1.7", *FORWARD["needs"])], None),  # test_more needs the same blanks
         ([row("test_earlier", "1.5", *FORWARD["needs"])], "test_earlier"),
         ([row("test_nothing", "1.7")], None),
     ],
@@ -69,7 +69,7 @@ def test_the_places_are_named_and_open_blanks_alone(tmp_path):
 
 
 def test_a_run_says_what_to_fix_first(tmp_path):
-    """KLD is wrong, and so are the losses of the VAE."""
+    """KLD is wrong, and therefore the losses of the VAE are wrong too."""
     for name in ("course", "tests", "part1_vae", "staff/oracles"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "setup.cfg", "staff/__init__.py"):

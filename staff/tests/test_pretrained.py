@@ -1,4 +1,4 @@
-"""GPT-2's files against transformers: read in both spellings, written, and refused with a reason."""
+"""Tests of GPT-2's files, compared with transformers: reading both naming schemes, writing, and refusing bad files."""
 
 import json
 
@@ -18,7 +18,7 @@ SIZES = {"n_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions
 
 @pytest.fixture(params=["tied", "untied"])
 def theirs(request) -> "transformers.GPT2LMHeadModel":
-    """A small GPT-2 of transformers with random weights, biases and LayerNorms too."""
+    """Return a small GPT-2 of transformers in which all parameters, including biases and LayerNorms, are random."""
     ends = {"bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": request.param == "tied"}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SIZES, **ends, embd_pdrop=0.2)).eval()
     with torch.no_grad():
@@ -29,7 +29,7 @@ def theirs(request) -> "transformers.GPT2LMHeadModel":
 
 @pytest.fixture(params=["with prefix", "without prefix"])
 def folder(request, theirs, tmp_path):
-    """Its files as transformers writes them, and as GPT-2's were published."""
+    """Return a folder with the model's files, as transformers writes them or as GPT-2 was published."""
     theirs.save_pretrained(tmp_path / "theirs")
     if request.param == "without prefix":
         path = tmp_path / "theirs" / "model.safetensors"
@@ -57,7 +57,7 @@ def test_the_same_logits_and_tokens_as_transformers(theirs, folder, rng):
     for logits in (ours(idx)[0], written_out):
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     prompt = idx[:, :5]
-    whole = torch.ones_like(prompt)  # else a token 0 in the prompt counts as padding
+    whole = torch.ones_like(prompt)  # otherwise token 0 in the prompt counts as padding
     continued = theirs.generate(prompt, attention_mask=whole, max_new_tokens=19, do_sample=False, pad_token_id=0)
     for use_cache in (True, False):
         assert torch.equal(ours.generate(prompt, 19, use_cache=use_cache), continued)
@@ -134,7 +134,7 @@ def test_every_tensor_is_accounted_for(folder):
         with pytest.raises(ValueError, match=reason):
             GPT.from_pretrained(folder)
     save_file({**good, "lm_head.weight": good["wte.weight"].clone()}, path)
-    GPT.from_pretrained(folder)  # tied, and written twice
+    GPT.from_pretrained(folder)  # tied, but stored twice
 
 
 @pytest.mark.parametrize("folder", ["with prefix"], indirect=True)
@@ -217,7 +217,7 @@ def test_without_a_network_it_says_how_to_get_the_files(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("theirs", ["tied"], indirect=True)
 def test_published_models_come_from_the_hubs_cache(theirs, monkeypatch, tmp_path, rng):
-    """With its files where the hub keeps them, "gpt2" needs no network."""
+    """If its files are in the hub's cache, "gpt2" can be loaded without a network."""
     from huggingface_hub import constants
 
     commit = "0" * 40

@@ -1,4 +1,4 @@
-"""Several processes: they resume the same run, load data after a signal, and evaluate each example once."""
+"""Tests of several processes: they resume the same run, load data after a signal, and evaluate each example once."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from part1_vae.evaluation import LatentUse
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_first_process_decides_what_last_is(vae, monkeypatch):
-    """A run that becomes the newest before the other processes start is not mixed with the first one's."""
+    """If another run becomes the newest before the other processes start, they still resume the first one's run."""
     run = vae.finished(1)
     flags = [*vae.flags(), "--resume", "last", "--epochs", "2"]
     first = vae.train.parse_args(flags)
@@ -37,7 +37,7 @@ def test_the_first_process_decides_what_last_is(vae, monkeypatch):
 
 
 def test_processes_that_found_different_checkpoints():
-    """As those of a cluster may, each of which looks for itself."""
+    """This can happen on a cluster, where each process searches for the checkpoint by itself."""
 
     def check(step: int, first_step: int) -> None:
         checkpoint = {"global_step": step, "run": {"events": {"events.out.tfevents.1.host.1.0": 10}}}
@@ -54,7 +54,7 @@ def test_processes_that_found_different_checkpoints():
 
 
 def test_loading_goes_on_after_a_signal():
-    """The run stops at the end of a batch, so it still needs what the workers load; it then ends them itself."""
+    """The run stops only at the end of a batch, so the workers must keep loading; the run then ends them."""
     images = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_fetch", lambda *_: Path())
@@ -67,8 +67,8 @@ def test_loading_goes_on_after_a_signal():
         os.kill(worker.pid, signum)
     assert len(list(batches)) == 9
     assert worker.is_alive()
-    worker.terminate()  # as DataLoader does if a worker does not answer
-    with suppress(RuntimeError):  # PyTorch's handler raises it where the test is when a worker ends
+    worker.terminate()  # like DataLoader, if a worker does not respond
+    with suppress(RuntimeError):  # PyTorch's handler raises it when a worker ends
         worker.join(timeout=60)
     worker.join(timeout=60)
     assert not worker.is_alive()
@@ -138,7 +138,7 @@ def test_the_use_of_dimensions_is_a_mean_over_the_images_of_all_processes():
 
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one_does(gpt, tmp_path):
-    """13 windows in batches of 2: one process has 4 batches, the other 3."""
+    """Two processes share 13 windows in batches of 2: one has 4 batches, the other 3."""
     letters = random.Random(1)
     (tmp_path / "text.txt").write_text("".join(letters.choice("abcdefgh ") for _ in range(10 * (13 * 16 + 1))))
     common = ["--txt_file", str(tmp_path / "text.txt"), "--epochs", "1", "--lr", "1e-30", "--limit_batches", "20"]

@@ -1,4 +1,4 @@
-"""`--recipe fast`: Muon, the learning rates, the flag; a run that is stopped goes on exactly."""
+"""Tests of `--recipe fast`: Muon, the learning rates, the flag, and the exact resumption of a stopped run."""
 
 import json
 import signal
@@ -19,13 +19,13 @@ from part3_gpt import options as part3
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])
 def test_orthogonalize(shape):
-    """The singular vectors stay, the singular values come near 1, however small they were."""
+    """The singular vectors stay the same, and all singular values move close to 1, even small ones."""
     rank = min(shape)
     left = torch.from_numpy(stats.ortho_group(shape[0], seed=1).rvs())[:, :rank].float()
     right = torch.from_numpy(stats.ortho_group(shape[1], seed=2).rvs())[:, :rank].float()
     sizes = torch.logspace(0, -2, rank)
     made = recipe.orthogonalize(7 * left @ torch.diag(sizes) @ right.T)
-    inner = left.T @ made @ right  # diagonal, if the singular vectors are those
+    inner = left.T @ made @ right  # diagonal if the singular vectors are unchanged
     assert made.shape == shape
     assert_close(inner, torch.diag(inner.diag()), rtol=0, atol=1e-3)
     assert 0.6 < inner.diag().min() and inner.diag().max() < 1.3
@@ -33,7 +33,7 @@ def test_orthogonalize(shape):
 
 
 def moved(start: list[torch.Tensor], gradients: list[list[torch.Tensor]], make) -> list[torch.Tensor]:
-    """The parameters after a step for each of the gradients."""
+    """Return the parameters after one step per list of gradients."""
     parameters = [nn.Parameter(value.clone()) for value in start]
     optimizer = make(parameters)
     for of_step in gradients:
@@ -50,14 +50,14 @@ def test_kernels_move_as_pytorchs_muon_moves_matrices():
     ours = moved(start, gradients, lambda parameters: recipe.with_muon(optim.Adam(parameters)))[0].flatten(1)
     matrices = [value.flatten(1) for value in start], [[value.flatten(1) for value in step] for step in gradients]
     settings = {"lr": recipe.KERNEL_LR, "weight_decay": 0, "momentum": 0.95}
-    theirs = moved(*matrices, lambda parameters: optim.Muon(parameters, **settings))[0]  # iterates in bfloat16
+    theirs = moved(*matrices, lambda parameters: optim.Muon(parameters, **settings))[0]  # computes in bfloat16
     way = theirs - matrices[0][0]
     assert (ours - theirs).norm() < 0.02 * way.norm()
 
 
 def test_all_else_moves_as_with_adam():
     torch.manual_seed(0)
-    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel comes from an image, or leads to one
+    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel is next to an image
     start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
     settings = {"lr": 0.1, "betas": (0.5, 0.99)}
     with_kernel = [*start, torch.randn(4, 4, 3, 3)], [[*step, torch.randn(4, 4, 3, 3)] for step in gradients]
@@ -68,7 +68,7 @@ def test_all_else_moves_as_with_adam():
 
 
 def test_share():
-    """Up along a line, then down along another, as PyTorch's schedulers do."""
+    """The share rises linearly and then falls linearly, like PyTorch's schedulers."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     up = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
     down = optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=196)

@@ -1,4 +1,4 @@
-"""One page of several runs, wrong input, and what is handed in."""
+"""Tests of a page for several runs, of wrong input, and of the files that are handed in."""
 
 import dataclasses
 import json
@@ -51,7 +51,7 @@ def test_a_figure_that_is_asked_of_one_of_the_runs(tmp_path):
 
 
 def test_what_no_question_asks_for_is_beside_each_other_too(tmp_path):
-    """The codes of two runs with two latent dimensions, for example: the last of each."""
+    """An example are the codes of two runs with two latent dimensions, of which the page shows the last."""
     figures = (
         {"codes_epoch_003.png": 1, "samples_epoch_003.png": 3},
         {"codes_epoch_002.png": 2, "codes_epoch_012.png": 3},
@@ -170,7 +170,7 @@ def test_what_a_run_knows_of_its_place_and_of_its_best_epoch(tmp_path):
 
 @pytest.fixture
 def student(tmp_path):
-    """student("report", "RUN") -> `python -m course report RUN` in the students' repository, with a run."""
+    """Return a function: student("report", RUN) runs `python -m course report RUN` in the students' repository."""
     for file, content in release.contents(release.read_course(REPOSITORY), "2026").items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(content)

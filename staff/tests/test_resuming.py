@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends like one that was not."""
+"""Tests that a run that was stopped and resumed ends like an uninterrupted run."""
 
 import errno
 import os
@@ -22,13 +22,13 @@ from course.training.problems import Problem
 from course.training.run import Run
 from small_runs import PARTS, REPOSITORY, with_callback
 
-SLOW = pytest.mark.slow  # the same for other parts, moments and signals
+SLOW = pytest.mark.slow  # for the same tests with other parts, moments and signals
 
 
 @pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True)
 def test_state_in_another_layout(program, tmp_path):
-    """Checkpoints of which the optimizers' state lies otherwise in memory than the parameters go on the same way."""
+    """A run continues identically if the optimizer state in its checkpoint has another memory layout."""
     assert program("--epochs", "1", "--channels_last") == 0
     run, other = program.run(), tmp_path / "other" / program.name / "version_0"
     shutil.copytree(run, other)
@@ -48,7 +48,7 @@ def test_state_in_another_layout(program, tmp_path):
 @pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     "program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True
-)  # part 3's learning rate depends on the end
+)  # not part 3: its learning rates depend on the number of epochs
 def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
     whole = program.run(tmp_path / "whole")
@@ -57,7 +57,7 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
     run = program.run(tmp_path / "pieces")
     assert list(run.parent.iterdir()) == [run], "the run goes on in its own folder"
-    # the shorter run has pictures of its last epoch, and tested at its end
+    # only the run in two pieces drew pictures and tested after its second epoch
     assert events(whole).keys() == events(run).keys()
     assert len(events(whole)["train/lr"]) == 4
     assert_same_end(whole, run, pictures=False)
@@ -65,7 +65,7 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_data_order_and_the_noise_matter(vae, tmp_path):
-    """What the test above compares does depend on both."""
+    """The metrics that the test above compares depend on both."""
     vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "other")
     first, second = (history(run)[0] for run in (vae.finished(1), vae.run(tmp_path / "other")))
     assert first["train/bpd"] != second["train/bpd"]
@@ -73,7 +73,7 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
 
 @pytest.fixture(autouse=True)
 def steps_are_logged(monkeypatch):
-    """Often enough that events come between two checkpoints of a short run."""
+    """Log often enough for events between two checkpoints of a short run."""
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, log_every_n_steps=2))
 
 
@@ -82,7 +82,7 @@ WHOLE: dict[tuple[str, bool], Path] = {}
 
 @pytest.fixture
 def whole(request, program, tmp_path_factory, one_thread) -> Path:
-    """A run of three epochs of six batches that nothing interrupts; the same for all tests with pictures."""
+    """Return an uninterrupted run of three epochs of six batches, trained once with and once without pictures."""
     known = (program.name, "without_pictures" in request.fixturenames)
     if known not in WHOLE:
         folder = tmp_path_factory.mktemp("whole")
@@ -93,7 +93,7 @@ def whole(request, program, tmp_path_factory, one_thread) -> Path:
 
 @pytest.fixture
 def pictures_if_slow(request):
-    """The fast ones go without."""
+    """Turn off the pictures in fast tests."""
     if not request.node.get_closest_marker("slow"):
         request.getfixturevalue("without_pictures")
 
@@ -178,7 +178,7 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
     old = vae.finished(2)
     shutil.copy(old / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
     before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
-    assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # nothing left to train, and no best checkpoint to test
+    assert vae("--resume", str(tmp_path / "mine.ckpt")) == 0  # no epochs left to train, no best checkpoint to test
     assert vae("--resume", str(tmp_path / "mine.ckpt"), "--epochs", "3") == 0
     assert before == {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     tested, longer = old.with_name("version_1"), old.with_name("version_2")
@@ -189,7 +189,7 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_killed_after_going_back_to_an_earlier_checkpoint(vae, monkeypatch):
-    """The run then ends where it was resumed: TensorBoard and the history have the same epochs."""
+    """Later epochs are dropped: TensorBoard and the history have the same epochs."""
     run = vae.finished(1)
     earlier = shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "earlier.ckpt")
     assert vae("--resume", str(run), "--epochs", "3") == 0
@@ -203,7 +203,7 @@ def test_killed_after_going_back_to_an_earlier_checkpoint(vae, monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_clock_that_is_behind(vae, monkeypatch):
-    """As on another machine of a cluster: TensorBoard reads event files in the order of the times in their names."""
+    """The clock of another machine may be slow, but TensorBoard orders event files by the times in their names."""
     run = vae.finished(1)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 120)
@@ -262,14 +262,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
     assert f"smaller --{'ae_lr' if program.name == 'aae' else 'lr'} (it was 1e+30)" in message
     assert "There is no checkpoint yet" in message
     assert not (program.run(tmp_path / "other") / "checkpoints").exists()
-    # weights that go bad in the last batch of an epoch are found before anything is drawn or saved
+    # weights that become non-finite in the last batch of an epoch are found before anything is drawn or saved
     assert program("--lr", "1e30", "--epochs", "1", "--limit_batches", "1", log_dir=tmp_path / "last") == 1
     assert "no longer finite at step 1" in capsys.readouterr().err
     assert not (program.run(tmp_path / "last") / "checkpoints").exists()
-    # one that turns bad later keeps the last good checkpoint
+    # a run whose loss becomes non-finite later keeps its last good checkpoint
     broken = checkpoint(run)
     broken["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
-    broken["optimizer_states"][0]["state"][0]["exp_avg"].fill_(1e38)  # the GPT's learning rate is that of its schedule
+    broken["optimizer_states"][0]["state"][0]["exp_avg"].fill_(1e38)  # the GPT's schedule would reset its learning rate
     torch.save(broken, run / "checkpoints" / "last.ckpt")
     kept = (run / "checkpoints" / "last.ckpt").read_bytes()
     assert program("--epochs", "2", "--resume", str(run)) == 1
@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
 
 
 def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
-    """On a GPU the loss is looked at now and then only."""
+    """On a GPU the loss is checked only now and then."""
     stop = StopOnNaN(Run(SimpleNamespace(lr=0.1), folder=None))
     stop.total = torch.tensor(float("nan"))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(vae, tmp_path, capsys, monk
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)  # when the content is written and the old file still in place
+    monkeypatch.setattr(os, "fsync", full)  # the new content is written, but the old file is still there
     assert vae("--epochs", "3", "--resume", str(run)) == 1
     message = capsys.readouterr().err
     assert "No space left on device" in message and str(run / "checkpoints") in message and "Traceback" not in message

@@ -1,4 +1,4 @@
-"""Forbidden names in the syntax tree of a submission."""
+"""Tests of the search for forbidden names in the syntax tree of a submission."""
 
 import gc
 import shutil
@@ -183,7 +183,7 @@ def test_a_file_full_of_findings_and_a_long_chain_end_soon(tmp_path):
 
 
 def test_several_submissions_at_a_time():
-    """Where Python code runs while a tree is built, as garbage is collected, other threads come in between."""
+    """While a tree is built, garbage collection may run Python code, and other threads may get their turn."""
     source = (REPOSITORY / "part3_gpt" / "gpt.py").read_bytes()
     collected = []
 

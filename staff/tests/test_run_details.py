@@ -1,4 +1,4 @@
-"""Details of a run that a single wrong line would change without a message: seeds, modes, weights, rates."""
+"""Tests of details that a single wrong line would change silently: seeds, modes, weights and learning rates."""
 
 import inspect
 import json
@@ -31,14 +31,14 @@ from small_runs import REPOSITORY, with_callback
 
 
 class Enough(Exception):
-    """The run has come far enough."""
+    """Raised to end a run that has come far enough."""
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 
 class Start(pl.Callback):
-    """Ends the run at its first step; keeps the weights, the order of the data, and the first random number."""
+    """End the run at its first step; record the weights, the order of the data, and the first random number."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.weights = torch.cat([parameter.detach().flatten() for parameter in pl_module.parameters()])
@@ -62,7 +62,7 @@ def test_the_seed_gives_weights_order_and_noise(program, monkeypatch):
 
 
 def test_each_step_has_its_own_noise():
-    """Of seed, process, epoch and batch; validation and test have others, the same ones in each epoch."""
+    """The noise depends on seed, process, epoch and batch; in validation and test, it is the same in each epoch."""
     drawn = {}
     for seed in (1, 2):
         callback = Reproducible(seed)
@@ -74,7 +74,7 @@ def test_each_step_has_its_own_noise():
                     callback.on_train_batch_start(trainer, None, None, batch)
                     drawn[seed, rank, epoch, batch] = torch.rand(()).item()
                     for hook in (callback.on_validation_batch_start, callback.on_test_batch_start):
-                        torch.manual_seed(1000 + epoch)  # what was drawn before must not matter
+                        torch.manual_seed(1000 + epoch)  # earlier draws must not matter
                         hook(trainer, None, None, batch)
                         value = torch.rand(()).item()
                         assert drawn.setdefault((seed, rank, hook.__name__, batch), value) == value
@@ -82,7 +82,7 @@ def test_each_step_has_its_own_noise():
 
 
 class Drawing(pictures.Pictures):
-    """Draws random pixels; as a network, it must not be in training mode meanwhile."""
+    """Draw random pixels, and check that the network is in evaluation mode meanwhile."""
 
     def pictures(self, model):
         def draw():
@@ -92,11 +92,11 @@ class Drawing(pictures.Pictures):
         return {"samples": draw}
 
     def curves(self, results):
-        """There are none."""
+        """Draw no curves."""
 
 
 def test_pictures_have_the_same_noise_and_leave_the_model_as_it_was(monkeypatch, tmp_path):
-    """Otherwise a digit could not be watched while it forms, and a GPT would train on without dropout."""
+    """Otherwise one could not watch a digit improve over the epochs, and a GPT would continue without dropout."""
     drawn = []
     monkeypatch.setattr(figures, "save_image", lambda picture, *_: drawn.append(picture))
     trainer = SimpleNamespace(is_global_zero=True, logger=None)
@@ -132,7 +132,7 @@ def test_texts_have_the_same_noise_and_leave_the_model_as_it_was():
 
 
 class Values(pl.Callback):
-    """The number of examples of each validation batch, and what the module logs of it."""
+    """Record the size of each validation batch and the values that the module logs for it."""
 
     def __init__(self):
         self.sizes, self.logged = [], []
@@ -186,7 +186,7 @@ def test_training_windows_begin_at_each_quarter_of_a_block(monkeypatch):
 
 
 def test_reconstructions_are_below_their_originals(monkeypatch):
-    """16 images, of which "reconstructions" are the negatives."""
+    """Use 16 images whose "reconstructions" are their negatives."""
     images = torch.arange(16, dtype=torch.uint8).view(16, 1, 1, 1).expand(-1, 1, 2, 2)
     model = SimpleNamespace(encoder=lambda imgs: (imgs, None), decoder=lambda z: z, device="cpu")
     monkeypatch.setattr(part1, "expected_image", lambda logits: -logits.float())
@@ -202,7 +202,7 @@ def test_reconstructions_are_below_their_originals(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_weights_that_are_not_finite_are_not_saved_in_mid_epoch(vae, monkeypatch, capsys):
-    """The loss of the step before was finite, so this is the only look at them."""
+    """The last loss was still finite, so only the check before saving can find them."""
 
     class Break(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -270,7 +270,7 @@ def test_each_flag_is_explained(parse, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(options3.MODEL_SIZES))
 def test_each_model_of_the_table_can_be_built(name):
-    """On the meta device, which needs no memory."""
+    """Build them on the meta device, which needs no memory."""
     layers, heads, embedding = options3.MODEL_SIZES[name]
     config = GPTConfig(vocab_size=2, block_size=2, n_layer=layers, n_head=heads, n_embd=embedding)
     with torch.device("meta"):
@@ -286,12 +286,12 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def fan_in(layer: nn.Module) -> int:
-    """Of a transposed convolution, PyTorch counts the output channels."""
+    """Return the fan-in as PyTorch defines it; for transposed convolutions it counts the output channels."""
     return layer.weight[0].numel()
 
 
 def test_the_vae_begins_with_pytorchs_initialization():
-    """Uniform in plus and minus 1 / sqrt(fan in), weights and biases."""
+    """Weights and biases are uniform between -1 / sqrt(fan-in) and 1 / sqrt(fan-in)."""
     torch.manual_seed(0)
     checked = layers(part1.VAE())
     assert len(checked) == 5 + 2 + 1 + 5
@@ -303,7 +303,7 @@ def test_the_vae_begins_with_pytorchs_initialization():
 
 
 def test_the_aae_begins_with_hes_initialization():
-    """The discriminator with PyTorch's."""
+    """The discriminator has PyTorch's initialization."""
     torch.manual_seed(0)
     model = AdversarialAE(z_dim=8)
     checked = layers(model)

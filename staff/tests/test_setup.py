@@ -1,4 +1,4 @@
-"""Setting up: the Makefile's environment, what a Python without PyTorch is told, and the supported versions."""
+"""Tests of the setup: the Makefile's environment, messages for a Python without PyTorch, and supported versions."""
 
 import ast
 import os
@@ -22,7 +22,7 @@ PIP = "-m pip install --disable-pip-version-check -e .[dev] -c constraints.txt"
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A checkout as far as setting it up looks at it, in a folder whose name has a space and an umlaut."""
+    """Return a checkout with the files that the setup needs, in a folder with a space and an umlaut in its name."""
     folder = tmp_path / "mein Übungsblatt"
     shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", *tasks.DESCRIPTIONS):
@@ -32,7 +32,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def setup(monkeypatch):
-    """setup(folder) -> the words with which Python was called; nothing is created or installed but the mark."""
+    """Return a function: setup(folder) -> the commands that Python would run; only the marker file is written."""
 
     def setup(folder: Path, fails: str = "", **flags) -> list[str]:
         calls = []
@@ -61,13 +61,13 @@ def test_make_clean_keeps_data_runs_and_a_release(folder):
     for name in [*kept, *removed]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    for _ in range(2):  # the second time there is less to remove
+    for _ in range(2):  # the second time, there is less to remove
         subprocess.run(["make", "-s", "clean"], cwd=folder, check=True)
     assert [name for name in [*kept, *removed] if (folder / name).exists()] == kept
 
 
 def test_a_release_goes_where_it_is_asked_for(folder):
-    """A path with a space, as make passes it on."""
+    """make passes on a path that contains a space."""
     (folder / ".venv" / "bin").mkdir(parents=True)
     python = folder / ".venv" / "bin" / "python"
     python.write_text('#!/bin/sh\nfor word; do echo "<$word>"; done\n')
@@ -83,7 +83,7 @@ def test_a_folder_that_was_moved_gets_a_new_environment(folder, setup):
     moved = folder.rename(folder.with_name("another folder"))
     assert setup(moved) == ["-m venv --clear .venv", PIP]
     assert setup(moved) == []
-    (moved / ".venv" / "installed").write_text("")  # as it was before it held the folder
+    (moved / ".venv" / "installed").write_text("")  # earlier versions left the file empty
     assert setup(moved) == []
 
 
@@ -114,7 +114,7 @@ mkdir -p .venv
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 @pytest.mark.parametrize("command", ["{python} -S -m course setup --uv", "make setup"])
 def test_setting_up_needs_a_bare_python_only(folder, command, tmp_path):
-    """Without site-packages; make's Python is a stand-in that notes what it is asked for, as uv is."""
+    """Run without site-packages; uv and make's Python are stand-ins that record their arguments."""
     (tmp_path / "uv").write_text(UV)
     shutil.copy(tmp_path / "uv", tmp_path / "python3")
     for program in ("uv", "python3"):
@@ -144,7 +144,7 @@ def test_a_bare_python_is_allowed_what_needs_no_packages():
 
 
 def test_an_old_python_is_told_which_one_is_needed():
-    """It compiles the file with what old versions understand, and stops there."""
+    """course/__init__.py has only syntax of old versions, so they can compile it and print the message."""
     source = (REPOSITORY / "course" / "__init__.py").read_text("utf-8")
     ast.parse(source, feature_version=(3, 7))
     code = "import sys; sys.version_info = (3, 8, 1); sys.argv = ['-m', 'setup']; import course"
@@ -154,7 +154,7 @@ def test_an_old_python_is_told_which_one_is_needed():
 
 
 def test_flags_are_passed_on(monkeypatch):
-    """`python -m course test --question 1.7`: the flags are pytest's."""
+    """`python -m course test --question 1.7` passes its flags on to pytest."""
     ran = []
     run = lambda command, **options: ran.append((command, options)) or SimpleNamespace(returncode=0)  # noqa: E731
     monkeypatch.setattr(tasks, "subprocess", SimpleNamespace(run=run))
@@ -190,7 +190,7 @@ def test_the_demo_has_all_its_steps(monkeypatch):
 
 
 def test_a_command_that_is_not_there(monkeypatch):
-    """Such as uv, for which `make setup` looks."""
+    """An example is uv, which `make setup` looks for."""
 
     def run(command, **options):
         raise FileNotFoundError(command[0])
@@ -213,7 +213,7 @@ def test_a_python_without_pytorch_is_told_what_to_do(command):
 
 
 def test_the_supported_versions_are_the_same_everywhere():
-    """Python 3.10 is at its end of life; TensorBoard before 2.21 needs what current setuptools no longer has."""
+    """Python 3.10 has reached its end of life; TensorBoard before 2.21 does not work with current setuptools."""
     config = ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     assert config["options"]["python_requires"] == ">=3.11"

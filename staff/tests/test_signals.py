@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM inside code that catches exceptions."""
+"""Tests of Ctrl-C and SIGTERM inside code that catches exceptions."""
 
 import signal
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from course.training.problems import Stopped, raise_stopped
 
 @pytest.fixture(autouse=True)
 def the_signal_arrives_in_a_reader(monkeypatch):
-    """While a PNG or a checkpoint is read, or a report is written."""
+    """Let the signal arrive while a PNG or a checkpoint is read, or a report is written."""
 
     def interrupted(*args, **kwargs):
         raise_stopped(signal.SIGINT, None)

@@ -1,4 +1,4 @@
-"""The handout as a site and a PDF: the sources of Sphinx, the page that is printed, and what is built."""
+"""Tests of the handout as a website and a PDF: the sources for Sphinx, the page to print, and the built files."""
 
 import html
 import html.parser
@@ -157,7 +157,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
 
 
 class Page(html.parser.HTMLParser):
-    """Anchors and addresses of a page."""
+    """A parser that collects the anchors and URLs of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -175,7 +175,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """The site, and the PDF if there is a browser."""
+    """Build the site and, if there is a browser, the PDF; return their folder."""
     if missing := build.missing_packages():
         pytest.skip(f"{', '.join(missing)} not installed: {build.INSTALL}")
     out = tmp_path_factory.mktemp("site") / "out"
@@ -260,7 +260,7 @@ frame.onload = () => setTimeout(() => {{
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_page_is_wider_than_a_phone_or_a_laptop(built, tmp_path, width):
-    """On a phone, long formulas and wide tables scroll by themselves; on a laptop no formula needs to."""
+    """On a phone, long formulas and wide tables scroll within the page; on a laptop, no formula needs to scroll."""
     browser = printing.find_browser()
     if not browser:
         pytest.skip("no Chromium or Chrome is installed")

@@ -1,4 +1,4 @@
-"""The notebook that students start from, executed without a browser in a copy of their repository."""
+"""Tests of the notebook that students start from, executed without a browser in a copy of their repository."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NOTEBOOK = "notebooks/start.ipynb"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The students' repository with Q1.7 and Q1.8 filled in, in a folder whose name has a space."""
+    """Return the students' repository with Q1.7 and Q1.8 filled in, in a folder with a space in its name."""
     folder = tmp_path_factory.mktemp("notebook") / "my practical"
     for file, content in contents(read_course(), "2027", filled=["1.7", "1.8"]).items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path, mnist_files):
-    """No network, the solution's oracles behind the checkout, and TensorBoard ended afterwards."""
+    """Set up the environment: no network, oracles from this repository, and TensorBoard stopped afterwards."""
     variables = {"PYTHONPATH": str(REPOSITORY), "DGM_DATA_DIR": str(mnist_files), "OMP_NUM_THREADS": "1"}
     variables |= {"TMPDIR": str(tmp_path), "PIP_NO_INDEX": "1", "CUDA_VISIBLE_DEVICES": ""}
     for name, value in variables.items():

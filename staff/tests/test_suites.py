@@ -1,4 +1,4 @@
-"""What graded tests say and what they count."""
+"""Tests of the messages and the points of graded tests."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import pytest
 
 from small_runs import REPOSITORY
 
-# a submission, adapters and suites as small as can be, to be run with the real conftest.py
+# a minimal submission with adapters and suites, which are run with the real conftest.py
 SMALL = {
     "part1_vae/__init__.py": "",
     "part1_vae/broken.py": "def double(x):\n    return 2 * (x\n",
@@ -158,7 +158,7 @@ def run(folder: Path, *argv: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """A folder with the small suites, the real conftest.py, judge.py and settings."""
+    """Return a folder with the small suites and the real conftest.py, judge.py and settings."""
     folder = tmp_path_factory.mktemp("small")
     own = {
         name: (REPOSITORY / name).read_text()
@@ -172,7 +172,7 @@ def small(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def ended(small):
-    """All of the small suites: what was printed, and the content of --points-json."""
+    """Run all of the small suites; return the printed output and the content of --points-json."""
     result = run(small, "--points-json", "points.json", "--seed", "7")
     assert result.returncode == 1, result.stdout + result.stderr
     return result.stdout, json.loads((small / "points.json").read_text())
@@ -264,7 +264,7 @@ def test_the_table_ends_with_a_sum(ended):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_points(ended, small):
-    """As `make test` runs it; a failure is one there too."""
+    """Run them with pytest-xdist as `make test` does; failures are reported in the same way."""
     result = run(small, "-n", "2", "--dist", "loadscope", "--points-json", "two.json", "--seed", "7")
     assert result.returncode == 1, result.stdout + result.stderr
     assert json.loads((small / "two.json").read_text()) == ended[1]
@@ -274,12 +274,12 @@ def test_two_processes_give_the_same_points(ended, small):
 
 @pytest.fixture
 def conftest(pytestconfig):
-    """conftest.py, the module."""
+    """Return the module conftest.py of the repository."""
     return pytestconfig.pluginmanager.get_plugin(str(REPOSITORY / "conftest.py"))
 
 
 def item(*args, **fields) -> Mock:
-    """Of pytest's, a test with this marker."""
+    """Return a mock of a pytest item with this marker."""
     test = Mock(nodeid="f.py::x")
     test.get_closest_marker.return_value = pytest.mark.question(*args, **fields).mark
     return test

@@ -1,4 +1,4 @@
-"""One blank open, all others filled in: what the graded tests then say."""
+"""Tests of the outcomes of the graded tests when one blank is open and all others are filled in."""
 
 import contextlib
 import io
@@ -17,8 +17,8 @@ from test_mistakes import SLOW_IMPORTS
 
 
 def blanks() -> list[tuple[str, str, str]]:
-    """Each blank: its place, such as "part1_vae/utils.py KLD Q1.7", the file, and the text with this blank open."""
-    from staff.release.markers import regions, template  # not above: the judging processes may not import course
+    """Return each blank: its place, like "part1_vae/utils.py KLD Q1.7", its file, and the text with it open."""
+    from staff.release.markers import regions, template  # imported late: the judging processes must not import course
 
     found = []
     for part in PARTS.values():
@@ -26,7 +26,7 @@ def blanks() -> list[tuple[str, str, str]]:
             file, text = path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8")
             for region in regions(text, file):
                 lines = text.splitlines(keepends=True)
-                # the others keep their solution, and lose their marks
+                # the others keep their solution, but lose their markers
                 for other in regions(text, file):
                     if other != region:
                         lines[other.begin - 1] = lines[other.end - 1] = "\n"
@@ -36,8 +36,8 @@ def blanks() -> list[tuple[str, str, str]]:
 
 
 def needed() -> dict[str, set[str]]:
-    """Each blank -> the tests whose marks say that they need it."""
-    from staff.release.suites import graded_tests, suites  # as above
+    """Return each blank's place -> the tests whose markers say that they need it."""
+    from staff.release.suites import graded_tests, suites  # imported late, as above
 
     paths = {path.relative_to(REPOSITORY).as_posix(): path for path in suites(REPOSITORY)}
     tests = [test for file, path in paths.items() for test in graded_tests(path.read_text("utf-8"), file)]
@@ -55,7 +55,7 @@ def needed() -> dict[str, set[str]]:
 
 
 def failed(folder: Path, blank: tuple[str, str, str]) -> tuple[str, dict[str, str]]:
-    """Run in a process of its own: the tests of the part that fail with this blank open, and their messages."""
+    """Return the tests of the part that fail with this blank open, and their messages; needs a separate process."""
     import torch
 
     place, file, text = blank
@@ -79,7 +79,7 @@ def failed(folder: Path, blank: tuple[str, str, str]) -> tuple[str, dict[str, st
 
 @pytest.mark.slow
 def test_an_open_blank_costs_only_what_needs_it(tmp_path):
-    """All other tests pass, and those that fail name a blank."""
+    """Tests that do not need it pass, and the failed tests name a blank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:

@@ -1,4 +1,4 @@
-"""The graded suites on the command line: what conftest.py's flags refuse, and runners that are not pytest."""
+"""Tests of the graded suites on the command line: wrong values of conftest.py's flags, and other test runners."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
 
 @pytest.fixture
 def suite(tmp_path) -> Path:
-    """A folder with one suite, the real conftest.py, judge.py and settings."""
+    """Return a folder with one suite and the real conftest.py, judge.py and settings."""
     folder = tmp_path / "practical"
     shutil.copytree(REPOSITORY / "course", folder / "course", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "conftest.py", "tests/judge.py", "tests/answers.py", "tests/messages.py"):
@@ -80,7 +80,7 @@ CRASHES = "import os\n\ndef test_crashes():\n    os._exit(3)\n\ndef test_after()
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-n", "1", "--max-worker-restart", "0"]])
 def test_a_test_that_hangs_ends_the_run(suite, flags):
-    """Without the setting, the second would wait for as long as the test does, and the first too."""
+    """Without the timeout, both commands would wait as long as the test does."""
     (suite / "tests" / "test_part1_small.py").write_text(HANGS)
     start = time.monotonic()
     ended = run(suite, "-m", "pytest", "tests", "-o", "faulthandler_timeout=10", *flags)

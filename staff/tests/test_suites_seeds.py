@@ -1,4 +1,4 @@
-"""The real suites: their form, and that their verdict is the same on every seed."""
+"""Tests of the real suites: their form, and that their verdict is the same with every seed."""
 
 import ast
 import contextlib
@@ -37,7 +37,7 @@ HIDDEN = {
 
 
 def marked(suite: Path) -> Iterator[tuple[ast.FunctionDef, str, dict]]:
-    """Each graded test with its question and the fields of its marker."""
+    """Yield each graded test with its question and the fields of its marker."""
     for node in ast.parse(suite.read_text()).body:
         for decorator in getattr(node, "decorator_list", []):
             if "question" in ast.unparse(decorator):
@@ -57,7 +57,7 @@ def test_each_hidden_test_is_a_function_of_its_own():
 
 
 def test_all_that_a_graded_test_asserts_has_a_message():
-    """pytest does not explain an assertion of theirs; that is for them to do."""
+    """pytest does not rewrite the assertions of graded tests, so they must explain themselves."""
     for suite in (*SUITES, Path(judge.__file__)):
         tree = ast.parse(suite.read_text())
         assert "PYTEST_DONT_REWRITE" in ast.get_docstring(tree)
@@ -101,7 +101,7 @@ def test_noise_is_told_from_other_noise(rng):
 
 def test_a_check_fails_only_if_it_rejects_two_samples():
     def passes_from(first: int) -> int:
-        """How often a check draws that passes from this sample on."""
+        """Return the number of samples drawn by a check that passes for sample number `first` and later ones."""
         drawn = []
 
         def check(what: str, *, number: int) -> None:
@@ -122,14 +122,14 @@ MOST_CHECKS = 60  # see `judge.check_samples`
 
 
 def lost(seed: int) -> list[str]:
-    """Run in another process: the graded tests that the solution fails with this seed, and if it draws too often."""
+    """Return the graded tests that the solution fails with this seed; needs a separate process."""
     torch.set_num_threads(1)
     os.chdir(REPOSITORY)
     if str(REPOSITORY) not in sys.path:
         sys.path.insert(0, str(REPOSITORY))
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         for module in [name for name in sys.modules if name.startswith("test_part")]:
-            del sys.modules[module]  # it has the real one
+            del sys.modules[module]  # a fresh import uses the patched judge
         with mock.patch.object(judge, "check_samples", wraps=judge.check_samples) as check_samples:
             status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *map(str, SUITES)])
     text = out.getvalue()
@@ -140,7 +140,7 @@ def lost(seed: int) -> list[str]:
 
 @pytest.mark.slow
 def test_the_solution_passes_on_every_seed(pytestconfig):
-    """SEEDS in the environment is their number; others each time."""
+    """Each run draws new seeds; SEEDS in the environment sets their number."""
     number = int(os.environ.get("SEEDS", "5"))
     seeds = random.Random(pytestconfig.getoption("--seed")).sample(range(2**31), number)
     context = multiprocessing.get_context("forkserver")

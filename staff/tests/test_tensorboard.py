@@ -1,4 +1,4 @@
-"""What TensorBoard shows: started as `make tensorboard` starts it, and asked over HTTP as its pages ask."""
+"""Tests of TensorBoard, started as by `make tensorboard` and queried over HTTP like its web pages do."""
 
 import html
 import io
@@ -22,7 +22,7 @@ from PIL import Image
 from small_runs import REPOSITORY, Program
 
 TEXT = "\n** bold, *or* not? <b>tags</b> &amp; # no title\n    indented\n\n1. no list\n<script>alert()</script>"
-PARTS = {"vae": "bpd", "aae": "recon_loss", "gpt": "cross_entropy"}  # what each makes small
+PARTS = {"vae": "bpd", "aae": "recon_loss", "gpt": "cross_entropy"}  # program -> the metric that it minimizes
 
 
 class Board:
@@ -46,7 +46,7 @@ class Board:
             return json.load(response)
 
     def curve(self, run: str, tag: str) -> dict[int, float]:
-        """step -> value; no step may come twice."""
+        """Return step -> value; check that no step occurs twice."""
         points = self.ask("scalars/scalars", run=run, tag=tag)
         curve = {step: value for _, step, value in points}
         assert len(curve) == len(points), f"{run} {tag}: a step comes twice"
@@ -55,7 +55,7 @@ class Board:
 
 @contextmanager
 def tensorboard(logs: Path) -> Iterator[Board]:
-    """`make tensorboard`, for other logs, on a free port of loopback; it and what it started are ended in any case."""
+    """Run `make tensorboard` for these logs on a free local port; always end it and the processes that it started."""
     where = ["--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"]
     command = [sys.executable, "-m", "course", "tensorboard", *where]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -75,10 +75,10 @@ def tensorboard(logs: Path) -> Iterator[Board]:
 
 @pytest.fixture(scope="module")
 def logs(mnist_files, tmp_path_factory) -> Path:
-    """A run of each part in one folder; the VAE's went on after its end, and drew pictures at twelve epochs."""
+    """Return a folder with a run of each part; the VAE's run was continued, and drew pictures at twelve epochs."""
     logs = tmp_path_factory.mktemp("logs")
     vae, aae, gpt = (Program(name, mnist_files, logs) for name in PARTS)
-    # more than the ten pictures of a kind that TensorBoard keeps by itself
+    # more than ten epochs: TensorBoard's default keeps only ten pictures of each kind
     assert vae("--epochs", "6", "--sample_every", "1") == 0
     assert vae("--epochs", "12", "--resume", "last") == 0
     assert aae("--epochs", "2") == 0
@@ -165,14 +165,14 @@ def test_training_and_validation_of_a_metric_are_in_one_chart(board, logs, run):
     ],
 )
 def test_a_tag_says_what_it_is(board, run, tag, description):
-    """Its unit, its equation, and what it is measured on, at the chart's corner."""
+    """The info button of a chart shows the tag's unit, its equation, and the data that it is measured on."""
     assert description in html.unescape(board.ask("scalars/tags")[run][tag]["description"])
 
 
 @pytest.mark.slow
 def test_the_table_of_runs_has_their_flags_and_results(board, logs, run):
     columns = board.post("hparams/experiment", {"includeMetrics": True})
-    # the pages ask for the values of the columns that they show
+    # the web pages request only the values of the columns that they show
     asked = [{"hparam": info["name"]} for info in columns["hparamInfos"]]
     asked += [{"metric": info["name"]} for info in columns["metricInfos"]]
     statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
@@ -203,7 +203,7 @@ def test_each_epochs_picture_can_be_looked_at(board, logs):
         pixels = np.asarray(Image.open(io.BytesIO(board.get(f"images/individualImage?{picture['query']}"))))
         file = Image.open(logs / run / "figures" / f"{name}_epoch_{picture['step']:03d}.png")
         drawn = np.asarray(file.convert("RGB"))[::2, ::2]
-        assert pixels.shape == drawn.shape and abs(pixels.astype(int) - drawn).max() <= 1  # rounded up, or down
+        assert pixels.shape == drawn.shape and abs(pixels.astype(int) - drawn).max() <= 1  # rounding differs
 
 
 @pytest.mark.slow

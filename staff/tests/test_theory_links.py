@@ -1,4 +1,4 @@
-"""The handout says which demo of theory/ belongs to a written question, an exercise or a food for thought."""
+"""Tests of the handout's links from written questions, exercises and "food for thought" boxes to demos in theory/."""
 
 import re
 
@@ -13,7 +13,7 @@ TEXT = "\n".join(path.read_text("utf-8") for path in sorted((REPOSITORY / "hando
 DEMOS = {path.stem for path in (REPOSITORY / "theory").glob("*.py")}
 LINK = re.compile(r"^\*Demo:\* \[(\w+)\.py\]\(\.\./theory/(\w+)\.py\)", re.MULTILINE)
 SHEET_AND_LECTURE = [str(number) for number in range(1, 21)]  # exercises 21 and 22 are a table and Naive Bayes
-# which exercise stands for each part of the discussion sheet, and which demo goes with it
+# part of the discussion sheet -> the exercise that covers it, and its demo
 SHEET = {
     "1a": ("1", "information"),
     "1b": ("2", "information"),
@@ -29,14 +29,14 @@ SHEET = {
 
 
 def demos(text: str) -> set[str]:
-    """The demos that a passage tells its reader to run."""
+    """Return the demos that a passage asks its reader to run."""
     found = LINK.findall(text)
     assert all(name == target for name, target in found), f"a link with another name: {found}"
     return {target for _, target in found}
 
 
 def question(edition: str, anchor: str) -> str:
-    """The text of a question: below its heading, up to the next heading, anchor or food for thought."""
+    """Return the text of a question, from its heading to the next heading, anchor or food for thought."""
     chapters = sorted((REPOSITORY / "handout").glob("[0-9ABC]*.md"))
     text = "\n".join(path.read_text("utf-8") for path in chapters if editions.belongs(f"handout/{path.name}", edition))
     start = text.index(f'<a id="q{anchor}"></a>')
@@ -46,7 +46,7 @@ def question(edition: str, anchor: str) -> str:
 
 
 def written() -> list[tuple[str, str]]:
-    """Edition and anchor of the questions whose points are all for an answer in words."""
+    """Return edition and anchor of each question whose points are all for an answer in words."""
     questions = [
         (edition, each) for edition in editions.ONLY for each in rubrics.read(edition=edition).questions.values()
     ]
@@ -64,7 +64,7 @@ def test_exercise_names_its_demo(exercise):
 
 
 def food_for_thought() -> list[tuple[str, str]]:
-    """The number of the section and the text of each box."""
+    """Return the section number and the text of each "food for thought" box."""
     box = re.compile(r"^> \*\*Food for thought\.\*\* (.*?)^<details>\n<summary>Our", re.MULTILINE | re.DOTALL)
     section = re.compile(r"^## ([\dA-C]\.\d)", re.MULTILINE)
     return [(section.findall(TEXT[: found.start()])[-1], found[1]) for found in box.finditer(TEXT)]
@@ -83,7 +83,7 @@ def test_part_of_the_discussion_sheet_has_its_demo(part):
 
 
 def places(text: str) -> set[str]:
-    """The questions, exercises and boxes that a line such as "Q1.3, Q1.4; exercises 9 and 10" names."""
+    """Return the questions, exercises and boxes named in a line such as "Q1.3, Q1.4; exercises 9 and 10"."""
     found = {f"Q{name}" for name in re.findall(r"\bQ(\d\.\d)", text)}
     if "of the 2022 edition" in text:
         found = {"Q3.1, 2022" if name == "Q3.1" else name for name in found}
@@ -94,7 +94,7 @@ def places(text: str) -> set[str]:
 
 
 def named_in_the_handout() -> set[tuple[str, str]]:
-    """(demo, place) for each written question, exercise and food for thought."""
+    """Return (demo, place) for each demo of a written question, exercise or "food for thought" box."""
     texts = [
         (
             "Q3.1, 2022" if (edition, anchor) == ("2022", "3-1") else f"Q{anchor.replace('-', '.')}",
@@ -108,7 +108,7 @@ def named_in_the_handout() -> set[tuple[str, str]]:
 
 
 def table() -> dict[str, str]:
-    """The column "for" of the table in theory/README.md."""
+    """Return demo -> its entry in the column "for" of the table in theory/README.md."""
     readme = (REPOSITORY / "theory" / "README.md").read_text("utf-8")
     return dict(re.findall(r"^\| \[(\w+)\.py\]\(\w+\.py\) \| ([^|]*) \|", readme, re.MULTILINE))
 

@@ -1,4 +1,4 @@
-"""The demos of theory/, converted to notebooks and executed without a browser."""
+"""Tests of the demos in theory/ as notebooks, executed without a browser."""
 
 import os
 
@@ -9,7 +9,7 @@ import pytest
 from course.flags import REPOSITORY
 
 SCRIPTS = sorted((REPOSITORY / "theory").glob("*.py"))
-FULL = 'parse_args([] if "ipykernel"'  # a notebook has no command line; this is its --quick
+FULL = 'parse_args([] if "ipykernel"'  # a notebook has no command line, so --quick is inserted here
 
 
 @pytest.mark.slow
@@ -26,4 +26,4 @@ def test_runs_as_a_notebook(script, tmp_path, monkeypatch, mnist_files):
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs), "the notebook shows no figure"
-    assert not list(tmp_path.iterdir())  # and writes none
+    assert not list(tmp_path.iterdir())  # it writes no files

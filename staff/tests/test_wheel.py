@@ -1,4 +1,4 @@
-"""The package as pip installs it: what it needs, what is in it, and its commands away from the repository."""
+"""Tests of the installed package: its dependencies, its content, and its commands outside of the repository."""
 
 import os
 import re
@@ -22,7 +22,7 @@ FOR_EVERYBODY = ("course", *PARTS.values())
 
 
 def declared(*extras: str) -> set[str]:
-    """What setup.cfg has installed."""
+    """Return the packages that setup.cfg declares."""
     config = ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     lists = [config["options"]["install_requires"], *(config["options.extras_require"][extra] for extra in extras)]
@@ -34,7 +34,7 @@ def plain(name: str) -> str:
 
 
 def foreign_imports(folders: tuple[str, ...]) -> set[str]:
-    """The packages that files in these folders import, as setup.cfg would name them; tests are ignored."""
+    """Return the packages that files in these folders import, with their names in setup.cfg; tests are ignored."""
     files = [file for file in tracked(REPOSITORY) if file.endswith(".py") and not file.startswith("staff/tests")]
     own = {name for file in files for name in (*Path(file).parts, Path(file).stem)}
     found = set()
@@ -48,14 +48,14 @@ def foreign_imports(folders: tuple[str, ...]) -> set[str]:
 
 
 def test_what_is_imported_is_declared():
-    only_there = {"watchfiles", "pytest"}  # imported where it is installed
+    only_there = {"watchfiles", "pytest"}  # imported only if they are installed
     assert foreign_imports(FOR_EVERYBODY) - only_there <= declared()
     assert foreign_imports((*FOR_EVERYBODY, "staff")) <= declared("dev", "handout")
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """What the wheel of the files that git knows has in it, unpacked as pip does."""
+    """Build a wheel from the tracked files; return the folder into which it is unpacked, as by pip."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for file in tracked(REPOSITORY):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_what_is_in_the_wheel(installed):
-    """All of the packages but the tests: templates, rubric.toml, job.sh and answers.toml too."""
+    """It contains all files of the packages except the tests, including templates, rubric.toml and job.sh."""
     there = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     apart = ("staff/tests/", "staff/hidden/", "staff/grading/README.md")
     wanted = {file for file in tracked(REPOSITORY) if file.startswith(("course/", "staff/"))}
@@ -82,7 +82,7 @@ def test_what_is_in_the_wheel(installed):
 
 @pytest.fixture
 def run(installed, tmp_path):
-    """run("course", "report", ...) -> what was said, in a folder that has nothing to do with the repository."""
+    """Return a function: run("course", "report", ...) runs a command outside of the repository -> its output."""
     (tmp_path / "elsewhere").mkdir()
 
     def run(module: str, *words: object, status: int = 0) -> str:
