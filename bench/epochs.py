@@ -54,7 +54,7 @@ def run_train(part: str, data: Path, *flags: str, most: float | None = None) -> 
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:
-    """Return the seconds train.py trains for in an epoch, with Lightning, metrics, TensorBoard and the NaN guard."""
+    """Return the training seconds of an epoch of train.py, including Lightning, metrics, TensorBoard and NaN guard."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
 
@@ -114,7 +114,7 @@ def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
 
 
 def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
-    """Yield batches by indexing tensors in memory, which is the lower bound, in the order of train.py's first epoch."""
+    """Yield batches by indexing tensors in memory (the lower bound), in the order of train.py's first epoch."""
     order = torch.tensor(list(Shuffle(len(dataset), SEED)))
     for index in order.split(batch_size)[: batches or len(dataset) // batch_size]:
         yield dataset.transform(dataset.images[index]), None

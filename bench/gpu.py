@@ -46,8 +46,8 @@ PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 98
 def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> Timed:
     """Run train.py as a user would, and record the time whenever it prints that an epoch is done.
 
-    The time of an epoch is that between two such lines, with training, validation, TensorBoard, checkpoints and
-    pictures. After `most` seconds the run is stopped and counts as a run of the epochs completed so far.
+    The time of an epoch is the time between two such lines. It includes training, validation, TensorBoard, checkpoints
+    and pictures. After `most` seconds the run is stopped and counts as a run of the epochs completed so far.
 
     Raises:
         RuntimeError: the run failed, or was stopped before it had completed two epochs.
@@ -147,7 +147,7 @@ def epoch_of(run: Timed | str) -> float | str:
 
 
 def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
-    """Return 6 N + 12 L H Q T, for forward and backward (PaLM, appendix B); as in nanoGPT, N omits wpe."""
+    """Return 6 N + 12 L H Q T for forward and backward (PaLM, appendix B); as in nanoGPT, N has no position weights."""
     config = config.with_sizes()
     parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
     return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size

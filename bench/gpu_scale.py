@@ -75,7 +75,7 @@ class Timed:
 
 
 class Attempts:
-    """Run measurements until the time is up; an error replaces the result and does not stop other measurements."""
+    """Runs measurements until the time is up. An error replaces the result and does not stop the other measurements."""
 
     def __init__(self, seconds: float):
         self.end = time.perf_counter() + seconds

@@ -45,7 +45,7 @@ def upper(sizes: list[int]) -> list[int]:
 
 
 def power_law(sizes: list[int], costs: list[float]) -> tuple[float, float]:
-    """Return a and b of the best fit a n^b, by least squares of the logarithms' errors."""
+    """Return a and b of the best fit a n^b, by least squares on the logarithms."""
     slope, offset = np.polyfit(np.log(sizes), np.log(costs), 1)
     return float(np.exp(offset)), float(slope)
 
@@ -160,7 +160,7 @@ def batch(args, data: Path) -> Record:
     return record
 
 
-# --- length of the context --------------------------------------------------------------------------------------------
+# --- context length ---------------------------------------------------------------------------------------------------
 
 
 def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Copy a run `count` times into its parent folder; change the learning rates and the curves, over EPOCHS epochs."""
+    """Copy a run `count` times into its parent folder, with other learning rates and new curves of EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):

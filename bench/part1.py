@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def stepper(vae: train.VAE, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-    """Return a function that only runs a training step on a batch of images, and returns the loss."""
+    """Return a function that runs one training step on a batch of images and returns the loss."""
 
     def step(imgs: Tensor) -> Tensor:
         _, _, loss = vae(imgs)

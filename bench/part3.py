@@ -111,7 +111,7 @@ def generation(args, data: Path, model_type: str = "gpt2") -> Record:
 
 
 def own_rate(data: Path, flags: dict[str, object]) -> float:
-    """Return the training tokens per second of train.py, with Lightning, metrics, TensorBoard and the NaN guard."""
+    """Return the training tokens per second of train.py, including Lightning, metrics, TensorBoard and NaN guard."""
     summary = run_train("part3_gpt", data, *[f"--{name}={value}" for name, value in flags.items()])
     return summary["history"][0]["train/tokens_per_second"]
 

@@ -25,10 +25,10 @@ def readable_ticks(low: float, high: float) -> list[float]:
 
 
 def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
-    """Plot costs against sizes, and the power of the size fitted to the larger ones, on logarithmic axes.
+    """Plot costs against sizes on logarithmic axes, with a power law that is fitted at the larger sizes.
 
     Args:
-        panels: label of the vertical axis -> name of a cost -> (sizes, values, (factor, exponent), the sizes fitted).
+        panels: label of the vertical axis -> name of a cost -> (sizes, values, (factor, exponent), fitted sizes).
     """
     figure = Figure(figsize=(7 * len(panels), 4.6), dpi=110, layout="constrained")
     for axes, (ylabel, costs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

@@ -42,7 +42,7 @@ PLANS = {
     "aae_fast": Plan(part2, "part2_aae", ("--recipe", "fast"), CODES),
     "aae_assignment": Plan(part2, "part2_aae", (), CODES, seeds=(42,)),
 }
-GOALS = {  # of the mean over the seeds
+GOALS = {  # goals for the mean over the seeds
     ("vae_fast", "test/bpd"): ("at most", 0.52),
     ("aae_fast", "val/recon_loss"): ("below", 0.05),
 }
@@ -81,7 +81,7 @@ def per_image(step: Callable[[Tensor], object], images: Tensor) -> float:
 def extra(plan: Plan, data: Path) -> float:
     """Return the operations per image of a step with Muon, as a multiple of those of the assignment's recipe."""
     dataset = plan.part.mnist(data)[0].dataset
-    images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # 64 in --recipe fast
+    images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # --recipe fast uses 64
     return per_image(plan.part.bare_step(fast=True), images[64]) / per_image(
         plan.part.bare_step(), images[plan.part.BATCH]
     )

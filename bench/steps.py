@@ -32,7 +32,7 @@ from course.training.speed import flush_subnormals, keep_memory
 
 STEPS, FIRST = 60, 15  # timed steps, and the warm-up steps before them: the first steps of a new process are slower
 CPU = torch.device("cpu")
-WIDTH = 2048  # of the matrices whose product is used to measure the processor's peak speed
+WIDTH = 2048  # width of the matrices whose product measures the processor's peak speed
 PARTS = {f"VAE, batch {part1.BATCH}": part1, f"AAE, batch {part2.BATCH}": part2}
 # name of an operation in PyTorch's profiler -> kind of operation; all others are "the rest"
 WORK = {
@@ -126,11 +126,11 @@ def alone_milliseconds(name: str, data: Path, count: int) -> float:
 def product_milliseconds(name: str, data: Path, count: int) -> float:
     """Return the milliseconds of equally many operations in products of large matrices, which is the best case."""
     a, b = torch.randn(2, WIDTH, WIDTH)
-    rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations a second
+    rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations per second
     return 1000 * operations(convolutions(PARTS[name], data)) / rate
 
 
-# --- variants of pieces of a step -------------------------------------------------------------------------------------
+# --- variants of the operations of a step -----------------------------------------------------------------------------
 
 
 def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
@@ -185,7 +185,7 @@ def piece_table(count: int) -> Table:
     return Table(["operation of a VAE step", "variant (train.py uses the first)", "milliseconds: median"], rows)
 
 
-# --- what a step is made of -------------------------------------------------------------------------------------------
+# --- shares of the operations -----------------------------------------------------------------------------------------
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:

@@ -90,7 +90,7 @@ def content(root: Path) -> dict[str, bytes]:
     return found
 
 
-# --- which submissions there are --------------------------------------------------------------------------------------
+# --- finding submissions ----------------------------------------------------------------------------------------------
 
 
 def found(*paths: Path) -> tuple[dict[str, str], list[str]]:

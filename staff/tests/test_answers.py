@@ -29,7 +29,7 @@ def recorded(tmp_path, asked: list[tuple[str, dict, dict]]) -> Recorded:
         calls.append(form)
         numbers += its
     content = record.packed([{"test_x": (calls, numbers)}] * 2)
-    assert content == record.packed([{"test_x": (calls, numbers)}] * 2), "the same bytes each time"
+    assert content == record.packed([{"test_x": (calls, numbers)}] * 2), "the bytes must be the same each time"
     (tmp_path / "answers.npz").write_bytes(content)
     return Recorded(tmp_path / "answers.npz")
 

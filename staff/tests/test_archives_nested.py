@@ -17,7 +17,7 @@ def test_an_archive_in_the_submission_is_read_where_the_parts_are_in_it(kind, in
     assert content(result.root) == {**PARTS, **INITS} and result.problems == []
     old = zipped(tmp_path / "old.zip", {name: b"old" for name in PARTS}).read_bytes()
     result = staged(tmp_path, zipped(tmp_path / "b.zip", {**PARTS, "old.zip": old}))
-    assert content(result.root) == {**PARTS, **INITS}, "where the parts are outside, an archive does not count"
+    assert content(result.root) == {**PARTS, **INITS}, "an archive is ignored if the parts are outside of it"
 
 
 def test_code_and_runs_in_two_archives_are_one_submission(tmp_path):

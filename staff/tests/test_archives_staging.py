@@ -19,7 +19,7 @@ from archive_cases import CODE, INITS, PACKERS, PARTS, content, folder, refused,
 from small_runs import REPOSITORY
 from staff.grading.archives import Limits, staging
 
-# --- honest ones ------------------------------------------------------------------------------------------------------
+# --- honest submissions -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", list(PACKERS))
@@ -151,7 +151,7 @@ def test_each_style_of_tar_with_long_names(style, tmp_path):
     assert f"part1_vae/{'b' * 90}.py" in content(staged(tmp_path, tmp_path / "a.tar").root)
 
 
-# --- what is left out -------------------------------------------------------------------------------------------------
+# --- files that are left out ------------------------------------------------------------------------------------------
 
 
 JUNK = {

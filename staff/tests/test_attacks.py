@@ -224,7 +224,7 @@ def free(zygote) -> list[str]:
     """Return the sandbox levels that work on this machine."""
     levels = [level for level in ("namespaces", "landlock") if sandbox.probe(zygote, level) == []]
     if not levels:
-        pytest.skip("no sandbox works on this machine: attacks are not let loose")
+        pytest.skip("no sandbox works on this machine, so no attack is run")
     return levels
 
 
@@ -258,5 +258,5 @@ def test_attacks(fight, free, pytestconfig):
 @pytest.mark.slow
 def test_attacks_on_landlock(fight, free, pytestconfig):
     if "landlock" not in free:
-        pytest.skip("this kernel's Landlock does not hold")
+        pytest.skip("Landlock does not work with this kernel")
     fight(chosen(WEAKER, pytestconfig.getoption("--seed")), "--sandbox", "landlock")

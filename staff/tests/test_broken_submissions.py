@@ -88,7 +88,7 @@ def plain(folder: Path, tree: Tree) -> dict[str, float]:
     return {question: row["earned"] for question, row in questions.items()}
 
 
-# --- untidy, but right ------------------------------------------------------------------------------------------------
+# --- untidy but correct -----------------------------------------------------------------------------------------------
 
 
 def noisy() -> Tree:
@@ -206,7 +206,7 @@ def test_broken(graded, tmp_path, make, points, said, problems):
             assert phrase in messages(result, part)
     assert result["problems"] == problems
     assert of_parts(result) == points
-    assert of_questions(result) == plain(tmp_path, tree), "plain pytest says otherwise"
+    assert of_questions(result) == plain(tmp_path, tree), "plain pytest gives other points"
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_unknown_flags_of_a_command(capsys, words, flag):
     assert f"did you mean {flag}?" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tests what a machine without a GPU says")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message on a machine without a GPU")
 def test_devices_that_are_not_there(capsys):
     message = refused(capsys, "--devices", "4000")
     assert "--devices 4000" in message and "CPU cores" in message
@@ -126,7 +126,7 @@ def test_folders_that_cannot_be_written(capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a disk of its own")
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a disk")
 @pytest.mark.parametrize(("options", "reason"), [("size=64k", "No space left"), ("size=9m,ro", "Read-only")])
 def test_full_and_read_only_disks(tmp_path, options, reason):
     disk = tmp_path / "disk"
@@ -136,7 +136,7 @@ def test_full_and_read_only_disks(tmp_path, options, reason):
     command = [sys.executable, str(REPOSITORY / "part1_vae" / "train.py"), "--log_dir", str(disk / "logs")]
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script, str(disk), *command], capture_output=True, text=True)
     if done.returncode in (1, 99) and "train.py" not in done.stderr:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        pytest.skip(f"this machine does not allow mounting: {done.stderr.strip()}")
     assert done.returncode == 2
     assert "--log_dir" in done.stderr and reason in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == "", "something was written"

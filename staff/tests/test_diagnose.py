@@ -21,7 +21,7 @@ def printed(folder: Path, capsys) -> str:
     return capsys.readouterr().out
 
 
-# --- numbers that are made up -----------------------------------------------------------------------------------------
+# --- made-up numbers --------------------------------------------------------------------------------------------------
 
 
 def vae_row(bpd: float, kl: float, train: float | None = None) -> dict:
@@ -178,7 +178,7 @@ def test_each_symptom_has_its_remark_and_no_other(tmp_path, capsys, name):
         if word in said:
             break
     else:
-        pytest.fail(f"more certain than it can be: {said}")
+        pytest.fail(f"the diagnosis is more certain than it can be: {said}")
 
 
 def test_every_symptom_is_tried():

@@ -24,7 +24,7 @@ SMALL_AAE = ["--num_filters", "8", "--z_dim", "8", "--batch_size", "64"]
 SMALL_GPT = "--n_layer 2 --n_head 2 --n_embd 48 --block_size 32 --batch_size 32 --generate_every_n_steps 0".split()
 
 
-# --- runs that are trained --------------------------------------------------------------------------------------------
+# --- trained runs -----------------------------------------------------------------------------------------------------
 
 
 def vae_losses(std: str, kl: str):

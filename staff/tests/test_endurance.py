@@ -25,7 +25,7 @@ from small_runs import PARTS, REPOSITORY, Program
 KILLS = int(os.environ.get("KILLS", "2"))  # how often a run of each part is killed
 
 
-# --- killed at any moment --------------------------------------------------------------------------------------------
+# --- runs that are killed --------------------------------------------------------------------------------------------
 
 # Prints "ready" when everything is imported, then counts the changes of files in the log folder. The first argument is
 # the number of the change before which the process is killed (0: never). At the end it prints the number of changes.
@@ -166,7 +166,7 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(vae, tmp_path, capsys):
         assert f"--resume {value}: " in message and "first" in message and str(run.parent) in message
 
 
-# --- a run belongs to one process ------------------------------------------------------------------------------------
+# --- one process per run ---------------------------------------------------------------------------------------------
 
 HOLD = "import sys; from course.locks import HeldFolder as H; held = H(sys.argv[1]); print('held', flush=True); input()"
 

@@ -18,7 +18,7 @@ from resuming_cases import checkpoint, events
 from course.training import checkpoints
 from small_runs import PARTS, REPOSITORY, Program
 
-# --- disks that fail -------------------------------------------------------------------------------------------------
+# --- failing disks ---------------------------------------------------------------------------------------------------
 
 
 class Disk:
@@ -62,11 +62,11 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Disk]:
     if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("needs unshare and nsenter to mount a disk of its own")
+        pytest.skip("needs unshare and nsenter to mount a disk")
     disk = Disk(tmp_path / "disk", "6m")
     try:
         if not disk.is_mounted:
-            pytest.skip(f"mounting is not allowed here: {disk.keeper.stderr.read().strip()}")
+            pytest.skip(f"this machine does not allow mounting: {disk.keeper.stderr.read().strip()}")
         yield disk
     finally:
         disk.end()
@@ -129,7 +129,7 @@ def test_a_folder_that_is_deleted(program):
     _, message = process.communicate()
     assert process.returncode == 1 and "Traceback" not in message, message
     assert f"the run's folder {run} was moved or deleted while it ran" in message
-    assert not run.exists(), "it was made anew"
+    assert not run.exists(), "the folder was created again"
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_prompt_is_continued(run, capsys):
     assert samples != written(capsys, *flags, *draw, "--num_samples", "3", "--seed", "7")
     first, second, third = (part.split(" ---\n")[1] for part in samples.split("--- sample ")[1:])
     assert len({first, second, third}) == 3
-    assert len(written(capsys, *flags[:2], "--max_new_tokens", "20")) == 21, "without a prompt: the start of a text"
+    assert len(written(capsys, *flags[:2], "--max_new_tokens", "20")) == 21, "without a prompt, it starts a new text"
 
 
 def test_the_best_checkpoint_the_file_and_the_newest_run(run, capsys):
@@ -173,7 +173,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(monkeypatch):
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
     assert generate.printable("a\x1b[2Jb\r\x9b\u202ec\x7f\ud800") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\ufffd\ufffd"
     joined = "naïve\n\t日本 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 👩\u200d🔬 \u200f!"
-    assert generate.printable(joined) == joined, "joiners and marks belong to the text"
+    assert generate.printable(joined) == joined, "joiners and combining marks belong to the text"
 
 
 def test_a_pipe_gets_the_text_as_it_is(monkeypatch):
@@ -201,7 +201,7 @@ def started(run):
 
 def test_each_token_is_shown_at_once_until_ctrl_c(started):
     pieces = [len(os.read(started.stdout.fileno(), 8192)) for _ in range(30)]
-    assert 0 < sorted(pieces)[15] < 100, "not a buffer at a time"
+    assert 0 < sorted(pieces)[15] < 100, "the text arrives one buffer at a time"
     started.send_signal(signal.SIGINT)
     _, error = started.communicate(timeout=60)
     assert started.returncode == 130 and b"Traceback" not in error

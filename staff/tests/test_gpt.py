@@ -146,7 +146,7 @@ def test_the_cache_spares_work(model, rng):
     assert seen == list(range(3, 12))
     seen.clear()
     model.generate(prompts(rng, 2, 10), 5)
-    assert seen == [10, 1, 1, 12, 12], "a full window moves on: nothing of the cache is right then"
+    assert seen == [10, 1, 1, 12, 12], "a full window moves on, which invalidates the whole cache"
 
 
 def test_a_stream_gives_each_token_when_it_is_there(model, rng):
@@ -173,7 +173,7 @@ def test_draws_that_are_repeated_and_draws_that_are_not(model, rng):
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
     before = torch.get_rng_state()
     draw(1)
-    assert torch.equal(torch.get_rng_state(), before), "with a generator of its own it leaves the others alone"
+    assert torch.equal(torch.get_rng_state(), before), "with its own generator, it does not change the global state"
     assert not torch.equal(draw(), draw())
 
 

@@ -15,11 +15,11 @@ from small_runs import with_callback
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
-# --- whole runs, on the CPU and, where there is one, on a GPU ---------------------------------------------------------
+# --- whole runs on the CPU and, if there is one, on a GPU -------------------------------------------------------------
 
 
 class Losses(pl.Callback):
-    """Record the loss of each step; stop the run like a signal at the end of batch number `stop_after`, if given."""
+    """A callback that records the loss of each step, and stops the run like a signal after batch `stop_after`."""
 
     def __init__(self, stop_after: int | None = None):
         self.stop_after, self.seen = stop_after, []
@@ -92,7 +92,7 @@ def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path
 
 
 class Synchronizations(pl.Callback):
-    """Raise an error if anything waits for the GPU in three steps between two updates of the progress bar."""
+    """A callback that fails if anything waits for the GPU in three steps between two updates of the progress bar."""
 
     seen = False
 

@@ -10,7 +10,7 @@ from bench import gpu
 from bench.record import Record
 from part3_gpt.gpt import GPT, GPTConfig
 
-without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="tests what a machine without a GPU says")
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message on a machine without a GPU")
 
 
 @without_gpu
@@ -176,4 +176,4 @@ def test_an_epoch_is_from_one_line_to_the_next(tmp_path, monkeypatch):
         gpu.train_run("part1_vae", tmp_path, 4, 0.2)
     (tmp_path / "part1_vae" / "train.py").write_text(program + "time.sleep(100)\n")
     run = gpu.train_run("part1_vae", tmp_path, 5, 5)
-    assert run.epochs == 4 and run.epoch < 5 <= run.whole, "what was seen until it was stopped"
+    assert run.epochs == 4 and run.epoch < 5 <= run.whole, "the epochs that were completed before the stop count"

@@ -45,7 +45,7 @@ def text_loader(**options) -> data.EpochLoader:
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, shuffled):
     size = len(make().dataset)
-    assert size % 4, "the last batch is a smaller one"
+    assert size % 4, "the last batch must be smaller"
 
     def epoch(loader, number: int, first_batch: int = 0) -> list[tuple[list, list]]:
         loader.first_batch = first_batch
@@ -71,7 +71,7 @@ def test_batches_are_made_on_the_device(make):
     loader.source = BatchesOnDevice(loader, META)
     assert {tensor.device for batch in loader for tensor in batch} == {META}
     x, y = loader.dataset[0]
-    assert x.device == y.device == CPU, "the pictures take examples from the dataset as it was"
+    assert x.device == y.device == CPU, "the pictures need the original dataset"
 
 
 def a_trainer(device: str, processes: int = 1) -> SimpleNamespace:
@@ -94,11 +94,11 @@ def test_where_the_data_go(device, processes, workers, moved, pinned):
     assert (loader.source is not None, loader.pin_memory) == (moved, pinned)
 
 
-# --- no step waits ----------------------------------------------------------------------------------------------------
+# --- steps that must not wait -----------------------------------------------------------------------------------------
 
 
 class NoCopies(TorchDispatchMode):
-    """Raise an error at a copy between devices, or an operation on tensors of different devices."""
+    """A mode in which copies between devices and operations on tensors of different devices fail."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **kwargs or {})
@@ -113,7 +113,7 @@ class Enough(Exception):
 
 
 class Watch(pl.Callback):
-    """Ignore the first two steps, watch the next three and everything between them, then end the run."""
+    """A callback that ignores two steps, watches the next three and everything between them, then ends the run."""
 
     def __init__(self):
         self.mode = NoCopies()
@@ -178,7 +178,7 @@ def test_no_step_waits_for_the_device(program, on_meta, monkeypatch, flags):
     flags = [*flags, "--generate_every_n_steps", "0"] if program.name == "gpt" else flags
     with pytest.raises(Enough):
         program(*ON_META, *flags)
-    assert looks == [0], "the loss of each fiftieth step is looked at"
+    assert looks == [0], "only the loss of every fiftieth step is checked"
 
 
 def test_the_loss_of_each_fiftieth_step_is_looked_at(monkeypatch):
@@ -238,7 +238,7 @@ def test_a_device_without_float64_can_stop_in_mid_epoch():
         assert sum_up(trainer) == {"loss": (3.0, 2)}
 
 
-# --- what else a GPU gets ---------------------------------------------------------------------------------------------
+# --- other settings for a GPU -----------------------------------------------------------------------------------------
 
 
 def test_optimizers_are_fused_where_pytorch_can():
@@ -303,7 +303,7 @@ def test_what_is_compiled(monkeypatch):
             network.Compile().setup(a_trainer(device), model, "fit")
             assert compiled.pop() == (kind, {"mode": mode})
             network.Compile().setup(a_trainer(device), model, "test")
-            assert not compiled, "it is compiled already"
+            assert not compiled, "it was compiled again"
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -320,4 +320,4 @@ def test_the_network_is_compiled_once(aae, monkeypatch):
     assert aae("--epochs", "2", "--compile") == 0
     assert batches == [16]
     unchanged = torch.compile(torch.neg, backend=lambda *_: lambda x: [x])
-    assert unchanged(torch.ones(1)) == 1, "after the run, compiled code is used again"
+    assert unchanged(torch.ones(1)) == 1, "after the run, compiled code must be used again"

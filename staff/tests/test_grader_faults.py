@@ -119,14 +119,14 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
             process.wait()
         assert grader.gone_within(60), f"{grader.processes()} are left"  # an import delays the end
         for student, result in results(grader.out).items():
-            assert result == wanted[student], "a result is right or not there"
+            assert result == wanted[student], "a result is either correct or missing"
     process = grader.start()
     assert process.wait() == 0, process.stderr.read()
     assert results(grader.out) == wanted
     assert {path.name for path in (grader.out / "feedback").iterdir()} == {
         f"{student}.{kind}" for student in wanted for kind in ("md", "html")
     }
-    assert not list(grader.out.rglob(".*")), "no file that is half written"
+    assert not list(grader.out.rglob(".*")), "a half-written file is left"
     assert not list(grader.temporary.iterdir()), "the next start removes what a killed grader has left"
 
 
@@ -227,7 +227,7 @@ def test_a_disk_that_is_small(tmp_path, class_of_four):
     assert left and all(path.suffix == ".json" and not path.name.startswith(".") for path in left), left
 
 
-# --- something will not die -------------------------------------------------------------------------------------------
+# --- processes that do not end ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
     began = time.monotonic()
     assert "an infinite loop?" in ask(zygote, level, endless, stop_the_warden, seconds=0.3)
     assert time.monotonic() - began < 60
-    assert "an infinite loop?" in ask(zygote, level, endless, seconds=0.3), "another one starts and ends"
+    assert "an infinite loop?" in ask(zygote, level, endless, seconds=0.3), "another child must still start and end"
     os.kill(warden.wait(), signal.SIGCONT)
     until = time.monotonic() + 60
     while set(children_of(zygote.process.pid)) - warden.before:

@@ -53,7 +53,7 @@ def test_hidden_tests_are_summed_up():
     summed = content["tests"][1]
     assert (summed["score"], summed["max_score"], summed["status"]) == (0.375, 1, "failed")
     assert summed["output"] == gradescope.HIDDEN
-    assert {entry["visibility"] for entry in content["tests"]} == {"visible"}, "one that is hidden hides the total"
+    assert {entry["visibility"] for entry in content["tests"]} == {"visible"}, "a hidden test would hide the total"
     assert "secret" not in json.dumps(content) and "123456789" not in json.dumps(content)
 
 
@@ -234,7 +234,7 @@ def test_a_grader_that_fails_says_so_to_the_staff(autograder, capsys, grade_one)
     content = autograder(grade_one)
     assert content["score"] == 0 and content["output"] == gradescope.BROKEN
     assert content["extra_data"]["grader_failed"] in capsys.readouterr().out
-    assert "42" not in json.dumps(content), "what the grader says may have expected values in it"
+    assert "42" not in json.dumps(content), "the grader's output may contain expected values"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"[]", b'{"users": []}', b'{"users": [{}]}', b'{"users": [3]}'])
@@ -326,7 +326,7 @@ def test_the_zip_grades_in_a_folder_like_gradescopes(archive, tmp_path):
     assert read_valid(tmp_path) == gradescope.results_json(make_result(), RUBRIC)
     first = (tmp_path / "results" / "results.json").read_bytes()
     run_autograder(tmp_path, path)
-    assert (tmp_path / "results" / "results.json").read_bytes() == first, "regrading gives the same"
+    assert (tmp_path / "results" / "results.json").read_bytes() == first, "regrading must give the same result"
 
 
 def test_there_is_a_result_even_where_python_does_not_start(archive, tmp_path):

@@ -251,7 +251,7 @@ def test_gradient_of_a_density_is_no_density():
     assert gradient(0.0) < 0 < gradient(0.6)
 
 
-# --- section 1.6: building -------------------------------------------------------------------------------------------
+# --- section 1.6: building the model ---------------------------------------------------------------------------------
 
 
 def bpd(nats, pixels=784):

@@ -76,7 +76,7 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
     ended = job(PYTHON=python)
     ended.communicate()
     assert ended.returncode == 2
-    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "done or wrong, it is not queued again"
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a finished or failed job is not queued again"
 
 
 def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
@@ -127,7 +127,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(job, mnist_files, tmp_path)
     assert again.returncode == 0, err
     assert "epoch 6/6" in out and "epoch 1/6" not in out
     assert [path.name for path in (tmp_path / "logs" / "job_7" / job.program).iterdir()] == ["version_0"]
-    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a job that is done is not queued again"
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 7\n", "a finished job is not queued again"
 
 
 @pytest.mark.parametrize(

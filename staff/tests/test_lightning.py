@@ -150,7 +150,7 @@ def test_the_best_value_is_kept_where_the_folder_was_moved(tmp_path):
     theirs = ModelCheckpoint(new / "checkpoints", "best", monitor="val/x", enable_version_counter=False)
     with pytest.warns(UserWarning, match="The dirpath has changed"):
         theirs.load_state_dict(saved["lightning's"])
-    assert theirs.best_model_score is None, "Lightning does it itself now: BestCheckpoint can go"
+    assert theirs.best_model_score is None, "Lightning keeps the score itself now: BestCheckpoint is not needed"
 
 
 def test_a_copied_checkpoint_brings_no_best_file(tmp_path):

@@ -70,7 +70,7 @@ def test_a_number_beyond_a_bound_looks_beyond_it():
         judge.assert_nothing_on_top("a logit", torch.tensor([-2.0, 1.499999]))
 
 
-# --- what is seen -----------------------------------------------------------------------------------------------------
+# --- recognised patterns ----------------------------------------------------------------------------------------------
 
 
 def of(known, right: Tensor, obtained: Tensor) -> str:
@@ -186,7 +186,7 @@ def test_a_recorded_tensor_is_described_as_a_live_one(rng):
     assert seen(recorded, right / 3, 1e-5, 1e-6) == "it is 1/3 of what is expected"
 
 
-# --- draws ------------------------------------------------------------------------------------------------------------
+# --- random draws -----------------------------------------------------------------------------------------------------
 
 
 def test_the_mean_and_the_spread_of_draws_are_told_apart(rng):

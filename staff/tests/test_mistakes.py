@@ -49,7 +49,7 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     early = [module for module in sys.modules if module.split(".")[0] in ("course", *PARTS.values())]
-    assert not early, f"{early} have been imported already, and not from the copy"
+    assert not early, f"{early} were imported too early, and not from the copy"
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         suites = [str(path) for path in sorted(Path().glob(f"*/**/test_part{question[0]}_*.py"))]
         status = pytest.main(

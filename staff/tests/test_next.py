@@ -200,7 +200,7 @@ def test_watch_tests_again_whenever_a_file_changes(small):
     assert process.returncode == 130
 
 
-# --- which step -------------------------------------------------------------------------------------------------------
+# --- the next step ----------------------------------------------------------------------------------------------------
 
 
 def blank(name: str, question: str = "1.7", is_open: bool = True) -> Blank:
@@ -258,7 +258,7 @@ def test_after_the_code_come_runs_answers_and_the_submission(tmp_path):
     assert "written answers" not in next_step.describe_rest(RUBRIC, tmp_path / "logs", tmp_path)
 
 
-# --- the end of a run of pytest ---------------------------------------------------------------------------------------
+# --- the end of a pytest run ------------------------------------------------------------------------------------------
 
 
 def lost(name: str, question: str, message: str, outcome: str = "failed") -> dict:

@@ -115,7 +115,7 @@ def test_best_checkpoint_is_the_one_tested(vae, tmp_path, monkeypatch):
     run = vae.run()
     summary = json.loads((run / "summary.json").read_text())
     values = [row["val/bpd"] for row in summary["history"]]
-    assert len(values) == 4, "testing the best checkpoint must not take the history back to its epoch"
+    assert len(values) == 4, "testing the best checkpoint must not shorten the history"
     assert summary["best"] == {"epoch": 2, "value": min(values)} and values[3] > min(values) + 0.1
     assert torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["run"]["epochs_done"] == 2
     assert summary["results"]["test/bpd"] == pytest.approx(min(values), abs=0.02)
@@ -145,7 +145,7 @@ def test_about_270_000_parameters():
     assert sum(parameter.numel() for parameter in VAE().parameters()) == pytest.approx(270_000, rel=0.01)
 
 
-# --- the mathematics that is provided --------------------------------------------------------------------------------
+# --- the provided mathematics ----------------------------------------------------------------------------------------
 
 
 def test_negative_std_asks_whether_it_is_log_std():
@@ -280,7 +280,7 @@ def test_two_processes_train_to_the_figures_of_one(vae, tmp_path):
         process = vae.start(*common, *flags, log_dir=tmp_path / name)
         out, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
-        assert out.count("epoch 2/2") == 1, "the first process alone prints"
+        assert out.count("epoch 2/2") == 1, "only the first process prints"
         assert [path.name for path in (tmp_path / name / "vae").iterdir()] == ["version_0"]
         ends[name] = json.loads((tmp_path / name / "vae" / "version_0" / "summary.json").read_text())
     assert ends["two"]["machine"]["processes"] == 2

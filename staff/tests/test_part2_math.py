@@ -58,7 +58,7 @@ def test_mmd_against_samples_of_the_prior():
 def test_mmd_is_zero_for_the_prior_alone():
     torch.manual_seed(0)
     values = torch.stack([utils.mmd_to_normal(torch.randn(300, 3)) for _ in range(60)])
-    assert values.mean().abs() < 5 * values.std() / 60**0.5, "without bias"
+    assert values.mean().abs() < 5 * values.std() / 60**0.5, "the estimate must be unbiased"
     assert values.std() < 1e-2
     match = utils.mmd_to_normal(torch.randn(2000, 3)).abs()
     for codes in (torch.randn(2000, 3) + 0.3, 1.5 * torch.randn(2000, 3), torch.rand(2000, 3) * 12**0.5 - 3**0.5):
@@ -119,7 +119,7 @@ def test_the_codes_of_all_processes_are_compared():
     callback.on_validation_epoch_end(trainer, lit)
     assert logged["val/mmd"] == utils.mmd_to_normal(codes)
     assert_close(torch.tensor(run.vectors["val/code_std"]), codes.std(0))
-    assert callback.codes == [], "the next epoch begins anew"
+    assert callback.codes == [], "the next epoch starts without codes"
     logged.clear()
     lit.all_gather = lambda mine: mine
     callback.on_test_batch_end(trainer, lit, None, (codes[:1], None), 0)

@@ -66,7 +66,7 @@ def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
         process = aae.start(*common, *flags, log_dir=tmp_path / name)
         out, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
-        assert out.count("epoch 2/2") == 1, "the first process alone prints"
+        assert out.count("epoch 2/2") == 1, "only the first process prints"
         ends[name] = summary(aae.run(tmp_path / name))
     assert ends["two"]["machine"]["processes"] == 2
     one, two = (ends[name]["results"] for name in ("one", "two"))

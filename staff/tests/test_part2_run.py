@@ -19,7 +19,7 @@ LOSSES = {"gen_loss", "recon_loss", "ae_loss", "disc_loss", "loss_real", "loss_f
 CODES = {"code_mean", "code_cov", "mmd"}
 
 
-# --- what a run writes -----------------------------------------------------------------------------------------------
+# --- the files of a run ----------------------------------------------------------------------------------------------
 
 
 def test_what_a_run_writes(aae):

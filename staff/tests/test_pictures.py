@@ -30,7 +30,7 @@ def test_a_run_draws_at_the_epochs_of_the_assignment(monkeypatch, figures, expec
             callback.on_train_epoch_end(SimpleNamespace(current_epoch=epoch), None)
         return found
 
-    assert drawn(epochs=120, sample_every=0) == [0, *expected, 120], "before training, and after the last epoch too"
+    assert drawn(epochs=120, sample_every=0) == [0, *expected, 120], "before training and after the last epoch, too"
     assert drawn(epochs=3, sample_every=0) == [0, 3]
     assert drawn(epochs=5, sample_every=2) == [0, 2, 4, 5]
     assert drawn(epochs=5, sample_every=0, resumed=True) == [5]

@@ -194,7 +194,7 @@ def test_weights_in_other_files_are_converted_as_the_message_says(theirs, folder
         torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(DataError, match="has no model.safetensors, but ") as caught:
         GPT.from_pretrained(folder)
-    assert caught.value.status == 2, "what was given is wrong"
+    assert caught.value.status == 2, "the given path is wrong"
     command = str(caught.value).partition('python -c "')[2].partition('"\n')[0]
     monkeypatch.chdir(tmp_path)
     exec(command, {})

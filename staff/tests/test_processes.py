@@ -18,7 +18,7 @@ from course.training.problems import Problem
 from course.training.several import gather_rows
 from part1_vae.evaluation import LatentUse
 
-# --- one run is resumed -----------------------------------------------------------------------------------------------
+# --- resuming a run ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("without_pictures")

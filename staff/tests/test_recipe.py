@@ -86,7 +86,7 @@ def test_the_flag(capsys):
         fast = vars(part.parse_args(["--recipe", "fast"]))
         assert {name: fast[name] for name in part.FAST} == part.FAST, program
     args = part1.parse_args(["--epochs", "3", "--recipe", "fast"])
-    assert args.epochs == 3 and args.lr == part1.FAST["lr"], "what is given counts, wherever it stands"
+    assert args.epochs == 3 and args.lr == part1.FAST["lr"], "explicit flags count in any position"
     for argv in (["--recipe", "quick"], ["--recipe"]):
         with pytest.raises(SystemExit) as stop:
             part1.parse_args(argv)
@@ -100,7 +100,7 @@ def test_the_optimizers_of_a_fast_run():
     recipe.Fast().setup(None, lit, "fit")
     ours, of_discriminator = lit.configure_optimizers()
     kernels = [p for group in ours.param_groups if group.get("kernels") for p in group["params"]]
-    assert len(kernels) == 8, "of ten convolutions all but the first and the last"
+    assert len(kernels) == 8, "all of the ten convolutions except the first and the last"
     assert {id(p) for group in ours.param_groups for p in group["params"]} == {
         id(p) for part in (lit.model.encoder, lit.model.decoder) for p in part.parameters()
     }

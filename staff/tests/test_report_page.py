@@ -91,7 +91,7 @@ def test_an_error_in_the_page_fails_no_run(vae, monkeypatch, capsys):
     assert (vae.run() / "summary.json").exists() and not (vae.run() / "report.html").exists()
 
 
-# --- what a question asks for -----------------------------------------------------------------------------------------
+# --- figures that a question asks for ---------------------------------------------------------------------------------
 
 
 def test_what_the_run_lacks_is_said(tmp_path):

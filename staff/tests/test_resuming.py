@@ -39,7 +39,7 @@ def test_state_in_another_layout(program, tmp_path):
                 changed += torch.is_tensor(value) and not value.is_contiguous()
                 state[key] = value.contiguous() if torch.is_tensor(value) else value
     torch.save(content, other / "checkpoints" / "last.ckpt")
-    assert changed, "nothing of the state lay in the layout of the convolutions"
+    assert changed, "no part of the state had a channels-last layout"
     assert program("--epochs", "2", "--resume", str(run)) == 0
     assert program("--epochs", "2", "--resume", str(other)) == 0
     assert_same_end(run, other, pictures=False)
@@ -56,7 +56,7 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
     torch.manual_seed(0)  # the state of the process must not matter
     assert program("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
     run = program.run(tmp_path / "pieces")
-    assert list(run.parent.iterdir()) == [run], "the run goes on in its own folder"
+    assert list(run.parent.iterdir()) == [run], "the run must continue in its own folder"
     # only the run in two pieces drew pictures and tested after its second epoch
     assert events(whole).keys() == events(run).keys()
     assert len(events(whole)["train/lr"]) == 4
@@ -290,7 +290,7 @@ def test_a_file_is_replaced_and_never_written_into(tmp_path):
     path = write_whole(tmp_path / "new" / "file", b"old")
     with open(path, "rb") as reader:
         write_whole(path, b"newer")
-        assert reader.read() == b"old", "who reads while it is written sees one or the other"
+        assert reader.read() == b"old", "a concurrent reader sees the old or the new content"
     assert path.read_bytes() == b"newer" and [p.name for p in path.parent.iterdir()] == ["file"]
 
 

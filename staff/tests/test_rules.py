@@ -119,9 +119,9 @@ def test_what_only_looks_like_it_is_not_found(source, tmp_path):
 )
 def test_what_cannot_be_parsed_has_no_finding(source, tmp_path):
     found = scan(tmp_path, source)
-    assert [each.line for each in found] in ([], [1]), "a Python that can parse it may find it"
+    assert [each.line for each in found] in ([], [1]), "a Python version that can parse the file may find the name"
     other = scan(tmp_path, "import torch.distributions", "part3_gpt/utils.py")
-    assert "part3_gpt/utils.py" in [each.file for each in other], "the other files are still looked at"
+    assert "part3_gpt/utils.py" in [each.file for each in other], "the other files are still checked"
 
 
 def test_bom_and_windows_line_ends(tmp_path):
@@ -172,7 +172,7 @@ def test_the_solution_uses_nothing_forbidden(tmp_path):
     found = forbidden(tmp_path, names)
     assert [(each.file, each.name, each.place) for each in found] == [
         ("part3_gpt/fused.py", FUSED, "fused_attention")
-    ], "the rules see what the template came with"
+    ], "the rules must see the names that the template contains"
     assert forbidden(tmp_path, names, judge.to_watch(read)["allowed"]) == []
 
 

@@ -38,7 +38,7 @@ class Enough(Exception):
 
 
 class Start(pl.Callback):
-    """End the run at its first step; record the weights, the order of the data, and the first random number."""
+    """A callback that records weights, data order and first random number at the first step, then ends the run."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.weights = torch.cat([parameter.detach().flatten() for parameter in pl_module.parameters()])
@@ -82,7 +82,7 @@ def test_each_step_has_its_own_noise():
 
 
 class Drawing(pictures.Pictures):
-    """Draw random pixels, and check that the network is in evaluation mode meanwhile."""
+    """Pictures of random pixels; drawing them checks that the network is in evaluation mode."""
 
     def pictures(self, model):
         def draw():
@@ -132,7 +132,7 @@ def test_texts_have_the_same_noise_and_leave_the_model_as_it_was():
 
 
 class Values(pl.Callback):
-    """Record the size of each validation batch and the values that the module logs for it."""
+    """A callback that records the size of each validation batch and the values that the module logs for it."""
 
     def __init__(self):
         self.sizes, self.logged = [], []

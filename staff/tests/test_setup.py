@@ -131,7 +131,7 @@ def test_setting_up_needs_a_bare_python_only(folder, command, tmp_path):
     assert notes == [
         f"venv --allow-existing --python {sys.executable} .venv",
         f"pip install --python {folder}/.venv/bin/python -e .[dev] -c constraints.txt",
-    ], "the second time there is nothing to do"
+    ], "the second time, there is nothing to do"
     assert "source .venv/bin/activate" in done.stdout
 
 

@@ -153,7 +153,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
         printing.print_pdf(tmp_path / "a.html", tmp_path / "a.pdf", "no_browser", 0)
 
 
-# --- what is built ----------------------------------------------------------------------------------------------------
+# --- the built files --------------------------------------------------------------------------------------------------
 
 
 class Page(html.parser.HTMLParser):

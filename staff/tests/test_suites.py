@@ -183,7 +183,7 @@ def messages(ended):
     return {test["name"]: test["message"] for test in ended[1]["tests"]}
 
 
-# --- what a failure says ----------------------------------------------------------------------------------------------
+# --- messages of failures ---------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_number_is_a_sentence_with_expected_and_obtained(messages):
@@ -237,7 +237,7 @@ def test_other_tests_keep_the_output_of_pytest(ended):
     assert "assert 2 == 3" in ended[0] and "def test_ungraded" in ended[0]
 
 
-# --- what is counted --------------------------------------------------------------------------------------------------
+# --- points -----------------------------------------------------------------------------------------------------------
 
 
 def test_points_are_written_whole(ended, small):

@@ -49,7 +49,7 @@ class Board:
         """Return step -> value; check that no step occurs twice."""
         points = self.ask("scalars/scalars", run=run, tag=tag)
         curve = {step: value for _, step, value in points}
-        assert len(curve) == len(points), f"{run} {tag}: a step comes twice"
+        assert len(curve) == len(points), f"{run} {tag}: a step occurs twice"
         return curve
 
 
@@ -93,7 +93,7 @@ def board(logs) -> Iterator[Board]:
     with tensorboard(logs) as board:
         until = time.monotonic() + 60
         while set(board.ask("scalars/tags")) != {f"{name}/version_0" for name in PARTS}:
-            assert time.monotonic() < until, "not all runs are there, or other ones"
+            assert time.monotonic() < until, "some runs are missing, or there are others"
             time.sleep(0.5)
         yield board
 
@@ -185,13 +185,13 @@ def test_the_table_of_runs_has_their_flags_and_results(board, logs, run):
     expected = {name: value if type(value) in (int, float, str) else str(value) for name, value in flags.items()}
     expected[f"Best {PARTS[run.split('/')[0]]}"] = pytest.approx(content["best"]["value"], rel=1e-6)
     assert {name: value for name, value in groups[run]["hparams"].items() if value is not None} == expected
-    assert run != "vae/version_0" or expected["epochs"] == 12, "the flags are those at the end"
+    assert run != "vae/version_0" or expected["epochs"] == 12, "the flags are those of the resumed run"
     metrics = {metric["name"]["tag"]: metric["value"] for metric in groups[run]["metricValues"]}
     for tag, value in content["results"].items():
         if tag.startswith("test/") and isinstance(value, float):
             assert metrics[tag] == pytest.approx(value, rel=1e-6)
     first = [info["name"] for info in columns["hparamInfos"][:5]]
-    assert [name for name in first if name.startswith("Best ")], "these are columns that one sees at first"
+    assert [name for name in first if name.startswith("Best ")], "these columns are visible at first"
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from part3_gpt.texts import read_text
 LINE = "the quick brown fox jumps over the lazy dog.\n"
 
 
-# --- where it comes from --------------------------------------------------------------------------------------------
+# --- sources of a text ----------------------------------------------------------------------------------------------
 
 
 def test_the_built_in_text():
@@ -49,13 +49,13 @@ def test_what_is_utf16_is_named(tmp_path, encoding):
     message = f"iconv -f {encoding} -t UTF-8 {path}"
     assert f"--txt_file {path}: is " in str(caught.value) and message in str(caught.value)
     converted = subprocess.run(["iconv", *message.split()[1:]], capture_output=True, check=True).stdout
-    assert converted.decode("utf-8-sig") == LINE, "the advice is right"
+    assert converted.decode("utf-8-sig") == LINE, "the advice must work"
 
 
 def test_a_file(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbfna\xc3\xafve\r\ncaf\xc3\xa9\n")
-    assert read_text(str(path)) == "naïve\ncafé\n", "without byte order mark, with Unix line ends"
+    assert read_text(str(path)) == "naïve\ncafé\n", "the byte order mark is removed, and line endings are those of Unix"
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -173,7 +173,7 @@ def test_a_stream_waits_for_whole_characters_and_ends_with_the_document(bpe):
     tokens = bpe.encode("a 😀 日本<|endoftext|>not this")
     pieces = list(bpe.stream(tokens.view(-1, 1, 1)))
     assert "".join(pieces) == "a 😀 日本" and "\ufffd" not in "".join(pieces)
-    assert len(bpe.encode("😀")) > 1, "the test is of characters of several tokens"
+    assert len(bpe.encode("😀")) > 1, "the test needs characters that consist of several tokens"
 
 
 def test_a_folders_own_tokenizer_is_taken(bpe, tmp_path):
@@ -194,7 +194,7 @@ def test_a_folders_own_tokenizer_is_taken(bpe, tmp_path):
     with pytest.raises(DataError, match="tokenizer.json: cannot be read"):
         gpt2_tokenizer(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert gpt2_tokenizer(tmp_path / "empty").vocab_size == 50257, "a folder without one: the published one"
+    assert gpt2_tokenizer(tmp_path / "empty").vocab_size == 50257, "a folder without a tokenizer gets the published one"
 
 
 def test_a_tokenizer_travels_as_numbers_and_strings(bpe):
@@ -256,7 +256,7 @@ def test_the_last_tenth_is_for_validation():
     assert tokenizer.decode(train.dataset.tokens.long()) == text[:18_000]
     assert tokenizer.decode(val.dataset.tokens.long()) == text[18_000:]
     seen = torch.cat([x.flatten() for x, _ in val])
-    assert tokenizer.decode(seen) == text[18_000 : 18_000 + len(seen)] and len(seen) > 2_000 - 65, "each once, in order"
+    assert tokenizer.decode(seen) == text[18_000 : 18_000 + len(seen)] and len(seen) > 2_000 - 65, "once each, in order"
     first = [[x for x, _ in loaders(text, tokenizer, 64, 8, seed=seed)[0]] for seed in (1, 1, 2)]
     assert len(first[0]) == len(train) == len(train.dataset) // 8
     assert all(torch.equal(a, b) for a, b in zip(first[0], first[1], strict=True))

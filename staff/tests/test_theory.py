@@ -23,7 +23,7 @@ COLOURS = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D
 def cells(path: Path) -> list[tuple[str, str]]:
     """Return the cells of a script in the percent format: ("markdown" or "code", their text)."""
     parts = re.split(r"^# %%(.*)\n", path.read_text("utf-8"), flags=re.MULTILINE)
-    assert not parts[0].strip(), "something stands before the first cell"
+    assert not parts[0].strip(), "there is text before the first cell"
     kinds = {"": "code", " [markdown]": "markdown"}
     return [(kinds[mark], text) for mark, text in zip(parts[1::2], parts[2::2], strict=True)]
 

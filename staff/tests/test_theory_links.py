@@ -31,7 +31,7 @@ SHEET = {
 def demos(text: str) -> set[str]:
     """Return the demos that a passage asks its reader to run."""
     found = LINK.findall(text)
-    assert all(name == target for name, target in found), f"a link with another name: {found}"
+    assert all(name == target for name, target in found), f"the text of a link differs from its target: {found}"
     return {target for _, target in found}
 
 

@@ -105,7 +105,7 @@ def test_report_runs_from_the_wheel(run, installed, tmp_path):
     assert "Q1.7" in page and "bits per dimension" in page and "<style>" in page
     assert "report" in run("course", "--help") and "diagnose" in run("course", "--help")
     after = [path for path in sorted(installed.rglob("*.*")) if path.suffix != ".pyc" and path.name != "__pycache__"]
-    assert after == [path for path in before if path.suffix != ".pyc"], "nothing is written among the packages"
+    assert after == [path for path in before if path.suffix != ".pyc"], "a file was written into the packages"
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_overview_measures_nothing(results, monkeypatch, capsys):
     assert capsys.readouterr().out == f"written to {results.parent / 'README.md'}\n"
 
 
-# --- quick looks ------------------------------------------------------------------------------------------------------
+# --- quick checks -----------------------------------------------------------------------------------------------------
 
 
 def looked_at(record: Record, sizes: list[int], costs: int) -> None:

@@ -16,7 +16,7 @@ def edit(root: Path, file: str, old: str, new: str) -> None:
     (root / file).write_text(text.replace(old, new))
 
 
-# --- what a submission's code answers ---------------------------------------------------------------------------------
+# --- answers of a submission's code -----------------------------------------------------------------------------------
 
 NETWORKS = "part1_vae/cnn_encoder_decoder.py"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from evidence_cases import VAE_RUN, change_summary, event_file, refused
 
-# --- summaries that are none ------------------------------------------------------------------------------------------
+# --- invalid summaries ------------------------------------------------------------------------------------------------
 
 
 def test_a_claim_that_is_not_true(judge, staged):
@@ -76,7 +76,7 @@ def test_numbers_in_odd_places(judge, staged):
     refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "apart in 3 epochs")
 
 
-# --- files that lead elsewhere ------------------------------------------------------------------------------------
+# --- links to other places ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["summary.json", "checkpoints/best.ckpt", "checkpoints", "events"])

@@ -104,7 +104,7 @@ def test_the_rubric_as_it_is(open_child, staged):
     assert [(row["question"], row["of"]) for row in rows] == [
         ("1.7", 1), ("1.7", 1), ("1.8", 1), ("2.5", 1), ("2.6", 1), ("2.6", 1)
     ]  # fmt: skip
-    assert not any(row["points"] for row in rows), "small networks, hardly trained"
+    assert not any(row["points"] for row in rows), "the networks are small and hardly trained"
     for row in rows[:4]:
         refused(row, "There is no run with z_dim")
     assert all(row["recomputed"] > 0.2 for row in rows[4:])
@@ -120,7 +120,7 @@ def test_the_longest_run_is_taken_and_no_other_data(judge, staged):
     assert judge("bpd", VAE_RUN)["run"] == "logs/vae/version_0"
     for other in ({"dataset": "fashion", "recipe": "assignment"}, {"dataset": "mnist", "recipe": "fast"}):
         change_summary(staged, lambda summary, other=other: summary["flags"].update(other))
-        assert judge("bpd", VAE_RUN)["run"] == "logs/vae/version_1", "make submission leaves these out, too"
+        assert judge("bpd", VAE_RUN)["run"] == "logs/vae/version_1", "`make submission` also leaves these out"
     shutil.copytree(logs / "version_1", logs / "version_10")
     assert judge("bpd", VAE_RUN)["run"] == "logs/vae/version_10"
 

@@ -9,7 +9,7 @@ from grading_results import RUBRIC, entered, make_result, rows_of, write
 
 from staff.marking import entries, manual
 
-# --- points of a person -----------------------------------------------------------------------------------------------
+# --- manual points ----------------------------------------------------------------------------------------------------
 
 NAMES = ["ada", "=bob", "zoë"]
 

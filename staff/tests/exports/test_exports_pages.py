@@ -143,11 +143,11 @@ def test_hidden_tests_are_a_fixed_sentence():
         text = make(make_result(tests=[*hidden, case()]), RUBRIC)
         assert text.count("a hidden test failed") == text.count("a hidden test passed") == 1
         assert not re.search("secret|42.5|0.625|0.375|scaling", text)
-        assert "123456789" not in text, "with the seed, the inputs of the next time could be computed"
-        assert text == make(make_result(tests=[case(), *hidden[::-1]]), RUBRIC), "nor does their order say anything"
+        assert "123456789" not in text, "the seed would reveal the inputs of the next grading"
+        assert text == make(make_result(tests=[case(), *hidden[::-1]]), RUBRIC), "nor may their order reveal anything"
 
 
-# --- the class at a glance --------------------------------------------------------------------------------------------
+# --- the report on the class ------------------------------------------------------------------------------------------
 
 
 def test_equal_mistakes_count_together_by_students():

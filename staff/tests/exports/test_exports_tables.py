@@ -152,7 +152,7 @@ def test_formulas_do_not_reach_the_table(grades):
     folder = grades(*results)
     write(folder)
     rows = rows_of((folder / "grades.csv").read_text("utf-8"))
-    assert len(rows) == len(results), "a row a student"
+    assert len(rows) == len(results), "one row per student"
     assert {"'=1+1", "'-x"} < {row["student"] for row in rows}
     assert not any(is_formula(text) for row in rows for text in row.values())
     assert (folder / "feedback" / "=1+1.html").exists()

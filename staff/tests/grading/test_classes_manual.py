@@ -43,7 +43,7 @@ def table(path: Path, text: str) -> Path:
 def test_a_form_that_was_filled_in_is_never_lost(folder, grade):
     form = folder / "grades" / "manual.csv"
     fill_in(form, ada={"Q1.1 (2)": "1.5", "Q1.1 comment": "=units; -1 is missing", "by": "Jo"})
-    assert grade("class") == 0, "without --manual"
+    assert grade("class") == 0, "the form is used without --manual"
     assert rows(folder)["ada"]["manual"] == "1.5" and rows(folder)["ada"]["total"] == "25.5"
     assert "=units; -1 is missing" in (folder / "grades" / "feedback" / "ada.html").read_text()
     zipped(folder / "class" / "late.zip", parts())
@@ -59,7 +59,7 @@ def test_a_form_that_was_filled_in_is_never_lost(folder, grade):
     assert [entry["value"], entry["earlier"][0]["value"], entry["earlier"][0]["by"]] == [1, 1.5, "Jo"]
     fill_in(form, ada={"Q1.1 (2)": "-"})
     assert grade("class") == 0
-    assert rows(folder)["ada"]["manual"] == "", "a minus sign takes it back"
+    assert rows(folder)["ada"]["manual"] == "", "a minus sign removes the entry"
 
 
 def test_a_form_with_a_mistake_stays_as_it_is(folder, grade):
@@ -92,9 +92,9 @@ def test_a_cell_in_which_two_tables_differ_is_an_error(folder, grade):
     two = table(folder / "kim.csv", "student,Q1.1,Q1.2\nada,1,1\n")
     assert grade("class", "--manual", one, "--manual", two) == 1
     assert f"ada: Q1.1 manual: 1 in {two}, 1.5 in {one}" in grade.said and "Q1.2" not in grade.said
-    assert rows(folder)["ada"]["manual"] == "", "neither counts"
+    assert rows(folder)["ada"]["manual"] == "", "neither entry counts"
     assert grade("class", "--manual", two) == 0
-    assert grade("class", "--manual", one) == 1, "nor does an earlier one vanish"
+    assert grade("class", "--manual", one) == 1, "an earlier entry does not disappear"
     assert grade("class", "--manual", one, "--replace") == 0
     assert rows(folder)["ada"]["Q1.1"] == "1.5"
 

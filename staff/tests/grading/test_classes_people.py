@@ -134,7 +134,7 @@ def test_a_withdrawn_submission_is_put_aside(tmp_path, grade):
         zipped(tmp_path / "class" / f"{student}.zip", parts())
     assert grade("class") == 0
     (tmp_path / "class" / "bob.zip").unlink()
-    assert grade("class/ada.zip") == 0 and list(rows(tmp_path)) == ["ada", "bob"], "only a part of the class"
+    assert grade("class/ada.zip") == 0 and list(rows(tmp_path)) == ["ada", "bob"], "this is only a part of the class"
     assert grade("class") == 0
     assert "bob: was withdrawn" in grade.said and list(rows(tmp_path)) == ["ada"]
     assert (tmp_path / "grades" / "withdrawn" / "bob.json").exists()

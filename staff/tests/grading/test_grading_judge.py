@@ -24,7 +24,7 @@ def test_the_levels_hold_or_cannot_be_had(zygote):
     # a clone of this repository is usually readable by all users
     assert found["user"] in ([], None, ["read the tests or the solution"]), found["user"]
     for what in ("read a file outside", "read the tests or the solution", "start a process"):
-        assert what in found["none"], "the probe sees what is open"
+        assert what in found["none"], "the probe must find what a weaker sandbox allows"
     level, weaker = sandbox.strongest(zygote)
     assert level == next((name for name, possible in found.items() if possible == []), "none")
 
@@ -43,7 +43,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     result = class_.grade(right, judges, lambda so_far: progress.append(len(so_far["tests"])))
     assert points(result) == 24 and result["sandbox"] == class_.rules.level and progress == list(range(1, 58))
     assert json.loads(class_.result_file("ada").read_text()) == result
-    assert class_.grade(right, judges) is None, "it is there already"
+    assert class_.grade(right, judges) is None, "the result already exists"
     result = class_.grade(archives.Submission("bob", wrong), judges)
     failed = {test["name"]: test for test in result["tests"] if test["outcome"] == "failed"}
     assert {"test_kld_values", "test_kld_gradients"} <= set(failed) and 20 < points(result) < 24
@@ -59,7 +59,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     class_.forget([right])
     class_.seed = None
     again = class_.grade(right, judges)
-    assert again["seed"] == class_.seed_of(again["sha256"]), "the seed stands in the result"
+    assert again["seed"] == class_.seed_of(again["sha256"]), "the result must contain the seed"
 
 
 def test_judged_again_it_gets_the_same_inputs(class_, tmp_path):
@@ -91,7 +91,7 @@ def test_one_that_cannot_be_staged(class_, judges, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK no zip")
     result = class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges)
     assert result["status"] == "unreadable" and result["problem"] and points(result) == 0
-    assert class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges), "what failed is tried again"
+    assert class_.grade(archives.Submission("broken", tmp_path / "broken.zip"), judges), "a failure is judged again"
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_rule_that_costs_points(class_, judges, tmp_path):
     result = class_.grade(user, judges)
     (found,) = result["forbidden"]
     assert (found["file"], found["name"]) == ("part1_vae/utils.py", "torch.distributions") and found["line"] > 1
-    assert points(result) == 24, "the rubric takes no points off"
+    assert points(result) == 24, "the rubric does not subtract points"
     rules = [dataclasses.replace(rule, question="1.7", deduct=3.0) for rule in class_.rubric.forbidden]
     class_.rubric = dataclasses.replace(class_.rubric, forbidden=rules)
     class_.forget([user])
@@ -148,7 +148,7 @@ def test_a_judge_that_dies_is_the_staffs_problem(class_, tmp_path):
     judges = grade.Judges(lambda: made.append(DyingJudge(class_.rules.level)) or made[-1])
     result = class_.grade(archives.Submission("ada", a_template(tmp_path / "ada")), judges)
     assert result["status"] == "failed" and result["problem"] == "the grader failed: it died" and points(result) == 0
-    assert len(made) == 2, "a second one was tried"
+    assert len(made) == 2, "a second judge was tried"
     judges.close()
 
 

@@ -13,7 +13,7 @@ from small_runs import REPOSITORY
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept on one core here"),
+    pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform cannot pin processes to a core"),
 ]
 THREADS = """
 
@@ -62,4 +62,4 @@ def test_a_neighbour_with_many_threads(tmp_path):
     found = grade_on_one_core(tmp_path, "-j", "2", "--seconds", "8")
     assert points(found["ada"]) == 24
     assert {test["outcome"] for test in found["ada"]["tests"]} == {"passed"}
-    assert points(found["eve"]) < 24, "its threads take its own time"
+    assert points(found["eve"]) < 24, "its threads use up its own time"

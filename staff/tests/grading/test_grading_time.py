@@ -88,7 +88,7 @@ def test_a_short_sleep_is_no_fault(ask):
     assert not isinstance(ask(sleep, Allowance(LONG, 60, time.monotonic() + LONG)), Exception)
 
 
-# --- from the command line --------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_what_a_busy_machine_could_not_judge_is_tried_again_alone(tmp_path, grad
     for student in ("ada", "bob"):
         zipped(tmp_path / "class" / f"{student}.zip", parts("busy" if student == "ada" else student))
     assert grade("class", "-j", "2") == 0
-    assert len(busy()) == 2 and busy()[-1] == 0, "alone the second time"
+    assert len(busy()) == 2 and busy()[-1] == 0, "the second time, it ran alone"
     assert {row["total"] for row in rows(tmp_path).values()} == {"24"} and "busy" not in grade.said
 
 

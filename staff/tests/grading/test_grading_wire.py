@@ -5,7 +5,7 @@ import torch
 
 from staff.grading.inside import wire
 
-# --- the wire ---------------------------------------------------------------------------------------------------------
+# --- messages between the processes -----------------------------------------------------------------------------------
 
 
 def test_what_is_sent_arrives():

@@ -85,7 +85,7 @@ def test_the_next_start_removes_what_a_killed_run_left(tmp_path, temporary, run,
     monkeypatch.setattr(QuickJudge, "judge", judging)
     assert grade("class") == 0
     ((place, variable, names),) = seen
-    assert names == {place, living} and variable == str(temporary / place), "everything of a run is in its folder"
+    assert names == {place, living} and variable == str(temporary / place), "a run keeps all files in its folder"
     assert [path.name for path in temporary.iterdir()] == [living]
     assert (temporary / living).exists() and tempfile.gettempdir() == str(temporary)
 
@@ -99,7 +99,7 @@ def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
     assert (tmp_path / "class" / "ada.zip").exists()
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory to look at")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs /dev/shm")
 def test_a_killed_grader_leaves_nothing_in_shared_memory(temporary, tmp_path):
     """This includes the semaphore of its progress bar, and everything else that only a live process would remove."""
     zipped(tmp_path / "class" / "ada.zip", parts())

@@ -150,7 +150,7 @@ def test_the_graded_tests_run(tmp_path):
     assert json.loads(points.read_text("utf-8"))["questions"]
 
 
-# --- single calls ----------------------------------------------------------------------------------------------------
+# --- single functions ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -211,4 +211,4 @@ def test_a_picture_of_the_tree_has_no_name_that_windows_refuses(students):
     assert not [part for part in parts if set(part) & set('<>:"|?*\\') or part != part.rstrip(" .")]
     assert not reserved & {part.split(".")[0].lower() for part in parts}
     assert len({file.lower() for file in students}) == len(students)
-    assert max(map(len, students)) < 120, "Windows allows 260 characters, with the folder that it is in"
+    assert max(map(len, students)) < 120, "Windows allows 260 characters, including the path of the folder"

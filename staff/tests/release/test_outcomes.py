@@ -76,7 +76,7 @@ def test_what_goes_wrong_with_every_filling_is_said_once():
     assert "so too" not in once
 
 
-# --- a part alone -----------------------------------------------------------------------------------------------------
+# --- checking a single part -------------------------------------------------------------------------------------------
 
 
 def test_a_part_is_checked_alone(capsys):

@@ -22,7 +22,7 @@ from staff.release import checks
 from staff.release.leaks import find_leaks
 from staff.release.write import write
 
-# --- what students get ------------------------------------------------------------------------------------------------
+# --- the released files -----------------------------------------------------------------------------------------------
 
 
 def test_what_is_in_the_release_and_what_is_not(files, course):

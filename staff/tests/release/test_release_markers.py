@@ -25,7 +25,7 @@ TEXT = """
 '''
 
 
-# --- marks ------------------------------------------------------------------------------------------------------------
+# --- markers ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_blank_and_its_template():
@@ -39,7 +39,7 @@ def test_a_blank_and_its_template():
         '    raise NotImplementedError("Q1.7: half of x.")',
         "",
     ]
-    assert lines[-2] == "# BEGIN SOLUTION Q1.8", "in a string it is no mark"
+    assert lines[-2] == "# BEGIN SOLUTION Q1.8", "a marker in a string does not count"
     assert "    return x / 2  # exact\n" in template(BLANK, "half.py", filled=["1.7"])
     assert "SOLUTION Q1.7" not in template(BLANK, "half.py", filled=["1.7"])
     assert "return x / 2" not in template(BLANK, "half.py", filled=["1.8"])

@@ -12,7 +12,7 @@ from course import __main__ as students
 from course import submission
 from staff.release.write import write
 
-# --- handing in -----------------------------------------------------------------------------------------------------
+# --- the zip to hand in ---------------------------------------------------------------------------------------------
 
 
 def a_run(logs: Path, name: str, number: int, done: int, **flags) -> Path:
@@ -106,7 +106,7 @@ def test_the_run_that_the_answers_name_is_packed(tmp_path, answered):
     def packed(text: str) -> set[str]:
         return {name.split("/")[2] for name in answered(text)[1] if name.startswith("logs/vae/")}
 
-    assert packed("A curve.") == {"version_0"}, "the longest of the assignment's recipe"
+    assert packed("A curve.") == {"version_0"}, "the longest run with the assignment's recipe"
     assert packed("The run is logs/vae/version_1, see vae/version_2 for a faster one.") == {"version_1"}
     assert packed("The run is `logs/vae/version_3`.") == {"version_3"}
     assert packed("The run is `logs/aae/version_3` or vae/version_33.") == {"version_0"}

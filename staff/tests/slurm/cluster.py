@@ -132,7 +132,7 @@ class Cluster:
         subprocess.run(["umount", "--lazy", self.disk], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # --- what is in it ----------------------------------------------------------------------------------------------
+    # --- jobs and the node ------------------------------------------------------------------------------------------
 
     def submit(self, folder: Path, *words: str, **variables: str) -> str:
         """Run `sbatch` with these arguments in a folder; return the job's number."""

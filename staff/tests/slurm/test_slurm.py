@@ -108,7 +108,7 @@ def test_two_tasks_with_two_devices_go_on_after_a_preemption(desk):
     desk.wait_until_said(job, "epoch 2/")
     assert desk.cluster.job(job)["TresPerJob"] == "gres:gpu:2"
     step = desk.cluster.call("scontrol", "-o", "show", "step", f"{job}.0")
-    assert " Tasks=2 " in step and "TresPerTask=cpu:4" in step, "as train.job says"
+    assert " Tasks=2 " in step and "TresPerTask=cpu:4" in step, "as train.job requests"
     desk.cluster.call("scancel", "--signal=TERM", job)  # signals the job steps, like SLURM before a time limit
     desk.cluster.wait(job, lambda row: row["Restarts"] == "1")
     stopped = checkpoint(desk.run("vae", job))["run"]
