@@ -116,7 +116,7 @@ class Battle:
         return found
 
     def contacts(self) -> list[str]:
-        """Return the sockets that something has connected or sent to."""
+        """Return the names of the sockets to which something has connected or sent data."""
         found = []
         for name in ("tcp", "udp", "unix"):
             listener = getattr(self, name)

@@ -145,7 +145,7 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
     zero_first = 0 * right
     zero_first[1, 2, 3] = right[1, 2, 3] + 1
     assert of(known, right, zero_first) == ""
-    tiny = 1e-7 * torch.randn(6, 13, 13, generator=rng).double()  # any factor is within the tolerance
+    tiny = 1e-7 * torch.randn(6, 13, 13, generator=rng).double()  # with numbers this small, any factor would fit
     assert of(known, tiny, tiny + torch.randn(6, 13, 13, generator=rng)) == ""
 
 

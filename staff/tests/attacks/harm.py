@@ -5,10 +5,10 @@ from attacks import Attack
 LOOP = "    while True:\n        pass\n"
 
 ATTACKS = {
-    "endless loop": Attack("take all the time there is", f"def KLD(mean, log_std):\n{LOOP}"),
-    "endless loop at import": Attack("take it for each question", "while True:\n    pass"),
+    "endless loop": Attack("use all the time that it can get", f"def KLD(mean, log_std):\n{LOOP}"),
+    "endless loop at import": Attack("use all the time for every question", "while True:\n    pass"),
     "a loop that stops for nothing": Attack(
-        "ignore alarms and every polite signal, catch every exception",
+        "ignore alarms and signals, and catch every exception",
         """
 def KLD(mean, log_std):
     import signal
@@ -26,9 +26,9 @@ def KLD(mean, log_std):
             pass
 """,
     ),
-    "asleep": Attack("take time without computing", "import time\ndef KLD(mean, log_std):\n    time.sleep(100000)\n"),
+    "asleep": Attack("use time without computing", "import time\ndef KLD(mean, log_std):\n    time.sleep(100000)\n"),
     "stopped": Attack(
-        "stop, and wait for a signal to go on",
+        "stop, and wait for SIGCONT",
         "import signal\ndef KLD(mean, log_std):\n    signal.raise_signal(signal.SIGSTOP)\n    signal.pause()\n",
     ),
     "endless output": Attack(
@@ -37,7 +37,7 @@ def KLD(mean, log_std):
         "        sys.stderr.write('y' * 100000)\n        os.write(1, b'z' * 100000)\n",
     ),
     "endless answer": Attack(
-        "never come to the end of a message",
+        "never finish a message",
         "def KLD(mean, log_std):\n    import os\n    while True:\n        for fd in range(3, 20):\n            try:\n"
         "                os.write(fd, b'\\0\\0\\0\\1' * 1000)\n            except OSError:\n                pass\n",
     ),
@@ -45,14 +45,14 @@ def KLD(mean, log_std):
         "overflow the stack",
         "import sys\ndef KLD(mean, log_std):\n    sys.setrecursionlimit(10**9)\n    return KLD(mean, log_std)\n",
     ),
-    "segmentation fault": Attack("crash", "import ctypes\ndef KLD(mean, log_std):\n    ctypes.string_at(0)\n"),
-    "abort": Attack("crash otherwise", "import os\ndef KLD(mean, log_std):\n    os.abort()\n"),
+    "segmentation fault": Attack("cause SIGSEGV", "import ctypes\ndef KLD(mean, log_std):\n    ctypes.string_at(0)\n"),
+    "abort": Attack("cause SIGABRT", "import os\ndef KLD(mean, log_std):\n    os.abort()\n"),
     "memory": Attack(
-        "take all memory",
+        "use all memory",
         "def KLD(mean, log_std):\n    kept = []\n    while True:\n        kept.append(torch.ones(10_000_000))\n",
     ),
     "shared memory": Attack(
-        "take memory that is nobody's own",
+        "use memory that belongs to no process",
         """
 def KLD(mean, log_std):
     import mmap
@@ -65,7 +65,7 @@ def KLD(mean, log_std):
 """,
     ),
     "page tables": Attack(
-        "take memory that the kernel needs to keep book of memory",
+        "use the kernel's memory for page tables",
         """
 def KLD(mean, log_std):
     import ctypes
@@ -81,7 +81,7 @@ def KLD(mean, log_std):
 """,
     ),
     "memory files": Attack(
-        "take memory by files that are in memory",
+        "use memory through files in memory",
         """
 def KLD(mean, log_std):
     import os
@@ -102,7 +102,7 @@ def KLD(mean, log_std):
 """,
     ),
     "disk": Attack(
-        "fill the disk with large files, and with some that have no name any more",
+        "fill the disk with large files, some of them already unlinked",
         """
 def KLD(mean, log_std):
     import os, tempfile
@@ -121,12 +121,12 @@ def KLD(mean, log_std):
 """,
     ),
     "many files": Attack(
-        "take all the names that a disk has",
+        "use up all inodes of the disk",
         "def KLD(mean, log_std):\n    import os, tempfile\n    for number in range(10**9):\n"
         "        os.close(os.open(f'{tempfile.gettempdir()}/<MARKER>-{number}', os.O_CREAT))\n",
     ),
     "deep folders": Attack(
-        "leave folders that nobody can take away",
+        "leave folders that are too deep to be deleted",
         """
 def KLD(mean, log_std):
     import os, tempfile
@@ -178,7 +178,7 @@ def KLD(mean, log_std):
 """,
     ),
     "a thread that outlives": Attack(
-        "go on when the answer is given",
+        "continue after the answer was given",
         """
 import threading, time
 
@@ -195,7 +195,7 @@ for daemon in (True, False):
         everywhere=True,
     ),
     "a process that outlives": Attack(
-        "be somewhere else when all is over",
+        "survive the end of the grading",
         """
 import os, time
 try:
@@ -212,7 +212,7 @@ except OSError:
         everywhere=True,
     ),
     "kill all": Attack(
-        "end every process that may be ended",
+        "kill every process that it can",
         """
 import ctypes, os, signal
 libc = ctypes.CDLL(None)
@@ -227,14 +227,14 @@ for pid in [-1, 0, os.getppid(), -os.getpgrp(), *range(2, 33000)]:
         everywhere=True,
     ),
     "kill the parent": Attack(
-        "end the process that watches",
+        "kill the warden process",
         "import os, signal\nfor pid in {os.getppid(), os.getppid() - 1, os.getppid() + 1}:\n"
         "    for number in (signal.SIGKILL, signal.SIGSTOP):\n        try:\n            os.kill(pid, number)\n"
         "        except OSError:\n            pass\n",
         everywhere=True,
     ),
     "a signal by way of a file": Attack(
-        "have the kernel send the signal, when something can be read",
+        "have the kernel send a signal when a file becomes readable",
         """
 import fcntl, os, struct
 
@@ -277,7 +277,7 @@ libc.prctl(1, 0, 0, 0, 0)
         everywhere=True,
     ),
     "higher limits": Attack(
-        "raise the limits, then take more",
+        "raise the limits, then use more",
         """
 import ctypes, os, resource
 for which in range(16):
@@ -301,7 +301,7 @@ def KLD(mean, log_std):
 """,
     ),
     "new namespaces": Attack(
-        "become root in a place of one's own, and mount the machine",
+        "become root in its own namespace, and mount the machine's disks",
         """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -321,7 +321,7 @@ for number in (428, 429, 430, 442):
         everywhere=True,
     ),
     "device files": Attack(
-        "make a file that is the disk, and write to it",
+        "create a device file for the disk, and write to it",
         """
 import os, stat, tempfile
 for major, minor in ((254, 0), (8, 0), (259, 0), (1, 1), (1, 2)):
@@ -337,7 +337,7 @@ for major, minor in ((254, 0), (8, 0), (259, 0), (1, 1), (1, 2)):
         everywhere=True,
     ),
     "other people's permissions": Attack(
-        "change who may read or write what, and when it was changed",
+        "change permissions and modification times",
         """
 import os
 for path in ("<CANARY>", "<CANARY>/secret", "<REPOSITORY>/setup.cfg", "<OTHER>", os.path.dirname(__file__), __file__):
@@ -353,7 +353,7 @@ for path in ("<CANARY>", "<CANARY>/secret", "<REPOSITORY>/setup.cfg", "<OTHER>",
         everywhere=True,
     ),
     "delete all": Attack(
-        "delete every file that may be deleted",
+        "delete every file that it can",
         """
 import os, shutil
 for path in ("<CANARY>", "<OTHER>", "<REPOSITORY>", os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "/"):
@@ -388,7 +388,7 @@ for path in (0, 1, 2, 3, 4, 5, "/dev/tty", "/dev/console", "/dev/pts/0"):
         everywhere=True,
     ),
     "other processes' priority": Attack(
-        "slow the grader down",
+        "slow down the grader",
         """
 import ctypes, os
 libc = ctypes.CDLL(None)

@@ -6,18 +6,18 @@ ALL_ZERO = "def KLD(mean, log_std):\n    return mean.sum(-1) * 0\n"
 
 ATTACKS = {
     "exit at import": Attack("end the tests with status 0", "import os\nos._exit(0)", everywhere=True),
-    "sys.exit at import": Attack("the same, as Python does it", "import sys\nsys.exit(0)", everywhere=True),
+    "sys.exit at import": Attack("end the tests with sys.exit", "import sys\nsys.exit(0)", everywhere=True),
     "exit in a function": Attack(
-        "end the tests while one runs", "def KLD(mean, log_std):\n    import os\n    os._exit(0)\n"
+        "end the tests while one of them runs", "def KLD(mean, log_std):\n    import os\n    os._exit(0)\n"
     ),
     "SystemExit in a function": Attack(
-        "the same, as Python does it", "def KLD(mean, log_std):\n    raise SystemExit(0)\n"
+        "end the tests with SystemExit while one of them runs", "def KLD(mean, log_std):\n    raise SystemExit(0)\n"
     ),
     "KeyboardInterrupt": Attack(
-        "make pytest believe that somebody stopped it", "def KLD(mean, log_std):\n    raise KeyboardInterrupt\n"
+        "make pytest believe that the user stopped it", "def KLD(mean, log_std):\n    raise KeyboardInterrupt\n"
     ),
     "at exit": Attack(
-        "write results when all is over",
+        "write results at exit",
         """
 import atexit, os
 
@@ -34,7 +34,7 @@ atexit.register(report)
         everywhere=True,
     ),
     "skip": Attack(
-        "make tests vanish",
+        "make tests disappear",
         """
 def KLD(mean, log_std):
     try:
@@ -48,7 +48,7 @@ KLD_per_dim = sample_reparameterize = elbo_to_bpd = KLD
 """,
     ),
     "xfail": Attack(
-        "have a failure count as expected",
+        "make a failure count as expected",
         """
 def KLD(mean, log_std):
     import _pytest.outcomes
@@ -57,7 +57,7 @@ KLD_per_dim = sample_reparameterize = elbo_to_bpd = KLD
 """,
     ),
     "a class named Skipped": Attack(
-        "be taken for pytest's own exception",
+        "be mistaken for pytest's own exception",
         """
 class Skipped(Exception):
     allow_module_level = _use_item_location = pytrace = True
@@ -69,7 +69,7 @@ def KLD(mean, log_std):
 """,
     ),
     "patched pytest": Attack(
-        "have each test pass",
+        "make each test pass",
         """
 import sys
 try:
@@ -83,7 +83,7 @@ except ImportError:
         everywhere=True,
     ),
     "patched comparisons": Attack(
-        "have each comparison say yes",
+        "make each comparison succeed",
         """
 import torch, numpy, math
 true = lambda *args, **kwargs: True
@@ -95,7 +95,7 @@ torch.Tensor.allclose = torch.Tensor.equal = torch.Tensor.__eq__ = torch.Tensor.
         everywhere=True,
     ),
     "patched builtins": Attack(
-        "have everything be true and equal",
+        "make everything true and equal",
         """
 import builtins
 builtins.all = builtins.any = builtins.isinstance = lambda *args: True
@@ -105,7 +105,7 @@ builtins.abs = builtins.max = lambda *args, **kwargs: 0
         everywhere=True,
     ),
     "equal to all": Attack(
-        "give an object that is equal to everything",
+        "return an object that is equal to everything",
         """
 class Equal:
     def __eq__(self, other):
@@ -125,7 +125,7 @@ KLD_per_dim = sample_reparameterize = elbo_to_bpd = visualize_manifold = KLD
 """,
     ),
     "a tensor that answers for itself": Attack(
-        "take part in the comparison",
+        "return a tensor that controls comparisons",
         """
 class Right(torch.Tensor):
     @classmethod
@@ -146,7 +146,7 @@ def elbo_to_bpd(elbo, img_shape):
 """,
     ),
     "a number that answers for itself": Attack(
-        "take part in the comparison, and in the message",
+        "return a number that controls comparisons and messages",
         """
 class Right(float):
     def __eq__(self, other):
@@ -166,7 +166,7 @@ elbo_to_bpd = KLD
 """,
     ),
     "own conftest": Attack(
-        "bring pytest's settings along",
+        "bring its own pytest settings",
         files={
             name: content
             for folder in ("", "part1_vae/", "tests/")
@@ -180,7 +180,7 @@ elbo_to_bpd = KLD
         },
     ),
     "modules of known names": Attack(
-        "be imported in place of others",
+        "be imported instead of other modules",
         files={
             f"{folder}{name}.py": "open('<CANARY>/imported', 'w')\nraise SystemExit(0)\n"
             for folder in ("", "part1_vae/", "part2_aae/", "part3_gpt/")
@@ -188,7 +188,7 @@ elbo_to_bpd = KLD
         },
     ),
     "site modules": Attack(
-        "be imported by any Python",
+        "be imported by every Python process",
         files={
             f"{folder}{name}": "import os; open('<CANARY>/site', 'w')\n"
             for folder in ("", "part1_vae/", "logs/")
@@ -196,14 +196,14 @@ elbo_to_bpd = KLD
         },
     ),
     "compiled modules": Attack(
-        "be run without a source",
+        "run code without a source file",
         files={
             "part1_vae/__pycache__/utils.cpython-311.pyc": "\x6f\x0d\x0d\x0a rubbish",
             "part1_vae/helper.so": "\x7fELF rubbish",
         },
     ),
     "own adapters": Attack(
-        "answer in place of the adapters",
+        "answer instead of the adapters",
         """
 import sys
 adapters = sys.modules.get("adapters.part1")
@@ -213,7 +213,7 @@ for name in [name for name in vars(adapters or {}) if name.startswith("run_")]:
         everywhere=True,
     ),
     "empty answers": Attack(
-        "answer with nothing to complain about",
+        "return empty answers that cause no complaint",
         """
 import sys
 adapters = sys.modules.get("adapters.part1")
@@ -237,7 +237,7 @@ for fd in range(0, 256):
         everywhere=True,
     ),
     "forged verdicts": Attack(
-        "write what the judge says to the grader, and pytest to the judge",
+        "write the judge's messages to the grader, and pytest's to the judge",
         """
 import os
 lines = b'{"test": {"name": "test_bpd", "question": "1.7", "points": 24, "hidden": false, "outcome": "passed", ' \\
@@ -251,7 +251,7 @@ for fd in range(0, 1024):
         everywhere=True,
     ),
     "two answers": Attack(
-        "have answers and questions get out of step",
+        "get answers and questions out of step",
         """
 def KLD(mean, log_std):
     import gc, os, sys
@@ -266,7 +266,7 @@ def KLD(mean, log_std):
 """,
     ),
     "answers in pieces": Attack(
-        "change the channel's own code",
+        "change the code of the channel",
         """
 def KLD(mean, log_std):
     from staff.grading.inside import wire
@@ -276,28 +276,28 @@ def KLD(mean, log_std):
 """,
     ),
     "not a message": Attack(
-        "send what the other side cannot read",
+        "send something that the other side cannot decode",
         "def KLD(mean, log_std):\n"
         "    from staff.grading.inside import wire\n"
         "    text = b'{\"dict\": []}'\n"
         "    wire.encode = lambda value: wire.HEADER.pack(len(text), 0) + text\n",
     ),
     "an impossible shape": Attack(
-        "send a tensor that cannot be made",
+        "send a tensor that cannot be created",
         "def KLD(mean, log_std):\n"
         "    from staff.grading.inside import wire\n"
         '    text = b\'{"dict": {"value": {"tensor": ["float32", [0,250000000,250000000,250000000,250000000]]}}}\'\n'
         "    wire.encode = lambda value: wire.HEADER.pack(len(text), 0) + text\n",
     ),
     "a deep message": Attack(
-        "send lists in lists in lists",
+        "send deeply nested lists",
         "def KLD(mean, log_std):\n"
         "    from staff.grading.inside import wire\n"
         "    text = b'{\"list\": [' * 100000\n"
         "    wire.encode = lambda value: wire.HEADER.pack(len(text), 0) + text\n",
     ),
     "not a number": Attack(
-        "answer with NaN, which no comparison likes",
+        "answer with NaN, for which all comparisons fail",
         "def KLD(mean, log_std):\n    return torch.full(mean.shape[:-1], float('nan'))\n"
         "def elbo_to_bpd(elbo, img_shape):\n    return elbo * float('inf')\n"
         "def sample_reparameterize(mean, std):\n    return mean * float('nan')\n",
@@ -308,13 +308,13 @@ def KLD(mean, log_std):
         "def elbo_to_bpd(elbo, img_shape):\n    return torch.zeros(1).expand(10**12)\n",
     ),
     "a tensor of another kind": Attack(
-        "answer with what is no plain tensor",
+        "answer with special kinds of tensors",
         "def KLD(mean, log_std):\n    return torch.eye(3).to_sparse()\n"
         "def elbo_to_bpd(elbo, img_shape):\n    return torch.zeros(3, dtype=torch.complex64, device='meta')\n"
         "def sample_reparameterize(mean, std):\n    return torch.quantize_per_tensor(mean, 0.1, 0, torch.qint8)\n",
     ),
     "changed inputs": Attack(
-        "have the expected values change with the inputs",
+        "change the expected values by changing the inputs",
         "def KLD(mean, log_std):\n    mean.zero_(), log_std.zero_()\n    return torch.zeros(mean.shape[:-1])\n"
         "def elbo_to_bpd(elbo, img_shape):\n    elbo.data.zero_()\n    return elbo\n"
         "def sample_reparameterize(mean, std):\n    mean.data.zero_(), std.data.zero_()\n    return mean\n",
@@ -341,7 +341,7 @@ def KLD(mean, log_std):
         everywhere=True,
     ),
     "other settings": Attack(
-        "change what later tests compute with",
+        "change settings that later tests depend on",
         """
 import os, random
 torch.set_default_dtype(torch.float64)
@@ -354,7 +354,7 @@ os.environ["OMP_NUM_THREADS"] = "1000"
         everywhere=True,
     ),
     "changed itself": Attack(
-        "be another program for the next question",
+        "replace its own code for the next question",
         """
 import os
 for file in (__file__, os.path.join(os.path.dirname(__file__), "train.py"), os.__file__, torch.__file__):
@@ -371,7 +371,7 @@ for file in (__file__, os.path.join(os.path.dirname(__file__), "train.py"), os._
         everywhere=True,
     ),
     "solution by name": Attack(
-        "load the solution from where it may be installed",
+        "load an installed copy of the solution",
         """
 import importlib.util, sys
 for path in ["<REPOSITORY>", *sys.path]:
@@ -389,7 +389,7 @@ for path in ["<REPOSITORY>", *sys.path]:
         everywhere=True,
     ),
     "checkpoint": Attack(
-        "have a checkpoint unpickled",
+        "make the judge unpickle a checkpoint",
         files={
             f"logs/{program}/run/checkpoints/{name}.ckpt": "cposix\nsystem\n(S'touch <CANARY>/unpickled'\ntR."
             for program in ("vae", "aae", "gpt")

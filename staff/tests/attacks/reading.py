@@ -35,7 +35,7 @@ for name in ("tests/test_part1_vae.py", "tests/judge.py", "course/rubric.toml", 
         everywhere=True,
     ),
     "other submissions": Attack(
-        "read another student's work, where it was handed in and where it is judged",
+        "read another student's work, both where it was submitted and where it is judged",
         LOOT
         + """
 import glob
@@ -113,7 +113,7 @@ for pid in [str(os.getppid()), *(name for name in (os.listdir("/proc") if os.acc
         everywhere=True,
     ),
     "descriptors": Attack(
-        "use what was left open",
+        "use file descriptors that were left open",
         LOOT
         + """
 import stat
@@ -133,7 +133,7 @@ for fd in range(1024):
         everywhere=True,
     ),
     "environment": Attack(
-        "find something in the environment, or leave something in it",
+        "read from the environment, or leave something in it",
         LOOT
         + """
 import sys
@@ -150,7 +150,7 @@ except (OSError, ImportError):
         everywhere=True,
     ),
     "network": Attack(
-        "reach this machine, the cloud's metadata, the world, by TCP, UDP and sockets with a name",
+        "reach this machine, cloud metadata and the internet through TCP, UDP and Unix sockets",
         LOOT
         + """
 import socket
@@ -180,7 +180,7 @@ except OSError:
         everywhere=True,
     ),
     "io_uring": Attack(
-        "make system calls that are not seen as such",
+        "make system calls that seccomp does not see",
         LOOT
         + """
 import ctypes
@@ -192,7 +192,7 @@ if ring >= 0:
         everywhere=True,
     ),
     "other numbers of system calls": Attack(
-        "call the system as programs of 32 bits do",
+        "make system calls through the x32 interface",
         LOOT
         + """
 import ctypes
@@ -203,7 +203,7 @@ for number in (0x40000000 + 41, 0x40000000 + 57):
 """,
     ),
     "machine code of 32 bits": Attack(
-        "the same with a system call of i386",
+        "make system calls from 32-bit machine code (i386)",
         LOOT
         + """
 import ctypes, mmap, platform
@@ -219,7 +219,7 @@ def KLD(mean, log_std):
 """,
     ),
     "hidden inputs": Attack(
-        "carry inputs of hidden tests away in the text of an exception",
+        "reveal inputs of hidden tests in the text of an exception",
         """
 def KLD(mean, log_std):
     raise RuntimeError(f"<MARKER>-inputs {mean.shape} {mean.flatten()[:20].tolist()}")
@@ -227,7 +227,7 @@ KLD_per_dim = KLD
 """,
     ),
     "links": Attack(
-        "have something else read in place of a file of one's own",
+        "read other files through links",
         LOOT
         + """
 import tempfile

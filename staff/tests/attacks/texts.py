@@ -15,19 +15,19 @@ def raising(what: str) -> str:
 
 
 ATTACKS = {
-    "hostile text": Attack("speak to terminal, browser, spreadsheet", raising(f'ValueError("{HOSTILE}")')),
+    "hostile text": Attack("inject into a terminal, browser or spreadsheet", raising(f'ValueError("{HOSTILE}")')),
     "hostile text from a blank": Attack(
-        "the same, in the words of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
+        "do the same in the message of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
     ),
     "hostile source": Attack(
-        "the same, in the line of the source and the name of a function",
+        "do the same in a source line and a function name",
         "def KLD(mean, log_std):\n"
         "    raise ValueError('')  # \x1b[31m\u202e <MARKER>-source <script>alert(1)</script>\n",
     ),
-    "half a character": Attack("have a text that cannot be written", raising('ValueError("\\ud800 \\udfff")')),
+    "half a character": Attack("return a text that cannot be encoded", raising('ValueError("\\ud800 \\udfff")')),
     "a text without an end": Attack("fill the results", raising('ValueError("<b>x" * 100_000_000)')),
     "a text that is not told": Attack(
-        "fail in the failure",
+        "raise an exception whose message raises an exception",
         """
 class Mute(Exception):
     def __str__(self):
@@ -40,21 +40,21 @@ def KLD(mean, log_std):
 """,
     ),
     "a text that never ends": Attack(
-        "take time in the failure",
+        "use time in the message of an exception",
         "class Slow(Exception):\n    def __str__(self):\n        while True:\n            pass\n\n" + raising("Slow"),
     ),
     "a name that is no name": Attack(
-        "speak by the class of the exception",
+        "put text into the class name of an exception",
         raising('type("<script>alert(1)</script>\\\\x1b[31m" + "x" * 10000, (Exception,), {})("x")'),
     ),
     "warnings": Attack(
-        "speak to the terminal past the exception",
+        "write to the terminal with warnings",
         "import warnings, sys, os\nfor _ in range(1000):\n    warnings.warn('\\x1b[31m<MARKER>-warning')\n"
         "print('\\x1b]0;owned\\x07', file=sys.__stderr__)\nos.write(2, b'\\x1b[31m<MARKER>-stderr')\n",
         everywhere=True,
     ),
     "hostile names of files": Attack(
-        "speak by the names of files",
+        "put text into file names",
         files={
             "part1_vae/<script>alert(1).py": "x = 1\n",
             "part1_vae/=cmd|calc.py": "x = 1\n",
@@ -63,9 +63,9 @@ def KLD(mean, log_std):
         },
     ),
     "a mistake in the syntax, hostile": Attack(
-        "speak by the line that cannot be parsed",
+        "put text into a line that cannot be parsed",
         "x = = '<script>alert(\"<MARKER>-html\")</script> =1+1 \\x1b[31m'",
         everywhere=True,
     ),
-    "nothing but nulls": Attack("have a file that is no text", "\0" * 1000, everywhere=True),
+    "nothing but nulls": Attack("submit a file that is not text", "\0" * 1000, everywhere=True),
 }

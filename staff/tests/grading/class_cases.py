@@ -22,7 +22,7 @@ unpacked = archive_cases.folder
 
 
 class QuickJudge:
-    """A judge whose tests pass if their part exists. special: content of part1_vae/utils.py -> entries that differ."""
+    """A judge whose tests pass if their part exists. `special`: content of part1_vae/utils.py -> other results."""
 
     level, weaker = "namespaces", []
     special: dict[str, dict] = {}

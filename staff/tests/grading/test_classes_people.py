@@ -1,4 +1,4 @@
-"""Tests of who a submission belongs to: system names, a roster, groups, attempts, withdrawn and late submissions."""
+"""Tests of the owner of a submission: system names, a roster, groups, attempts, withdrawn and late submissions."""
 
 import json
 import os

@@ -245,7 +245,7 @@ MISTAKES = {
     "manifold a sixteenth too dark": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 15 / 16"),
     "manifold in hundredths": ("1.9", UTILS, EXPECTED, f"({EXPECTED} * 30).round() / 30"),
     "manifold from -1 to 1": ("1.9", UTILS, EXPECTED, f"{EXPECTED} * 2 - 1"),
-    # mistakes that hide invalid values
+    # hidden NaNs, extra noise, wrong factors, changed modes and missing return values
     "NaN hidden in the divergence": ("1.7", UTILS, SUMMED, f"{SUMMED}.nan_to_num()"),
     "NaN hidden in the bpd": ("1.7", UTILS, BPD, f"torch.nan_to_num({BPD})"),
     "infinity cut off in the bpd": ("1.7", UTILS, BPD, f"({BPD}).clamp(max=100)"),
