@@ -28,7 +28,7 @@ WARM = 5  # timed runs of the tests, in a process that has already run them once
 
 def make_class(folder: Path, size: int) -> list[Path]:
     """Create `size` submissions; every second one has a mistake, drawn from the three banks in turn."""
-    sys.path.insert(0, str(REPOSITORY / "tests" / "staff"))
+    sys.path.insert(0, str(REPOSITORY / "staff" / "tests"))
     from mistakes import part1, part2, part3
 
     banks = [list(bank.MISTAKES.values()) for bank in (part1, part2, part3)]
@@ -92,19 +92,26 @@ def _memory(pid: int) -> float:
 
 
 def fresh_pytest(submissions: list[Path], folder: Path) -> float:
-    """Return the seconds it takes to run a new pytest process for each submission, two at a time, without a sandbox."""
+    """Return the seconds it takes to run a new pytest process for each submission, two at a time, without a sandbox.
+
+    Raises:
+        RuntimeError: pytest ran no tests; status 1 means that some failed, as they should for half of the submissions.
+    """
     for submission in submissions:
-        for part in ("tests", "course"):
-            ignored = shutil.ignore_patterns("__pycache__", "staff", "grading")
+        ignored = shutil.ignore_patterns("__pycache__")
+        for part in ("tests", "course", "staff/oracles", "staff/hidden"):
             shutil.copytree(REPOSITORY / part, folder / submission.name / part, ignore=ignored)
-        shutil.copy(REPOSITORY / "setup.cfg", folder / submission.name)
+        for file in ("conftest.py", "setup.cfg", "staff/__init__.py"):
+            shutil.copy(REPOSITORY / file, folder / submission.name / file)
         for part in PARTS:
             shutil.copytree(submission / part, folder / submission.name / part)
     files = [path.relative_to(REPOSITORY).as_posix() for path in suites(REPOSITORY)]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
 
     def run(submission: Path) -> None:
-        subprocess.run(command, cwd=folder / submission.name, env=environment(), stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=folder / submission.name, env=environment(), capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"pytest ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
     began = time.perf_counter()
     with ThreadPoolExecutor(JOBS) as pool:
