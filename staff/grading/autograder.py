@@ -10,7 +10,7 @@ from course.files import write_whole
 from course.flags import REPOSITORY
 from staff.release.build import tracked
 
-BROKEN = "The grader failed. That does not say anything about your submission; please tell the staff."
+BROKEN = "The grader failed. This says nothing about your submission; please tell the staff."
 SOURCES = (
     "conftest.py", "course/", "staff/", "tests/", "LICENSE", "README.md", "constraints.txt", "pyproject.toml",
     "setup.cfg",
@@ -27,7 +27,7 @@ python3 -m venv "$root/venv"
 "$root/venv/bin/python" -m pip install --no-cache-dir -r "$root/source/requirements.txt" \\
   -c "$root/source/constraints.txt"
 cd "$root/source"
-"$root/venv/bin/python" -m course.data mnist  # submitted runs are judged with it
+"$root/venv/bin/python" -m course.data mnist  # needed to judge submitted runs
 """
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission.
@@ -35,7 +35,7 @@ root="${AUTOGRADER_ROOT:-/autograder}"
 python="$root/venv/bin/python"
 [ -x "$python" ] || python=python3
 cd "$root/source" || exit 1
-chmod -R go-rwx "$root/source" "$root/submission"  # in case that submissions can be shut in as another user only
+chmod -R go-rwx "$root/source" "$root/submission"  # in case the only sandbox that works is another user
 OMP_NUM_THREADS=1 "$python" -m staff.grading.gradescope --root "$root"
 if [ ! -s "$root/results/results.json" ]; then
   mkdir -p "$root/results"

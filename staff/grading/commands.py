@@ -28,7 +28,7 @@ def add(commands) -> None:
     command.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS", help="folders, zip or tar files")
     _add_output(command)
     command.add_argument(
-        "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions at a time (default: 2)"
+        "-j", "--jobs", type=whole_number(1, 256), default=2, help="submissions to judge at a time (default: 2)"
     )
     command.add_argument(
         "--shard", type=_shard, metavar="K/N", help="grade only shard K of N; combine the results with `merge`"
@@ -36,11 +36,11 @@ def add(commands) -> None:
     command.add_argument(
         "--seed",
         type=whole_number(0, 2**31 - 1),
-        help="seed of the random inputs of all submissions (default: each has its own, the same when judged again)",
+        help="seed of the random inputs for all submissions (default: depends on the submission and the tests)",
     )
     command.add_argument(
         "--same-students", action="store_true",
-        help="treat submissions of the same name from another folder as those of the same students",
+        help="assume that submissions with the same name from another folder are by the same students",
     )  # fmt: skip
     command.add_argument("--again", action="store_true", help="judge submissions again even if they have a result")
     command.add_argument(
@@ -69,7 +69,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--roster", type=Path, metavar="CSV",
-        help="the students: columns id, name, group, and their names in other systems; saved with the results",
+        help="table of the students: id, name, group, and their names in other systems; saved with the results",
     )  # fmt: skip
     command.add_argument(
         "--manual", type=Path, action="append", default=[], metavar="CSV",
@@ -83,7 +83,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 def _shard(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r}: like 3/10, the third of ten")
+        raise argparse.ArgumentTypeError(f"{text!r} should be like 3/10, the third of ten")
     return int(number), int(of)
 
 
@@ -99,7 +99,7 @@ def grade(args: argparse.Namespace) -> None:
         except ValueError as error:
             raise GradingError(str(error)) from error
         for name in skipped:
-            print(f"{name}: is not a submission, left out", file=sys.stderr)
+            print(f"{name}: is not a submission; left out", file=sys.stderr)
         if args.shard:
             submissions = grading.shard(submissions, *args.shard)
         counts = _judge(args, submissions) if submissions else {}
@@ -153,12 +153,12 @@ def _has_mnist() -> bool:
         download.fetch("mnist")
         return True
     except (download.DataError, OSError) as error:
-        print(f"{error}\nNo MNIST: submitted runs are not judged now; grade again when it is there", file=sys.stderr)
+        print(f"{error}\nWithout MNIST, submitted runs cannot be judged; grade again when it is there", file=sys.stderr)
         return False
 
 
 def _level(args: argparse.Namespace, judges) -> str:
-    """Return the sandbox level that works on this machine; refuse to go on if submissions are not isolated."""
+    """Return the sandbox level that works on this machine; refuse to continue if submissions would not be isolated."""
     from staff.grading.judge import JudgeError
 
     try:
@@ -169,18 +169,18 @@ def _level(args: argparse.Namespace, judges) -> str:
         print(f"sandbox {line}", file=sys.stderr)
     if judge.level == "none" and not args.unsafe:
         raise GradingError(
-            "no sandbox works on this machine: grade where one does (Linux with user namespaces or Landlock), or say "
-            "--unsafe if you trust each submission with this account"
+            "no sandbox works on this machine: grade where one does (Linux with user namespaces or Landlock), or use "
+            "--unsafe if you trust every submission with access to this account"
         )
     for path in map(Path.resolve, args.submissions if judge.level == "user" else ()):
         if path.stat().st_mode & 0o004 and all(parent.stat().st_mode & 0o001 for parent in path.parents):
-            raise GradingError(f"{path}: in the sandbox user, submissions could read it: chmod -R go-rwx {path}")
+            raise GradingError(f"{path}: at level user, submissions could read it: run chmod -R go-rwx {path}")
     print(f"sandbox: {judge.level}", file=sys.stderr)
     return judge.level
 
 
 def merge(args: argparse.Namespace) -> None:
-    """Copy the results of all shards, and the points that people entered for them, into one folder."""
+    """Copy the results of all shards, and the points that people entered, into one folder."""
     from staff.grading import class_list
     from staff.marking import collect, entries
 
@@ -200,7 +200,7 @@ def merge(args: argparse.Namespace) -> None:
     rosters = [shard / class_list.ROSTER for shard in args.shards if (shard / class_list.ROSTER).exists()]
     args.roster = args.roster or next(iter(rosters), None)
     print("\n".join(said), end="\n" if said else "")
-    print(f"{len(chosen)} results of {len(args.shards)} shards")
+    print(f"{len(chosen)} results from {len(args.shards)} shards")
     _export(args)
 
 
@@ -225,13 +225,13 @@ def _export(args: argparse.Namespace) -> None:
             print(f"{result['student']}: {STATUSES[result['status']]}: {result['problem'] or ''}", file=sys.stderr)
     print(f"{args.output}: grades.csv, grades.json, report.html, feedback/")
     for student in collect.without_result(entered, students):
-        print(f"{student}: has points that a person gave, and no result; they are kept", file=sys.stderr)
+        print(f"{student}: has points entered by a person but no result; the points are kept", file=sys.stderr)
     busy = [each["student"] for each in results if is_undecided(each)]
     if busy:
-        print(f"not judged as a whole, the machine is too busy; grade again: {', '.join(busy)}", file=sys.stderr)
+        print(f"not fully judged because the machine was busy; grade again: {', '.join(busy)}", file=sys.stderr)
     waiting = [each["student"] for each in results if any(row["waits_for"] == "data" for row in each["evidence"])]
     if waiting:
         print(f"runs not judged because MNIST is missing: {', '.join(waiting)}", file=sys.stderr)
     if problems:
         raise GradingError("\n".join(problems))
-    print(f"points that people give: fill in {form}; what it says counts from the next grade or merge on")
+    print(f"to give points by hand, fill in {form}; the next grade or merge reads it")

@@ -38,7 +38,7 @@ def write(folder: str | Path, results: list[dict], rubric: Rubric) -> list[Path]
 def cell(text: object, most: int = 500) -> str:
     """Return text for a spreadsheet cell: on one line, with an apostrophe before anything that looks like a formula.
 
-    The text after a semicolon, comma or bar is checked as well: a program with a different separator would start a new
+    Text after a semicolon, comma or bar is also checked, because a program that uses these as separators starts a new
     cell there.
     """
     shown = " ".join(feedback.clean(text, most).split())
@@ -48,14 +48,14 @@ def cell(text: object, most: int = 500) -> str:
 
 
 def _starts_formula(text: str) -> bool:
-    plain = unicodedata.normalize("NFKC", text).lstrip(" \t\r\n\"\ufffd'")  # full-width forms become plain ones
+    plain = unicodedata.normalize("NFKC", text).lstrip(" \t\r\n\"\ufffd'")  # replaces full-width characters
     return plain[:1] in tuple(FORMULA)
 
 
 def grades_csv(results: list[dict], rubric: Rubric) -> str:
-    """Return the table as CSV, one row per student. It starts with a byte order mark, so that Excel reads it as UTF-8.
+    """Return the points as CSV, one row per student. A byte order mark at the start makes Excel read it as UTF-8.
 
-    Points that are not known yet, e.g. because no person has judged them, are empty and count as 0 in the total.
+    Points that are not known yet, e.g. because the answer has not been judged, are empty and count as 0 in the total.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
@@ -74,7 +74,7 @@ def grades_csv(results: list[dict], rubric: Rubric) -> str:
 
 
 def grades_json(results: list[dict], rubric: Rubric) -> str:
-    """Return the table as JSON. `graded`: when the latest result was made; `open`: questions not fully judged yet."""
+    """Return the points as JSON. `graded`: the time of the latest result; `open`: questions not fully judged yet."""
     content = {
         "edition": rubric.edition,
         "graded": max((result["graded"] for result in results), default=None),
@@ -86,7 +86,7 @@ def grades_json(results: list[dict], rubric: Rubric) -> str:
 
 
 def _row(result: dict) -> dict:
-    """Return a student's points; None where nothing is known."""
+    """Return a student's row; points that are not known are None."""
     questions = {name: _question_row(question) for name, question in result["questions"].items()}
     return {
         "student": result["student"],

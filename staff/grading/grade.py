@@ -45,7 +45,7 @@ def digest(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def judged_with() -> str:
-    """Return a hash of all files that determine points. If it changes, earlier results are no longer valid."""
+    """Return a hash of all files that determine points. If it changes, earlier results are invalid."""
     return digest((file, REPOSITORY / file) for file in JUDGED_WITH)
 
 
@@ -128,7 +128,7 @@ class Class:
         return results.write(self.result_file(student), result | whose, self.rubric)
 
     def _is_done(self, submission: archives.Submission, content: str) -> bool:
-        """Return whether it was already judged for its whole group; if so, update the students' names and groups."""
+        """Return whether a submission was already judged for the whole group; if so, update the names and groups."""
         if not all(self.is_done(student, content) for student in submission.everybody):
             return False
         for student in submission.everybody:
@@ -142,7 +142,7 @@ class Class:
             raise archives.SubmissionError(submission.problem)
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
             if self.rules.level == "user":
-                os.chmod(folder, 0o711)  # the submission's user may enter, but not list, and cannot guess names
+                os.chmod(folder, 0o711)  # the submission's user may enter but not list it, and cannot guess a name
             root = Path(folder).resolve() / token_hex(16)
             staged = archives.stage(submission, root)
             if not staged.parts:
@@ -166,7 +166,8 @@ class Class:
     def seed_of(self, content: str) -> int:
         """Return the seed of the random inputs for a submission; it depends only on the submission and the tests.
 
-        It cannot be computed without the hidden tests. A submission cannot contain it, as it depends on its content.
+        The seed cannot be computed without the hidden tests. A submission cannot contain its seed, which depends on the
+        content.
         """
         if self.seed is not None:
             return self.seed
@@ -240,13 +241,13 @@ def _is_in(file: str, places: list[str]) -> bool:
 def grade_all(
     course: Class, submissions: list[archives.Submission], judges: Judges, workers: int, show: bool
 ) -> dict[str, int]:
-    """Grade submissions in parallel. An interrupt (KeyboardInterrupt) does not lose finished results.
+    """Grade submissions in parallel. Finished results survive an interrupt (KeyboardInterrupt).
 
     Args:
         show: whether to show a progress bar with the rate and the time left.
 
     Returns:
-        The number of submissions that were "graded", "partly", "there already", "unreadable", "failed".
+        The number of submissions with each outcome: "graded", "partly", "there already", "unreadable" or "failed".
     """
     work = _Work(course, submissions, judges, show)
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(submissions)))]
@@ -276,7 +277,7 @@ class _Work:
         self.again: list[archives.Submission] = []
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
-        tqdm.set_lock(threading.RLock())  # tqdm's own is shared by processes, and can outlive a killed grader
+        tqdm.set_lock(threading.RLock())  # tqdm's default lock is shared by processes, and can outlive a killed grader
         self.bar = tqdm(total=len(submissions), unit="submission", disable=not show)
 
     def run(self) -> None:
@@ -322,7 +323,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
                 raise JudgeError("; ".join(["no sandbox works on this machine", *judges.current().weaker]))
             submission = archives.Submission(student, source)
             result = course.grade(submission, judges, on_progress)
-            if result and results.is_undecided(result):  # without progress: points shown so far must not drop
+            if result and results.is_undecided(result):  # without progress, so that the points shown do not drop
                 result = course.grade(submission, judges)
             return result
         finally:

@@ -1,4 +1,4 @@
-"""Write Gradescope's results.json; build the zip that does so: `python -m staff.grading.gradescope --build OUT.zip`.
+"""Write Gradescope's results.json, or build the zip to upload: `python -m staff.grading.gradescope --build OUT.zip`.
 
 On Gradescope, `run_autograder` of that zip calls `python -m staff.grading.gradescope --root /autograder`. It writes a
 complete, valid result immediately, because a run that reaches the time limit cannot write another.
@@ -23,9 +23,9 @@ from staff.grading.gradescope_schema import check
 from staff.grading.ordinary import is_ordinary
 from staff.release.build import ReleaseError
 
-HIDDEN = f"What these tests check is not shown. Where points are missing, {HIDDEN_FAILED}."
-BUSY = "Not judged, as the grader's machine was too busy. Submit it again, unchanged; if this stays, tell the staff."
-BEING_GRADED = "Your submission is being graded. If this is all that is here in the end, the time ran out."
+HIDDEN = f"These tests are not shown. If points are missing, {HIDDEN_FAILED}."
+BUSY = "Not judged: the grader's machine was too busy. Submit again without changes; if this recurs, tell the staff."
+BEING_GRADED = "Your submission is being graded. If this text remains, grading did not finish within the time limit."
 Grade = Callable[[Path, str, Callable[[dict], None]], dict]
 
 
@@ -36,7 +36,7 @@ def results_json(result: dict, rubric: Rubric, visibility: str = "visible", outp
     """Convert a result to Gradescope's schema.
 
     Args:
-        result: a result of the grader; any field may be missing from an unfinished one.
+        result: a result of the grader; an unfinished result may lack any field.
         visibility: applied to the whole result, e.g. "after_published". No entry has a different visibility: a hidden
             entry would hide the total.
         output: text shown above everything else.
@@ -182,12 +182,12 @@ def grade(root: Path) -> None:
     empty = {"score": 0, "output": BEING_GRADED, "stdout_visibility": "hidden", "tests": []}
     write_results(path, empty)
     try:
-        from staff.grading.grade import grade_one  # here, so that a failed import is reported too
+        from staff.grading.grade import grade_one  # imported here to report a failure as well
 
         rubric = read_rubric()
         result = grade_one(root / "submission", student_of(root), lambda so_far: _progress(path, so_far, rubric))
         write_results(path, results_json(result, rubric))
-    except BaseException as error:  # SystemExit too: the staff must see every error, students a result
+    except BaseException as error:  # also SystemExit: students need a result, and the staff every error
         traceback.print_exc(file=sys.stdout)  # only the staff sees standard output
         extra = {"grader_failed": line(type(error).__name__)}
         write_results(path, empty | {"output": BROKEN, "extra_data": extra})
@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     parser = Parser(prog="python -m staff.grading.gradescope", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--root", type=Path, help="grade the submission in this folder, on Gradescope /autograder")
+    what.add_argument("--root", type=Path, help="grade the submission in this folder (on Gradescope: /autograder)")
     what.add_argument("--build", type=Path, metavar="OUT", help="write the zip to upload")
     args = parser.parse_args(argv)
     if args.root:

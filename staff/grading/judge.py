@@ -21,12 +21,12 @@ from staff.release.suites import suites
 TO_START = 180  # seconds
 OPTIMIZED = (
     "Python runs with -O or PYTHONOPTIMIZE, which removes the asserts of the graded tests: wrong submissions would get "
-    "all points; run it without"
+    "all points; run Python without it"
 )
 
 
 def _edition() -> str | None:
-    """Return the rubric's edition, or None if the rubric cannot be read: code that needs its points reports that."""
+    """Return the rubric's edition, or None if the rubric cannot be read; code that needs its points reports this."""
     with suppress(rubrics.RubricError):
         return rubrics.read().edition
 
@@ -105,7 +105,7 @@ class Judge:
         """Judge a staged submission.
 
         Returns:
-            A dict with "tests": the graded tests with their outcomes; "evidence": the points for its runs; "seen": the
+            A dict with "tests": the graded tests with their outcomes; "evidence": the points for the runs; "seen": the
             forbidden names used at run time, each as file, line, name.
 
         Args:
@@ -114,7 +114,7 @@ class Judge:
         Raises:
             JudgeError: the judge failed, or not all tests have an outcome.
         """
-        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # patience(): for the runs
+        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # 2nd term: the runs
         wanted = {
             "submission": str(submission), "seed": seed, "level": rules.level or self.level, "seconds": seconds,
             "seconds_per_question": rules.seconds_per_question, "limits": rules.limits.as_json(),

@@ -31,7 +31,7 @@ from staff.grading.kit import SandboxError, Zygote
 
 
 class Session:
-    """Manage the submission's processes: one per question, replaced by a new one if it has ended."""
+    """Manage the submission's processes: one per question, replaced if it ends."""
 
     def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
         from staff.grading.sandbox import Allowance
@@ -136,7 +136,7 @@ class Forks:
     """A pytest plugin that, instead of running the collected tests, forks once for each requested submission.
 
     Args:
-        requests: the socket for incoming requests: each has a submission and a file descriptor for its results.
+        requests: the socket for incoming requests, each with a submission and a file descriptor for its results.
         level: the sandbox level; None: the strongest that works on this machine.
     """
 
@@ -179,7 +179,7 @@ class Forks:
         return True
 
     def _hello(self) -> dict:
-        """Try out the sandbox and return the message that reports its level, or why it was refused."""
+        """Try out the sandbox, and return a message with its level or with the reason why it does not work."""
         from staff.grading import sandbox
 
         try:
@@ -244,7 +244,7 @@ def main(fd: int, level: str | None) -> None:
         return
     gc.disable()  # imported modules stay alive, so scanning them for garbage would only waste a second
     try:
-        zygote = Zygote()  # starts up while this process imports
+        zygote = Zygote()  # starts up while this process imports modules
     except SandboxError as error:
         requests.send(json.dumps({"refused": str(error)}).encode())
         return
@@ -264,8 +264,8 @@ def _import_all() -> Adapters:
     torch.set_num_threads(1)
     sys.path.insert(0, str(REPOSITORY / "tests"))
     for part in ("part1", "part2", "part3"):
-        importlib.import_module(f"staff.oracles.{part}")  # they import modules of tests/
-    with suppress(evidence.NoData):  # the rows of the evidence report missing data
+        importlib.import_module(f"staff.oracles.{part}")  # these import modules of tests/
+    with suppress(evidence.NoData):  # missing data is reported in the rows of evidence
         evidence.load_images()
     return Adapters()
 

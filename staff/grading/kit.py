@@ -35,13 +35,13 @@ def make_kit(folder: Path) -> Path:
 
 
 def _refuse_installed_parts(packages: list[str]) -> None:
-    """Refuse an installed solution: it could be read, and would be imported in place of missing parts."""
+    """Refuse an installed solution: a submission could read it, and it would be imported in place of missing parts."""
     for part in read_rubric().with_code:
         for folder in packages:
             if Path(folder, part.folder).exists():
                 raise SandboxError(
                     f"{folder}/{part.folder}: the solution is installed where submissions can read it; "
-                    "take it away (pip uninstall), or install this repository with pip install -e"
+                    "uninstall it (pip uninstall), or install this repository with pip install -e"
                 )
 
 

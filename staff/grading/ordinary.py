@@ -1,6 +1,6 @@
 """Files that every student has besides the parts and runs: the rest of the repository, and generated files.
 
-They are left out of every submission, so this is not worth reporting.
+They are left out of every submission, so they are not worth reporting.
 """
 
 import re
@@ -27,5 +27,5 @@ def is_ordinary(left_out: str) -> bool:
         return True
     *around, last = name.split("/")
     if reason not in REASONS or len(around) > 1 or any(map(PART.match, around)):
-        return False  # deeper than a folder around the repository, or within a part
+        return False  # more than one folder deep, or within a part
     return last.lower() in REPOSITORY | LOCAL

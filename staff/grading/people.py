@@ -1,6 +1,6 @@
-"""Identify the students of submissions: one student across all folders, and never two people under one name.
+"""Identify the students behind submissions: the same student in all folders, and never two people under one name.
 
-The owner comes from the roster, else from the system that delivered the file, else from the file's name. If a student
+The roster determines the owner, or else the system that delivered the file, or else the file's name. If a student
 or group made several attempts, the newest counts; files that were handed in together count together.
 """
 
@@ -58,7 +58,7 @@ def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
     if len(people) > max(1, len(found.owners)) and not together:
         named = ", ".join(f"{person.id} ({person.name})" for person in people.values())
         raise ValueError(
-            f"{found.path}: {named} could have handed it in; put what the system calls them into a column of the roster"
+            f"{found.path}: {named} could have handed it in; add their names in that system to the roster as a column"
         )
     if people:
         ids = sorted({mate for student in people for mate in roster.group_of(student)})
@@ -71,8 +71,8 @@ def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
 
 
 def _beside(found: Found, others: Iterable[Found]) -> Found | None:
-    """Return the submission of the same name in the same folder, such as `ada.zip` for `ada.pdf`, for a file that is
-    not an archive and was not delivered by a system; otherwise None."""
+    """Return the submission of the same name in the same folder, such as `ada.zip` for `ada.pdf`. Return None for
+    archives, and for files that a system delivered."""
     if found.readable or found.owners:
         return None
     same = (each for each in others if each.readable and not each.owners and key(each.stem) == key(found.loose_stem))
@@ -88,7 +88,7 @@ def _safe(text: str) -> str:
 
 
 def _mixed(handed: Handed, roster: Roster) -> list[str]:
-    """Return a problem if several submissions have one name, and neither the roster nor a system identifies them."""
+    """Return a problem if several submissions share a name, and neither the roster nor a system identifies them."""
     found = [each for each in handed.found if not _beside(each, handed.found)]
     if handed.student in roster.people or len(found) < 2:
         return []
@@ -97,13 +97,13 @@ def _mixed(handed: Handed, roster: Roster) -> list[str]:
         return []
     paths = " and ".join(show(str(each.path)) for each in found[:5])
     return [
-        f"{paths}: two submissions under the name {handed.student}; of two people? Rename one, or give --roster. Of "
-        "one? Remove the one that does not count"
+        f"{paths}: two submissions under the name {handed.student}. If they are by two people, rename one or use "
+        "--roster; if they are by one person, remove the one that does not count"
     ]
 
 
 def _in_two(everybody: Iterable[Handed]) -> list[str]:
-    """Return a problem for each student who belongs to more than one student or group that handed in."""
+    """Return a problem for each student who handed in with different groups of people."""
     where: dict[str, Handed] = {}
     problems = []
     for handed in everybody:
@@ -148,7 +148,7 @@ def _first(readable: list[Path], others: list[Path]) -> tuple[Path, tuple[Path, 
 
 
 def _with(found: Found, others: Iterable[Found]) -> Found:
-    """Return the submission that a file belongs to: an unreadable file beside a readable one is no separate attempt."""
+    """Return the submission that a file belongs to: an unreadable file beside a readable one is not an attempt."""
     if found.readable or found.owners:
         return found
     folder = found.path.resolve().parent
@@ -162,7 +162,7 @@ def _attempt(found: Found) -> tuple:
 
 
 def _newest(attempt: list[Found]) -> tuple:
-    """Return when an attempt was handed in; unreadable files count only if no file is readable."""
+    """Return the time of an attempt; its unreadable files count only if no file is readable."""
     return max(map(_when, [each for each in attempt if each.readable] or attempt))
 
 

@@ -37,7 +37,7 @@ NUMBER = re.compile(r"0x[0-9a-fA-F]+|(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)
 
 
 def html_page(results: list[dict], rubric: Rubric) -> str:
-    """Return the page; `results` come from `entries.apply`."""
+    """Return the page as HTML; `results` come from `entries.apply`."""
     judged = [result for result in results if result["status"] in JUDGED]
     return page(
         "The class at a glance",
@@ -73,12 +73,12 @@ def _counts(results: list[dict], judged: list[dict]) -> Block:
         mean = math.fsum(points) / len(points)
         lines.append(f"automatic points: mean {number(mean)}, median {number(middle)}, best {number(points[-1])}")
     levels = Counter(result["sandbox"] for result in results if result["sandbox"])
-    lines += [["judged in the sandbox ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
+    lines += [["judged in sandbox level ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
     return Items(lines)
 
 
 def histogram(points: list[float], most: float) -> list[int]:
-    """How many of the points lie in each of the `BARS` equal steps from 0 to `most`; `most` is in the last."""
+    """Count the points in each of `BARS` equal intervals from 0 to `most`; the last interval includes `most`."""
     counts = [0] * BARS
     for value in points:
         counts[min(int(value / most * BARS), BARS - 1) if most else 0] += 1
@@ -86,7 +86,7 @@ def histogram(points: list[float], most: float) -> list[int]:
 
 
 def _chart(points: list[float], most: float) -> dict:
-    """Return the bars of the histogram: the position, height and count of each."""
+    """Return the position, height and count of each bar of the histogram, and its labels."""
     counts = histogram(points, most)
     high = max(*counts, 1)
     bars = [
@@ -98,9 +98,9 @@ def _chart(points: list[float], most: float) -> dict:
 
 
 def of_question(name: str, judged: list[dict]) -> dict | None:
-    """Return a question's statistics: number of submissions, mean, fractions with full and with no points.
+    """Return a question's statistics: number of submissions, mean, fractions with full points and with none.
 
-    Points that are not known yet count neither as given nor as available. None: no points are known for anyone.
+    Points that are not known yet count neither as earned nor as available. Return None if no points are known at all.
     """
     pairs = [(known(each), known_of(each)) for each in (result["questions"][name] for result in judged)]
     pairs = [(points, of) for points, of in pairs if of]
@@ -117,7 +117,7 @@ def of_question(name: str, judged: list[dict]) -> dict | None:
 
 
 def _question(name: str, title: str, judged: list[dict]) -> dict:
-    """Return a row of the table of questions; its bar is the mean fraction of the available points."""
+    """Return a row of the table of questions; its bar shows the mean fraction of the available points."""
     row = {"name": f"Q{name}", "count": 0, "mean": "", "bar": 0, "full": "", "none": "", "title": title}
     if found := of_question(name, judged):
         mean = f"{number(found['mean'])} of {number(found['of'])}"
@@ -130,7 +130,7 @@ def _question(name: str, title: str, judged: list[dict]) -> dict:
 
 
 def _given(results: list[dict]) -> list[Block]:
-    """List the points that people changed: the student, old and new points, who changed them and why."""
+    """List the points that people changed: the student, the old and new points, who changed them, and why."""
     rows: list[list[Text]] = [
         [
             [Code(result["student"])],
@@ -145,20 +145,20 @@ def _given(results: list[dict]) -> list[Block]:
         if row["share"] != "manual"
     ]
     header = ["Student", "Points", "Before", "Now", "By", "Reason"]
-    return [Heading(2, "Changed by people"), Table(header, rows)] if rows else []
+    return [Heading(2, "Points changed by people"), Table(header, rows)] if rows else []
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 def sentence(message: str | None) -> str:
-    """Return the first line of a message with its numbers replaced by N, so that equal mistakes compare equal."""
+    """Return the first line of a message with its numbers replaced by N, so that equal mistakes give equal text."""
     lines = line((message or "").strip().split("\n", 1)[0])
     return NUMBER.sub("N", lines) or "no message"
 
 
 def mistakes(judged: list[dict], rubric: Rubric) -> list[tuple[int, str, str, list[str]]]:
-    """Return the mistakes, most common first: number of submissions, question, sentence, names of the tests.
+    """Return the mistakes, most common first: the number of submissions, question, sentence, and names of the tests.
 
     Tests of a missing part do not count as mistakes.
     """
@@ -220,7 +220,7 @@ def _slowest(results: list[dict]) -> list[Block]:
 
 
 def warnings(result: dict) -> list[str]:
-    """Return what the staff should check, e.g. forbidden names, figures that differ, unusual files left out."""
+    """Return warnings for the staff, e.g. about forbidden names, figures that differ, or unusual files left out."""
     found = ["is not on the roster"] if result.get("unlisted") else []
     found += [f"older, not counted: {each}" for each in result["older"]]
     found += [
@@ -233,7 +233,7 @@ def warnings(result: dict) -> list[str]:
         for entry in result["evidence"]
         if entry["warning"] and entry["run"]  # a missing run costs points but is not suspicious
     ]
-    found += ["not judged as a whole: the machine was too busy"] if is_undecided(result) else []
+    found += ["not fully judged: the machine was too busy"] if is_undecided(result) else []
     return found + [f"left out: {file}" for file in result["left_out"] if not is_ordinary(file)]
 
 
@@ -242,4 +242,4 @@ def _warnings(results: list[dict]) -> list[Block]:
     for result in results:
         if found := warnings(result):
             blocks += [Heading(3, [Code(result["student"])]), Items([[Code(each)] for each in found])]
-    return [Heading(2, "To look at"), *blocks] if blocks else []
+    return [Heading(2, "Worth checking"), *blocks] if blocks else []

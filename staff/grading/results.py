@@ -20,7 +20,7 @@ STATUSES = {  # status -> its text in the exports
     "graded": "graded",
     "partly": "partly graded",  # parts are missing
     "unreadable": "not readable",  # the submission's fault
-    "failed": "failed",  # the grader's fault; judged again the next time
+    "failed": "failed",  # the grader's fault; judged again next time
     "nothing": "nothing handed in",
 }
 JUDGED = ("graded", "partly")
@@ -116,14 +116,14 @@ def is_undecided(result: dict) -> bool:
 
 
 def unlike(result: dict, rubric: Rubric) -> list[str]:
-    """Return how a result differs from the rubric: results of an earlier rubric must not be summed with this one."""
+    """Return how a result differs from the rubric: results for different rubrics must not be combined."""
     wanted = {name: question.shares() for name, question in rubric.questions.items()}
     there = {name: tuple(each[f"{share}_of"] for share in SHARES) for name, each in result["questions"].items()}
     if wanted == there and list(wanted) == list(there):
         return []
     differ = [name for name in {**wanted, **there} if wanted.get(name) != there.get(name)]
     named = ", ".join(f"Q{line(name)}" for name in differ) or "the order of the questions"
-    return [f"was judged by another rubric ({named} differ); grade it again"]
+    return [f"was judged with another rubric (different: {named}); grade it again"]
 
 
 # --- validation -------------------------------------------------------------------------------------------------------

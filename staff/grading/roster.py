@@ -1,7 +1,7 @@
 """The students of the course: roster.csv, one row per student.
 
-Columns: `id`, which identifies the student here; `name`; `group`; and any others, with the student's name in other
-systems: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email` ... Only `id` is required.
+Columns: `id`, the student's name in the grader; `name`; `group`; and any others, for the student's names in other
+systems: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email`, etc. Only `id` is required.
 """
 
 import csv
@@ -14,7 +14,7 @@ from staff.grading.archives import safe_name
 from staff.grading.archives.platforms import Owner
 from staff.grading.feedback import line
 
-FILE = "roster.csv"  # beside the results, so that a later command knows the same students
+FILE = "roster.csv"  # saved with the results, for later commands
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Roster:
         return [each.id for each in self.people.values() if each.group == group] if group else [student]
 
     def who(self, owner: Owner) -> list[Person]:
-        """Return the students that an owner matches: by the system's id, else another system's name, name, or group."""
+        """Return the students who match an owner: by the system's id, or else by a column, name or group."""
         people = self.people.values()
         by_number = [each for each in people if same(each.names.get(owner.platform, ""), owner.id)]
         ids = {plain(name) for name in (owner.id, *owner.names)}
@@ -50,7 +50,7 @@ class Roster:
         return by_number or by_name or by_person or group
 
     def whose(self, stem: str) -> list[Person]:
-        """Return the students that a file or folder name matches: an id, name or group, or a GitHub name at its end."""
+        """Return the students who match a file or folder name: by id, name or group, or by a GitHub name at its end."""
         people, text = self.people.values(), plain(stem)
         exact = [each for each in people if text in {plain(each.id), *map(plain, each.names.values())} - {""}]
         named = [each for each in people if letters(stem) in _spellings(each.name)]
@@ -100,7 +100,7 @@ def read(path: Path) -> Roster:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), restval="")
     titles = [(title or "").strip().lower() for title in reader.fieldnames or []]
     if titles.count("id") != 1 or len(set(titles)) != len(titles):
-        raise ValueError(f"{path}: line 1: exactly one column must be named id, and no other twice: {line(first)!r}")
+        raise ValueError(f"{path}: line 1: column titles must be unique, and one must be id: {line(first)!r}")
     reader.fieldnames = titles
     people: dict[str, Person] = {}
     taken: dict[str, str] = {}
@@ -126,6 +126,6 @@ def _add(cells: dict[str, str], people: dict[str, Person], taken: dict[str, str]
     for column, name in person.names.items():
         other = taken.setdefault(f"{column} {plain(name)}", identity)
         if other != identity:
-            problems.append(f"{place}: {column} {line(name)!r} is {other} already")
+            problems.append(f"{place}: {column} {line(name)!r} already belongs to {other}")
     people[identity] = person
     return problems

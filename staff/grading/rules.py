@@ -1,8 +1,8 @@
-"""Find forbidden names in a submission by its syntax tree, without running any of its code.
+"""Find forbidden names in a submission's syntax trees, without running any of its code.
 
-Each file has one table of what its names refer to (`F` -> torch.nn.functional), filled from all imports and
-assignments regardless of scope, so a parameter with the name of an import counts as the import. A call can be hidden
-(`exec`, computed names), so the grader also checks at run time; this check provides the line numbers.
+For each file, one table maps names to their meanings (`F` -> torch.nn.functional). It is filled from all imports and
+assignments regardless of scope, so a parameter with the name of an import counts as the import. Code can hide a name
+(`exec`, computed names), so the grader also checks at run time; this check also covers code that never runs.
 """
 
 import ast
@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# some versions, such as Python 3.11, share one depth counter between threads and fail if parsers run concurrently
+# some Python versions, such as 3.11, share one depth counter between threads: concurrent parsing fails
 PARSING = threading.Lock()
 LARGEST = 500_000  # largest file to parse, in bytes: its tree can take a thousand times as much memory
-TOTAL = 2_000_000  # bytes to parse per submission: up to ten seconds per megabyte
-MOST = 100  # findings per file
-PASSES = 5  # passes over a file: the longest chain of assignments in reverse order that is resolved
-LONGEST = 200  # characters of a concatenated string
+TOTAL = 2_000_000  # bytes to parse per submission, which takes up to ten seconds per megabyte
+MOST = 100  # maximum findings per file
+PASSES = 5  # passes over a file; a chain of this many assignments in reverse order is resolved
+LONGEST = 200  # maximum characters of a concatenated string
 QUESTION = re.compile(rb"\s*#\s*Q(\d{1,3}\.\d{1,3})\b")
 BUILTINS = ("getattr", "__import__", "vars")
 TOOLS = (
@@ -110,7 +110,7 @@ def _in_file(tree: ast.Module, source: bytes, file: str, names: list[str]) -> li
 
 
 def _nodes(tree: ast.Module) -> Iterator[Node]:
-    """Yield the relevant nodes, parents before children. This is iterative, as a tree can be deep."""
+    """Yield the relevant nodes, parents before children, without recursion: a tree can be deep."""
     todo: list[Node] = [(tree, "", 1)]
     while todo:
         node, place, first = todo.pop()
@@ -122,16 +122,16 @@ def _nodes(tree: ast.Module) -> Iterator[Node]:
 
 
 def _question(comments: list[tuple[int, str]], first: int, line: int) -> str | None:
-    """Return the question of the last comment "# Q3.2: ..." above a line, not above the function's first line."""
+    """Return the question of the last comment "# Q3.2: ..." between the function's first line and the given line."""
     last = bisect(comments, (line, "")) - 1
     return comments[last][1] if last >= 0 and comments[last][0] >= first else None
 
 
 class _Names:
-    """What the names of a file refer to, limited to names that can lead to a forbidden name.
+    """Resolve the names in a file, as far as they can lead to a forbidden name.
 
-    A meaning is a forbidden name, a prefix of one ("torch"), or one of TOOLS. So the number of meanings stays small,
-    whatever the file does.
+    A meaning is a forbidden name, a prefix of one ("torch"), or one of TOOLS. This keeps the number of meanings
+    small, whatever the file does.
     """
 
     def __init__(self, names: list[str]):
@@ -140,7 +140,7 @@ class _Names:
         self.stars: set[str] = set()  # modules imported with `from module import *`
 
     def of(self, nodes: list[Node]) -> dict[int, frozenset[str]]:
-        """Map the id of each node to the names that it can refer to; an import refers to what it imports."""
+        """Map the id of each node to the names that it can refer to; an import refers to the names that it imports."""
         for _ in range(PASSES):
             before = self._size()
             meanings: dict[int, frozenset[str]] = {}

@@ -1,4 +1,4 @@
-"""The temporary folder of a run of the grader: it holds all temporary files of the run and is removed at the end."""
+"""The grader's temporary folder: it holds all temporary files of a run and is removed at the end."""
 
 import os
 import tempfile
@@ -27,7 +27,7 @@ def workplace() -> Iterator[Path]:
     new = Path(tempfile.mkdtemp(prefix=f"new-{PREFIX}", dir=base))
     os.chmod(new, 0o711)  # submissions that run as another user can open paths they know, but not list it
     held = HeldFolder(new)
-    folder = new.rename(base / new.name.removeprefix("new-"))  # locked before it gets the name that others look for
+    folder = new.rename(base / new.name.removeprefix("new-"))  # locked before it gets the name that other runs look for
     before = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     try:
@@ -43,7 +43,7 @@ def workplace() -> Iterator[Path]:
 
 
 def _remove(folder: Path, patience: float = 3.0) -> None:
-    """Remove a folder to which ending processes may still write; the next run removes anything that is left."""
+    """Remove a folder, even if processes that are ending still write to it; the next run removes anything left over."""
     until = time.monotonic() + patience
     while folder.exists() and time.monotonic() < until:
         try:

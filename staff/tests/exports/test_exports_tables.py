@@ -70,7 +70,7 @@ def test_results_of_another_rubric_count_nothing(grades):
     result = make_result()
     result["questions"]["1.7"] |= {"automatic_of": 9}
     (found,), problems = results.read_all(grades(result), RUBRIC)
-    assert "ada.json: was judged by another rubric (Q1.7 differ)" in problems[0] and found["status"] == "failed"
+    assert "ada.json: was judged with another rubric (different: Q1.7)" in problems[0] and found["status"] == "failed"
     result = make_result()
     del result["questions"]["3.3"]
     assert "Q3.3" in results.read_all(grades(result), RUBRIC)[1][0]

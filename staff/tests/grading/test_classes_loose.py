@@ -52,7 +52,7 @@ def test_a_file_of_the_course_is_no_student(tmp_path, grade, name):
     (tmp_path / "class" / name).write_text(OWN[name])
     for words in (["class"], sorted((tmp_path / "class").iterdir())):
         assert grade(*words) == 0
-        assert list(rows(tmp_path)) == ["zoe"] and f"{name}: is not a submission, left out" in grade.said
+        assert list(rows(tmp_path)) == ["zoe"] and f"{name}: is not a submission; left out" in grade.said
     (tmp_path / "class" / "zoe.zip").unlink()
     assert grade("class") == 1 and "contains no submission" in grade.said
     assert grade(f"class/{name}") == 1 and f"{name}: no submission found in" in grade.said

@@ -131,7 +131,7 @@ def test_what_was_overridden_is_kept_with_reason_and_name(folder, grade):
     for text in ("the run is on my laptop", "one test was wrong", "Nice pictures."):
         assert text in feedback
     report = (folder / "grades" / "report.html").read_text()
-    assert "Changed by people" in report and "the run is on my laptop" in report and "Jo" in report
+    assert "Points changed by people" in report and "the run is on my laptop" in report and "Jo" in report
 
 
 def test_points_in_place_of_the_graders_need_a_reason(folder, grade):

@@ -206,7 +206,7 @@ def test_a_name_that_two_on_the_roster_have_is_an_error(tmp_path, grade):
         ("name\nada", "line 1: exactly one column must be named id"),
         ("id\nada\nADA", "line 3: the id 'ADA' occurs twice"),
         ("id\na/b", "line 2: the id 'a/b' cannot be a file name"),
-        ("id;canvas\na;7\nb;7", "line 3: canvas '7' is a already"),
+        ("id;canvas\na;7\nb;7", "line 3: canvas '7' already belongs to a"),
     ],
 )
 def test_a_roster_with_mistakes(tmp_path, grade, text, problem):

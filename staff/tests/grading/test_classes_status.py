@@ -65,7 +65,7 @@ def test_a_clone_of_the_students_repository_leaves_out_nothing_worth_a_word(tmp_
     folder = tmp_path / "grades"
     assert "Left out" not in (folder / "feedback" / "practical-octo.md").read_text()
     page = (folder / "report.html").read_text()
-    assert "practical-octo</code>" not in page.partition("To look at")[2]
+    assert "practical-octo</code>" not in page.partition("Worth checking")[2]
     found = re.findall(r"left out: ([^<]*)", page)
     assert found == ["repository/cheats.txt: is ignored", "repository/part1_vae/a.so: is never loaded"]
     shown = (folder / "feedback" / "practical-jane.md").read_text()

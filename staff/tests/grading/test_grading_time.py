@@ -128,9 +128,9 @@ def test_what_still_cannot_be_judged_is_open_and_the_staff_are_told(tmp_path, gr
     busy.fails = 2
     zipped(tmp_path / "class" / "ada.zip", parts("busy"))
     assert grade("class") == 0
-    assert "the machine is too busy; grade again: ada" in grade.said and len(busy()) == 2
+    assert "the machine was busy; grade again: ada" in grade.said and len(busy()) == 2
     page = (tmp_path / "grades" / "feedback" / "ada.md").read_text()
     assert rows(tmp_path)["ada"]["total"] == "0" and "4 not judged" in page and "machine was too busy" in page
-    assert "not judged as a whole" in (tmp_path / "grades" / "report.html").read_text()
+    assert "not fully judged" in (tmp_path / "grades" / "report.html").read_text()
     assert grade("class") == 0
     assert len(busy()) == 3 and rows(tmp_path)["ada"]["total"] == "24"
