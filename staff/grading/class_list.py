@@ -1,4 +1,4 @@
-"""The students of a results folder: the roster, name clashes, and results whose submission was withdrawn."""
+"""The students in a results folder: the roster, name clashes, and results of withdrawn submissions."""
 
 import os
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from staff.grading.feedback import line
 from staff.grading.roster import Roster
 
 ROSTER = roster.FILE
-WITHDRAWN = "withdrawn"  # results whose submission is no longer there
+WITHDRAWN = "withdrawn"  # the folder for results of withdrawn submissions
 SHOWN = 5
 
 
 def load_roster(out: Path, given: Path | None) -> Roster:
-    """Return the given roster, or else the one from an earlier command; a given roster is saved with the results.
+    """Return the given roster, or else the one saved by an earlier command; save a given roster with the results.
 
     Raises:
         ValueError, OSError: the roster cannot be used.
@@ -34,7 +34,7 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
     """Refuse a submission if only its name links it to the result of a submission from another folder.
 
     Raises:
-        ValueError: there are results under such a name for submissions from another folder.
+        ValueError: a submission from another folder already has a result under the same name.
     """
     problems = []
     for submission in submissions if not same_students else ():
@@ -42,19 +42,17 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
         result, wrong = results.read(path) if submission.only_a_name and path.exists() else ({}, ["none"])
         if not wrong and result["where"] not in ("", submission.where):
             before = Path(result["where"]) / result["source"]
-            problems.append(
-                f"{submission.student}: {before} was graded under this name, and {submission.source} is new"
-            )
+            problems.append(f"{submission.student}: {before} was graded under this name before {submission.source}")
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise ValueError(
             "\n".join([*problems[:SHOWN], *more])
-            + "\nIf they are of different people, rename them or give --roster; if not, say --same-students"
+            + "\nIf they are by different people, rename them or use --roster; otherwise, use --same-students"
         )
 
 
 def withdraw(out: Path, paths: Iterable[Path], submissions: Iterable[Submission]) -> list[str]:
-    """Set aside the results whose submission was in one of these places but is gone, and return their students."""
+    """Set aside the results whose submission has been removed from one of these paths, and return their students."""
     folders = {str(path.resolve()) for path in paths}
     there = {member for submission in submissions for member in submission.everybody}
     gone = []
@@ -73,7 +71,7 @@ def _lay_in(where: str, folders: set[str]) -> bool:
 
 
 def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[dict]:
-    """Return the results, marked `unlisted` if not on the roster, and a row for each other student of the roster."""
+    """Return the results, marked `unlisted` if not on the roster, and an empty one for each other student on it."""
     there = {result["student"] for result in found}
     rows = [result | {"unlisted": bool(people.people) and result["student"] not in people.people} for result in found]
     for person in people.people.values():
@@ -84,9 +82,9 @@ def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[di
 
 
 def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Return the newest result in several folders, as student -> file, and a sentence for each older result.
+    """Return the newest result in several folders, as student -> file, and a line for each older result.
 
-    A file that cannot be used counts only if there is no other.
+    An unusable file counts only if there is no other.
     """
     chosen: dict[str, tuple[str, Path]] = {}
     said = []
@@ -100,6 +98,6 @@ def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
                 continue
             if before[1].read_bytes() != path.read_bytes():
                 old, new = sorted([before, (graded, path)], key=lambda each: each[0])
-                said.append(f"{line(path.stem)}: {new[1]} counts, it is newer than {old[1]}")
+                said.append(f"{line(path.stem)}: {new[1]} counts because it is newer than {old[1]}")
                 chosen[path.stem] = new
     return {student: path for student, (_, path) in chosen.items()}, said

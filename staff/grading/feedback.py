@@ -34,7 +34,7 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero-width
 
 
 def clean(text: object, most: int = MESSAGE) -> str:
-    """Return text that is safe to show: escape sequences and invisible characters become U+FFFD, length is capped.
+    """Return text that is safe to show: with U+FFFD for escape sequences and invisible characters, and cut to `most`.
 
     Line breaks and tabs are kept.
     """
@@ -61,16 +61,16 @@ def figure(value: float | None) -> str:
 
 
 def known(question: dict) -> float:
-    """Return the sum of the points of a question that are known so far."""
+    """Return the points earned in a question, as far as they are known."""
     return round(math.fsum(question[share] for share in SHARES if question[share] is not None), 4)
 
 
 def known_of(question: dict) -> float:
-    """Return the maximum of the points that are known so far."""
+    """Return the points available in a question, without those that are not judged yet."""
     return round(math.fsum(question[f"{share}_of"] - question[f"{share}_open"] for share in SHARES), 4)
 
 
-# --- a page, and its two forms ----------------------------------------------------------------------------------------
+# --- a page and its two formats ---------------------------------------------------------------------------------------
 
 
 class Code(str):
@@ -95,7 +95,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Items:
-    """A list; only its first entries are shown."""
+    """A list. Only its first entries are shown."""
 
     kind: ClassVar = "items"
     items: list[Text]
@@ -154,13 +154,13 @@ def _text_markdown(text: Text, in_table: bool = False) -> str:
 
 
 def _code_span(text: str, in_table: bool) -> str:
-    text = line(text).replace("|", "¦") if in_table else line(text)  # a bar ends a cell, even within a code span
+    text = line(text).replace("|", "¦") if in_table else line(text)  # a bar ends a cell, even in a code span
     fence = "`" * (_longest_run(text) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"`{text or '-'}`"
 
 
 def _escaped(text: str) -> str:
-    """Escape ordinary text: no emphasis, link, HTML or mention, and no list at its start. Keeps spaces at both ends."""
+    """Escape ordinary text, so that it has no emphasis, link, HTML or mention, and starts no list. Keep spaces."""
     text = re.sub(r"\s+", " ", clean(text))
     text = re.sub(r"[\\`*_\[\]{}<>|~&$#@!]|:(?=//)|(?<=www)\.|^[-+=]", r"\\\g<0>", text)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
@@ -173,7 +173,7 @@ def as_html(blocks: list[Block]) -> Markup:
 
 
 def _pieces(text: Text) -> list[tuple[bool, str]]:
-    """Return the pieces of a text: whether each is code, and its cleaned text."""
+    """Return the pieces of a text, each as a pair: whether it is code, and the cleaned text."""
     pieces = [text] if isinstance(text, str) else text
     return [(True, line(each)) if isinstance(each, Code) else (False, clean(each)) for each in pieces]
 
@@ -206,7 +206,7 @@ def _feedback(result: dict, rubric: Rubric) -> list[Block]:
     if result["status"] == "nothing":
         blocks.append(Paragraph("You handed in nothing."))
     elif result["status"] not in ("graded", "partly"):
-        reason = clean(result["problem"] or "the reason is not known")
+        reason = clean(result["problem"] or "the reason is unknown")
         blocks.append(Paragraph(f"This submission could not be judged: {reason}"))
     if result["older"]:
         counted = ["Counted: ", Code(result["source"]), ". Handed in earlier, not counted: "]
@@ -239,7 +239,7 @@ def _sum(result: dict, rubric: Rubric) -> str:
     questions = result["questions"].values()
     total = number(math.fsum(map(known, questions)))
     of, all_of = number(math.fsum(map(known_of, questions))), sum(part.points for part in rubric.parts.values())
-    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)}, the others are not given yet"
+    rest = "" if of == number(all_of) else f"; the other points of {number(all_of)} are not judged yet"
     return f"{total} of {of} points{rest}."
 
 
@@ -263,7 +263,7 @@ def _share(question: dict, share: str) -> str:
 
 
 def _by_people(result: dict) -> list[Block]:
-    """List the points that people gave instead of the grader's, and their comments."""
+    """List the points that people gave in place of the grader's, and their comments."""
     given: list[list[Text]] = [
         [
             f"Q{row['question']}",
@@ -282,7 +282,7 @@ def _by_people(result: dict) -> list[Block]:
 
 
 def _remarks(result: dict) -> list[Block]:
-    """List what was unusual about the submission as a whole."""
+    """List anything unusual about the submission as a whole."""
     forbidden = [
         [Code(f"{use['file']}:{use['line']}"), " uses ", Code(use["name"]), _of_question(use["question"])]
         for use in result["forbidden"]
@@ -312,7 +312,7 @@ def _tests(question: str, tests: list[dict]) -> list[Block]:
             blocks.append(Paragraph(["Failed: ", Code(test["name"]), f", worth {number(test['points'])}"]))
             blocks.append(Message(test["message"] or "no message"))
     if undecided := sum(test["outcome"] == "undecided" for test in tests):
-        blocks.append(Paragraph(f"Not judged yet, as the grader's machine was too busy: {undecided} tests."))
+        blocks.append(Paragraph(f"Not judged yet because the grader's machine was too busy: {undecided} tests."))
     unseen = [test["outcome"] == "passed" for test in tests if test["hidden"] and test["outcome"] != "undecided"]
     sentences: list[Text] = [HIDDEN_PASSED if good else HIDDEN_FAILED for good in sorted(unseen, reverse=True)]
     return blocks + ([Paragraph("Not shown:"), Items(sentences)] if sentences else [])

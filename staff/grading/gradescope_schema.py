@@ -69,7 +69,7 @@ LEADERBOARD_SCHEMA = {
 
 
 def check(content: Any) -> list[str]:
-    """Return the violations of the schema of results.json; an empty list if the content is valid."""
+    """Return how the content violates the schema of results.json; an empty list if it is valid."""
     problems = _violations(content, SCHEMA, "results")
     if problems:
         return problems

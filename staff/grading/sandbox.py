@@ -2,7 +2,7 @@
 
 `choose` finds out which level works on this machine. `Child` is a sandboxed process that runs a submission. The sandbox
 itself, and the code that runs next to the submission, are in inside/. The rest of the grader uses only the limits, the
-messages, and the functions that make forking cheap from there.
+messages and the functions for cheap forks from that package.
 """
 
 import json
@@ -104,7 +104,7 @@ class Child:
         except wire.Late:
             self.close()
             if allowance:
-                raise Undecided("not judged: no answer came in time, on a machine that is busy") from None
+                raise Undecided("not judged: no answer came in time, and the machine is busy") from None
             raise Unfinished("the code did not finish within the time limit: an infinite loop?") from None
         except wire.Closed:
             raise Unfinished(self._why(self.close())) from None
@@ -133,13 +133,13 @@ class Child:
             self.control.settimeout(TO_END)
             self.control.send(b"?")
             said = json.loads(self.control.recv(4096))
-            self.said = said if "ended" in said else None  # it has ended in the meantime
+            self.said = said if "ended" in said else None  # it has ended since the request
             return bool(said.get("idle"))
         except (OSError, ValueError):
             return False
 
     def read(self, until: float):
-        """Return the next message of a process that sends messages without being called."""
+        """Return the next message of a process that sends messages without a call."""
         return wire.read(self.answer.fileno(), until)
 
     def _value(self, reply):
@@ -169,8 +169,8 @@ class Child:
         if ended == "disk":
             return f"the code exceeds the disk limit of {self.limits.scratch >> 20} MB"
         if ended == "unknown":
-            raise SandboxError("the process that watches a submission is gone")
-        killed = ended in ("signal 9", "closed") and self.cpu > self.limits.cpu_seconds / 2  # it ignored SIGXCPU
+            raise SandboxError("the process that watches a submission has died")
+        killed = ended in ("signal 9", "closed") and self.cpu > self.limits.cpu_seconds / 2  # SIGXCPU was ignored
         if ended == "signal 24" or killed:
             self.out_of_time = True
             return f"the code uses more than {self.limits.cpu_seconds} s of CPU time: an infinite loop?"

@@ -92,7 +92,7 @@ def test_flat_files_are_a_problem(tmp_path):
     result = staged(tmp_path, zipped(tmp_path / "a.zip", files))
     assert (content(result.root), result.parts, len(result.missing)) == ({}, {}, 3)
     assert result.problems == [
-        "There is none of the folders part1_vae, part2_aae, part3_gpt in it.",
+        "It contains none of the folders part1_vae, part2_aae, part3_gpt.",
         "The files gpt.py, utils.py are not in the folders of the parts; they belong in part1_vae, part2_aae, "
         "part3_gpt.",
     ]
@@ -331,7 +331,7 @@ def test_runs_beyond_the_limit_are_left_out_the_newest_of_each_program_stay(tmp_
     result = staged(tmp_path, zipped(tmp_path / "a.zip", {**PARTS, **files}), Limits(runs=5))
     kept = sorted(str(path.relative_to(result.root)) for path in result.root.glob("logs/*/*"))
     assert kept == [*(f"logs/aae/version_{n}" for n in (10, 11, 9)), *(f"logs/vae/version_{n}" for n in (10, 11))]
-    assert "logs/vae/version_9: is one run too many; 5 are looked at" in result.left_out
+    assert "logs/vae/version_9: exceeds the limit of 5 runs" in result.left_out
     assert len(result.left_out) == 19
 
 
@@ -342,4 +342,4 @@ def test_runs_that_are_too_large_are_left_out(tmp_path):
     result = staged(tmp_path, zipped(tmp_path / "a.zip", {**PARTS, **files}), Limits(logs=500_000))
     del files["logs/vae/version_0/checkpoints/b.ckpt"]
     assert content(result.root) == {**PARTS, **INITS, **files}
-    assert result.left_out == ["logs/vae/version_0/checkpoints/b.ckpt: the runs take more than 0.5 MB"]
+    assert result.left_out == ["logs/vae/version_0/checkpoints/b.ckpt: the runs exceed 0.5 MB"]

@@ -1,7 +1,7 @@
 """Find the submissions, and make a clean copy of the files that count in each.
 
-finding finds submissions; reading, with zip_files and tar_files, lists the entries of one; planning decides which
-entries count; staging makes the copy.
+`finding` finds submissions; `reading`, with `zip_files` and `tar_files`, lists the entries of one; `planning` decides
+which entries count; `staging` makes the copy.
 """
 
 from staff.grading.archives.finding import Found, find

@@ -19,8 +19,8 @@ EVERYBODYS = Limits(total=50_000_000_000, logs=50_000_000_000, entries=1_000_000
 def unpacked(paths: list[Path]) -> Iterator[list[Path]]:
     """Yield the paths; if the only path is a system's download, yield the folder to which it was unpacked instead.
 
-    If there are several paths, each archive is treated as one student's, whatever it contains: a student could also put
-    files with other people's names into an archive.
+    If there are several paths, each archive is treated as one student's, whatever it contains: a student may have put
+    files with other people's names in it.
 
     Raises:
         ValueError: the download is damaged or too large.
@@ -53,7 +53,7 @@ def _files(entries: list[Entry]) -> Iterator[tuple[Names, Entry]]:
 
 
 def _is_of_a_class(files: list[Names]) -> bool:
-    """Return whether an archive contains files named as a system delivers them, at the top or in its only folder."""
+    """Return whether the files of an archive, at the top or in its only folder, are named as a system names them."""
     for depth in (0, 1):
         names = {file[depth] for file in files if len(file) > depth and not file[depth].startswith(".")}
         if any(file[depth:] == (GRADESCOPE,) for file in files) or any(map(owner_of, names)):
@@ -70,4 +70,4 @@ def _write(path: Path, entry: Entry) -> None:
             for piece in entry.pieces():
                 file.write(piece)
     except FileExistsError as error:
-        raise SubmissionError(f"{show(entry.name)} is in it twice.") from error
+        raise SubmissionError(f"{show(entry.name)} is in the archive twice.") from error

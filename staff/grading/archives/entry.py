@@ -15,7 +15,7 @@ PIECE = 1 << 16  # bytes per read
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder of a submission, with its name there. `refusal`: why it can never count, e.g. "is a link"."""
+    """A file or folder in a submission. `name`: its path there. `refusal`: why it can never count, e.g. "is a link"."""
 
     name: str
     folder: bool = False
@@ -38,7 +38,7 @@ class Meter:
     def count(self, size: int) -> None:
         self.unpacked += size
         if self.unpacked > self.most:
-            raise SubmissionError(f"It unpacks to more than {mb(self.most)}; hand in the code and the runs only.")
+            raise SubmissionError(f"It unpacks to more than {mb(self.most)}; hand in only the code and the runs.")
         packed = None if self.packed is None else self.packed * self.limits.ratio
         if packed is not None and self.unpacked > max(packed, self.limits.small):
             raise SubmissionError(f"It unpacks to more than {self.limits.ratio:g} times the size of the archive.")
@@ -61,17 +61,17 @@ class Guard:
         if size is None or not 0 <= size <= self.longest:
             content = self.file.read(self.longest + 1)
             if size is not None and size > self.longest or len(content) > self.longest:
-                raise SubmissionError(f"The archive has a list of files, or a header, of over {self.longest} bytes.")
+                raise SubmissionError(f"A header or file list in the archive has more than {self.longest} bytes.")
             return content
         return self.file.read(size)
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Treat any exception while reading an archive as a fault of the archive, unless the operating system reports it.
+    """Report any exception while reading an archive as damage to the archive, unless the operating system raises it.
 
     Raises:
-        SubmissionError: instead of the many kinds of exceptions that zipfile and tarfile raise for invalid archives.
+        SubmissionError: in place of the many exceptions that zipfile and tarfile raise for invalid archives.
     """
     try:
         yield

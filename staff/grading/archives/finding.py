@@ -1,4 +1,4 @@
-"""Find the submitted files and folders in the given paths, each with its owners according to the delivering system."""
+"""Find the submitted files and folders in the given paths, each with its owners according to the learning platform."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BESIDE = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".lo
 
 @dataclass(frozen=True)
 class Found:
-    """A file or folder that was handed in, and its owners according to a system; empty if unknown."""
+    """A file or folder that was handed in, and its owners according to a learning platform; () if they are unknown."""
 
     path: Path
     owners: tuple[Owner, ...] = ()
@@ -35,14 +35,14 @@ class Found:
 
 
 def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found], list[str]]:
-    """Find what was handed in. A folder is one submission if the folders of the parts are directly in it; otherwise,
-    each of its entries is one. This does not depend on their number or on how the command line names them.
+    """Find the submissions. A folder is one submission if the folders of the parts are directly in it; otherwise, each
+    of its entries is one. The number of paths, and their form on the command line, do not matter.
 
     Args:
         own: files and folders that are never submissions; see `own_files.is_own` for others.
 
     Returns:
-        The submissions, sorted by path, and the names of skipped entries: the course's own files, and links.
+        The submissions, sorted by path, and the names of skipped entries: the course's own files and links.
 
     Raises:
         ValueError: a path does not exist or contains no submission.
@@ -57,8 +57,8 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
     several = [path for path in named if path not in single]
     if single and several:  # a folder in a student's submission must not count as other students' submissions
         raise ValueError(
-            f"{single[0]} is a submission, and {several[0]} is a folder of submissions, as no folder of a part lies "
-            "directly in it: name the one or the other"
+            f"{single[0]} is a submission, and {several[0]} is a folder of submissions, because it has no folder of "
+            "a part directly in it: give only one of them"
         )
     found = {path.resolve(): _found(path) for path in single}
     for path in several:
@@ -71,7 +71,7 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
 
 
 def _separate(paths: Iterable[Path], own: Collection[Path]) -> tuple[list[Path], list[str]]:
-    """Return the paths without the course's own files, which `class/*` also matches, and the names of those."""
+    """Return the paths without the course's own files, which `class/*` also matches, and the names of these files."""
     named, skipped = [], []
     for path in paths:
         if _found(path).owners or not is_own(path, own):

@@ -19,14 +19,14 @@ OF_PEOPLE = {  # columns in the tables of Canvas, Moodle, Brightspace, Blackboar
     "id", "student", "name", "first name", "last name", "full name", "user name", "username", "email", "email address",
     "sid", "identifier", "orgdefinedid", "student id", "sis user id", "sis login id", "section", "group",
 }  # fmt: skip
-START = 10_000  # the number of bytes of a table to read
+START = 10_000  # bytes of a table to read
 
 
 def is_own(path: Path, named: Collection[Path] = ()) -> bool:
     """Return whether a file or folder belongs to the course and is not a submission.
 
     Args:
-        named: files and folders given on the command line for another purpose: the roster, the results.
+        named: files and folders given on the command line for another purpose, such as the roster and the results.
     """
     if path.resolve() in named:
         return True

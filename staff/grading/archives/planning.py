@@ -35,7 +35,7 @@ OF_A_RUN = (
 
 
 def names_of(name: str) -> Names:
-    """Split a path into its names.
+    """Split a path into its components.
 
     Raises:
         ValueError: the path is not inside the submission, or not printable; the message is the reason.
@@ -47,7 +47,7 @@ def names_of(name: str) -> Names:
     if ".." in names:
         raise ValueError("leads out of its folder")
     if not name.isprintable():
-        raise ValueError("has a character in its name that cannot be printed")
+        raise ValueError("has an unprintable character in its name")
     return names
 
 
@@ -68,13 +68,13 @@ class Plan:
     files: dict[Names, Entry] = field(default_factory=dict)  # place in the copy -> file
     left_out: dict[str, str] = field(default_factory=dict)  # name in the submission -> reason
     parts: dict[int, Names] = field(default_factory=dict)  # number -> folder in the submission
-    lacks: dict[int, str] = field(default_factory=dict)  # number -> why there is no such part
-    flat: list[str] = field(default_factory=list)  # likely mistakes if there is no part at all
+    lacks: dict[int, str] = field(default_factory=dict)  # number -> why the part was not found
+    flat: list[str] = field(default_factory=list)  # likely mistakes if no part was found
 
     def problems(self) -> list[str]:
         """Return the problems as sentences for the student."""
         if not self.parts and not any(lack.startswith("Several") for lack in self.lacks.values()):
-            return [f"There is none of the folders {', '.join(part_folders().values())} in it.", *self.flat]
+            return [f"It contains none of the folders {', '.join(part_folders().values())}.", *self.flat]
         return [self.lacks[number] for number in sorted(self.lacks)]
 
     def leave_out(self, names: Names | str, reason: str) -> None:
@@ -102,7 +102,7 @@ def make_plan(entries: list[Entry], limits: Limits) -> Plan:
             _claim(names, place, entry, claimed, plan)
     _leave_out_runs(limits, plan)
     if len(plan.files) > limits.files:
-        raise SubmissionError(f"It has {len(plan.files)} files in its parts and logs; at most {limits.files} may be.")
+        raise SubmissionError(f"It has {len(plan.files)} files in its parts and logs; the limit is {limits.files}.")
     return plan
 
 
@@ -125,7 +125,7 @@ def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]
 
 
 def _choose_parts(files: list[Names], plan: Plan) -> None:
-    """Find each part's folder, which has code in it; prefer one beside most other parts, then the least nested one."""
+    """Find each part's folder, which must contain code; prefer one beside the most parts, then the least nested one."""
     found: dict[int, set[Names]] = {}
     for names in files:
         if 2 <= len(names) <= PARTS_DEPTH + 2 and names[-1].lower().endswith(CODE) and PART.match(names[-2]):
@@ -149,7 +149,7 @@ def _choose_parts(files: list[Names], plan: Plan) -> None:
 
 
 def _lies_flat(files: list[Names]) -> Iterator[str]:
-    """Yield the likely mistake of a student who handed in no folder of a part."""
+    """Yield the likely mistake if no folder of a part was handed in."""
     code = sorted({show(names[-1]) for names in files if names[-1].lower().endswith(CODE)})
     folders = ", ".join(part_folders().values())
     if code:
@@ -204,19 +204,19 @@ def _leave_out_of_root(names: Names, root: Names, reason: str, entry: Entry, pla
 
 def _check_limits(names: Names, place: Names, limits: Limits) -> None:
     if len(place) - 1 > limits.depth:
-        raise SubmissionError(f"{show('/'.join(names))} lies in more than {limits.depth} folders.")
+        raise SubmissionError(f"{show('/'.join(names))} is nested in more than {limits.depth} folders.")
     for name in place:
         if len(name.encode("utf-8", "surrogateescape")) > limits.name:
             raise SubmissionError(f"The name {show(name[:60])}... is longer than {limits.name} bytes.")
 
 
 def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names], plan: Plan) -> None:
-    """Assign the place to the entry, unless an earlier file or folder with an equivalent name has taken it."""
+    """Assign the place to the entry, unless an earlier file or folder with an equivalent name already has it."""
     keys = [tuple(map(key, place[:end])) for end in range(1, len(place) + 1)]
     folders = list(zip(keys[:-1], (place[:end] for end in range(1, len(place))), strict=True))
     taken = keys[-1] in claimed or any(claimed.get(key, folder) != folder for key, folder in folders)
     if taken or any(folder in plan.files for _, folder in folders):
-        plan.leave_out(names, "has the name of another file, or one that differs in case or Unicode form alone")
+        plan.leave_out(names, "has the name of another file, or differs from it only in case or Unicode form")
         return
     claimed.update(folders)
     claimed[keys[-1]] = place
@@ -224,8 +224,8 @@ def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names]
 
 
 def overlay(plans: list[tuple[str, Plan]]) -> Plan:
-    """Merge the plans of several files of one submission, each with its name. Each part, and each program's runs, come
-    from the first file that has them."""
+    """Merge the plans of several files of one submission, given with the files' names. Each part, and each program's
+    runs, come from the first file that has them."""
     if len(plans) == 1:
         return plans[0][1]
     whole, lacks = Plan(), {}
@@ -254,13 +254,13 @@ def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
 
 
 def packed_hand_in(entries: list[Entry], plan: Plan) -> list[Entry]:
-    """Return submission.zip beside the parts, as in a pushed repository: it may have files that are not beside it."""
+    """Return submission.zip beside the parts, as in a pushed repository: it may contain files that the rest lacks."""
     place = (*_root(plan), HAND_IN)
     return [entry for names, entry in _possible(entries, Plan()) if names == place and not entry.folder]
 
 
 def _leave_out_runs(limits: Limits, plan: Plan) -> None:
-    """Keep at most `limits.runs` runs: the newest of each program, then the second newest of each, and so on."""
+    """Keep at most `limits.runs` runs: the newest of each program, then the second newest of each, etc."""
     runs = sorted({place[:3] for place in plan.files if place[0] == LOGS}, key=_natural, reverse=True)
     nth: Counter[str] = Counter()
     order = []
@@ -270,7 +270,7 @@ def _leave_out_runs(limits: Limits, plan: Plan) -> None:
     for _, run in sorted(order)[limits.runs :]:
         for place in [place for place in plan.files if place[:3] == run]:
             del plan.files[place]
-        plan.leave_out(run, f"is one run too many; {limits.runs} are looked at")
+        plan.leave_out(run, f"exceeds the limit of {limits.runs} runs")
 
 
 def _natural(names: Names) -> list[tuple[str, int]]:

@@ -1,6 +1,6 @@
-"""The file names under which learning platforms deliver submissions, and what they tell about the student.
+"""Identify students by the names that learning platforms give to submitted files and folders.
 
-| system | file or folder |
+| platform | file or folder |
 | --- | --- |
 | Canvas | `doejane_LATE_12345_678901_submission-1.zip`: name, user id, file number, file name |
 | Moodle | `Jane Doe_12345_assignsubmission_file_`: a folder, or a file with its name appended |
@@ -8,7 +8,7 @@
 | Blackboard | `practical3_jdoe_attempt_2026-11-20-10-05-00_submission.zip`, and a `.txt` for each attempt |
 | Gradescope | `submission_123`, described in `submission_metadata.yml` in the same folder |
 
-Others (ANS, GitHub Classroom, email) have no specific pattern: a roster identifies their students.
+Other platforms (ANS, GitHub Classroom, email) have no such pattern: a roster identifies their students.
 """
 
 import re
@@ -28,13 +28,13 @@ PATTERNS = {
     "blackboard": r"(?P<assignment>.+)_(?P<id>[\w.@-]+)_attempt_(?P<stamp>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)?",
 }
 COMPILED = {platform: re.compile(pattern, re.ASCII) for platform, pattern in PATTERNS.items()}
-AGAIN = re.compile(r"-\d+(?=(\.[^.]+)*$)")  # Canvas numbers the files of a later attempt
+AGAIN = re.compile(r"-\d+(?=(\.[^.]+)*$)")  # Canvas appends a number to the files of later attempts
 METADATA = 20_000_000  # bytes
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The person or group who handed in a file, as identified by a learning platform.
+    """The person or group who handed in a file, as identified by the learning platform.
 
     names: other names of the person, such as an email address. order: larger for a later attempt; (): unknown.
     file: the name that the student gave the file, without the attempt number.
@@ -54,7 +54,7 @@ class Owner:
 
 
 def owner_of(name: str) -> Owner | None:
-    """Parse the name of a file or folder; return None if it does not match any system's pattern."""
+    """Parse the name of a file or folder; return None if it does not match any platform's pattern."""
     for platform, pattern in COMPILED.items():
         if match := pattern.fullmatch(name):
             found = match.groupdict()
@@ -83,7 +83,7 @@ def _order(found: dict[str, str | None]) -> tuple[int, ...]:
 
 
 def gradescope_owners(folder: Path) -> dict[str, list[Owner]]:
-    """Return the owners in a Gradescope export: folder name -> who handed it in, several for a group.
+    """Return the owners in a Gradescope export: folder name -> the students who handed it in, several for a group.
 
     Raises:
         ValueError: submission_metadata.yml is damaged.

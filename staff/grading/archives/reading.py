@@ -1,4 +1,4 @@
-"""List the entries of a submission: a folder or an archive of any supported kind."""
+"""List the entries of a submission, which is a folder or a supported archive."""
 
 import os
 import stat
@@ -24,7 +24,7 @@ def read_entries(
     """Return the entries of a folder or archive, sorted by name; their bytes are counted as they are read.
 
     Args:
-        folder: where a compressed tar file may be unpacked to, in an unnamed temporary file.
+        folder: where to unpack a compressed tar file, in an unnamed temporary file.
         opened: closes the files that must stay open while the entries are read.
         deadline: in terms of `time.monotonic`.
     """
@@ -65,7 +65,7 @@ def _counted(entries: Iterator[Entry], meter: Meter, limits: Limits) -> list[Ent
     for entry in entries:
         found.append(replace(entry, pieces=lambda pieces=entry.pieces: _counting(pieces, meter)))
         if len(found) > limits.entries:
-            raise SubmissionError(f"It has more than {limits.entries} files; hand in the code and the runs only.")
+            raise SubmissionError(f"It has more than {limits.entries} files; hand in only the code and the runs.")
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -76,7 +76,7 @@ def _counting(pieces: Callable[[], Iterator[bytes]], meter: Meter) -> Iterator[b
 
 
 def _kind(name: str, file: BinaryIO) -> str:
-    """Detect the kind of an archive by its first bytes, as many .tar.gz files are not gzip; else by its name."""
+    """Detect the kind of an archive from its first bytes, or else from its name: many .tar.gz files are not gzip."""
     start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
     if start[257:262] == b"ustar":
@@ -116,7 +116,7 @@ def _pieces_below(root: int, names: Names) -> Iterator[bytes]:
     """Yield the content of a file below an open folder; open each name in turn, in case one has become a link.
 
     Raises:
-        SubmissionError: it is no longer a regular file, or cannot be read.
+        SubmissionError: the path is no longer a regular file, or cannot be read.
     """
     with ExitStack() as opened:
         try:

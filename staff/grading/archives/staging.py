@@ -23,7 +23,7 @@ def stage(submission: Submission, folder: Path, limits: Limits | None = None) ->
     """Copy the files that count in a submission: the parts' folders under their standard names, logs/ and answers.md.
 
     Args:
-        folder: new or empty. It is removed if this function raises after that check.
+        folder: a new or empty folder. If this function fails after checking that, it removes the folder.
 
     Raises:
         SubmissionError: the submission cannot be read or exceeds a limit; the message is a sentence for the student.
@@ -49,7 +49,7 @@ def _plan(submission: Submission, folder: Path, limits: Limits, opened: ExitStac
     """Merge the plans of all files of a submission. Unreadable files are left out if another file has a part.
 
     Raises:
-        SubmissionError: a file cannot be read, and no other has a part.
+        SubmissionError: a file cannot be read, and no other file has a part.
     """
     reading = _Reading(folder, limits, opened, time.monotonic() + limits.seconds)
     for source in submission.sources:
@@ -108,14 +108,14 @@ def _copy(plan: Plan, folder: Path, limits: Limits) -> None:
         fits = _write(path / place[-1], entry, size, kind, limits)
         if not fits:
             (path / place[-1]).unlink()
-            plan.leave_out(place, f"the runs take more than {mb(limits.logs)}")
+            plan.leave_out(place, f"the runs exceed {mb(limits.logs)}")
 
 
 def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Limits) -> bool:
     """Write one file. Return False if it belongs to a run and exceeds the limit for logs/, else True.
 
     Raises:
-        SubmissionError: it does not belong to a run and exceeds the limit for the parts.
+        SubmissionError: the file does not belong to a run and exceeds the limit for the parts.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with open(handle, "wb") as file:
@@ -126,7 +126,7 @@ def _write(path: Path, entry: Entry, size: dict[str, int], kind: str, limits: Li
                 size[kind] -= file.tell() + len(piece)
                 return False
             if kind != LOGS and size[kind] > limits.total:
-                raise SubmissionError(f"Its parts take more than {mb(limits.total)}; hand in the code only.")
+                raise SubmissionError(f"Its parts exceed {mb(limits.total)}; hand in only the code.")
             file.write(piece)
     return True
 

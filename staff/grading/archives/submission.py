@@ -19,7 +19,7 @@ Names = tuple[str, ...]  # a path, split into its names
 
 @cache
 def part_folders() -> dict[int, str]:
-    """Map the number of each part with code to its folder, according to the rubric."""
+    """Map the number of each part that has code to its folder, according to the rubric."""
     return {part.number: part.folder for part in read_rubric().with_code}
 
 
@@ -37,9 +37,9 @@ class Submission:
         members: the students of a group, including this one; () if the student is not in a group.
         names: student -> name and group, as far as they are known.
         older: names of files that were handed in earlier and do not count.
-        problem: why no file of it can be read.
+        problem: why none of its files can be read.
         only_a_name: whether only the name of the file identifies the student.
-        place: the download from which it was unpacked.
+        place: the download that it was unpacked from.
     """
 
     student: str
@@ -58,7 +58,7 @@ class Submission:
 
     @property
     def where(self) -> str:
-        """The folder or the download that contains it."""
+        """The folder or download that contains the submission."""
         return self.place or str(self.source.resolve().parent)
 
     @property
@@ -73,7 +73,7 @@ class Limits:
     files, depth, name: files that count; folders in a path; bytes of one name (UTF-8).
     total: bytes of the parts and the answers together. runs, logs: runs in logs/, and their total bytes.
     ratio: unpacked bytes divided by the size of the archive; not checked up to `small` unpacked bytes.
-    entries, seconds: entries, whether they count or not; time to unpack one submission.
+    entries, seconds: all entries, even those that do not count; time to unpack one submission.
     """
 
     files: int = 2000
@@ -94,7 +94,7 @@ class Staged:
 
     Attributes:
         root: the folder.
-        left_out: "name: reason" for each entry that was left out; the last may say how many more there are.
+        left_out: "name: reason" for each entry that was left out; the last line may say how many more there are.
         parts: number of a part -> its folder in the submission, as the student named it.
         problems: sentences for the student: a missing part, a notebook instead of a module.
     """
@@ -123,7 +123,7 @@ def cut(name: str, longest: int) -> str:
 
 
 def key(name: str) -> str:
-    """Return a key that is equal for names that are equal on some file system: up to case and Unicode form."""
+    """Return a key that ignores case and Unicode form, as some file systems do when they compare names."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

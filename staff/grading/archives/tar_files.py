@@ -49,7 +49,7 @@ def of_tar(file: BinaryIO, meter: Meter) -> Iterator[Entry]:
     with reading():
         archive = tarfile.open(fileobj=Guard(file, LONGEST_HEADER, meter), mode="r:")
         while member := archive.next():
-            # archive.offset is that of the next member: in older Python versions, it can be made to go back
+            # archive.offset, where the next member starts, can go backwards in older Python versions
             if member.size < 0 or not member.offset < member.offset_data <= archive.offset:
                 raise tarfile.ReadError("a size is negative")
             yield _of_member(member, file)

@@ -27,12 +27,12 @@ def of_zip(file: BinaryIO, meter: Meter) -> Iterator[Entry]:
 
 
 def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
-    """Refuse zip bombs with overlapping entries; not all Python versions detect these, some only while reading."""
+    """Refuse zip bombs with overlapping entries; not all Python versions detect them, and some do so late."""
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
             raise SubmissionError("The archive is damaged: files in it overlap.")
-        end = info.header_offset + 30 + info.compress_size  # 30 bytes of header at least
+        end = info.header_offset + 30 + info.compress_size  # a header has at least 30 bytes
     if end > archive.start_dir:
         raise SubmissionError("The archive is damaged: files in it overlap.")
 

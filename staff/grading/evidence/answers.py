@@ -8,7 +8,7 @@ from torch import Tensor
 
 from staff.grading.evidence.runs import Doubt
 
-APART = 0.02  # a larger difference between claimed and recomputed figure gives a warning
+APART = 0.02  # a claimed figure that is further from the recomputed one gives a warning
 
 
 def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
@@ -18,11 +18,11 @@ def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
         Doubt: the value is anything else.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise Doubt(f"There should be floats for {what}.")
+        raise Doubt(f"The answer for {what} should be a tensor of floats.")
     if value.shape != tuple(shape):
         raise Doubt(f"The shape of {what} is {list(value.shape)[:8]}; it should be {list(shape)}.")
     if not value.isfinite().all():
-        raise Doubt(f"There are numbers in {what} that are not finite.")
+        raise Doubt(f"Some numbers in {what} are not finite.")
     return value.double()
 
 
@@ -35,7 +35,7 @@ def to_send(z: Tensor) -> Tensor:
 def curve(answer, tag: str) -> list[float]:
     fits = isinstance(answer, tuple | list) and len(answer) == 2 and all(isinstance(each, Tensor) for each in answer)
     if not fits or answer[0].dtype != torch.int64 or answer[0].dim() != 1:
-        raise Doubt(f"The curve {tag} is none.")
+        raise Doubt(f"The curve {tag} is malformed.")
     values = numbers(answer[1], answer[0].shape, f"the curve {tag}")
     last = dict(zip(answer[0].tolist(), values.tolist(), strict=True))
     return [last[step] for step in sorted(last)]
@@ -44,19 +44,19 @@ def curve(answer, tag: str) -> list[float]:
 def unlike(curve: list[float], history: list[float | None], epochs: int) -> str | None:
     """Return how a curve, one value per epoch, differs from the summary's history; None if they agree."""
     if len(curve) < epochs:
-        return f"has {len(curve)} epochs of {epochs}"
+        return f"has {len(curve)} of {epochs} epochs"
     if len(curve) != len(history):
-        return f"has {len(curve)} epochs, the summary {len(history)}"
+        return f"has {len(curve)} epochs, but the summary has {len(history)}"
     pairs = enumerate(zip(curve, history, strict=True), start=1)
     off = [epoch for epoch, (one, other) in pairs if other is None or abs(one - other) > APART]
-    return f"is not the summary's: they are apart in {len(off)} epochs, first in epoch {off[0]}" if off else None
+    return f"differs from the summary in {len(off)} epochs, first in epoch {off[0]}" if off else None
 
 
 def noise(secret: bytes, shape: tuple[int, int]) -> Tensor:
-    """Return standard normal noise (float64) derived from a secret that a submission cannot find out.
+    """Return standard normal noise (float64) derived from a secret that no submission can obtain.
 
-    A submission that knows the noise could subtract it from z, and so transmit more than the KL divergence accounts
-    for. Therefore the secret is slow to brute-force, and known parts of the noise reveal nothing about the rest.
+    A submission that knew the noise could subtract it from z, and transmit more information than the KL divergence
+    counts. Therefore the secret is slow to brute-force, and known parts of the noise reveal nothing about the rest.
     """
     count = math.prod(shape)
     words = torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(4 * count)), dtype=torch.int32)

@@ -10,7 +10,7 @@ from course.datasets import DataError
 
 
 class NoData(Exception):
-    """MNIST is not on this machine; the text is a sentence for the student."""
+    """MNIST is not available on this machine; the text is a sentence for the student."""
 
 
 @cache
@@ -25,7 +25,7 @@ def load_images() -> tuple[Tensor, Tensor]:
     try:
         _, val, test = data.loaders("mnist", lambda images: images, download=False)
     except (DataError, OSError) as error:
-        raise NoData("Not judged yet: the grader had no MNIST.") from error
+        raise NoData("Not judged yet: the grader does not have MNIST.") from error
     return val.dataset.images, test.dataset.images
 
 

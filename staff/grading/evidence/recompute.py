@@ -33,18 +33,18 @@ PIXELS = 28 * 28
 WHAT = {
     "bpd": "test bits per dimension",
     "reconstruction": "validation reconstruction loss",
-    "curves": "curves of training and validation",
+    "curves": "training and validation curves",
     "pictures": "pictures",
 }
 CURVES = ("train/bpd", "val/bpd")
 BY_HAND = "To be judged by a person."
-OpenChild = Callable[[int], Child]  # the argument: its CPU time limit in seconds
+OpenChild = Callable[[int], Child]  # the argument: the CPU time limit in seconds
 
 
 def judge(
     rubric: Rubric, root: Path, open_child: OpenChild, seed: int, seconds: float = 120, images: int = IMAGES
 ) -> list[dict]:
-    """Judge the runs of a staged submission by the rubric's rules of evidence.
+    """Judge the runs in a staged submission by the rubric's rules for evidence.
 
     Args:
         root: the staged submission; it must not change during the call.
@@ -55,11 +55,11 @@ def judge(
 
     Returns:
         A row for each rule: question, what, run, claimed, recomputed (numbers or None), points, of, waits_for, and
-        warning, a sentence or None. `points` is None if only a person can judge, or if waits_for is "data" (the grader
-        lacks MNIST) or "time" (its machine is too busy).
+        warning, a sentence or None. `points` is None if only a person can judge, or if waits_for is "data" (MNIST is
+        not available) or "time" (the machine is too busy).
 
     Raises:
-        sandbox.SandboxError: a process cannot be sandboxed.
+        sandbox.SandboxError: the sandbox does not work.
     """
     allowance = Allowance.of(seconds)
     secret = hashlib.pbkdf2_hmac("sha256", str(seed).encode(), b"evidence", 50_000)  # slow: see `noise`
@@ -130,21 +130,21 @@ class _Judging:
             problem = unlike(curves.get(tag, []), [row.get(tag) for row in run.history], epochs)
             if problem:
                 raise Doubt(f"The curve {tag} in the event file {problem}.")
-        return self._points(max(curves[tag][-1] for tag in CURVES), "the end of the curves")
+        return self._points(max(curves[tag][-1] for tag in CURVES), "final curve values")
 
     def _pictures(self, run: Run) -> float:
         self._need_pictures(run)
         return float(self.rule.points)
 
     def _value(self, values: Tensor, of: str, run: Run) -> float | None:
-        """Return the points for the mean of values [N], one per image."""
+        """Return the points for the mean of `values` [N], one value per image."""
         value, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
         if not math.isfinite(value):
             raise Doubt(f"The recomputed {of} is not finite.")
         self.recomputed = round(value, 6)
         self.what += f" ({len(values):,} images, standard error {error:.1g})"
         if self.claimed is not None and abs(self.claimed - value) > APART:
-            self.warnings.append(f"Claimed is {self.claimed:.4g}, recomputed {value:.4g}.")
+            self.warnings.append(f"The claimed value is {self.claimed:.4g}; recomputed, it is {value:.4g}.")
         if self.rule.pictures:
             self._need_pictures(run)
         if self.rule.doubt is not None and value < self.rule.doubt:
@@ -155,18 +155,18 @@ class _Judging:
     def _points(self, value: float, of: str) -> float:
         if value <= self.rule.full:
             return float(self.rule.points)
-        self.warnings.append(f"All points are given for {of} of at most {self.rule.full:g}; it is {value:.4g}.")
+        self.warnings.append(f"Full points require {of} of at most {self.rule.full:g}; the value is {value:.4g}.")
         return self.rule.points / 2 if self.rule.half is not None and value <= self.rule.half else 0.0
 
     def _claim(self, value: float | None, where: str) -> None:
         self.claimed = value
         if value is None:
-            self.warnings.append(f"The summary claims no number ({where}).")
+            self.warnings.append(f"The summary has no value for this ({where}).")
 
     def _need_pictures(self, run: Run) -> None:
         lacking = [f"{name} of epoch {epoch}" for name in self.rule.pictures for epoch in self._lacking(run, name)]
         if lacking:
-            raise Doubt(f"Pictures (PNG) are missing in figures/: {', '.join(lacking)}.")
+            raise Doubt(f"Pictures (PNG) are missing from figures/: {', '.join(lacking)}.")
 
     def _lacking(self, run: Run, name: str) -> list[int | str]:
         there = pictures(run.folder, self.root, name)
@@ -175,7 +175,7 @@ class _Judging:
     # images, noise, and the submission's processes
 
     def _through_the_checkpoint(self, run: Run, imgs: Tensor, encode: Callable, judge: Callable) -> Tensor:
-        """Return values [N] of the images: encode(ask, batch, index) -> code; judge(ask, batch, code) -> values [B]."""
+        """Return a value per image [N]: encode(ask, batch, index) -> code; judge(ask, batch, code) -> values [B]."""
         path = run.folder / "checkpoints" / "best.ckpt"
         need_file(path, self.root, MOST_CHECKPOINT)
         flags = {name: run.flags[name] for name in ("z_dim", "num_filters") if name in run.flags}
@@ -190,7 +190,7 @@ class _Judging:
         shape = (len(imgs), self.wanted["z_dim"])
         answer = ask("stored_runs.vae_encode", imgs)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
-            raise Doubt("The encoder should give mean and log_std.")
+            raise Doubt("The encoder should return mean and log_std.")
         mean, log_std = (numbers(each, shape, what) for each, what in zip(answer, ("mean", "log_std"), strict=True))
         z = mean + log_std.exp() * noise(self.secret + number.to_bytes(4, "big"), shape)
         kl = 0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std
@@ -213,7 +213,7 @@ class _Judging:
         return (decoded - imgs).square().mean(dim=(1, 2, 3))
 
     def _read_curves(self, run: Run) -> dict[str, list[float]]:
-        """Return the values of each tag in CURVES, ordered by step; of several values for a step, the last."""
+        """Return the values of each tag in CURVES, ordered by step; the last value of a step counts."""
         files = sorted(path for path in children(run.folder) if path.name.startswith("events.out.tfevents."))
         if not files:
             raise Doubt("There is no event file.")
@@ -236,7 +236,7 @@ class _Judging:
         child = self.open_child(self.allowance.cpu_seconds)
 
         def ask(name: str, *args):
-            # a fixed seed, which reveals nothing about the images and the noise drawn here
+            # the seed is fixed, so that it reveals nothing about the images and the noise drawn here
             return child.call(name, (*first, *args), {}, 0, self.allowance.until, self.allowance)
 
         try:

@@ -1,4 +1,4 @@
-"""Read a submitted run: its summary, and which pictures it has."""
+"""Read a submitted run: its summary and the epochs that have pictures."""
 
 import json
 import math
@@ -20,12 +20,12 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Doubt(Exception):
-    """A run does not prove what it should; the text is a sentence for the student."""
+    """A run is not valid evidence; the text is a sentence for the student."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The claims in a run's summary. All numbers are finite; others are dropped.
+    """The claims in a run's summary. Numbers that are not finite are dropped.
 
     `name`: the run's folder, for display. `history`: the numbers of each epoch.
     """
@@ -105,7 +105,7 @@ def _whole(fields: dict[str, float]) -> dict[str, float]:
 
 
 def pictures(run: Path, root: Path, name: str) -> set[int]:
-    """Return the epochs that have a picture of this name; only the first bytes are checked to be those of a PNG."""
+    """Return the epochs that have a picture with this name. Only the PNG signature of a file is checked."""
     epochs = set()
     for path in children(run / "figures"):
         found = re.fullmatch(re.escape(name) + r"_epoch_([0-9]{3,6})\.png", path.name)
@@ -154,17 +154,17 @@ def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[i
     handle = None
     try:
         if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):
-            raise Doubt(f"{show(path.name)} lies behind a link.")
+            raise Doubt(f"{show(path.name)} is reached through a link.")
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise Doubt(f"{show(path.name)} is not a regular file.")
         if most is not None and state.st_size > most:
-            sizes = f"{state.st_size / 1e6:.0f} MB, and {most / 1e6:.0f} MB are read"
+            sizes = f"{state.st_size / 1e6:.0f} MB; the limit is {most / 1e6:.0f} MB"
             raise Doubt(f"{show(path.name)} is too large: {sizes}.")
         yield handle, state.st_size
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        reason = getattr(error, "strerror", None) or "links lead in a circle"
+        reason = getattr(error, "strerror", None) or "its links form a loop"
         raise Doubt(f"{show(path.name)} cannot be read: {reason}.") from None
     finally:
         if handle is not None:

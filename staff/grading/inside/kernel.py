@@ -1,7 +1,7 @@
 """The Linux system calls that isolate a process: namespaces, Landlock, seccomp, limits.
 
-No portable library for these installs without a compiler or a system package. Each function here does one thing and
-raises OSError if the kernel refuses.
+No portable library for these can be installed without a compiler or a system package. Each function does one thing
+and raises OSError if the kernel refuses.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on all machines
 MOUNT_SETATTR = 442
 LARGE_PAGE, COLLAPSE = 1 << 21, 25  # bytes; advice to madvise
-MOST_NAMES = 10_000  # files and folders in the scratch folder: each uses kernel memory
+MOST_NAMES = 10_000  # maximum files and folders in the scratch folder: each uses kernel memory
 
 
 def _check(result: int, what: str) -> int:
@@ -123,10 +123,10 @@ def landlock_version() -> int:
 
 
 def landlock(readable: list[Path], writable: list[Path]) -> None:
-    """Allow only these files and folders; where supported, block TCP, and abstract sockets and signals to others."""
+    """Allow access only to these paths; where supported, block TCP, and abstract sockets and signals to outsiders."""
     version = landlock_version()
     if version < 3:
-        raise OSError(errno.EOPNOTSUPP, "the kernel has no Landlock, or one that lets files be cut off")
+        raise OSError(errno.EOPNOTSUPP, "the kernel has no Landlock, or a version that cannot prevent truncating files")
     every = max(rights for since, rights in ALL_FILES.items() if since <= version)
     attributes = struct.pack("QQQ", every, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
@@ -149,7 +149,7 @@ def landlock(readable: list[Path], writable: list[Path]) -> None:
 
 # --- seccomp --------------------------------------------------------------------------------------------------------
 
-# system calls that a submission does not need: (x86_64, aarch64), -1: does not exist
+# system calls that a submission does not need: (x86_64, aarch64); -1: the call does not exist
 REFUSED = {
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
     "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
@@ -174,7 +174,7 @@ REFUSED = {
     "msgctl": (71, 187), "msgsnd": (69, 189), "msgrcv": (70, 188), "mq_unlink": (241, 181), "mknod": (133, -1),
     "mknodat": (259, 33), "truncate": (76, 45), "syslog": (103, 116),
 }  # fmt: skip
-# these pretend to succeed but do nothing: Landlock would let them change the grader's own files
+# these pretend to succeed but do nothing, as Landlock does not protect the grader's files from them
 PRETENDED = {
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, -1),
     "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1),
@@ -187,13 +187,13 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, ANY_BIT, GREATER_OR_EQUAL, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-SET_OWN, SET_SIGNAL, SET_OWN_EX, SET_LEASE = 8, 10, 15, 1024  # fcntl: which signal is sent to whom
+SET_OWN, SET_SIGNAL, SET_OWN_EX, SET_LEASE = 8, 10, 15, 1024  # fcntl commands that direct signals
 
 
 def seccomp() -> None:
-    """Make all system calls fail that start a process, create a socket or affect another process.
+    """Block all system calls that start a process, create a socket or affect another process.
 
-    Threads can still be started. The filter cannot be removed, and also applies to all threads started later.
+    Threads can still be started. The filter cannot be removed, and applies to all threads that are started later.
     """
     column, architecture = ARCHITECTURES[platform.machine()]
     program = [
@@ -245,7 +245,7 @@ def adopt_orphans() -> None:
 
 
 def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -> None:
-    """Limit this process: CPU time, size of a file, open files, and memory in addition to what it already uses."""
+    """Limit this process: CPU time, size of a file, open files, and memory beyond its current use."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
     data_bytes += pages * resource.getpagesize()
     limits = {
@@ -265,7 +265,7 @@ def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -
 
 
 def prepare_to_fork() -> None:
-    """Make forks of this process cheap: a fork copies the page table, and each page that it writes to.
+    """Make forks of this process cheap: a fork copies the page table, and every page that it writes to.
 
     Existing Python objects are excluded from garbage collection, which would write to all of them. Memory is moved to
     huge pages if the kernel supports this (Linux 6.1 and newer), so that the page table is short.
@@ -276,7 +276,7 @@ def prepare_to_fork() -> None:
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, rights, _, _, inode, *_ = line.split()
         if rights != "rw-p" or inode != "0":
-            continue  # not writable private memory, or mapped from a file
+            continue  # not private writable memory, or mapped from a file
         first, last = (int(address, 16) for address in addresses.split("-"))
         for start in range(-(-first // LARGE_PAGE) * LARGE_PAGE, last - LARGE_PAGE + 1, LARGE_PAGE):
-            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(LARGE_PAGE), COLLAPSE)  # a failure has no effect
+            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(LARGE_PAGE), COLLAPSE)  # failures do not matter

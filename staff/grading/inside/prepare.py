@@ -1,4 +1,4 @@
-"""Run or replace what PyTorch does on first use but cannot do in a sandboxed process."""
+"""Trigger or replace the steps that PyTorch takes on first use and cannot take in a sandboxed process."""
 
 import torch
 import torch.nn.functional as F

@@ -1,11 +1,11 @@
-"""Sandbox this process before it loads anything from a submission.
+"""Sandbox a process before it loads anything from a submission.
 
 The levels, strongest first. Each also limits memory, time and files, clears the environment, and closes all inherited
-files except the one for answers. All but none also use seccomp: no new processes, sockets or signals to others.
-- namespaces: a root folder with only the interpreter and this submission, no network, no other process visible;
+files except the one for answers. All except none use seccomp to block new processes, sockets and signals to others.
+- namespaces: a root folder with little more than the interpreter and this submission, no network, no other processes;
 - landlock: other processes are visible, but access to files, ports and signals outside is denied;
 - user: an unused user id, different for each process (the grader has to be root). This protects the grader's own
-  files, but everything that any user of this machine may read can be read;
+  files, but the submission can read everything that any user of this machine may read;
 - none: limits only. Never chosen automatically.
 """
 
@@ -33,7 +33,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a submission's process: CPU seconds, bytes of memory (beyond the interpreter's) and scratch files."""
+    """Limits of a submission's process. memory: bytes beyond the interpreter's. scratch: bytes of its files."""
 
     cpu_seconds: int = 120
     memory: int = 2 << 30
@@ -64,7 +64,7 @@ def visible(submission: Path, kit: Path) -> list[Path]:
 
 
 def enter(level: str, submission: Path, kit: Path, scratch: Path, limits: Limits, keep: tuple[int, ...]) -> None:
-    """Sandbox this process, which must have one thread. For "namespaces", call `kernel.unshare` and fork before.
+    """Sandbox this process, which must have one thread. For "namespaces", call `kernel.unshare` and fork first.
 
     Args:
         scratch: an empty folder, for the new root or for files that the submission writes.
@@ -96,7 +96,7 @@ def enter(level: str, submission: Path, kit: Path, scratch: Path, limits: Limits
         os.setresuid(user, user, user)
         resource.setrlimit(resource.RLIMIT_NPROC, (64, 64))
     kernel.no_new_privileges()
-    kernel.die_with_parent()  # again: changing the user resets it
+    kernel.die_with_parent()  # again, because changing the user resets it
     if level != "none":
         kernel.seccomp()
 
@@ -167,7 +167,7 @@ def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> 
     """Become the sandboxed process; never returns. Errors in setting up the sandbox are written to the pipe `trouble`.
 
     `kernel.die_with_parent` has no effect if the warden was killed before the call, and a process in a new namespace
-    cannot see the warden. But then the pipe no longer has a reader, which is checked here.
+    cannot see the warden. In that case the pipe has no reader, which is checked here.
     """
     try:
         kernel.die_with_parent()
@@ -225,7 +225,7 @@ def _how(waited: tuple[int, int]) -> str | None:
 
 
 def _memory_and_threads(pid: int) -> tuple[int, int]:
-    """Return a process's memory in bytes and its threads: private and shared memory, swap, page tables; no files."""
+    """Return a process's memory in bytes (private, shared, swap, page tables; no files) and its number of threads."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -237,7 +237,7 @@ def _memory_and_threads(pid: int) -> tuple[int, int]:
 
 
 def _is_idle(pid: int) -> bool:
-    """Return whether all threads of a process are asleep or stopped: none runs, or waits for a CPU or a disk."""
+    """Return whether all threads of a process are asleep or stopped: none is running or waiting for a CPU or disk."""
     try:
         states = [
             Path(thread.path, "stat").read_text().rpartition(")")[2].split()[0]
@@ -249,7 +249,7 @@ def _is_idle(pid: int) -> bool:
 
 
 def _disk(folder: Path, pid: int, most: int) -> int:
-    """Return the bytes that a process uses in its folder, at least a block per name; stop counting above `most`."""
+    """Return the bytes that a process uses in its folder, at least one block per name; stop counting above `most`."""
     total, left = 0, [(folder, 0)]
     while left and total <= most:
         inside, depth = left.pop()

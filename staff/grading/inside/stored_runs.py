@@ -1,9 +1,9 @@
-"""Read the checkpoints and event files of submitted runs, in the process of the submission that they belong to."""
+"""Read the checkpoints and event files of submitted runs, in the process of their submission."""
 
 import torch
 from torch import Tensor, nn
 
-COMPILED = "_orig_mod."  # torch.compile adds this to parameter names; it is replaced by a no-op here
+COMPILED = "_orig_mod."  # torch.compile adds this to parameter names; it does nothing here
 
 
 def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:

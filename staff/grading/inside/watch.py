@@ -1,4 +1,4 @@
-"""Detect, in a submission's process, uses of names that the rules forbid, for the grader's report.
+"""Record uses of forbidden names in a submission's process, for the grader's report.
 
 This does not detect deliberate evasion. The syntax tree is searched as well (see `rules`).
 """
@@ -13,7 +13,7 @@ import torch
 
 
 class Watch:
-    """Wrappers for forbidden names that record where they are used.
+    """Wrap forbidden names to record where they are used.
 
     Args:
         submission: its folder. A use counts if the submission's code is on the call stack, e.g. if a PyTorch layer
@@ -28,7 +28,7 @@ class Watch:
         self.seen: set[tuple[str, int, str]] = set()  # file, line, name
 
     def watch(self, name: str) -> None:
-        """Replace a module or function by a wrapper, or wrap the `__init__` of a class."""
+        """Replace a module or function with a wrapper, or wrap the `__init__` of a class."""
         owner, _, last = name.rpartition(".")
         holder = importlib.import_module(owner)
         thing = getattr(holder, last)
@@ -60,7 +60,7 @@ class Watch:
         return noting
 
     def note(self, name: str, ends_in: str | None = None) -> None:
-        """Record the innermost frame in the submission, if the call comes from the submission.
+        """Record the innermost frame in the submission, if the submission is on the call stack.
 
         Args:
             ends_in: a folder; the call does not count if a frame of a file in this folder is found first.
@@ -78,6 +78,6 @@ class Watch:
             frame = frame.f_back
 
     def take(self) -> list[list]:
-        """Return up to 50 uses recorded since the last call, and clear all of them."""
+        """Return up to 50 uses recorded since the last call, and clear the record."""
         seen, self.seen = sorted(self.seen), set()
         return [list(each) for each in seen[:50]]

@@ -1,7 +1,7 @@
 """The protocol between the judge and a submission's process: only JSON and the bytes of tensors.
 
-A message is a header (the sizes of both), JSON in which each tensor is replaced by a description, and the tensors'
-bytes in the same order. Nothing is executed or unpickled; the reader checks each length, type and shape.
+A message has a header with two sizes, JSON in which each tensor is replaced by a description, and the bytes of the
+tensors in the same order. Nothing is executed or unpickled; the reader checks each length, type and shape.
 """
 
 import json
@@ -129,7 +129,7 @@ def _tensor(name: str, shape: list[int], blob: memoryview) -> tuple[Tensor, memo
         raise WireError("the answer has a tensor of an impossible shape")
     size = math.prod(shape) * dtype.itemsize
     if size > len(blob):
-        raise WireError("the answer has a tensor without its bytes")
+        raise WireError("the answer lacks the bytes of a tensor")
     if size == 0:
         return torch.empty(shape, dtype=dtype), blob
     content = bytearray(blob[:size])

@@ -1,7 +1,7 @@
-"""The process from which submissions' processes are forked: it has imported PyTorch once, and nothing secret.
+"""The process from which submissions' processes are forked: it has imported PyTorch, and nothing secret.
 
-`kit.Zygote` starts it with a kit (inside/, course/ and the adapters) and without the site module, so that nothing
-installed on this machine can lead to the solution. It receives requests on a socket, each with two file descriptors:
+`kit.Zygote` starts it with a kit (inside/, course/ and the adapters) and without the site module, so that no
+installed package can lead to the solution. It receives requests on a socket, each with two file descriptors:
 one on which the submission's process answers calls, and one to control its warden.
 """
 
@@ -131,7 +131,7 @@ class Calls:
 
 
 class Probe:
-    """Attempt what the sandbox should prevent, and send a list of the attempts that succeeded.
+    """Attempt everything that the sandbox should prevent, and send a list of the attempts that succeeded.
 
     Args:
         wanted: "file", "port" and "pid" of the grader, and "closed": files that must not be readable.
@@ -141,7 +141,7 @@ class Probe:
         self.wanted = wanted
 
     def __call__(self, fd: int) -> None:
-        import encodings.idna  # noqa: F401  (not imported before: checks that the standard library is readable)
+        import encodings.idna  # noqa: F401  (not imported yet, so this checks that the standard library is readable)
 
         from staff.grading.inside import wire
 
@@ -164,9 +164,9 @@ class Probe:
         wire.write(fd, wire.encode(possible))
 
     def read_any(self) -> None:
-        """Open the first readable file of those that must not be readable; raise PermissionError if there is none."""
+        """Open a file that must not be readable; raise PermissionError if none can be opened."""
         for file in self.wanted["closed"]:
-            with suppress(OSError):  # opened, as os.access ignores Landlock
+            with suppress(OSError):  # not os.access, which ignores Landlock
                 return open(file).close()
         raise PermissionError
 

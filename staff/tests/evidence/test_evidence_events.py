@@ -14,9 +14,9 @@ from course import rubric as rubrics
 def test_event_files_of_garbage(judge, staged):
     path = event_file(staged)
     path.write_bytes(b"garbage" * 1000)
-    refused(judge("curves", VAE_RUN | {"epochs": 3}), "has 0 epochs of 3")
+    refused(judge("curves", VAE_RUN | {"epochs": 3}), "has 0 of 3 epochs")
     path.write_bytes(b"")
-    refused(judge("curves", VAE_RUN | {"epochs": 3}), "has 0 epochs of 3")
+    refused(judge("curves", VAE_RUN | {"epochs": 3}), "has 0 of 3 epochs")
     with open(path, "wb") as file:
         file.truncate(100_000_000)
     refused(judge("curves", VAE_RUN | {"epochs": 3}), "is too large")
@@ -30,7 +30,7 @@ def test_an_event_file_that_is_cut_off(judge, staged):
     content = path.read_bytes()
     path.write_bytes(content[: content.rindex(b"train/bpd") + 3])
     row = judge("curves", VAE_RUN | {"epochs": 3})
-    assert row["points"] == 0 and "The curve train/bpd in the event file has 2 epochs of 3" in row["warning"]
+    assert row["points"] == 0 and "The curve train/bpd in the event file has 2 of 3 epochs" in row["warning"]
 
 
 def test_a_curve_with_odd_numbers(judge, staged):

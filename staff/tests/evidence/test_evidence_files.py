@@ -15,7 +15,7 @@ from evidence_cases import VAE_RUN, change_summary, event_file, refused
 def test_a_claim_that_is_not_true(judge, staged):
     change_summary(staged, lambda summary: summary["results"].update({"test/bpd": 0.1}))
     row = judge("bpd", VAE_RUN, full=1e-3)
-    assert row["claimed"] == 0.1 and row["points"] == 0 and "Claimed is 0.1, recomputed " in row["warning"]
+    assert row["claimed"] == 0.1 and row["points"] == 0 and "claimed value is 0.1; recomputed, it is" in row["warning"]
 
     change_summary(staged, lambda summary: summary["history"][-1].update({"val/bpd": 0.1}))
     row = judge("curves", VAE_RUN | {"epochs": 3})
@@ -40,7 +40,7 @@ def test_what_is_no_number_claims_nothing(judge, staged, value):
 
     change_summary(staged, change)
     row = judge("bpd", VAE_RUN)
-    assert row["claimed"] is None and row["points"] == 2 and "The summary claims no number" in row["warning"]
+    assert row["claimed"] is None and row["points"] == 2 and "The summary has no value for this" in row["warning"]
     row = judge("curves", VAE_RUN | {"epochs": 3})
     assert row["claimed"] is None and row["points"] == 0
 
@@ -62,7 +62,7 @@ def test_a_damaged_summary_is_none(judge, staged, content):
 def test_a_summary_may_not_be_large(judge, staged):
     with open(staged / "logs/vae/version_0/summary.json", "ab") as file:
         file.truncate(100_000_000)
-    refused(judge("bpd", VAE_RUN), "summary.json is too large: 100 MB, and 2 MB are read")
+    refused(judge("bpd", VAE_RUN), "summary.json is too large: 100 MB; the limit is 2 MB")
 
 
 def test_numbers_in_odd_places(judge, staged):
@@ -73,7 +73,7 @@ def test_numbers_in_odd_places(judge, staged):
 
     change_summary(staged, change)
     assert judge("bpd", VAE_RUN)["points"] == 2
-    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "apart in 3 epochs")
+    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "differs from the summary in 3 epochs")
 
 
 # --- links to other places ----------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_links_are_not_followed(judge, staged, tmp_path, name):
     path.symlink_to(other)
     row = judge("curves", VAE_RUN | {"epochs": 3}) if name == "events" else judge("bpd", VAE_RUN)
     assert row["points"] == 0 and row["recomputed"] is None
-    assert "behind a link" in row["warning"] or "cannot be read" in row["warning"]
+    assert "through a link" in row["warning"] or "cannot be read" in row["warning"]
 
 
 def test_a_run_or_pictures_that_are_links(judge, staged, tmp_path):
@@ -98,7 +98,7 @@ def test_a_run_or_pictures_that_are_links(judge, staged, tmp_path):
     refused(judge("pictures", VAE_RUN, pictures=["samples"], at=[0]), "samples of epoch 0")
     run.rename(tmp_path / "run")
     run.symlink_to(tmp_path / "run")
-    refused(judge("bpd", VAE_RUN), "behind a link")
+    refused(judge("bpd", VAE_RUN), "through a link")
     run.unlink()
     run.symlink_to(run)
     refused(judge("bpd", VAE_RUN), "There is no run")

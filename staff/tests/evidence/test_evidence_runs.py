@@ -83,7 +83,7 @@ def test_curves_and_pictures(judge, staged):
     assert (row["points"], row["warning"]) == (2, None)
     history = json.loads((staged / "logs/vae/version_0/summary.json").read_text())["history"]
     assert row["claimed"] == history[-1]["val/bpd"] == pytest.approx(row["recomputed"], abs=1e-5)
-    assert "has 3 epochs of 4" in judge("curves", VAE_RUN | {"epochs": 4})["warning"]
+    assert "has 3 of 4 epochs" in judge("curves", VAE_RUN | {"epochs": 4})["warning"]
     assert judge("pictures", VAE_RUN, pictures=["samples"], at=[0, 3, "later"])["points"] == 2
     row = judge("pictures", VAE_RUN, pictures=["samples"], at=[0, 10])
     refused(row, "samples of epoch 10.")
@@ -131,5 +131,5 @@ def test_without_mnist_a_run_is_not_judged(judge, staged, tmp_path, monkeypatch)
     for what, run in (("bpd", VAE_RUN), ("reconstruction", AE_RUN)):
         row = judge(what, run)
         assert row["points"] is None and row["recomputed"] is None
-        assert "the grader had no MNIST" in row["warning"] and row["waits_for"] == "data"
+        assert "the grader does not have MNIST" in row["warning"] and row["waits_for"] == "data"
     assert judge("curves", VAE_RUN | {"epochs": 3})["points"] == 2

@@ -39,7 +39,7 @@ def test_a_submission_without_a_part_says_why(tmp_path, grade):
     found = rows(tmp_path)
     assert found["ada"]["status"] == found["bob"]["status"] == "not readable"
     assert "The files gpt.py, utils.py are not in the folders of the parts" in found["ada"]["problem"]
-    assert found["bob"]["problem"].startswith(f"There is none of the folders {', '.join(part_folders().values())}")
+    assert found["bob"]["problem"].startswith(f"It contains none of the folders {', '.join(part_folders().values())}")
 
 
 @pytest.mark.parametrize("umask, mode", [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644)])
