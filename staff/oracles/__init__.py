@@ -1,4 +1,4 @@
-"""Oracles: functions that compute a graded test's expected values, and those of known mistakes, from its inputs alone.
+"""Oracles: functions that compute a graded test's expected values, and the values of known mistakes, from its inputs.
 
 A test calls an oracle, a function of `part1`, `part2` or `part3`, by name through the fixture `expected`, and gets an
 `answers.Answer`. Students have the tests without this package; for them, `record` stores the answers for some seeds.

@@ -1,4 +1,4 @@
-"""Helpers that the oracles of several parts use."""
+"""Helpers shared by the oracles of several parts."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,6 @@ CUT = "no gradient arrives: is something detached?"
 
 
 def gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
-    """Return the gradients of a scalar function of these tensors in float64; zeros where it does not depend on one."""
+    """Return the float64 gradients of a scalar function with respect to its inputs; zeros for unused inputs."""
     inputs = [x.double().clone().requires_grad_() for x in inputs]
     return list(torch.autograd.grad(function(*inputs), inputs, allow_unused=True, materialize_grads=True))

@@ -19,10 +19,10 @@ def spread(std: Tensor) -> Answer:
     """Return the standard deviation of many draws of z."""
     mistakes = [
         ("std is squared: the variance is used where the standard deviation belongs", std**2),
-        ("it is the square root of std, which is a standard deviation, not a variance", std.sqrt()),
+        ("the square root of std is used: std is a standard deviation, not a variance", std.sqrt()),
         ("exp(std) is used: std is a standard deviation, not its logarithm", std.exp()),
         ("std is not used", torch.ones_like(std)),
-        ("there is no noise, or one noise for the whole batch", torch.zeros_like(std)),
+        ("there is no noise, or the whole batch shares the same noise", torch.zeros_like(std)),
         ("the noise is uniform: torch.rand instead of torch.randn?", std / math.sqrt(12)),
     ]
     return {"std": Value(std, mistakes)}
@@ -37,7 +37,7 @@ def posterior_spread(log_std: Tensor) -> Answer:
     """Return the standard deviation of z in VAE.forward."""
     std = log_std.double().exp()
     mistakes = [
-        ("it is the same for all images: the mean, not a sample of q(z|x)?", torch.zeros_like(std)),
+        ("it is the same for all images: is z the mean, not a sample of q(z|x)?", torch.zeros_like(std)),
         ("it is the variance of q(z|x)", std**2),
         ("it is the square root of the expected value, as if log_std were log_var", std**0.5),
         ("log_std is used where the standard deviation belongs", log_std.abs()),
@@ -61,14 +61,14 @@ def _kl_mistakes(mean: Tensor, log_std: Tensor):
     yield "it is half of what it should be: is there an extra factor of 1/2?", right.sum(-1) / 2
     yield "it is twice what it should be: is the factor 1/2 missing?", 2 * right.sum(-1)
     yield "is log_std used where log_var belongs?", (std + square - 1 - log_std).sum(-1) / 2
-    yield "the logarithm in Eq. 13 is that of sigma^2, not of sigma", (variance + square - 1 - log_std).sum(-1) / 2
+    yield "Eq. 13 has the logarithm of sigma^2, not of sigma", (variance + square - 1 - log_std).sum(-1) / 2
     yield "the standard deviation is used where the variance belongs", ((std + square - 1) / 2 - log_std).sum(-1)
     yield "the mean is not squared", ((variance + mean - 1) / 2 - log_std).sum(-1)
     yield "the -1 of Eq. 13 is missing", (right + 0.5).sum(-1)
     yield "it has the wrong sign", -right.sum(-1)
     yield "log sigma has the wrong sign", (right + 2 * log_std).sum(-1)
     yield "it is the mean over the latent dimensions; Eq. 13 sums over them", right.mean(-1)
-    yield "it is summed over the batch too: return one number for each image", right.sum()
+    yield "it is also summed over the batch: return one number for each image", right.sum()
     yield "it is averaged over the batch: return one number for each image", right.sum(-1).mean()
     yield "it is averaged over everything: return one number for each image", right.mean()
     yield "it is not summed over the latent dimensions", right
@@ -78,7 +78,7 @@ def _kl_mistakes(mean: Tensor, log_std: Tensor):
             right.sum(dim),
         )
     other_way = ((1 + square) / variance - 1) / 2 + log_std
-    yield "it is the divergence of N(0, I) from q(z|x), not the other way round", other_way.sum(-1)
+    yield "the arguments are swapped: it is the divergence of N(0, I) from q(z|x)", other_way.sum(-1)
 
 
 def kld(mean: Tensor, log_std: Tensor) -> Answer:
@@ -101,14 +101,14 @@ def bpd(elbo: Tensor, shape: list[int]) -> Answer:
     right = elbo / NATS_PER_BIT / dimensions
     mistakes = [
         ("it is in nats: a nat is log2(e) bits", elbo / dimensions),
-        ("it is multiplied by ln 2: nats become bits the other way round", elbo * NATS_PER_BIT / dimensions),
+        ("it is multiplied by ln 2, which converts bits to nats", elbo * NATS_PER_BIT / dimensions),
         ("the batch is counted as a dimension", right / shape[0]),
         ("it has the wrong sign", -right),
         ("it is averaged over the batch: return one number for each image", right.mean()),
         ("it is summed over the batch: return one number for each image", right.sum()),
-        ("the channels are dimensions too", right * shape[1]),
+        ("the channels also count as dimensions", right * shape[1]),
         ("it is not divided by the number of dimensions", right * dimensions),
-        ("the number of dimensions is that of img_shape, not always 784", right * dimensions / 784),
+        ("the number of dimensions depends on img_shape; it is not always 784", right * dimensions / 784),
         ("the sizes in img_shape are added", right * dimensions / sum(shape[1:])),
     ]
     return {"bpd": Value(right, mistakes)}
@@ -125,7 +125,7 @@ def _reconstruction(weight: Tensor, bias: Tensor, z: Tensor, imgs: Tensor, twice
 
 
 def _loss_mistakes(right: Tensor, other: Tensor, twice: Tensor):
-    """Yield known mistakes in a loss, from values per image [B]: right, the other loss, L_rec with two softmaxes."""
+    """Yield known mistakes in a loss, from values per image [B]: the loss, the other loss, L_rec with two softmaxes."""
     yield "it is summed over the batch; Eq. 14 takes the mean", right.sum()
     yield "it is one number for each image; Eq. 14 takes the mean over the batch", right
     yield "there is a softmax before the cross-entropy, which already includes one", twice.mean()
@@ -146,7 +146,7 @@ def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
             f"the KL divergence is weighted with {weight}; in Eq. 14 it has weight 1",
             (rec + weight * reg).mean() * in_bits,
         )
-    yield "the KL divergence is subtracted; Eq. 14 has another sign", (rec - reg).mean() * in_bits
+    yield "the KL divergence is subtracted; Eq. 14 adds it", (rec - reg).mean() * in_bits
     yield "it is in nats, not in bits per dimension", (rec + reg).mean()
     yield "it is summed over the batch; Eq. 14 takes the mean", (rec + reg).sum() * in_bits
     yield "it is one number for each image; Eq. 14 takes the mean over the batch", (rec + reg) * in_bits
@@ -178,8 +178,8 @@ def vae_gradients(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, b
     for name, rec, reg in zip(("mean", "log_std", "weight", "bias"), of_rec, of_reg, strict=True):
         mistakes = [
             (CUT, torch.zeros_like(rec)),
-            ("that of the reconstruction is missing: is z detached?", reg),
-            ("that of the KL divergence is missing: is it detached?", rec),
+            ("the gradient of the reconstruction is missing: is z detached?", reg),
+            ("the gradient of the KL divergence is missing: is it detached?", rec),
         ]
         answer[name] = Value(rec + reg, mistakes)
     return answer
@@ -205,28 +205,28 @@ def _pixel_mistakes(logits: Tensor):
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
     yield "rows and columns of the image are swapped", p.mT
-    # [B * 784, 16] by view alone: 16 numbers that belong to different pixels
+    # reshaped to [B * 784, 16] by view alone: a row has numbers of different pixels
     for name, each in (("probabilities", p), ("logits", logits)):
         rows = each.reshape(len(each), 784, 16)
         rows = rows.softmax(-1) if name == "logits" else rows
         sentence = f"{name} are reshaped to rows of 16 without moving the grey levels to the end first"
         yield sentence, rows.mT.reshape_as(p)
-    yield "the logits are drawn from as if they were probabilities", logits.clamp(min=0) + 1e-9
+    yield "samples are drawn from the logits as if these were probabilities", logits.clamp(min=0) + 1e-9
     yield "all images have the probabilities of the first one", p[:1].expand_as(p)
     yield "the probabilities are averaged over the batch", p.mean(0, keepdim=True).expand_as(p)
-    # last, because draws that are unrelated to their logits look like this
-    yield "each grey level is equally likely", torch.full_like(p, 1 / 16)
+    # last, because samples that are unrelated to their logits look like this
+    yield "all grey levels are equally likely", torch.full_like(p, 1 / 16)
 
 
 def pixels(logits: Tensor, scores: Tensor) -> Answer:
-    """Return the distribution of pixels drawn with these logits [B, 16, 28, 28].
+    """Return the distribution of pixels sampled from these logits [B, 16, 28, 28].
 
     Args:
         scores: [N, B, 16, 28, 28], a number for each grey level of each pixel.
 
     Returns:
         probabilities [B, 16, 28, 28]; moments [N + 1, 2]: mean and variance of the sums of scores, where the last row
-        uses the logarithms of the probabilities as scores; likeliest and mean: images made without drawing.
+        uses the logarithms of the probabilities as scores; likeliest and mean: images made without sampling.
     """
     logits = logits.double()
     p = logits.softmax(1)
@@ -258,11 +258,11 @@ def manifold_axis(n: int) -> Answer:
     i = torch.arange(n).double()
     share = "; is each code in the middle of its share of the prior?"
     wrong = {
-        "it is at i/n, and so at infinity" + share: _ppf(i / n),
-        "it is at (i + 1)/n, and so at infinity" + share: _ppf((i + 1) / n),
-        "it is at i/(n - 1), and so at infinity" + share: _ppf(i / (n - 1)),
-        "it is at (i + 1)/(n + 1)" + share: _ppf((i + 1) / (n + 1)),
-        "it contains the percentages instead of the percentiles": (i + 0.5) / n,
+        "the codes are at i/n, so some are infinite" + share: _ppf(i / n),
+        "the codes are at (i + 1)/n, so some are infinite" + share: _ppf((i + 1) / n),
+        "the codes are at i/(n - 1), so some are infinite" + share: _ppf(i / (n - 1)),
+        "the codes are at (i + 1)/(n + 1)" + share: _ppf((i + 1) / (n + 1)),
+        "it contains the probabilities instead of the percentiles": (i + 0.5) / n,
         "it uses the inverse of the right function": torch.special.ndtr((i + 0.5) / n),
     }
     mistakes = [(sentence, values.repeat_interleave(n)) for sentence, values in wrong.items()]
@@ -276,7 +276,7 @@ def _images(logits: Tensor) -> Tensor:
 
 def _image_mistakes(logits: Tensor):
     p, levels, mean = logits.softmax(1), torch.arange(16.0).double(), _images(logits)
-    yield "an image is the likeliest grey level of each pixel (argmax)", p.argmax(1)
+    yield "an image has the likeliest grey level of each pixel (argmax)", p.argmax(1)
     yield (
         "the grey levels are weighted with logits, not with probabilities",
         torch.einsum("rlchw,l->rchw", logits, levels),
@@ -285,11 +285,11 @@ def _image_mistakes(logits: Tensor):
     yield "it is the probability of a single grey level", p[:, 0]
     yield "dark and bright are swapped", -mean
     yield "rows and columns of each image are swapped", mean.mT
-    yield "the images are not in the order of their codes", mean.transpose(0, 1).flip(0)
+    yield "the images are in a different order than their codes", mean.transpose(0, 1).flip(0)
 
 
 def manifold(weight: Tensor, bias: Tensor, n: int, places: Tensor) -> Answer:
-    """Return some pixels [n, n, P] of the images of a grid, standardized, for either order of the latent dimensions.
+    """Return some pixels [n, n, P] of a grid of images, standardized, for both orders of the latent dimensions.
 
     Args:
         places: [P], indices into the 784 pixels of an image.

@@ -1,4 +1,4 @@
-"""Part 2: the losses of the adversarial autoencoder, and the gradients that its two optimizers use."""
+"""Part 2: the losses of the adversarial autoencoder, and the gradients for its two optimizers."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def _nats_mistakes(logits: Tensor, from_prior: bool):
     yield "it is a squared error, not a cross-entropy", (probability - float(from_prior)).square().mean()
     yield "it is half of what it should be", right.mean() / 2
     yield "it is twice what it should be", right.mean() * 2
-    yield "the label 'from the prior' is 1, it is not smoothed", (0.9 * right + 0.1 * _nats(logits, False)).mean()
+    yield "the label 'from the prior' is 1, without smoothing", (0.9 * right + 0.1 * _nats(logits, False)).mean()
 
 
 # --- the autoencoder's loss -------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def _recon_mistakes(x: Tensor, recon_x: Tensor):
     yield "it is the mean absolute error, not the squared one", difference.abs().mean()
     yield "it is the root of the mean squared error", error.mean().sqrt()
     yield "it is half of what it should be", error.mean() / 2
-    yield "the images are moved to 0..1: they are in -1..1", error.mean() / 4
+    yield "the images are rescaled to 0..1; they should stay in -1..1", error.mean() / 4
 
 
 def _weighted_mistakes(recon: Tensor, gen: Tensor, lambda_: float):
@@ -63,7 +63,7 @@ def _weighted_mistakes(recon: Tensor, gen: Tensor, lambda_: float):
     yield "the generator's loss is left out", lambda_ * recon
     yield "the reconstruction is left out", (1 - lambda_) * gen
     yield "the generator's loss is subtracted; both are minimized", lambda_ * recon - (1 - lambda_) * gen
-    yield "lambda_ is not used, it is always 0.995", 0.995 * recon + 0.005 * gen
+    yield "lambda_ is not used: the weight is always 0.995", 0.995 * recon + 0.005 * gen
 
 
 def _autoencoder_loss(x: Tensor, recon_x: Tensor, logits: Tensor, lambda_: float) -> Tensor:
@@ -109,16 +109,16 @@ def _total_mistakes(real: Tensor, fake: Tensor, batch: int):
 
 
 def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
-    """Return the discriminator's losses if codes of images have logits [B], and all codes of the prior one logit [].
+    """Return the discriminator's losses if codes of images have logits [B], and all codes from the prior a logit [].
 
-    The gradients are those of the sum of both halves with respect to these logits; `..._of_mean`: those of the mean.
+    The gradients are those of the sum of both halves with respect to these logits; for `..._of_mean`, of their mean.
     """
     real = real.expand(len(fake)).double()
     halves = {"loss_real": (real, fake.double(), True), "loss_fake": (fake.double(), real, False)}
     answer, losses = {}, []
     for name, (logits, other, label) in halves.items():
         losses.append(_nats(logits, label).mean())
-        swapped = "codes of the prior and of images are swapped", _nats(other, label).mean()
+        swapped = "codes from the prior and codes of images are swapped", _nats(other, label).mean()
         answer[name] = Value(losses[-1], [*_nats_mistakes(logits, label), swapped])
     mean = sum(losses) / 2
     answer |= {"mean": Value(mean, _total_mistakes(*losses, len(fake))), "sum": Value(2 * mean)}
@@ -129,7 +129,7 @@ def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
 
 
 def sure_losses(logit: float) -> Answer:
-    """Return the losses if every code has this logit, which may be far from 0."""
+    """Return the losses if every code has the same logit, which may be far from 0."""
     logit = torch.tensor(logit).double()
     of_prior, of_image = torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit)
     whole = "it is the discriminator's whole loss; only the codes of images depend on the encoder"
@@ -138,7 +138,7 @@ def sure_losses(logit: float) -> Answer:
 
 
 def accuracy(fake: Tensor, real: Tensor) -> Answer:
-    """Return the share of codes that are classified correctly, for logits as in `discriminator_loss`."""
+    """Return the fraction of codes that are classified correctly, for logits as in `discriminator_loss`."""
     real = real.expand(len(fake))
     of_real, of_fake = (real > 0).double().mean(), (fake <= 0).double().mean()
     right = (of_real + of_fake) / 2
@@ -146,10 +146,10 @@ def accuracy(fake: Tensor, real: Tensor) -> Answer:
     mistakes = [
         ("it is in percent", 100 * right),
         ("it counts misclassified codes", 1 - right),
-        ("codes of images count too", of_real),
-        ("codes of the prior count too", of_fake),
-        ("a logit above 0 means 'from the prior', a probability above 0.5", half),
-        ("both halves are added", of_real + of_fake),
+        ("codes of images should also count", of_real),
+        ("codes from the prior should also count", of_fake),
+        ("the threshold for logits is 0; 0.5 is that for probabilities", half),
+        ("the halves are added, not averaged", of_real + of_fake),
     ]
     ties_are_wrong = (of_real + (fake < 0).double().mean()) / 2
     return {"accuracy": Value(right, mistakes), "ties_are_wrong": Value(ties_are_wrong)}

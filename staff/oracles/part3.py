@@ -1,4 +1,4 @@
-"""Part 3: causal self-attention and a GPT made of PyTorch's own functions, in float64, and the sampling of tokens."""
+"""Part 3: causal self-attention and a GPT built from PyTorch's functions in float64, and token sampling."""
 
 import math
 from functools import partial
@@ -94,12 +94,12 @@ def _wrong_weights(products: Tensor, see: Tensor, C: int, n_head: int) -> dict[s
     return {sentence: _masked(products / scale, see).softmax(-1) for sentence, scale in scaled.items()} | {
         "there is no causal mask": scores.softmax(-1),
         "the mask is transposed": _masked(scores, see.mT).softmax(-1),
-        "the mask is inverted: self.mask is True where a token may look": _masked(scores, ~see).softmax(-1),
+        "the mask is inverted: self.mask is True where a token may attend": _masked(scores, ~see).softmax(-1),
         "the mask hides the token itself": _masked(scores, see.tril(-1)).softmax(-1),
         "the mask lets a token see the one after it": _masked(scores, torch.ones_like(see).tril(1)).softmax(-1),
-        "the mask of 0 and 1 is added to the scores, so that hidden tokens still count": (scores + see).softmax(-1),
-        "masked scores are 0, so that hidden tokens still count": (scores * see).softmax(-1),
-        "the mask comes after the softmax": scores.softmax(-1) * see,
+        "the mask of 0s and 1s is added to the scores, so hidden tokens still count": (scores + see).softmax(-1),
+        "masked scores are 0, so hidden tokens still count": (scores * see).softmax(-1),
+        "the mask is applied after the softmax": scores.softmax(-1) * see,
         "the softmax runs over the queries": _masked(scores, see).softmax(-2),
         "the softmax runs over the heads": _masked(scores, see).softmax(1),
         "the softmax runs over the batch": _masked(scores, see).softmax(0),
@@ -123,7 +123,7 @@ def attention_weights(q: Tensor, k: Tensor, v: Tensor) -> Answer:
 
 
 def dropout(p: float) -> Answer:
-    """Return the factor by which dropout multiplies the weights it keeps."""
+    """Return the factor by which dropout multiplies the weights that it keeps."""
     return {"factor": Value(1 / (1 - p), [("the kept values are not scaled up", 1.0)])}
 
 
@@ -131,7 +131,7 @@ def dropout(p: float) -> Answer:
 
 
 def _causal_mean(x: Tensor, weights: Weights, n_head: int) -> Tensor:
-    """Return the mean over the tokens so far, which replaces attention in the tests of generation."""
+    """Return the mean over the tokens so far, which replaces attention in the generation tests."""
     v = _queries_keys_values(x, weights, n_head)[2]
     visible = torch.ones(x.size(1), x.size(1)).tril().double()
     return _merged((visible / visible.sum(1, keepdim=True)) @ v, weights)
@@ -175,7 +175,7 @@ def gpt(idx: Tensor, weights: Weights, n_head: int, batches: Tensor | None = Non
 def greedy(idx: Tensor, n: int, weights: Weights, n_head: int, block_size: int) -> Answer:
     """Return the next n tokens [B, n] of a GPT whose attention is the mean of the tokens so far.
 
-    Once the two likeliest tokens are so close that rounding decides, that row's tokens are -1.
+    Once rounding decides between a row's two likeliest tokens, that token and all later ones are -1.
     """
     weights, tokens = _double(weights), idx
     sure = torch.ones(len(idx)).bool()
@@ -234,14 +234,14 @@ def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: 
     if top_k:
         first = _nucleus(tempered, top_p)
         kept = (first > 0).sum(-1).clamp(max=top_k)
-        yield "top_p comes before top_k; top_k should come first", _kept(first, kept)
+        yield "top_p is applied before top_k; top_k should come first", _kept(first, kept)
     if temperature != 1:
         kept = _filtered(logits, 1.0, top_k, top_p) > 0
-        yield "the temperature comes after the filters, it should come first", _normalized(tempered * kept)
+        yield "the temperature is applied after the filters; it should come first", _normalized(tempered * kept)
 
 
 def top_p_calls(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
-    """Return how close each top_p [N] is to a sum of the largest probabilities, and whether filter order matters."""
+    """Return how close each top_p [N] is to a sum of the largest probabilities, and whether the filter order matters."""
     logits = logits.double()
     sums = _sums(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)))
     margins, matters = [], []
@@ -277,7 +277,7 @@ def _filter_mistakes(logits: Tensor, right: Tensor, temperature: float, top_k: i
     least = logits.where(kept, torch.inf).amin(-1)
     for whose, threshold in (("the first one's", least[0]), ("the lowest", least.min())):
         wrong = _normalized(drawn * (logits >= threshold))
-        yield f"each row has its own threshold, but {whose} is used for all rows of the batch", wrong.nan_to_num()
+        yield f"each row should have its own threshold, but {whose} is used for the whole batch", wrong.nan_to_num()
 
 
 def _drawing_mistakes(own: Tensor, right: Tensor, temperature: float, *_):

@@ -1,6 +1,6 @@
 """Record the oracles' answers for the students' repository: `python -m staff.oracles.record FILE [EDITION]`.
 
-This runs the graded suites that students get on the solution, once for each seed, and records the answers they request.
+This runs the students' graded suites on the solution, once for each seed, and records the answers that they request.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 SEEDS = 20
-WHOLE, WHOLE_MISTAKE = 64, 8  # numbers; for larger tensors, sums are recorded
+WHOLE, WHOLE_MISTAKE = 64, 8  # larger tensors than this many numbers are recorded as sums
 IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # imported once for all processes
-Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and their numbers
+Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and the numbers in them
 
 
 class RecordError(Exception):
@@ -25,7 +25,7 @@ class RecordError(Exception):
 
 
 def record(edition: str | None = None, processes: int | None = None) -> bytes:
-    """Return the content of answers.npz for the tests of one edition or of all; the same tree gives the same bytes.
+    """Return the content of answers.npz for the tests of one or all editions. The same tree gives the same bytes.
 
     Raises:
         RecordError: the solution fails a graded test.
@@ -37,7 +37,7 @@ def record(edition: str | None = None, processes: int | None = None) -> bytes:
 
 
 def packed(by_seed: list[dict[str, Piece]]) -> bytes:
-    """Return the content of the file, from the requests of each test with each seed."""
+    """Pack the requests of each test, for each seed, into the content of answers.npz."""
     sentences = sorted({s for tests in by_seed for forms, _ in tests.values() for s in _sentences(forms)})
     number = {sentence: at for at, sentence in enumerate(sentences)}
     forms: dict[str, int] = {}  # JSON -> index
@@ -56,7 +56,7 @@ def packed(by_seed: list[dict[str, Piece]]) -> bytes:
 
 
 def asked(seed: int, edition: str | None = None) -> dict[str, Piece]:
-    """Return each test's requests with this seed, and the answers; call this in a separate process."""
+    """Return each test's requests for this seed, with the answers. Call this in a separate process."""
     import pytest
     import torch
 
@@ -77,12 +77,12 @@ def asked(seed: int, edition: str | None = None) -> dict[str, Piece]:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         status = pytest.main(["-q", "-p", "no:cacheprovider", "--seed", str(seed), *files])
     if status != 0:
-        raise RecordError(f"with --seed {seed} the solution fails:\n{out.getvalue()[-3000:]}")
+        raise RecordError(f"the solution fails with --seed {seed}:\n{out.getvalue()[-3000:]}")
     return found
 
 
 def described(oracle: str, inputs: dict, answer: dict) -> Piece:
-    """Convert an answer to the format that `answers.Recorded` reads: its form, and its numbers."""
+    """Convert an answer to the format that `answers.Recorded` reads: the form and the numbers."""
     from answers import checksum
 
     numbers: list[float] = checksum(inputs)[0].tolist()

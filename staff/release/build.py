@@ -1,6 +1,7 @@
 """Build the students' repository in memory, from the solution and `template/`. The same tree gives the same bytes.
 
-The folder decides whether students get a file. `staff.release.checks` tests the result, `staff.release.write` saves it.
+A file's folder decides whether students get it. `staff.release.checks` tests the result; `staff.release.write` saves
+it.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ from staff.release.markers import MarkerError, Region, marks_left, regions, temp
 from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
 MANIFEST = ".release.json"
-TEMPLATE = "template/"  # files that only students have
-FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released whole, like the parts
+TEMPLATE = "template/"  # files for students only
+FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released in full, like the parts
 ROOT_FILES = (
     ".gitattributes",
     "LICENSE",
@@ -34,7 +35,7 @@ ROOT_FILES = (
     "pyproject.toml",
     "setup.cfg",
 )
-ANSWERS = "tests/answers.npz"  # the answers of the oracles, which students do not have
+ANSWERS = "tests/answers.npz"  # recorded answers of the oracles, which students do not get
 RUBRIC, LAUNCH = "course/rubric.toml", ".vscode/launch.json"
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
 Files = dict[str, bytes]
@@ -46,7 +47,7 @@ class ReleaseError(Exception):
 
 @dataclass(frozen=True)
 class Course:
-    """What has to be consistent: the rubric, the blanks of the parts, the graded tests, and the sources with blanks."""
+    """Everything that must be consistent: the rubric, the parts' blanks, the graded tests, and sources with blanks."""
 
     rubric: Rubric
     blanks: list[Region]
@@ -54,12 +55,12 @@ class Course:
     sources: dict[str, str]  # file -> text
 
     def questions(self) -> list[str]:
-        """The questions with blanks, in the rubric's order."""
+        """Return the questions with blanks, in the rubric's order."""
         return [question for question in self.rubric.questions if question in {blank.question for blank in self.blanks}]
 
 
 def read_course(root: Path = REPOSITORY, part: int | None = None, edition: str | None = None) -> Course:
-    """Read rubric, blanks and graded tests, and compare them.
+    """Read the rubric, blanks and graded tests, and check that they agree.
 
     Args:
         part: read and compare only this part.
@@ -103,7 +104,7 @@ def _part_of(rubric: Rubric, part: int | None) -> Rubric:
 
 
 def _sources(rubric: Rubric, root: Path) -> dict[str, str]:
-    """The parts' Python files that have blanks."""
+    """Return the parts' Python files that have blanks: path -> text."""
     paths = [path for part in rubric.with_code for path in sorted((root / part.folder).rglob("*.py"))]
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in paths}
     return {file: text for file, text in texts.items() if regions(text, file)}
@@ -117,16 +118,16 @@ def contents(
     answers: bytes | None = None,
     extra: Files | None = None,
 ) -> Files:
-    """The students' repository: path -> bytes. Its edition is the course's.
+    """Return the students' repository for the course's edition: path -> bytes.
 
     Args:
-        year: replaces @YEAR@ in the files of template/, as the edition replaces @EDITION@.
+        year: replaces @YEAR@ in the files of template/; the edition replaces @EDITION@.
         filled: questions whose blanks keep the solution.
         extra: files that were built, such as the handout's PDF.
-        answers: the result of `recorded_answers`; without it, the result serves only to inspect the other files.
+        answers: the result of `recorded_answers`; without it, the files are complete except for the answers.
 
     Raises:
-        ReleaseError: git does not track the files, or a marker is wrong or in a file that must not have one.
+        ReleaseError: git cannot list its files, or a marker is wrong or in a file that must not have one.
     """
     files: Files = {}
     for file in filter(lambda file: is_for_students(file, course.rubric), tracked(root)):
@@ -148,22 +149,22 @@ def contents(
 
 
 def is_for_students(file: str, rubric: Rubric) -> bool:
-    """Whether the students of this edition get a file, given its path in the repository."""
+    """Return whether the students of this edition get a file, given its path in the repository."""
     folders = (*(f"{part.folder}/" for part in rubric.with_code), *FOLDERS, TEMPLATE)
     return (file.startswith(folders) or file in ROOT_FILES) and editions.belongs(file, rubric.edition)
 
 
 def tracked(root: Path) -> list[str]:
-    """The files that git tracks, so that no stray file is released."""
+    """Return the files that git tracks, so that no stray file is released."""
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ReleaseError(f"{root}: a release is made of the files that git knows; git ls-files failed") from error
+        raise ReleaseError(f"{root}: a release has the files that git tracks, but git ls-files failed") from error
     return sorted(file for file in listed.stdout.split("\0") if (root / file).is_file())
 
 
 def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> bytes:
-    """Record the oracles' answers to an edition's graded tests, for the seeds that students have; this takes a minute.
+    """Record the oracles' answers to an edition's graded tests, for the students' seeds. This takes a minute.
 
     Raises:
         ReleaseError: the solution fails a graded test.
@@ -181,7 +182,7 @@ def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> byt
 
 
 def _for_students(path: Path, file: str, course: Course, year: str, filled: Collection[str]) -> bytes:
-    """The students' version of a file: without solutions, passages for staff, and passages of other editions."""
+    """Return the students' version of a file, without solutions, staff passages and passages of other editions."""
     edition = course.rubric.edition
     try:
         if file in course.sources:
@@ -203,19 +204,19 @@ def _for_students(path: Path, file: str, course: Course, year: str, filled: Coll
 
 
 def may_have_editions(file: str) -> bool:
-    """Whether this file may have passages that belong to one edition."""
+    """Return whether a file may have passages that belong to one edition."""
     page = file.startswith(TEMPLATE) and file.endswith(".md")
     return page or file == "pyproject.toml" or _may_have_staff_blocks(file)
 
 
 def _may_have_staff_blocks(file: str) -> bool:
-    """Whether a file may have blocks for staff. In any other file that students get, they are an error."""
+    """Return whether a file may have blocks for staff. In other released files, such blocks are an error."""
     handout = file.startswith("handout/") and file.endswith(".md")
     return handout or file in ("Makefile", "setup.cfg") or file.endswith("README.md") and not file.startswith(TEMPLATE)
 
 
 def _answers(rubric: Rubric) -> str:
-    """The content of answers.md, with a heading for each question that is marked by hand."""
+    """Return the content of answers.md, with a heading for each question that is marked by hand."""
     lines = ["# Answers", "", "Write below each heading. Figures of a run can be shown by their path in `logs/`."]
     for question in rubric.questions.values():
         if question.manual:

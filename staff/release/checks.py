@@ -1,4 +1,4 @@
-"""Check a release before it is written: the solution earns all points, and each open blank costs exactly its own."""
+"""Check a release before it is written: the solution earns all points, and an open blank costs only its own points."""
 
 import json
 import os
@@ -22,8 +22,8 @@ class Checks:
     """The checks of a release.
 
     Args:
-        say: called with a line of text when a check begins.
-        answers: see `build.contents`; without them, the tests ask the oracles of the tree at `root`.
+        say: called with a line of text at the start of each check.
+        answers: see `build.contents`; if None, the tests call the oracles in the tree at `root`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Checks:
         return [f"{test.file}:{test.first}: the solution does not pass {test.name}" for test in lost]
 
     def filled(self, questions: tuple[str, ...]) -> tuple[list[str], list[Wrong]]:
-        """Check that, with the blanks of these questions filled in, only their tests pass; the others name a blank."""
+        """Check that, with these questions' blanks filled in, only their tests pass and the others name a blank."""
         self.say(f"the template with {describe(questions)} filled in: do exactly the right tests pass?")
         with tempfile.TemporaryDirectory() as folder:
             for file, content in contents(self.course, self.year, questions, self.root, self.answers).items():
@@ -72,13 +72,13 @@ class Checks:
             outcomes = self._judge(Path(folder))
             problems = [] if questions else self._imports(Path(folder))
         hidden = [test for test in self.course.tests if test.hidden and test.name in outcomes]
-        problems += [f"{test.file}:{test.first}: {test.name} is hidden, but it is in the template" for test in hidden]
+        problems += [f"{test.file}:{test.first}: {test.name} is hidden but in the template" for test in hidden]
         public = [test for test in self.course.tests if not test.hidden]
         found = [find_wrong(test, outcomes.get(test.name), questions) for test in public]
         return problems, [wrong for wrong in found if wrong]
 
     def _judge(self, folder: Path) -> dict[str, dict]:
-        """Run the graded suites in a folder: name of the test -> its entry in --points-json."""
+        """Run the graded suites in a folder and return test name -> entry in --points-json."""
         with tempfile.TemporaryDirectory() as results:
             report = Path(results) / "points.json"
             known = {test.file for test in self.course.tests}
@@ -105,4 +105,4 @@ class Checks:
 
     def _environment(self) -> dict[str, str]:
         oracles = {} if self.answers else {"PYTHONPATH": str(self.root)}
-        return {**os.environ, "OMP_NUM_THREADS": "1", **oracles}  # small tensors: more threads are slower
+        return {**os.environ, "OMP_NUM_THREADS": "1", **oracles}  # with small tensors, more threads are slower

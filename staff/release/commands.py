@@ -14,7 +14,7 @@ PROBLEMS = (build.ReleaseError,)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Compare rubric, blanks, graded tests and, unless only one part is checked, all pages; print a table."""
+    """Compare rubric, blanks and graded tests, and all pages unless only one part is checked; print a table."""
     course = build.read_course(part=args.part) if args.part else _agreed_course()
     if args.tests:
         Checks(course, course.rubric.year, lambda line: print(f"- {line}", flush=True)).run()
@@ -34,7 +34,7 @@ def check(args: argparse.Namespace) -> None:
     print(f"all   {total:7g}  rubric, blanks, tests and handout agree")
     for edition in editions.known(rubrics.PATH)[1:]:
         other = _agreed_course(edition).rubric
-        print(f"the {edition} edition agrees too: {sum(part.points for part in other.parts.values()):g} points")
+        print(f"the {edition} edition agrees as well: {sum(part.points for part in other.parts.values()):g} points")
 
 
 def _agreed_course(edition: str | None = None) -> build.Course:
@@ -53,10 +53,10 @@ def make_release(args: argparse.Namespace) -> None:
     """Build, check and write a release."""
     course = _agreed_course(args.edition)
     edition, year = course.rubric.edition, args.year or course.rubric.year
-    print(f"checking the {edition} edition for {year}; this takes some minutes", flush=True)
+    print(f"checking the {edition} edition for {year}; this takes several minutes", flush=True)
     write.refuse_unless_free(args.out)
-    pdf = _pdf(edition)  # before the checks, which take minutes: it fails if the PDF is older than the chapters
-    print("- what do the tests expect? The answers of the oracles are recorded", flush=True)
+    pdf = _pdf(edition)  # before the checks, which take minutes: fails if the PDF is older than the chapters
+    print("- recording the oracles' answers, which the tests expect", flush=True)
     answers = build.recorded_answers(edition=edition)
     Checks(course, year, lambda line: print(f"- {line}", flush=True), answers=answers).run()
     files = build.contents(course, year, answers=answers, extra=pdf)
@@ -65,7 +65,7 @@ def make_release(args: argparse.Namespace) -> None:
 
 
 def _pdf(edition: str) -> build.Files:
-    """The handout's PDF, if `make handout` has built it; refuse one that is older than the chapters."""
+    """Return the handout's PDF if `make handout` has built it; refuse one that is older than the chapters."""
     try:
         pdf = site.built_pdf(site.folder(edition), edition)
     except site.SiteError as error:
@@ -75,7 +75,7 @@ def _pdf(edition: str) -> build.Files:
 
 def year(text: str) -> str:
     if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
-        raise argparse.ArgumentTypeError(f"{text!r}: letters, digits, '-', '.' and '_', like 2026")
+        raise argparse.ArgumentTypeError(f"{text!r} should have only letters, digits, '-', '.' and '_', like 2026")
     return text
 
 
@@ -85,20 +85,20 @@ def edition(text: str) -> str:
     except (OSError, ValueError, TypeError, KeyError):
         return text  # the error is reported when the rubric is read
     if text not in known:
-        raise argparse.ArgumentTypeError(f"{text!r}: should be {' or '.join(sorted(known))}")
+        raise argparse.ArgumentTypeError(f"{text!r} should be {' or '.join(sorted(known))}")
     return text
 
 
 def add(commands) -> None:
     """Add `check` and `release` to the commands."""
-    command = commands.add_parser("check", help="do rubric, blanks, graded tests and handout agree?")
-    command.add_argument("--part", type=int, metavar="N", help="check this part alone: rubric, blanks and tests")
+    command = commands.add_parser("check", help="check that rubric, blanks, graded tests and handout agree")
+    command.add_argument("--part", type=int, metavar="N", help="check only this part: rubric, blanks and tests")
     command.add_argument(
-        "--tests", action="store_true", help="run the tests too, as release does: in the solution and with open blanks"
+        "--tests", action="store_true", help="also run the tests, as release does: on the solution and with open blanks"
     )
     command.set_defaults(run=check)
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
-    command.add_argument("--edition", type=edition, help="whose questions: 2023 or 2022 (default: the rubric's)")
-    command.add_argument("--year", type=year, help="stamped on it (default: the rubric's)")
+    command.add_argument("--edition", type=edition, help="the edition: 2023 or 2022 (default: the rubric's)")
+    command.add_argument("--year", type=year, help="the year to print in it (default: the rubric's)")
     command.set_defaults(run=make_release)

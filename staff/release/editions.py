@@ -1,13 +1,13 @@
-"""Editions of the assignment in one tree: which files and passages belong to only one of them.
+"""Editions of the assignment in one tree: determine which files and passages belong to only one edition.
 
-Files are listed in `ONLY`. Tables of rubric.toml have a field `editions`. Passages of other text files have marks:
+`ONLY` lists the files. Tables in rubric.toml have a field `editions`. Passages in other text files have marks:
 
-    <!-- BEGIN EDITION 2023 -->        lines of one edition, up to
+    <!-- BEGIN EDITION 2023 -->        lines of one edition, up to this mark:
     <!-- END EDITION -->
-    | 3 | attention | <!-- EDITION 2023 -->        one line of it
-    <!-- EDITION 2022: | 3 | radiance fields | -->        a line of it that is hidden in the tree's own pages; it may
-                                                          stand at the end of the line that it follows or replaces
-    <!-- BEGIN EDITION 2022        several hidden lines, up to
+    | 3 | attention | <!-- EDITION 2023 -->        a single line of one edition
+    <!-- EDITION 2022: | 3 | radiance fields | -->        a line that is hidden on the pages of this tree; it may also
+                                                          be at the end of the line that it follows or replaces
+    <!-- BEGIN EDITION 2022        several hidden lines, up to this mark:
     END EDITION -->
 
 In files with # comments: # BEGIN EDITION 2023 and # END EDITION, or # EDITION 2023 at the end of a line.
@@ -47,7 +47,7 @@ ONLY = {  # edition -> files that no other edition has
 }
 TABLE = re.compile(r"^\[\[(\w+)\]\]$", re.MULTILINE)
 EDITION, YEAR = (re.compile(rf'^{name} = ".*?".*\n', re.MULTILINE) for name in ("edition", "year"))
-EDITIONS = re.compile(r"^(?:# )?editions\b.*\n", re.MULTILINE)  # the field of a table, and the comment that explains it
+EDITIONS = re.compile(r"^(?:# )?editions\b.*\n", re.MULTILINE)  # a table's field, and the comment that explains it
 PROGRAM = "${workspaceFolder}/"
 BEGIN = re.compile(r"(?:#|<!--) BEGIN EDITION (\S+)(?: -->)?")
 END = re.compile(r"(?:(?:#|<!--) )?END EDITION(?: -->)?")
@@ -56,40 +56,40 @@ HIDDEN = re.compile(r" *<!-- EDITION ([^\s:]+): (.*?) -->")
 
 
 def belongs(file: str, edition: str) -> bool:
-    """Whether an edition has a file, given its path in the repository."""
+    """Return whether an edition has a file, given its path in the repository."""
     return not any(
         fnmatchcase(file, pattern) for other, patterns in ONLY.items() if other != edition for pattern in patterns
     )
 
 
 def without_files(files: Iterable[str]) -> list[str]:
-    """The patterns in `ONLY` that match none of these files."""
+    """Return the patterns in `ONLY` that match none of these files."""
     files = list(files)
     patterns = [pattern for each in ONLY.values() for pattern in each]
     return [pattern for pattern in patterns if not any(fnmatchcase(file, pattern) for file in files)]
 
 
 def passages_of(text: str, file: str, edition: str, same_lines: bool = False) -> str:
-    """A text file without the marks and without the passages of other editions.
+    """Return a text file without the marks and without the passages of other editions.
 
     Args:
-        file: its name, for messages.
+        file: its name, for error messages.
         same_lines: replace each removed line with an empty one, so that line numbers do not change.
 
     Raises:
-        MarkerError: a mark is nested, unclosed or stray, or there is no such edition.
+        MarkerError: a mark is nested, unclosed or stray, or names an unknown edition.
     """
     kept: list[str] = []
     begun: tuple[int, str] | None = None
     for number, line in enumerate(text.splitlines(), start=1):
         begin, end = BEGIN.fullmatch(line.strip()), END.fullmatch(line.strip())
         if begin and begun or end and not begun:
-            why = f"nested in line {begun[0]}" if begun else "stray, no edition begins before it"
+            why = f"inside the block of line {begun[0]}" if begun else "no edition begins before this mark"
             raise MarkerError(f"{file}:{number}: {why}")
         lines = [] if begin or end else _of_line(line)
         for named in [begin[1]] if begin else [named for named, _ in lines]:
             if named not in (None, *ONLY):
-                raise MarkerError(f"{file}:{number}: there is no edition {named}; there are {', '.join(ONLY)}")
+                raise MarkerError(f"{file}:{number}: there is no edition {named}; the editions are {', '.join(ONLY)}")
         has_it = begun is None or begun[1] == edition
         its = [line for named, line in lines if has_it and named in (None, edition)]
         kept += [" ".join(its)] if same_lines else its
@@ -100,7 +100,7 @@ def passages_of(text: str, file: str, edition: str, same_lines: bool = False) ->
 
 
 def _of_line(line: str) -> list[tuple[str | None, str]]:
-    """The lines that a line with marks represents, without the marks, each with its edition; None for all editions."""
+    """Return the lines that a marked line represents, without marks, each with its edition (None: all editions)."""
     hidden = HIDDEN.search(line)
     line = line[: hidden.start()] + line[hidden.end() :] if hidden else line
     mark = LINE.search(line)
@@ -109,7 +109,7 @@ def _of_line(line: str) -> list[tuple[str | None, str]]:
 
 
 def rubric_of(text: str, edition: str, year: str) -> str:
-    """The text of rubric.toml for one edition: without the tables of others, and without `editions`."""
+    """Return the text of rubric.toml for one edition, without other editions' tables and without `editions`."""
     kept = [each for each in re.split(r"\n(?=\n)", text) if _has(each, edition)]
     text = EDITIONS.sub("", "\n".join(kept))
     for pattern, name, value in ((EDITION, "edition", edition), (YEAR, "year", year)):
@@ -118,14 +118,14 @@ def rubric_of(text: str, edition: str, year: str) -> str:
 
 
 def _has(paragraph: str, edition: str) -> bool:
-    """Whether a paragraph of rubric.toml belongs to an edition."""
+    """Return whether a paragraph of rubric.toml belongs to an edition."""
     table = TABLE.search(paragraph)
     (fields,) = tomllib.loads(paragraph)[table[1]] if table else ({},)
     return edition in fields.get("editions", [edition])
 
 
 def launch_of(text: str, edition: str) -> str:
-    """VS Code's launch.json without the programs that an edition does not have."""
+    """Return VS Code's launch.json without the programs that an edition does not have."""
     content = json.loads(text)
     kept = [each for each in content["configurations"] if belongs(each["program"].removeprefix(PROGRAM), edition)]
     if len(kept) == len(content["configurations"]):

@@ -20,9 +20,9 @@ ANCHOR = re.compile(r"""<a (?:id|name)=["']([^"']+)["']""")
 class Handout:
     """The definitions in the chapters.
 
-    sections: "1.2" and, below it, "1.2 The likelihood of the data" -> the file that has it
-    questions: id -> the points at each place that states it
-    equations, figures: the label of each -> how often it is defined
+    sections: "1.2" and, for its subsections, "1.2 The likelihood of the data" -> the file
+    questions: id -> the points at each place that defines the question
+    equations, figures: label -> number of definitions
     """
 
     sections: dict[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Handout:
     figures: dict[str, int] = field(default_factory=dict)
 
     def has(self, citation: str) -> bool:
-        """Whether a section ("1.2", "1.2 The likelihood of the data"), "Eq. 13", "Figure 2" or "Exercise 18" exists."""
+        """Return whether "1.2", "1.2 The likelihood of the data", "Eq. 13", "Figure 2" or "Exercise 18" exists."""
         kind, _, label = citation.partition(" ")
         kinds = {"Eq.": self.equations, "Figure": self.figures, "Exercise": self.exercises}
         return label in kinds[kind] if kind in kinds else citation in self.sections
@@ -42,7 +42,7 @@ def read(texts: dict[str, str]) -> Handout:
     """Read the chapters.
 
     Args:
-        texts: path -> text, of the whole tree.
+        texts: path -> text, for the whole tree.
     """
     handout = Handout()
     for file, text in chapters(texts):
@@ -56,19 +56,19 @@ def read(texts: dict[str, str]) -> Handout:
 
 
 def chapters(texts: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """The handout's files, as students get them."""
+    """Yield the handout's files as students get them: path and text."""
     for file, text in texts.items():
         if file.startswith(FOLDER) and file.endswith(".md"):
             yield file, without_staff(text, file)
 
 
 def headings(text: str) -> list[tuple[int, str]]:
-    """Level and title of each heading of a Markdown file."""
+    """Return the level and title of each heading in a Markdown file."""
     return [(len(marks), title) for marks, title in HEADING.findall(FENCE.sub("", text))]
 
 
 def _heading(title: str, current: str, file: str, handout: Handout) -> str:
-    """Record a heading; return the number of the section that it is in."""
+    """Record a heading, and return the number of its section."""
     numbered = NUMBER.fullmatch(title)
     if numbered:
         current = numbered[1]
@@ -83,7 +83,7 @@ def _heading(title: str, current: str, file: str, handout: Handout) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a Markdown file, as GitHub makes them: those of its headings, and those in HTML."""
+    """Return the anchors of a Markdown file, as GitHub makes them: from its headings and from HTML."""
     found: set[str] = set()
     for _, title in headings(text):
         name, count = slug(title), 0
@@ -94,6 +94,6 @@ def anchors(text: str) -> set[str]:
 
 
 def slug(title: str) -> str:
-    """The anchor of a heading on GitHub."""
-    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)  # replace a link by its text
+    """Return the anchor that GitHub gives a heading."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)  # replace a link with its text
     return re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")

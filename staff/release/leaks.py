@@ -1,4 +1,4 @@
-"""Find lines of the solution, and of passages for staff, that would reach students."""
+"""Find lines of the solution, and lines for staff, that would reach students."""
 
 import io
 import zipfile
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from staff.release.build import ANSWERS, Course, Files
 from staff.release.markers import solution_lines, staff_lines
 
-LONG = 25  # characters; a solution line of at least this length must not occur within a longer line either
+LONG = 25  # characters; a solution line of at least this length must not be part of another line either
 
 
 def find_leaks(files: Files, course: Course) -> list[str]:
-    """Lines of the solution that are in these files: "file:line: ..."."""
+    """Return the lines of the solution that are in these files: "file:line: ..."."""
     solution = {line: file for file, text in course.sources.items() for line in solution_lines(text, file)}
     found = []
     for file, content in files.items():
@@ -20,7 +20,7 @@ def find_leaks(files: Files, course: Course) -> list[str]:
         if file.endswith(ANSWERS):
             content = _text_of_answers(content)
         if file.endswith((".pyc", ".pyo", ".so")) or b"\0" in content:
-            found.append(f"{file}: is compiled or not text, so it cannot be searched for the solution")
+            found.append(f"{file}: is not text, so it cannot be searched for the solution")
             continue
         for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
             for leak in _leaks_in(line, solution):
@@ -48,14 +48,14 @@ def _leaks_in(line: str, solution: dict[str, str]) -> list[str]:
 
 
 def find_staff_lines(files: Files, texts: dict[str, str]) -> list[str]:
-    """Lines between BEGIN STAFF and END STAFF that are in these files: "file:line: ...".
+    """Return the lines between BEGIN STAFF and END STAFF that are in these files: "file:line: ...".
 
     Args:
-        texts: path -> text, of the whole tree.
+        texts: path -> text, for the whole tree.
     """
     hidden = {line: file for file, text in texts.items() for line in staff_lines(text) if len(line) >= LONG}
     return [
-        f"{file}:{number}: a line that is for staff ({hidden[line.strip()]}): {line.strip()}"
+        f"{file}:{number}: a line for staff ({hidden[line.strip()]}): {line.strip()}"
         for file, text in _texts(files)
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() in hidden
@@ -63,7 +63,7 @@ def find_staff_lines(files: Files, texts: dict[str, str]) -> list[str]:
 
 
 def find_answers(files: Files, sentences: dict[str, str]) -> list[str]:
-    """Sentences of the model answers that are in these files, however they are wrapped: "file: ...".
+    """Return the sentences of model answers that are in these files, wrapped or not: "file: ...".
 
     Args:
         sentences: sentence -> question.

@@ -1,4 +1,4 @@
-"""Dead links in Markdown files: relative ones, and their anchors."""
+"""Find dead relative links in Markdown files, including their anchors."""
 
 import posixpath
 import re
@@ -11,10 +11,10 @@ ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
 def dead(texts: dict[str, str], files: set[str]) -> list[str]:
-    """Links that lead nowhere: "file:line: ...".
+    """Return the dead links: "file:line: ...".
 
     Args:
-        texts: path -> text; those that end in .md are read.
+        texts: path -> text; only paths that end in .md are searched.
         files: all existing paths.
     """
     folders = {"."} | {parent for file in files for parent in _parents(file)}
@@ -31,7 +31,7 @@ def dead(texts: dict[str, str], files: set[str]) -> list[str]:
 
 
 def _links(text: str) -> list[tuple[int, str]]:
-    """Line and target of each link that stays in the repository."""
+    """Return the line and target of each link within the repository."""
     shown = CODE.sub(_blank, FENCE.sub(_blank, text))
     found = [(shown.count("\n", 0, match.start()) + 1, match[1] or match[2]) for match in LINK.finditer(shown)]
     return [(line, target) for line, target in found if not ELSEWHERE.match(target)]

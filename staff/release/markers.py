@@ -1,8 +1,8 @@
-"""The marks in the solution's files, and what students get in place of the marked lines.
+"""Process the marks in the solution's files, which determine the lines that students get.
 
-In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` enclose a blank, below a comment that begins with `# Q1.7:` and
-stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in Markdown comments or #
-comments) are left out.
+In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` enclose a blank. The comment above it begins with `# Q1.7:` and
+stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in Markdown or # comments)
+are left out.
 """
 
 import ast
@@ -22,7 +22,7 @@ EDITION = re.compile(r"(?:#|<!--)\s*(?:(?:begin|end)\s+edition\b|edition\s+\d)|^
 LOOKS_LIKE_ONE = re.compile(r"#.*\b(begin|end)\b.{,9}\bsolution", re.IGNORECASE)
 BEGIN, END = re.compile(r"# BEGIN SOLUTION Q(\d+\.\d+)"), re.compile(r"# END SOLUTION")
 COMMENT = re.compile(r"(?:#|<!--)(.*)")
-MISSPELT = 0.75  # the least similarity of a misspelt word: BEGN, SOLUTON
+MISSPELT = 0.75  # minimum similarity of a misspelt word such as BEGN or SOLUTON
 STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
 
 
@@ -32,7 +32,7 @@ class MarkerError(Exception):
 
 @dataclass(frozen=True)
 class Region:
-    """A blank: the lines of its marks (from 1), their indentation, the question, what to write, a hint.
+    """A blank: the line numbers of its marks, their indentation, the question, what to write, and a hint.
 
     `where` is the name of the function, such as `VAE.forward`.
     """
@@ -48,13 +48,13 @@ class Region:
 
 
 def regions(text: str, file: str) -> list[Region]:
-    """The blanks of a Python file.
+    """Return the blanks in a Python file.
 
     Args:
-        file: its name, for messages.
+        file: its name, for error messages.
 
     Raises:
-        MarkerError: a mark is nested, unclosed, stray or misspelt, or there is no comment that says what to write.
+        MarkerError: a mark is nested, unclosed, stray or misspelt, or no comment says what to write.
     """
     lines = text.splitlines()
     found: list[Region] = []
@@ -63,22 +63,22 @@ def regions(text: str, file: str) -> list[Region]:
         begin, end = BEGIN.fullmatch(comment), END.fullmatch(comment)
         if not begin and not end:
             if LOOKS_LIKE_ONE.match(comment):
-                raise MarkerError(f"{file}:{number}: {comment!r} is not a marker; one is '# BEGIN SOLUTION Q1.7'")
+                raise MarkerError(f"{file}:{number}: {comment!r} is not a marker; write '# BEGIN SOLUTION Q1.7'")
             continue
         if lines[number - 1].strip() != comment:
             raise MarkerError(f"{file}:{number}: a marker must be alone on its line")
         if begin and begun:
-            raise MarkerError(f"{file}:{number}: nested in the region that begins at line {begun[0]}")
+            raise MarkerError(f"{file}:{number}: this marker is inside the region that begins at line {begun[0]}")
         if end and not begun:
-            raise MarkerError(f"{file}:{number}: stray, no region begins before it")
+            raise MarkerError(f"{file}:{number}: no region begins before this marker")
         if begin:
             begun = number, column, begin[1]
             continue
         start, indent, question = begun
         if column != indent:
-            raise MarkerError(f"{file}:{number}: is not indented as the mark at line {start}")
+            raise MarkerError(f"{file}:{number}: this marker is not indented like the one at line {start}")
         if not any(line.strip() for line in lines[start : number - 1]):
-            raise MarkerError(f"{file}:{start}: there is nothing in this region")
+            raise MarkerError(f"{file}:{start}: this region is empty")
         what, _, hint = _comment_above(lines, start, indent, question, file).partition("Hint: ")
         found.append(Region(file, start, number, indent, question, what.strip(), hint.strip(), _where(text, start)))
         begun = None
@@ -88,7 +88,7 @@ def regions(text: str, file: str) -> list[Region]:
 
 
 def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
-    """Line, column and text of each comment; strings that look like comments are ignored."""
+    """Return the line, column and text of each comment. Strings that look like comments are ignored."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError) as error:
@@ -97,14 +97,14 @@ def _comments(text: str, file: str) -> list[tuple[int, int, str]]:
 
 
 def _where(text: str, line: int) -> str:
-    """The function that contains a line; "" if the file is not valid Python, which is reported elsewhere."""
+    """Return the function that contains a line; "" if the file is not valid Python, which is reported elsewhere."""
     with suppress(SyntaxError):
         return function_at(ast.parse(text), line)
     return ""
 
 
 def _comment_above(lines: list[str], begin: int, indent: int, question: str, file: str) -> str:
-    """The comment above the mark at line `begin`: what to write, and a hint."""
+    """Return the comment above the mark at line `begin`: what to write, and a hint."""
     comment: list[str] = []
     for line in reversed(lines[: begin - 1]):
         if not line.startswith(" " * indent + "# "):
@@ -112,11 +112,11 @@ def _comment_above(lines: list[str], begin: int, indent: int, question: str, fil
         comment.insert(0, line.strip()[2:])
         if comment[0].startswith(f"Q{question}: "):
             return " ".join(comment).removeprefix(f"Q{question}: ")
-    raise MarkerError(f"{file}:{begin}: it needs a comment above it '# Q{question}: ' that says what to write")
+    raise MarkerError(f"{file}:{begin}: needs a comment above it, '# Q{question}: ...', that says what to write")
 
 
 def template(text: str, file: str, filled: Collection[str] = ()) -> str:
-    """A Python file as students get it: each blank raises NotImplementedError, in place of the solution.
+    """Return a Python file as students get it: each blank raises NotImplementedError in place of the solution.
 
     Args:
         filled: questions whose blanks keep the solution, without the marks.
@@ -135,7 +135,7 @@ def template(text: str, file: str, filled: Collection[str] = ()) -> str:
 
 
 def _blank(region: Region) -> str:
-    """The statement that replaces a blank in the template, on as many lines as needed."""
+    """Return the statement that replaces a blank in the template, wrapped if it is long."""
     margin, said = " " * region.indent, f"Q{region.question}: {region.what}"
     line = f"{margin}raise NotImplementedError({_quoted(said)})\n"
     if len(line) <= WIDTH + 1:
@@ -150,7 +150,7 @@ def _quoted(said: str) -> str:
 
 
 def solution_lines(text: str, file: str) -> set[str]:
-    """The stripped lines between the marks, except comments and lines that have only brackets."""
+    """Return the stripped lines between the marks, except comments and lines of only brackets."""
     lines = text.splitlines()
     inside = {line.strip() for region in regions(text, file) for line in lines[region.begin : region.end - 1]}
     return {line for line in inside if re.search(r"\w", line) and not line.startswith("#")}
@@ -171,7 +171,7 @@ def without_staff(text: str, file: str) -> str:
                 kept.append(line)
             continue
         if (mark[1] == "BEGIN") == bool(begun):
-            raise MarkerError(f"{file}:{number}: {f'nested in line {begun}' if begun else 'stray, nothing begins'}")
+            raise MarkerError(f"{file}:{number}: {f'inside the block of line {begun}' if begun else 'no block begins'}")
         begun = number if mark[1] == "BEGIN" else 0
     if begun:
         raise MarkerError(f"{file}:{begun}: is not closed")
@@ -179,7 +179,7 @@ def without_staff(text: str, file: str) -> str:
 
 
 def staff_lines(text: str) -> set[str]:
-    """The stripped lines between BEGIN STAFF and END STAFF, except those that also occur outside."""
+    """Return the stripped lines between BEGIN STAFF and END STAFF, except those that also occur outside."""
     found: dict[bool, set[str]] = {True: set(), False: set()}
     inside = False
     for line in map(str.strip, text.splitlines()):
@@ -191,7 +191,7 @@ def staff_lines(text: str) -> set[str]:
 
 
 def _may_be_a_mark(line: str) -> bool:
-    """Whether a comment has two words, at most one word apart, that are those of a mark or misspellings of them."""
+    """Return whether a comment has both words of a mark, or misspellings of them, at most one word apart."""
     if EDITION.search(line):
         return True
     words = re.findall(r"[a-z]+", comment[1].lower()) if (comment := COMMENT.search(line)) else []
@@ -206,9 +206,9 @@ def _like(word: str, wanted: tuple[str, ...]) -> bool:
 
 
 def marks_left(content: bytes, file: str) -> list[str]:
-    """Lines in a file for students that still look like marks: "file:line: ..."."""
+    """Return the lines of a released file that still look like marks: "file:line: ..."."""
     if b"\0" in content:
         return []
     lines = content.decode("utf-8", "replace").splitlines()
-    why = "no such mark can be in a released file"
+    why = "such a mark must not be released"
     return [f"{file}:{number}: {why}: {line.strip()}" for number, line in enumerate(lines, 1) if _may_be_a_mark(line)]

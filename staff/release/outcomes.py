@@ -1,4 +1,4 @@
-"""Find wrong outcomes of graded tests in a template, and print a line for each cause rather than for each outcome."""
+"""Find wrong outcomes of graded tests in a template, and summarize them in one line per cause."""
 
 import re
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from staff.release.suites import GradedTest
 
 BLANK = re.compile(r"Q(\d+\.\d+) is not filled in yet")
-SHOWN = 3  # names of tests in a line
+SHOWN = 3  # maximum names of tests in a line
 
 
 @dataclass(frozen=True)
 class Wrong:
     """A wrong outcome of a test in a template with some questions filled in.
 
-    blank: the question whose blank the test stopped at, if its mark does not say that it needs this question.
+    blank: the question whose blank stopped the test, if the test's mark does not list it under needs.
     """
 
     test: GradedTest
@@ -24,7 +24,7 @@ class Wrong:
 
 
 def find_wrong(test: GradedTest, entry: dict | None, filled: tuple[str, ...]) -> Wrong | None:
-    """What is wrong with the outcome of a test, or None.
+    """Return what is wrong with the outcome of a test, or None.
 
     Args:
         entry: the test's entry in --points-json.
@@ -44,16 +44,16 @@ def _what(entry: dict | None, own: tuple[str, ...], passes: bool) -> str | None:
     if passes:
         return None if entry["outcome"] == "passed" else f"does not pass: {entry['message']}"
     if entry["outcome"] != "failed":
-        return f"should fail, but it is {entry['outcome']}"
+        return f"should fail, but is {entry['outcome']}"
     if entry["error"] != "NotImplementedError":
-        return f"should meet a blank, but: {entry['message']}"
+        return f"should stop at a blank, but: {entry['message']}"
     if not any(f"Q{question}" in entry["message"] for question in own):
         return f"should name its question, but: {entry['message']}"
     return None
 
 
 def summarize(found: Iterable[Wrong]) -> list[str]:
-    """A line for each cause: one for all tests that need the same question, and one for each way a test fails."""
+    """Return a line per cause: one for all tests that need the same question, and one for each way a test fails."""
     needs: dict[tuple, list[GradedTest]] = {}
     others: dict[tuple, list[Wrong]] = {}
     for wrong in found:
@@ -61,7 +61,7 @@ def summarize(found: Iterable[Wrong]) -> list[str]:
             tests = needs.setdefault((wrong.test.file, wrong.blank, wrong.test.needs), [])
             tests += [wrong.test] if wrong.test not in tests else []
         else:
-            first_line = wrong.what.partition("\n")[0]  # the lines below are locations, which differ between fillings
+            first_line = wrong.what.partition("\n")[0]  # the other lines are locations, which differ between fillings
             others.setdefault((wrong.test, first_line), []).append(wrong)
     lines = [_add_needs(tests, question) for (_, question, _), tests in needs.items()]
     for wrong, *more in others.values():
@@ -79,10 +79,10 @@ def _add_needs(tests: list[GradedTest], question: str) -> str:
     stops = "stops" if len(tests) == 1 else "stop"
     return (
         f"{tests[0].file}:{tests[0].first}: {names}{more} {stops} at the blank of Q{question}: "
-        f"add needs=[{needs}], or a stand-in to the adapter"
+        f"add needs=[{needs}], or add a stand-in to the adapter"
     )
 
 
 def describe(filled: tuple[str, ...]) -> str:
-    """The questions that are filled in, in words."""
+    """Describe the questions that are filled in."""
     return " and ".join(f"Q{question}" for question in filled) or "no question"

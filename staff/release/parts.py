@@ -1,4 +1,4 @@
-"""Check that what the rubric names exists: the parts' folders, the flags of their runs, the files of its rules."""
+"""Check that everything the rubric names exists: the folders of parts, the flags of runs, and the files in rules."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from course.rubric import Rubric
 
-# Parse flags with a part's options.py, but without the checks of this machine, which take seconds.
+# Parse flags with a part's options.py, but skip the checks of this machine, which take seconds.
 PARSE = """
 import contextlib, importlib, io, json, sys
 from course import flags
@@ -23,7 +23,7 @@ for folder, words in json.load(sys.stdin):
 
 
 def missing(rubric: Rubric, root: Path) -> list[str]:
-    """A line for each item that the rubric names and the tree does not have."""
+    """Return a line for each item that the rubric names but the tree lacks."""
     folders = [
         f"part {part.number}: there is no folder {part.folder} with an __init__.py"
         for part in rubric.with_code
@@ -38,7 +38,7 @@ def missing(rubric: Rubric, root: Path) -> list[str]:
 
 
 def _wrong_flags(rubric: Rubric, root: Path) -> list[str]:
-    """Flags of runs that the parts' train.py rejects, or parses to a different value."""
+    """Return a line for each flag of a run that train.py rejects or parses to another value."""
     runs = [(question, run) for question in rubric.questions.values() for run in question.runs]
     calls = [(rubric.parts[question.part].folder, _words(run)) for question, run in runs]
     problems = []
@@ -49,9 +49,9 @@ def _wrong_flags(rubric: Rubric, root: Path) -> list[str]:
             continue
         for name, value in run.items():
             if name not in parsed:
-                problems.append(f"{place}: --{name} is not the name under which runs record a flag")
+                problems.append(f"{place}: runs do not record a flag named --{name}")
             elif parsed[name] != value:
-                problems.append(f"{place}: {name} = {value!r} should be {parsed[name]!r}, as runs record it")
+                problems.append(f"{place}: {name} = {value!r} should be {parsed[name]!r}, as recorded by runs")
     return problems
 
 
@@ -60,7 +60,7 @@ def _words(run: dict) -> list[str]:
 
 
 def _parse(calls: list[tuple[str, list[str]]], root: Path) -> list[tuple[str, dict]]:
-    """For each call of a part's options.py: its output on stderr, and the flags by name."""
+    """Call the parts' options.py and return, for each call, its output on stderr and the flags by name."""
     ended = subprocess.run(
         [sys.executable, "-B", "-c", PARSE],
         cwd=root,

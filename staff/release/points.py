@@ -1,6 +1,6 @@
-"""The points that READMEs and the handout state, compared with the rubric.
+"""Compare the points stated in READMEs and the handout with the rubric.
 
-The headings of the handout's questions and its tables are compared in `references`.
+`references` compares the headings of the handout's questions, and the handout's tables.
 """
 
 import re
@@ -26,7 +26,7 @@ def disagreements(rubric: Rubric, texts: dict[str, str]) -> list[str]:
     """Return one line for each stated number that differs from the rubric: "file:line: ...".
 
     Args:
-        texts: path -> text, of the whole tree.
+        texts: path -> text, for the whole tree.
     """
     pages = {file: FENCE.sub(_blank_lines, text) for file, text in texts.items() if file.endswith(".md")}
     problems = []
@@ -51,18 +51,18 @@ def _blank_lines(fence: re.Match) -> str:
 def _problem(file: str, text: str, position: int, what: str, stated: float, wanted: float) -> str | None:
     line = text.count("\n", 0, position) + 1
     points = f"{stated:g} point{'s' if stated != 1 else ''}"
-    return None if stated == wanted else f"{file}:{line}: {what} has {points}, {wanted:g} in the rubric"
+    return None if stated == wanted else f"{file}:{line}: {what} has {points}, but {wanted:g} in the rubric"
 
 
 def _of_questions(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
-    """Check a README: headings such as "Q1.7: train a VAE (12 points)", and rows of tables."""
+    """Check the headings of a README, such as "Q1.7: train a VAE (12 points)", and its tables."""
     for position, question, points in _stated(text):
         if question in rubric.questions:  # `references` reports unknown questions
             yield _problem(file, text, position, f"question {question}", points, rubric.questions[question].points)
 
 
 def _stated(text: str) -> Iterator[tuple[int, str, float]]:
-    """Position, question and points of each heading and row that states them."""
+    """Yield the position, question and points of each heading and row that states points."""
     for heading in HEADING.finditer(text):
         if (points := STATED.search(heading[2])) and (question := OF_QUESTION.search(heading[2])):
             yield heading.start(), question[1], float(points[1])
@@ -70,14 +70,14 @@ def _stated(text: str) -> Iterator[tuple[int, str, float]]:
 
 
 def _of_part(rubric: Rubric, part: Part, pages: dict[str, str]) -> Iterator[str | None]:
-    """Check that a part's README has each question once, and the sum of its rows in the heading above a table."""
+    """Check that a part's README states each question's points once, and each table's sum in the heading above it."""
     file = f"{part.folder}/README.md"
     text = pages.get(file, "")
     there = [question for _, question, _ in _stated(text)]
     for question in rubric.questions.values():
         if question.part == part.number and there.count(question.id) != 1:
             times = there.count(question.id)
-            yield f"{file}: question {question.id} is there {times} times with its points; once is right"
+            yield f"{file}: question {question.id} occurs {times} times with its points; it should occur once"
     for title, position, section in _sections(text):
         if (points := STATED.search(title)) and not OF_QUESTION.search(title):
             total = sum(rubric.questions[row[1]].points for row in ROW.finditer(section) if row[1] in rubric.questions)
@@ -85,14 +85,14 @@ def _of_part(rubric: Rubric, part: Part, pages: dict[str, str]) -> Iterator[str 
 
 
 def _sections(text: str) -> Iterator[tuple[str, int, str]]:
-    """Title and position of each heading, and the text below it, up to the next."""
+    """Yield the title and position of each heading, and the text up to the next heading."""
     found = list(HEADING.finditer(text))
     for heading, following in zip_longest(found, found[1:]):
         yield heading[2], heading.start(), text[heading.end() : following.start() if following else None]
 
 
 def _of_chapter(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
-    """Check the handout: a part's points at the top of its chapter and in the contents, and the shares of questions."""
+    """Check the handout: a part's points at the top of its chapter and in the contents, and each question's shares."""
     asked = [match[1] for title, _, _ in _sections(text) if (match := QUESTION.fullmatch(title))]
     parts = {rubric.questions[each].part for each in asked if each in rubric.questions}
     if match := CHAPTER.search(text) if len(parts) == 1 else None:
@@ -111,7 +111,7 @@ def _of_chapter(rubric: Rubric, file: str, text: str) -> Iterator[str | None]:
 
 
 def _shares(question: Question, section: str) -> Iterator[tuple[str, float, float]]:
-    """The shares that a question's section states: which share, the points there, the points in the rubric."""
+    """Yield the shares stated in a question's section: the name, the stated points, the points in the rubric."""
     lines = [line for line in section.splitlines() if not line.startswith(">")]  # the question itself
     for sentence in re.split(r"\.\s", " ".join(lines)):
         if "points" not in sentence:

@@ -1,8 +1,8 @@
-"""Find released code that gives an answer away, because one place has all parts of the solution of a blank.
+"""Find released code that gives an answer away because one place has all parts of a blank's solution.
 
-A place is a function, the top level of a script, a cell of a notebook or a block of Python in Markdown. It has names:
-those of variables and attributes, "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for the
-exponential of twice something, "+ noise *" for a sum with a multiple of noise, "(@) @" for a matrix product whose left
+A place is a function, the top level of a script, a notebook cell or a block of Python in Markdown. Its names are those
+of variables and attributes, and: "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for the
+exponential of a doubled value, "+ noise *" for a sum with a multiple of noise, "(@) @" for a matrix product whose left
 factor contains another one, "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a difference,
 "a * x + (1 - a) * y" for a weighted mean, "arange() + 0.5" for midpoints, and "[*a.parameters(), *b.parameters()]" for
 the parameters of two networks.
@@ -73,12 +73,12 @@ SOLUTIONS = [
 
 
 def find_solutions(files: Files) -> list[str]:
-    """Places in released files that have all parts of a solution: "file:line: ..."."""
+    """Return the places in released files that have all parts of a solution: "file:line: ..."."""
     found = []
     for file, content in files.items():
         for line, what, names in places(file, content):
             found += [
-                f"{file}:{line}: {what} has what makes the solution of Q{each.question}, {each.blank}: "
+                f"{file}:{line}: {what} has all parts of the solution of Q{each.question}, {each.blank}: "
                 + ", ".join(sorted(names & set().union(*map(_any, each.parts))))
                 for each in SOLUTIONS
                 if all(names & _any(part) for part in each.parts)
@@ -112,10 +112,10 @@ def _dedented(text: str) -> str:
 
 
 def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, set[str]]]:
-    """Yield each function of a source, and the code outside functions."""
+    """Yield a place for each function of a source, and one for the code outside functions."""
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # an excerpt: only its words are known
+    except SyntaxError:  # an excerpt: use only its words
         calls = {f"{name}()" for name in re.findall(r"(\w+)\(", source)}
         yield first, what, set(re.findall(r"\w+|@|\*\*2", source)) | calls
         return
@@ -128,7 +128,7 @@ def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, s
 
 
 def _names(node: ast.AST) -> set[str]:
-    """The names that a node adds to a place."""
+    """Return the names that a node adds to a place."""
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
             return {name}
@@ -155,13 +155,13 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _called(node: ast.AST) -> str:
-    """The name of the function that a node calls; "" if it calls none."""
+    """Return the name of the function that a node calls; "" if it calls none."""
     function = node.func if isinstance(node, ast.Call) else None
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
 def _sums(*sides: ast.AST) -> set[str]:
-    """The names that a sum of two terms adds to a place."""
+    """Return the names that a sum of two terms adds to a place."""
     noise = any(map(_is_scaled_noise, sides))
     middles = any(_called(each) == "arange" for each in sides) and any(map(_is_half, sides))
     weights, rests = ({ast.unparse(each) for side in sides for each in of(side)} for of in (_factors, _rests))
@@ -174,7 +174,7 @@ def _factors(node: ast.AST) -> tuple[ast.AST, ...]:
 
 
 def _rests(node: ast.AST) -> list[ast.AST]:
-    """Return a for each factor 1 - a."""
+    """Return `a` for each factor `1 - a`."""
     ones = [each for each in _factors(node) if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub)]
     return [each.right for each in ones if isinstance(each.left, ast.Constant) and each.left.value == 1]
 
@@ -197,11 +197,11 @@ def _named_noise(node: ast.AST) -> bool:
 
 
 def _is_difference(node: ast.AST | None) -> bool:
-    """Whether a node is the difference of two terms, neither of which is a constant."""
+    """Return whether a node is the difference of two terms that are not constants."""
     sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else ()
     return bool(sides) and not any(isinstance(each, ast.Constant) for each in sides)
 
 
 def _is_doubled(node: ast.AST) -> bool:
-    """Whether a node is a product with 2."""
+    """Return whether a node is a product with 2."""
     return any(isinstance(each, ast.Constant) and each.value == 2 for each in _factors(node))

@@ -10,7 +10,7 @@ from staff.release.editions import belongs
 from staff.release.markers import MarkerError, Region
 
 HIDDEN = "staff/hidden"  # the graded tests that students do not get
-# marks and calls that keep a graded test from running, or run it several times, with its points each time
+# marks and calls that keep a graded test from running, or run it several times and count its points each time
 MARKS = ("skip", "skipif", "xfail", "slow", "parametrize")
 CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 
@@ -19,10 +19,10 @@ CALLS = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
 class GradedTest:
     """A test with points: `@pytest.mark.question("2.5", points=0.5, needs=["2.4", "AdversarialAE.sample"])`.
 
-    hidden: it is in staff/hidden, so students do not get it.
-    needs: other questions that must be solved for it to pass.
-    first, last: its first and last line, including the decorators.
-    functions: the functions whose blanks it needs, those of its own question and of earlier ones.
+    hidden: whether it is in staff/hidden, which students do not get.
+    needs: other questions that must be solved before it can pass.
+    first, last: its first and last lines, including the decorators.
+    functions: the functions whose blanks it needs, for its own question and earlier ones.
     """
 
     file: str
@@ -37,7 +37,7 @@ class GradedTest:
 
 
 def graded_tests(text: str, file: str) -> list[GradedTest]:
-    """The tests of a suite.
+    """Return the graded tests of a suite.
 
     Raises:
         MarkerError: a test has no question, no points, or a mark that cannot be read.
@@ -47,9 +47,9 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in functions:
             if node.name.startswith("test_") or any("mark.question" in ast.unparse(d) for d in node.decorator_list):
-                raise MarkerError(f"{file}:{node.lineno}: {node.name} is in a class or another function: move it out")
+                raise MarkerError(f"{file}:{node.lineno}: {node.name} is in a class or another function; move it out")
         elif isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets):
-            raise MarkerError(f"{file}:{node.lineno}: pytestmark: graded tests have no mark but their question")
+            raise MarkerError(f"{file}:{node.lineno}: pytestmark: graded tests may have no mark except their question")
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
             raise MarkerError(f"{file}:{node.lineno}: {ast.unparse(node.func)}: a graded test must always run")
     tests = [function for function in functions if function.name.startswith("test_")]
@@ -75,7 +75,7 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
     except (ValueError, TypeError) as error:
         raise MarkerError(f"{place}: its mark cannot be read: {error}") from error
     if fields:
-        raise MarkerError(f"{place}: its mark has points and needs, not {', '.join(map(str, fields))}")
+        raise MarkerError(f"{place}: its mark takes only points and needs, not {', '.join(map(str, fields))}")
     if not isinstance(points, int | float) or not points > 0:
         raise MarkerError(f"{place} has no points")
     first = min(decorator.lineno for decorator in function.decorator_list)
@@ -86,7 +86,7 @@ def _graded_test(function: ast.FunctionDef, file: str) -> GradedTest:
 
 
 def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[GradedTest]) -> list[str]:
-    """A line for each inconsistency, with file and line if there is one."""
+    """Return a line for each inconsistency, with the file and line number if possible."""
     blanks, tests = list(blanks), list(tests)
     problems = []
     for blank in blanks:
@@ -94,9 +94,9 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         if blank.question not in rubric.questions:
             problems.append(f"{place}: the rubric has no question {blank.question}")
         elif not blank.file.startswith(f"{rubric.parts[rubric.questions[blank.question].part].folder}/"):
-            problems.append(f"{place}: a blank of question {blank.question} is in another part")
+            problems.append(f"{place}: this blank of question {blank.question} is in the wrong part")
         elif blank.question not in {test.question for test in tests}:
-            problems.append(f"{place}: no graded test for this blank of question {blank.question}")
+            problems.append(f"{place}: this blank of question {blank.question} has no graded test")
         if not blank.hint:
             problems.append(f"{place}: the comment above this blank gives no hint: '# Hint: ...'")
     first: dict[str, GradedTest] = {}
@@ -115,7 +115,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         if earned != question.automatic:
             problems.append(
                 f"course/rubric.toml: question {question.id} has {question.automatic:g} automatic points, "
-                f"its graded tests have {earned:g}"
+                f"but its graded tests have {earned:g}"
             )
         if question.automatic and question.id not in {blank.question for blank in blanks}:
             problems.append(f"course/rubric.toml: question {question.id} has automatic points, but no blank")
@@ -123,7 +123,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
 
 
 def not_written(rubric: Rubric, root: Path) -> list[str]:
-    """The outputs of a run that the rubric asks for and that the parts do not write, according to their source."""
+    """Return the outputs of runs that the rubric asks for but the parts' source code does not write."""
     problems = []
     for part in rubric.with_code:
         nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
@@ -136,13 +136,13 @@ def not_written(rubric: Rubric, root: Path) -> list[str]:
                 continue
             names |= {name: f"question {show.question}: {name}" for name in (*show.figures, *show.texts)}
             late = [epoch for epoch in show.at if epoch not in drawn]
-            problems += [f"question {show.question}: an epoch {each} is not drawn in {part.folder}" for each in late]
-        problems += [f"{what}: no such name in {part.folder}" for name, what in names.items() if name not in words]
+            problems += [f"question {show.question}: epoch {each} is not drawn in {part.folder}" for each in late]
+        problems += [f"{what} does not occur in {part.folder}" for name, what in names.items() if name not in words]
     return [f"course/rubric.toml: {problem}" for problem in problems]
 
 
 def _epochs(node: ast.AST) -> tuple[int, ...]:
-    """The epochs of a node such as `epochs = (10, 80)`, as in a part's class of figures."""
+    """Return the epochs of a node such as `epochs = (10, 80)`, as in a part's class of figures."""
     match node:
         case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
             return ast.literal_eval(value)
@@ -157,10 +157,10 @@ def _parsed(path: Path, root: Path) -> ast.AST:
 
 
 def suites(root: Path, part: int | None = None, edition: str | None = None) -> list[Path]:
-    """The files of the graded tests, of one part or all: those of the students, then those that only graders have.
+    """Return the files of graded tests for one or all parts: first the public ones, then the hidden ones.
 
     Args:
-        edition: leave out those that this edition does not have.
+        edition: leave out the files that this edition does not have.
     """
     names = f"test_part{part or ''}*.py"
     found = [path for folder in ("tests", HIDDEN) for path in sorted((root / folder).glob(names))]

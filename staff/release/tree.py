@@ -1,4 +1,4 @@
-"""Check that the tree is consistent: rubric, handout, model answers, citations, links, and what reaches students."""
+"""Check that the tree is consistent: rubric, handout, model answers, citations, links and released files."""
 
 import tomllib
 from pathlib import Path
@@ -25,7 +25,7 @@ Answers = dict[str, answers.ModelAnswer]
 
 
 def problems(course: Course, root: Path = REPOSITORY) -> list[str]:
-    """A line for each inconsistency, with the file and, if there is one, the line."""
+    """Return a line for each inconsistency, with the file and, if possible, the line number."""
     files = tracked(root)
     texts = {file: (root / file).read_text("utf-8") for file in files if file.endswith(references.TEXT)}
     try:
@@ -38,7 +38,7 @@ def problems(course: Course, root: Path = REPOSITORY) -> list[str]:
 
 
 def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answers: Answers) -> list[str]:
-    """Check rubric, handout, model answers, citations and links of one edition; staff's files may cite any edition."""
+    """Check the rubric, handout, model answers, citations and links of an edition; staff files may cite any edition."""
     students, staffs = of_edition(texts, course.rubric)
     chapters, all_chapters = handout.read(students), handout.read(texts)
     found = references.disagreements(course.rubric, chapters, students)
@@ -48,18 +48,18 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
     found += references.dangling(all_chapters.questions, all_chapters, staffs)
     found += references.without_test(course.tests, students)
     found += answers.disagreements(model_answers, course.rubric, chapters)
-    found += [f"staff/release/editions.py: no file is {pattern}" for pattern in editions.without_files(files)]
-    # the pages in template/ are written for their place in the students' repository: `of_release` checks them
+    found += [f"staff/release/editions.py: no file matches {pattern}" for pattern in editions.without_files(files)]
+    # `of_release` checks the pages in template/, whose links are valid only in the students' repository
     return found + links.dead({file: text for file, text in texts.items() if not file.startswith(TEMPLATE)}, files)
 
 
 def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], dict[str, str]]:
-    """The texts that students of an edition get, without passages of other editions, and those that stay with staff.
+    """Return the texts that students of an edition get, without passages of other editions, and the staff's texts.
 
     Line numbers do not change.
 
     Raises:
-        MarkerError: a mark of an edition is wrong.
+        MarkerError: an edition's mark is wrong.
     """
     students, staffs = {}, {}
     for file, text in texts.items():

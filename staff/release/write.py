@@ -11,12 +11,12 @@ from staff.release.leaks import find_leaks
 
 
 def write(files: Files, out: Path, course: Course) -> None:
-    """Write the release; an earlier one in this folder is replaced, and other files in it are left alone.
+    """Write the release. Replace an earlier one in this folder, and leave other files in it alone.
 
     Raises:
-        ReleaseError: the folder has other files but no release, a file of the earlier release has changed since, or
-            a line of the solution is in the other files or in the folder's git history.
-        OSError: it cannot be written.
+        ReleaseError: the folder has other files but no release, a file of the earlier release has changed, or a line
+            of the solution is in the other files or in the folder's git history.
+        OSError: a file cannot be written.
     """
     refuse_unless_free(out)
     earlier = _earlier(out)
@@ -29,11 +29,11 @@ def write(files: Files, out: Path, course: Course) -> None:
     for file, content in files.items():
         if file != MANIFEST:
             write_whole(out / file, content)
-    write_whole(out / MANIFEST, manifest)  # last: a folder with it is a release
+    write_whole(out / MANIFEST, manifest)  # last: its presence marks a complete release
 
 
 def refuse_unless_free(out: Path) -> None:
-    """Refuse a folder that `write` would refuse, before the checks take minutes.
+    """Refuse a folder that `write` would refuse, before the checks spend minutes.
 
     Raises:
         ReleaseError: see `write`.
@@ -44,7 +44,7 @@ def refuse_unless_free(out: Path) -> None:
 
 
 def _earlier(out: Path) -> dict[str, str]:
-    """The files of the release in this folder and their SHA-256; none if the folder is empty or missing."""
+    """Return the files of the release in this folder and their SHA-256; none if the folder is empty or missing."""
     if not out.exists() or not any(out.iterdir()):
         return {}
     try:
@@ -61,7 +61,7 @@ def _present(out: Path) -> Iterator[str]:
 
 
 def _history(out: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file in the folder's git history, on all branches: "git history, path" -> bytes."""
+    """Yield each file in the folder's git history, on all branches: "git history, path" and its bytes."""
     if not (out / ".git").exists():
         return
     for line in _git(out, "rev-list", "--all", "--objects").decode().splitlines():

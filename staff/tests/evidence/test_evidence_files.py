@@ -19,7 +19,7 @@ def test_a_claim_that_is_not_true(judge, staged):
 
     change_summary(staged, lambda summary: summary["history"][-1].update({"val/bpd": 0.1}))
     row = judge("curves", VAE_RUN | {"epochs": 3})
-    assert row["points"] == 0 and row["claimed"] == 0.1 and "apart in 1 epochs, first in epoch 3" in row["warning"]
+    assert row["points"] == 0 and row["claimed"] == 0.1 and "summary in 1 epochs, first in epoch 3" in row["warning"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ MISTAKES = {
     "view for transpose": ("3.2", GPT, SCORES, "scores = q @ k.reshape(*k.shape[:2], k.size(3), k.size(2)) / math.sqrt(k.size(-1))"),
     "cosines for products": ("3.2", GPT, SCORES, "scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)"),
     "no mask": ("3.2", GPT, MASK, "", "there is no causal mask"),
-    "mask of 0 and 1 added": ("3.2", GPT, MASK, f"scores = scores + {SEEN}", "the mask of 0 and 1 is added"),
+    "mask of 0 and 1 added": ("3.2", GPT, MASK, f"scores = scores + {SEEN}", "the mask of 0s and 1s is added"),
     "mask of 0 and 1 subtracted": ("3.2", GPT, MASK, f"scores = scores - (~{SEEN}).float()"),
     "mask of 0 and 1 multiplied": ("3.2", GPT, MASK, f"scores = scores * {SEEN}"),
     "filled with 0": ("3.2", GPT, MASK, mask("0.0"), "masked scores are 0"),
@@ -78,7 +78,7 @@ MISTAKES = {
     "last rows of the mask": ("3.2", GPT, MASK, MASK.replace("S - T : S, :S", "-T:, :S")),
     "first rows of the mask": ("3.2", GPT, MASK, MASK.replace("S - T : S, :S", ":T, :S")),
     "mask for T = S only": ("3.2", GPT, MASK, MASK.replace("S - T : S, :S", ":T, :T")),
-    "mask after the softmax": ("3.2", GPT, WEIGHTS, weights(f"F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) * {SEEN}"), "the mask comes after the softmax"),
+    "mask after the softmax": ("3.2", GPT, WEIGHTS, weights(f"F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) * {SEEN}"), "the mask is applied after the softmax"),
     "mask after the softmax, to sum 1 again": (
         "3.2", GPT, WEIGHTS,
         f"weights = F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) * {SEEN}\n"

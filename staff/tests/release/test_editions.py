@@ -72,9 +72,9 @@ def test_each_edition_has_its_passages(edition, lines):
     "wrong, message",
     {
         "a\n<!-- BEGIN EDITION 2023 -->\nb\n": "x.md:2: is not closed",
-        "<!-- END EDITION -->\n": "x.md:1: stray",
-        "# BEGIN EDITION 2023\n# BEGIN EDITION 2022\n": "x.md:2: nested in line 1",
-        "# BEGIN EDITION 2021\n# END EDITION\n": "x.md:1: there is no edition 2021; there are 2022, 2023",
+        "<!-- END EDITION -->\n": "x.md:1: no edition begins",
+        "# BEGIN EDITION 2023\n# BEGIN EDITION 2022\n": "x.md:2: inside the block of line 1",
+        "# BEGIN EDITION 2021\n# END EDITION\n": "x.md:1: there is no edition 2021; the editions are 2022, 2023",
         "a <!-- EDITION 2024 -->\n": "x.md:1: there is no edition 2024",
         "a\n<!-- EDITION 2024: b -->\n": "x.md:2: there is no edition 2024",
     }.items(),
@@ -88,7 +88,7 @@ def test_wrong_marks_are_named(wrong, message):
     "line", ["<!-- EDITION 2023 -->", "a # EDITION 2023", "# begin edition", "<!--END EDITION-->", "END EDITION -->"]
 )
 def test_no_mark_is_released(line):
-    assert marks_left(f"x\n{line}\n".encode(), "a.py") == [f"a.py:2: no such mark can be in a released file: {line}"]
+    assert marks_left(f"x\n{line}\n".encode(), "a.py") == [f"a.py:2: such a mark must not be released: {line}"]
     assert marks_left(b"# the edition of 2023, from its beginning to its end\n", "a.py") == []
 
 
@@ -178,14 +178,14 @@ def test_the_2022_edition_is_stamped_and_states_its_own_points(others_files):
         (
             "handout/README.md",
             "<!-- EDITION 2022: | [3.1](B_neural",
-            "the table has None for question 3.1, the rubric (8, ",
+            "the table has None for question 3.1, but the rubric has (8, ",
         ),
         (
             "handout/00_introduction.md",
             "<!-- EDITION 2022: | together | 64 | -->",
-            "no row of 'together' with 64 points",
+            "no row 'together' with 64 points",
         ),
-        ("handout/B_neural_radiance_fields.md", "### Question 3.1 (8 points)", "question 3.1 is there 0 times"),
+        ("handout/B_neural_radiance_fields.md", "### Question 3.1 (8 points)", "question 3.1 occurs 0 times"),
     ],
 )
 def test_check_looks_at_the_other_edition_too(other, file, old, message):

@@ -28,9 +28,9 @@ def entry(**fields) -> dict:
         (entry(outcome="passed"), True, None),
         (None, False, "does not run"),
         (entry(), True, "does not pass"),
-        (entry(outcome="passed"), False, "should fail, but it is passed"),
-        (entry(outcome="skipped"), False, "should fail, but it is skipped"),
-        (entry(error="AttributeError"), False, "should meet a blank"),
+        (entry(outcome="passed"), False, "should fail, but is passed"),
+        (entry(outcome="skipped"), False, "should fail, but is skipped"),
+        (entry(error="AttributeError"), False, "should stop at a blank"),
         (entry(message="Q3.2 is not filled in yet"), False, "should name its question"),
     ],
 )
@@ -52,7 +52,7 @@ def test_tests_that_need_another_question_are_named_together():
     tests = [graded(f"test_{number}", "3.3", first=9 - number) for number in range(5)]
     assert judged(tests, stop_at="3.2") == [
         "tests/test_part3.py:5: test_4, test_3, test_2 and 2 more stop at the blank of Q3.2: "
-        'add needs=["3.2"], or a stand-in to the adapter'
+        'add needs=["3.2"], or add a stand-in to the adapter'
     ]
 
 
@@ -69,7 +69,7 @@ def test_what_goes_wrong_with_every_filling_is_said_once():
         at_line = {**broken, "message": broken["message"].format(line)}
         found.append(outcomes.find_wrong(graded(), at_line, filled))
     assert outcomes.summarize(found) == [
-        "tests/test_part2.py:1: with Q1.7 filled in, test_x should meet a blank, but: no attribute\n"
+        "tests/test_part2.py:1: with Q1.7 filled in, test_x should stop at a blank, but: no attribute\n"
         "part2_aae/models.py:0, in forward (also with 2 other fillings)"
     ]
     (once,) = outcomes.summarize(found[:1])
@@ -119,4 +119,4 @@ def test_the_tests_of_a_part_are_run_alone(tmp_path):
         checks.Checks(build.read_course(root, part=3), "2031", said.append, root).run()
     lines = [line for line in str(found.value).splitlines() if "the solution does not pass" not in line]
     assert len(lines) == 1, lines
-    assert lines[0].endswith(' stop at the blank of Q3.2: add needs=["3.2"], or a stand-in to the adapter')
+    assert lines[0].endswith(' stop at the blank of Q3.2: add needs=["3.2"], or add a stand-in to the adapter')

@@ -33,8 +33,8 @@ def test_a_part_without_a_folder_is_named(course, tmp_path):
         ({"lambda": 1.0}, "unrecognized arguments: --lambda 1.0; did you mean --lambda_?"),
         ({"n_layer": 2}, "unrecognized arguments: --n_layer 2"),
         ({"z_dim": 0}, "argument --z_dim: "),
-        ({"z_dim": "2"}, "z_dim = '2' should be 2, as runs record it"),
-        ({"lr": 0.001}, "--lr is not the name under which runs record a flag"),
+        ({"z_dim": "2"}, "z_dim = '2' should be 2, as recorded by runs"),
+        ({"lr": 0.001}, "runs do not record a flag named --lr"),
     ],
 )
 def test_a_flag_that_the_part_does_not_have_is_named(course, run, message):

@@ -40,19 +40,19 @@ def test_the_tree_agrees_with_itself(course):
     "file, old, new, message",
     [
         (CHAPTER, "### Question 1.2 (3 points)", "### Question 1.2 (4 points)",
-         "handout/: question 1.2 has 4 points, 3 in the rubric"),
+         "handout/: question 1.2 has 4 points, but 3 in the rubric"),
         (CHAPTER, "### Question 1.2 (3 points)", "### Sampling",
-         "handout/: question 1.2 is there 0 times; once is right"),
+         "handout/: question 1.2 occurs 0 times; it should occur once"),
         (CHAPTER, "### Question 1.2 (3 points)", "### Question 1.2 (3 points)\n\n### Question 1.2 (3 points)\n",
-         "handout/: question 1.2 is there 2 times; once is right"),
+         "handout/: question 1.2 occurs 2 times; it should occur once"),
         (CHAPTER, "### Question 1.3 (2 points)", "### Question 1.3 (2 points)\n\n### Question 1.17 (2 points)\n",
          "handout/: the rubric has no question 1.17"),
-        (CHAPTER, "\\tag{13}", "\\tag{12}", "handout/: Equation 12 is there 2 times"),
-        (CHAPTER, "**Figure 2.**", "**Figure 1.**", "handout/: Figure 1 is there 2 times"),
+        (CHAPTER, "\\tag{13}", "\\tag{12}", "handout/: Equation 12 occurs 2 times"),
+        (CHAPTER, "**Figure 2.**", "**Figure 1.**", "handout/: Figure 1 occurs 2 times"),
         ("handout/README.md", "#q1-7) | 12 | 8 | 2 | 2 |", "#q1-7) | 12 | 9 | 1 | 2 |",
-         "handout/README.md: the table has (12.0, 9.0, 1.0, 2.0) for question 1.7, the rubric (12, 8, 2, 2)"),
+         "handout/README.md: the table has (12.0, 9.0, 1.0, 2.0) for question 1.7, but the rubric has (12, 8, 2, 2)"),
         ("handout/00_introduction.md", "| together | 66 ", "| together | 65 ",
-         "handout/00_introduction.md: the table of points has no row of 'together' with 66 points"),
+         "handout/00_introduction.md: the table of points has no row 'together' with 66 points"),
     ],
 )  # fmt: skip
 def test_rubric_and_handout_disagree(course, texts, file, old, new, message):
@@ -71,7 +71,7 @@ def test_the_file_that_is_linked_for_a_question_has_a_test_of_it(course, texts, 
     file = f"handout/{chapter}.md"
     link = "`pytest --question {0}` ([`{1}.py`](../tests/{1}.py))"
     problems = found(course, texts, **replaced(texts, file, link.format(question, right), link.format(question, wrong)))
-    wanted = f"{file}: tests/{wrong}.py has no test of question {question}"
+    wanted = f"{file}: tests/{wrong}.py has no tests of question {question}"
     assert wanted in without_lines(problems)
 
 
@@ -85,8 +85,8 @@ def test_points_are_found_at_their_line(course):
     text = f"{top}| Q1.1 | 2 |\n| Q1.2 | 4 |\n\n### Q1.8 (1 point)\nall 66 points\n"
     problems = points.disagreements(course.rubric, {"docs/a.md": text})
     assert [problem for problem in problems if problem.startswith("docs/")] == [
-        "docs/a.md:10: question 1.8 has 1 point, 3 in the rubric",
-        "docs/a.md:8: question 1.2 has 4 points, 3 in the rubric",
+        "docs/a.md:10: question 1.8 has 1 point, but 3 in the rubric",
+        "docs/a.md:8: question 1.2 has 4 points, but 3 in the rubric",
     ]
 
 
@@ -94,24 +94,25 @@ def test_points_are_found_at_their_line(course):
     "file, old, new, message",
     [
         ("part1_vae/README.md", "### Q1.7: train a VAE (12 points)", "### Q1.7: train a VAE (11 points)",
-         ": question 1.7 has 11 points, 12 in the rubric"),
+         ": question 1.7 has 11 points, but 12 in the rubric"),
         ("part1_vae/README.md", "### Q1.8: samples (3 points)", "### Q1.8: samples",
-         ": question 1.8 is there 0 times with its points; once is right"),
-        ("part2_aae/README.md", "| Q2.1 | 3 |", "| Q2.1 | 4 |", ": question 2.1 has 4 points, 3 in the rubric"),
+         ": question 1.8 occurs 0 times with its points; it should occur once"),
+        ("part2_aae/README.md", "| Q2.1 | 3 |", "| Q2.1 | 4 |", ": question 2.1 has 4 points, but 3 in the rubric"),
         ("part3_gpt/README.md", "words (3 points)", "words (4 points)",
-         ": 'Answered in words' has 4 points, 3 in the rubric"),
-        ("template/README.md", "all 66 points", "all 64 points", ": the assignment has 64 points, 66 in the rubric"),
+         ": 'Answered in words' has 4 points, but 3 in the rubric"),
+        ("template/README.md", "all 66 points", "all 64 points",
+         ": the assignment has 64 points, but 66 in the rubric"),
         ("handout/README.md", "| 34 points: latent", "| 35 points: latent",
-         ": part 1 has 35 points, 34 in the rubric"),
-        (CHAPTER, "34 points. [Contents]", "33 points. [Contents]", ": part 1 has 33 points, 34 in the rubric"),
+         ": part 1 has 35 points, but 34 in the rubric"),
+        (CHAPTER, "34 points. [Contents]", "33 points. [Contents]", ": part 1 has 33 points, but 34 in the rubric"),
         (CHAPTER, "8 of the points; 2 more are for", "9 of the points; 2 more are for",
-         ": the automatic share of question 1.7 has 9 points, 8 in the rubric"),
+         ": the automatic share of question 1.7 has 9 points, but 8 in the rubric"),
         (CHAPTER, "2 more are for the run", "1 more is for the run",
-         ": the evidence share of question 1.7 has 1 point, 2 in the rubric"),
+         ": the evidence share of question 1.7 has 1 point, but 2 in the rubric"),
         (CHAPTER, "and 2 for the plot", "and 3 for the plot",
-         ": the manual share of question 1.7 has 3 points, 2 in the rubric"),
+         ": the manual share of question 1.7 has 3 points, but 2 in the rubric"),
         ("handout/02_adversarial_autoencoders.md", "2 points are for the runs", "3 points are for the runs",
-         ": the evidence share of question 2.6 has 3 points, 2 in the rubric"),
+         ": the evidence share of question 2.6 has 3 points, but 2 in the rubric"),
     ],
 )  # fmt: skip
 def test_points_that_a_page_states_are_compared(course, texts, file, old, new, message):
@@ -134,7 +135,7 @@ def test_points_changed_in_the_rubric_alone_are_found_on_every_page_that_states_
 def test_a_question_of_the_rubric_is_looked_for(course, texts):
     questions = {**course.rubric.questions, "1.1": dataclasses.replace(course.rubric.questions["1.1"], points=5)}
     changed = dataclasses.replace(course, rubric=dataclasses.replace(course.rubric, questions=questions))
-    assert "handout/: question 1.1 has 2 points, 5 in the rubric" in found(changed, texts)
+    assert "handout/: question 1.1 has 2 points, but 5 in the rubric" in found(changed, texts)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_what_is_for_staff_is_found_in_a_release(course, files, texts):
     line = "make autograder   build the zip for Gradescope: build/autograder.zip"
     assert find_staff_lines(files, texts) == []
     (problem,) = find_staff_lines({**files, "theory/kl.py": f'x = 1\n\t@echo "{line}"\n'.encode()}, texts)
-    assert problem == f'theory/kl.py:2: a line that is for staff (Makefile): @echo "{line}"'
+    assert problem == f'theory/kl.py:2: a line for staff (Makefile): @echo "{line}"'
 
 
 def test_a_model_answer_is_found_in_a_release_however_it_is_wrapped(files):
