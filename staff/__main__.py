@@ -1,4 +1,4 @@
-"""`python -m staff COMMAND ...`: what staff run: check, release, handout, grade, merge; --help lists the commands."""
+"""`python -m staff COMMAND ...`: the commands for staff: check, release, handout, grade, merge. --help lists them."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from staff.release import commands as release
 from staff.site import commands as site
 
 COMMANDS = (release, site, grading)
-NEED_REPOSITORY = ("check", "release", "handout", "grade")  # they need its tests, handout or template
+NEED_REPOSITORY = ("check", "release", "handout", "grade")  # they need the repository's tests, handout or template
 PROBLEMS = (RubricError, *release.PROBLEMS, *site.PROBLEMS, *grading.PROBLEMS)
 
 

@@ -1,6 +1,6 @@
 """Part 2: the graded tests that students do not get.
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages say what is wrong in the assignment's terms, and pytest adds nothing to them.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Part 3: the graded tests that students do not get.
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages say what is wrong in the assignment's terms, and pytest adds nothing to them.
 """
 
 import pytest
@@ -18,10 +18,10 @@ def test_gpt_is_causal(rng):
     T = SIZES["block_size"]
     idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
     token = torch.arange(T)
-    idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t: another token t; the last: none
-    for when, batches in (("fresh", None), ("after some steps of training", integers(rng, 13, 5, 4, T + 1))):
+    idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t changes token t; the last, none
+    for when, batches in (("fresh", None), ("after some training steps", integers(rng, 13, 5, 4, T + 1))):
         logits = part3.run_gpt(idx, SIZES, gpt_weights(rng, SIZES), batches)
-        assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, are {tuple(logits.shape)}"
+        assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, not {tuple(logits.shape)}"
         for t in range(T):
             assert_causal(logits[t : t + 1] - logits[-1], t, f"a GPT, {when}")
 

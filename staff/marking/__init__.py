@@ -1,1 +1,1 @@
-"""Marking: model answers, and the points that people give."""
+"""Marking: model answers, and the points that people enter."""

@@ -1,4 +1,4 @@
-"""Read the model answers to the written questions from `answers.toml`, and compare them with rubric and handout."""
+"""Read the model answers to the written questions from `answers.toml`, and check them against rubric and handout."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A common answer that is wrong or incomplete: the points that it earns if there is nothing else, and why."""
+    """A common answer that is wrong or incomplete: what it says, the points that it earns on its own, and why."""
 
     says: str
     worth: float
@@ -60,7 +60,7 @@ def read(path: Path = PATH, edition: str | None = None) -> dict[str, ModelAnswer
     """Return the model answers, by question.
 
     Args:
-        edition: of the assignment (default: the rubric's).
+        edition: the edition of the assignment (default: the rubric's).
 
     Raises:
         AnswersError: the file cannot be read, a field is missing or unknown, or a question occurs twice.
@@ -87,7 +87,7 @@ def _answer(fields: dict) -> ModelAnswer:
 
 
 def disagreements(answers: dict[str, ModelAnswer], rubric: Rubric, handout: Handout) -> list[str]:
-    """List where the model answers disagree with the rubric's manual points or cite what the handout does not have."""
+    """List where the model answers disagree with the rubric's manual points or cite things that the handout lacks."""
     manual = {question.id: question.manual for question in rubric.questions.values() if question.manual}
     problems = [f"question {name} has manual points, but no model answer" for name in manual.keys() - answers.keys()]
     for name, answer in answers.items():
@@ -100,14 +100,14 @@ def _problems(answer: ModelAnswer, points: float | None, handout: Handout) -> li
         return ["the rubric has no manual points for it"]
     problems = []
     if (total := sum(credit.points for credit in answer.credit)) != points:
-        problems.append(f"its credit adds up to {total:g} points, the rubric has {points:g} manual ones")
+        problems.append(f"credit adds up to {total:g} points, but the rubric has {points:g} manual ones")
     problems += [
-        f"{mistake.says!r} is worth {mistake.worth:g}, which is not at least 0 and below {points:g}"
+        f"{mistake.says!r} is worth {mistake.worth:g}, not at least 0 and below {points:g}"
         for mistake in answer.mistakes
         if not 0 <= mistake.worth < points
     ]
     problems += [f"has no citation: {each}" for each in answer.sentences() if not re.search(r"\[[^\]]+\]\.$", each)]
     problems += [f"there is no {each} in the handout" for each in answer.citations() if not handout.has(each)]
     if (words := len(" ".join(answer.plain()).split())) > (answer.words or words):
-        problems.append(f"its answer has {words} words; the limit is {answer.words}")
+        problems.append(f"the answer has {words} words; the limit is {answer.words}")
     return problems

@@ -1,4 +1,4 @@
-"""Collect the tables that people filled in as stored entries, and write a new form that contains them all."""
+"""Convert the tables that people filled in to stored entries, and write a new form that contains all of them."""
 
 import csv
 import io
@@ -17,14 +17,14 @@ from staff.marking.manual import FORM, Row
 
 
 def collect(folder: Path, files: Iterable[Path], students: list[str], rubric: Rubric, replace: bool = False) -> Entries:
-    """Return the entries for the results in a folder, including those in these files and in the folder's own form.
+    """Return the entries for the results in a folder, including those in `files` and in the folder's own form.
 
     Args:
-        students: of the results.
-        replace: values in these files replace those entered from other files.
+        students: the students with results.
+        replace: whether values in these files replace those entered from other files.
 
     Raises:
-        ValueError: a table cannot be used, or two of them differ in a cell; nothing is written.
+        ValueError: a table cannot be used, or two tables differ in a cell; nothing is written.
         OSError: a file cannot be read.
     """
     entries = stored.read(folder)
@@ -45,9 +45,9 @@ def collect(folder: Path, files: Iterable[Path], students: list[str], rubric: Ru
 
 
 def _base(entries: Entries, own: Path, rubric: Rubric) -> dict[str, Row]:
-    """Return the form as it was last written: any value that differs from it was typed by a person."""
+    """Return the form as it was last written: a person typed every value that differs from it."""
     names = [row[0] for row in csv.reader(io.StringIO(entries.form, newline="")) if row]
-    with suppress(ValueError):  # it was written for an earlier rubric
+    with suppress(ValueError):  # the form was written for an earlier rubric
         return manual.parse(entries.form, own, names, rubric)
     return {}
 
@@ -69,16 +69,16 @@ def _put(path: Path, rows: dict[str, Row], base: dict[str, Row], entries: Entrie
 
 
 def same(one: Value, other: Value) -> bool:
-    """Whether two cells mean the same; in the form, an apostrophe precedes texts that look like formulas."""
+    """Return whether two cells mean the same: in the form, an apostrophe precedes text that looks like a formula."""
     if isinstance(one, str) and isinstance(other, str):
         return one == other or cell(one, stored.LONGEST) == other or one == cell(other, stored.LONGEST)
     return one == other
 
 
 def keep(folder: Path, entries: Entries, students: list[str], rubric: Rubric) -> Path:
-    """Write the entries, and a form that contains them and has a row for every student; return the form's path.
+    """Write the entries, and a form that has them and a row for every student. Return the path of the form.
 
-    A form that already has this content is left as the spreadsheet program saved it.
+    Leave a form that already has this content as the spreadsheet program saved it.
 
     Raises:
         OSError: a file cannot be written.
@@ -97,10 +97,10 @@ def _table(text: str) -> list[list[str]]:
 
 
 def of_shards(folder: Path, shards: Iterable[Path], students: list[str], rubric: Rubric) -> Entries:
-    """Return the entries for several shards of a class and for the folder into which they are merged.
+    """Return the entries for several shards of a class, and for the folder that they are merged into.
 
     Raises:
-        ValueError: as in `collect`, or two of them differ.
+        ValueError: see `collect`; or two shards differ.
     """
     entries = stored.read(folder)
     others = [collect(shard, (), students, rubric) for shard in shards if shard.resolve() != folder.resolve()]

@@ -1,7 +1,7 @@
-"""The entries of people in OUT/manual.json, next to the results. Nothing is ever deleted; earlier values are kept too.
+"""The values that people entered, stored in OUT/manual.json. Nothing is ever deleted: earlier values are kept as well.
 
 An entry is the value that a person typed for one student, question and kind: the points of a share, the reason for
-points that replace the grader's own, or a comment.
+replacing the grader's points, or a comment.
 """
 
 import json
@@ -19,14 +19,14 @@ from staff.grading.results import is_points
 STORE = "manual.json"
 TEXTS = ("reason", "comment")
 KINDS = (*SHARES, *TEXTS)
-LONGEST = 2000  # characters per text
+LONGEST = 2000  # maximum characters per text
 Value = float | str | None  # None: withdrawn
 Place = tuple[str, str, str]  # student, question, kind
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A value that a person typed. `file`: the table from which it was read."""
+    """A value that a person typed. `file`: the table that it was read from."""
 
     value: Value
     by: str
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass
 class Entries:
-    """All entries, and `form`: the text of the form as it was last written."""
+    """All entries. `form`: the text of the form as it was last written."""
 
     places: dict[Place, Entry] = field(default_factory=dict)
     form: str = ""
@@ -52,7 +52,7 @@ class Entries:
         return None if entry is None else entry.value
 
     def of_group(self, student: str, group: list[str], question: str, kind: str) -> Entry | None:
-        """Return a student's entry; if there is none, that of the other group members, if theirs all agree."""
+        """Return a student's entry, or else that of the other group members if all of theirs agree."""
         if own := self.places.get((student, question, kind)):
             return own
         others = [entry for mate in group if (entry := self.places.get((mate, question, kind)))]
@@ -62,7 +62,7 @@ class Entries:
         return {student for student, _, _ in self.places}
 
     def put(self, place: Place, new: Entry, replace: bool = False) -> str | None:
-        """Store an entry. If another file has a different value there, keep the old entry and return a sentence."""
+        """Store an entry. If another file has a different value for it, keep the old entry and return a sentence."""
         old = self.places.get(place)
         if old is None:
             self.places[place] = new
@@ -71,17 +71,17 @@ class Entries:
                 student, question, kind = place
                 return (
                     f"{line(student)}: Q{question} {kind}: {shown(new.value)} in {new.file}, {shown(old.value)} in "
-                    f"{old.file}; make them agree, or let the files given now win with --replace"
+                    f"{old.file}; make them agree, or use --replace to let the new files win"
                 )
             self.places[place] = old.replaced_by(new)
         return None
 
     def without_reason(self) -> Iterator[str]:
-        """Yield a sentence for each entry that replaces the grader's points without giving the student a reason."""
+        """Yield a sentence for each entry that replaces the grader's points without a reason for the student."""
         for (student, question, kind), entry in sorted(self.places.items()):
             if kind in ("automatic", "evidence") and entry.value is not None:
                 if not self.value(student, question, "reason"):
-                    yield f"{line(student)}: Q{question} {kind}: needs a reason, in the column Q{question} reason"
+                    yield f"{line(student)}: Q{question} {kind}: needs a reason in the column Q{question} reason"
 
 
 def shown(value: Value) -> str:
@@ -99,7 +99,7 @@ def now() -> str:
 
 
 def read(folder: Path) -> Entries:
-    """Return the entries so far for the results in a folder.
+    """Return the stored entries for the results in a folder.
 
     Raises:
         ValueError: the file is damaged; it is left unchanged.
@@ -118,7 +118,7 @@ def read(folder: Path) -> Entries:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: is damaged ({line(repr(error))}); it contains the points that people entered: restore it from a "
-            "backup, or move it away and enter them again with --manual"
+            "backup, or move it away and enter the points again with --manual"
         ) from error
     return Entries(places, content["form"])
 
@@ -156,18 +156,18 @@ def join(target: Entries, others: Iterable[Entries]) -> list[str]:
     return problems
 
 
-# --- into the results -------------------------------------------------------------------------------------------------
+# --- applying the entries ---------------------------------------------------------------------------------------------
 
 
 def apply(results: list[dict], entries: Entries, rubric: Rubric) -> list[dict]:
-    """Return the results with the entries applied; the results passed in are not changed.
+    """Return copies of the results with the entries applied.
 
     Returns:
-        results with `given`, a row for each share that a person entered: question, share, points, before (the grader's
-        own points, or None), of, reason, by; and `comments`: question, comment, by.
+        Results with `given`, a row for each share that a person entered: question, share, points, before (the grader's
+        points, or None), of, reason, by; and `comments`, a row for each comment: question, comment, by.
 
     Raises:
-        ValueError: an entry has more points than the rubric.
+        ValueError: an entry has more points than the rubric allows.
     """
     found, problems = [], []
     groups: dict[str, list[str]] = {}

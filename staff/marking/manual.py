@@ -1,9 +1,9 @@
 """Write and read OUT/manual.csv, the table that people fill in.
 
 It has one row per student. For each question there is a column for manual points, `Q1.7 (2)`; columns for points that
-replace the grader's own, `Q1.7 evidence (2)` and `Q1.7 automatic (8)`, with `Q1.7 reason`; and `Q1.7 comment`. The
-column `by` names the person who filled in the row. Columns may be omitted, and Excel may have changed commas to
-semicolons. An empty cell is ignored; a minus sign withdraws an earlier entry.
+replace the grader's, `Q1.7 evidence (2)` and `Q1.7 automatic (8)`, with `Q1.7 reason`; and `Q1.7 comment`. The column
+`by` names the person who filled in the row. Columns may be missing, and Excel may have changed commas to semicolons. An
+empty cell is ignored; a minus sign withdraws an earlier entry.
 """
 
 import csv
@@ -31,7 +31,7 @@ Column = tuple[str, str]  # question, kind
 
 
 def columns(rubric: Rubric) -> dict[Column, str]:
-    """Return all columns of the form, with their titles."""
+    """Return all columns of the form: column -> title."""
     return {
         (question.id, kind): _title(question, kind)
         for question in rubric.questions.values()
@@ -56,7 +56,7 @@ def _title(question: Question, kind: str) -> str:
 def form(students: list[str], entries: Entries, rubric: Rubric) -> str:
     """Return the table to fill in, including the entries so far.
 
-    Write it to a file with the encoding utf-8-sig, so that Excel reads it correctly.
+    Write it with the encoding utf-8-sig, so that Excel reads it correctly.
     """
     wanted = columns(rubric)
     file = io.StringIO()
@@ -79,7 +79,7 @@ def as_cell(value: Value) -> str:
 
 @dataclass
 class Row:
-    """A student's row: the values typed, and by whom. None withdraws an earlier entry."""
+    """A student's row: the typed values, and who typed them. The value None withdraws an earlier entry."""
 
     line: int
     by: str = ""
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass
 class _Table:
-    """The part of a file that has been read, and the problems found so far."""
+    """The part of a file that has been read so far, and the problems found in it."""
 
     path: Path
     students: dict[str, str]  # text in a cell -> student
@@ -111,13 +111,13 @@ def _name(question: str, kind: str) -> str:
 
 
 def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
-    """Read a table that was filled in; return student -> row.
+    """Read a table that was filled in, and return student -> row.
 
     Args:
-        students: all students that may occur.
+        students: all students who may occur.
 
     Raises:
-        ValueError: the table has errors; the message lists each of them with its line and column.
+        ValueError: the table has errors; the message lists each error with its line and column.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -145,7 +145,7 @@ def parse(text: str, path: Path, students: list[str], rubric: Rubric) -> dict[st
 
 
 def _cells(names: list[str]) -> dict[str, str]:
-    """Map a cell's text, as written to the form or as the plain name, to the student; ambiguous texts are left out."""
+    """Map each text of a cell, in the form's spelling or as a plain name, to the student; omit ambiguous texts."""
     alike: dict[str, set[str]] = {}
     for name in names:
         alike.setdefault(cell(name), set()).add(name)
@@ -153,7 +153,7 @@ def _cells(names: list[str]) -> dict[str, str]:
 
 
 def _rows(text: str, table: _Table) -> list[tuple[int, list[str]]]:
-    """Return each row that is not empty, with the number of its first line."""
+    """Return the rows that are not empty, each with the number of its first line."""
     first = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -185,9 +185,9 @@ def _title_of(row: int, column: int, name: str, table: _Table) -> None:
     question = table.rubric.questions.get(match[1]) if match else None
     kind = (match[2] or "manual").lower() if match else "manual"
     if question is None or not _has(question, kind):
-        table.wrong(row, column, f"{line(name)!r}: no question that a person judges has this name")
+        table.wrong(row, column, f"{line(name)!r}: no question that is marked by a person has this name")
     elif (question.id, kind) in table.columns.values():
-        table.wrong(row, column, f"{_name(question.id, kind)} has a column already")
+        table.wrong(row, column, f"{_name(question.id, kind)} already has a column")
     elif match[3] and kind not in TEXTS and float(match[3]) != getattr(question, kind):
         of = number(getattr(question, kind))
         table.wrong(row, column, f"Q{question.id} has {of} {kind} points, not {match[3]}")
@@ -197,7 +197,7 @@ def _title_of(row: int, column: int, name: str, table: _Table) -> None:
 
 def _row(row: int, cells: list[str], table: _Table) -> None:
     if len(cells) > table.width:
-        problem = f"{len(cells)} cells, the first line has {table.width}; a number with a decimal comma? Write 1.5"
+        problem = f"{len(cells)} cells, but the first line has {table.width}; use a decimal point, as in 1.5"
         table.wrong(row, None, problem)
         return
     if len(cells) <= table.student_column or not cells[table.student_column]:
@@ -231,7 +231,7 @@ def _cell(row: int, column: int, text: str, found: Row, table: _Table) -> None:
         found.typed[question, kind] = None
     elif kind in TEXTS:
         if len(text) > LONGEST:
-            table.wrong(row, column, f"has {len(text)} characters, at most {LONGEST} are kept; shorten it")
+            table.wrong(row, column, f"has {len(text)} characters; shorten it to {LONGEST} or fewer")
         found.typed[question, kind] = " ".join(text.split())
     elif kind in SHARES:
         _points(row, column, text, found, table)
@@ -241,7 +241,7 @@ def _points(row: int, column: int, text: str, found: Row, table: _Table) -> None
     question, kind = table.columns[column]
     most = getattr(table.rubric.questions[question], kind)
     if re.fullmatch(r"\d*,\d+", text, re.ASCII):
-        table.wrong(row, column, f"{text}: write {text.replace(',', '.')}, with a point")
+        table.wrong(row, column, f"{text}: write {text.replace(',', '.')}, with a decimal point")
     elif re.fullmatch(r"-[\d.]+", text, re.ASCII):
         table.wrong(row, column, f"{line(text)} is negative")
     elif not POINTS.fullmatch(text):

@@ -241,7 +241,7 @@ def _other_orders(logits: Tensor, temperature: float, top_k: int | None, top_p: 
 
 
 def top_p_calls(logits: Tensor, temperature: float, top_k: int | None, top_p: Tensor) -> Answer:
-    """Return how close each top_p [N] is to a sum of the largest probabilities, and whether the filter order matters."""
+    """Return how close each top_p [N] is to a sum of the largest probabilities, and whether filter order matters."""
     logits = logits.double()
     sums = _sums(_kept((logits / temperature).softmax(-1), top_k or logits.size(1)))
     margins, matters = [], []

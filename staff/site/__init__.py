@@ -1,1 +1,1 @@
-"""The handout as a site and as a PDF."""
+"""The handout as a website and as a PDF."""

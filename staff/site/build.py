@@ -26,25 +26,25 @@ class SiteError(Exception):
 
 
 def folder(edition: str) -> Path:
-    """Where `make handout` writes: build/handout, or build/handout-2022 for an edition that is not the rubric's."""
+    """Return where `make handout` writes: build/handout, or build/handout-2022 if 2022 is not the rubric's edition."""
     own = rubrics.read().edition
     return REPOSITORY / "build" / ("handout" if edition == own else f"handout-{edition}")
 
 
 def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str | None = None) -> None:
-    """Build site/ and, with a browser, handout.pdf in `out`; an earlier build there is replaced.
+    """Build site/ and, if there is a browser, handout.pdf in `out`. An earlier build in `out` is replaced.
 
     Args:
         edition: the edition of the assignment (default: the rubric's).
 
     Raises:
-        SiteError: a package or the browser is missing, or Sphinx warns.
+        SiteError: a package or the browser is missing, or Sphinx issues a warning.
     """
     if missing := missing_packages():
         raise SiteError(f"{', '.join(missing)} missing: {INSTALL} (Python 3.11 or newer)")
     epoch = source_date(root)
     if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
-        raise SiteError(f"{out}: is neither empty nor an earlier build of the handout; name another folder")
+        raise SiteError(f"{out}: is neither empty nor an earlier build of the handout; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     edition = edition or rubrics.read(root / "course" / "rubric.toml").edition
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,16 +62,16 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str 
 
 
 def missing_packages() -> list[str]:
-    """The packages of the extra `handout` that are not installed."""
+    """Return the packages of the extra `handout` that are not installed."""
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return [name for name in NEEDED if name not in installed]
 
 
 def source_date(root: Path) -> int:
-    """SOURCE_DATE_EPOCH, or the time of the last commit to the chapters."""
+    """Return SOURCE_DATE_EPOCH, or else the time of the last commit to the chapters."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
-            raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}: it is a number of seconds, as `date +%s` prints it")
+            raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}; it should be seconds, as printed by `date +%s`")
         return int(given)
     log = ["git", "-C", str(root), "log", "-1", "--format=%ct", "--", "handout"]
     return int(subprocess.run(log, capture_output=True, text=True).stdout.strip() or 0)
@@ -82,10 +82,10 @@ def digests(read: dict[str, bytes]) -> dict[str, str]:
 
 
 def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
-    """The PDF in `out`, if one was built.
+    """Return the PDF in `out` if one was built.
 
     Raises:
-        SiteError: the chapters have changed since, or the PDF is of another edition.
+        SiteError: the chapters have changed since then, or the PDF is for another edition.
     """
     if not (out / PDF).exists():
         return None
@@ -96,7 +96,7 @@ def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
     except (OSError, ValueError, LookupError):
         of, recorded, now = edition, {}, None
     if of != edition:
-        raise SiteError(f"{out / PDF} is of the {of} edition: run `make handout EDITION={edition}`, or remove it")
+        raise SiteError(f"{out / PDF} is for the {of} edition: run `make handout EDITION={edition}`, or remove it")
     if not recorded or recorded != now:
         raise SiteError(f"{out / PDF} is older than the chapters: run `make handout` again, or remove it")
     return (out / PDF).read_bytes()
@@ -117,7 +117,7 @@ def _sources(root: Path, folder: Path, edition: str) -> dict[str, bytes]:
 
 
 def _sphinx(folder: Path, out: Path, epoch: int, *flags: str) -> None:
-    """Build HTML; warnings are errors."""
+    """Build HTML. Warnings are treated as errors."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", *flags]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
     command += ["-d", str(out.with_suffix(".doctrees")), str(folder), str(out)]

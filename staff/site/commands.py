@@ -15,8 +15,8 @@ def make_handout(args: argparse.Namespace) -> None:
     browser = None if args.no_pdf else args.browser or printing.find_browser()
     if not (browser or args.no_pdf):
         raise build.SiteError(
-            "no Chromium or Chrome was found to print the PDF: apt install chromium, name one with --browser, "
-            "or leave the PDF out with --no_pdf"
+            "no Chromium or Chrome was found to print the PDF: run apt install chromium, give one with "
+            "--browser, or use --no_pdf"
         )
     edition = args.edition or rubrics.read().edition
     if edition not in (known := editions.known(rubrics.PATH)):
@@ -25,7 +25,7 @@ def make_handout(args: argparse.Namespace) -> None:
     build.build(args.out, browser, edition=edition)
     print(f"{args.out / 'site' / 'index.html'}: the site, which needs no network")
     if browser:
-        print(f"{args.out / build.PDF}: the same as a PDF; `make release` adds it to the students' repository")
+        print(f"{args.out / build.PDF}: the handout as a PDF; `make release` adds it to the students' repository")
 
 
 def add(commands) -> None:
@@ -36,6 +36,6 @@ def add(commands) -> None:
         help="a new or empty folder, or one with an earlier build (default: where `make release` looks for the PDF)",
     )  # fmt: skip
     command.add_argument("--edition", help="which edition's chapters: 2023 or 2022 (default: the rubric's)")
-    command.add_argument("--browser", metavar="PROGRAM", help="a Chromium or Chrome (default: the one installed)")
+    command.add_argument("--browser", metavar="PROGRAM", help="Chromium or Chrome (default: the installed one)")
     command.add_argument("--no_pdf", action="store_true", help="build only the site; no browser is needed")
     command.set_defaults(run=make_handout)

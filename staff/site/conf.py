@@ -7,7 +7,7 @@ project = "Deep generative models: the assignment"
 html_title = "Deep generative models"
 extensions = ["myst_parser", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]
-myst_heading_anchors = 4  # the levels whose headings have GitHub's anchors
+myst_heading_anchors = 4  # maximum level of headings that get GitHub's anchors
 exclude_patterns = ["_build"]
 nitpicky = True
 suppress_warnings = ["config.cache"]
@@ -29,7 +29,7 @@ mathjax3_config = {
 
 
 def mathjax_files() -> dict[str, Path]:
-    """The files that MathJax needs: path in mathjax/ -> file."""
+    """Return the files that MathJax needs: path in mathjax/ -> file."""
     wanted = ("tex-svg-full.js", "a11y/assistive-mml.js")
     found = {}
     for file in importlib.metadata.files("sphinx-mathjax-offline") or ():

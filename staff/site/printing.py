@@ -21,7 +21,7 @@ class PrintError(Exception):
 
 
 def find_browser() -> str | None:
-    """Chromium or Chrome, if it is installed."""
+    """Return Chromium or Chrome if one is installed."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
@@ -38,7 +38,7 @@ def assemble(pages: dict[str, str]) -> str:
 
 
 def _body(name: str, text: str, names: set[str]) -> str:
-    """The content of a page, with its name as a prefix of its anchors, and with its folded answers at the end."""
+    """Return a page's content, with the page's name as a prefix of its anchors and folded answers at the end."""
     content = HEADERLINK.sub("", BODY.search(text)[1])
     content = content[: content.rindex("</section>") + len("</section>")]
     content = re.sub(r'(<[^>]* id=")', rf"\g<1>{name}.", content)
@@ -53,7 +53,7 @@ def _body(name: str, text: str, names: set[str]) -> str:
 
 
 def _with_answers_at_the_end(content: str, name: str) -> str:
-    """Move the folded answers of a chapter to its end, since paper cannot fold."""
+    """Move the folded answers of a chapter to its end: on paper, nothing can be unfolded."""
     answers: list[str] = []
 
     def moved(match: re.Match) -> str:
@@ -76,16 +76,16 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
     """Print a page of HTML, with the date `epoch` in the PDF.
 
     Raises:
-        PrintError: the browser does not run, writes no PDF, or takes more than MINUTES.
+        PrintError: the browser does not run, does not write a PDF, or takes more than MINUTES.
     """
     command = [browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--virtual-time-budget={600_000}"]
     command += ["--generate-pdf-document-outline", f"--user-data-dir={pdf.parent / 'profile'}"]
-    command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # which fails for root
+    command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # the sandbox fails for root
     try:
         command += [f"--print-to-pdf={pdf}", page.as_uri()]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES)
     except OSError as error:
-        raise PrintError(f"{browser}: {error.strerror}; --browser names another") from error
+        raise PrintError(f"{browser}: {error.strerror}; choose another with --browser") from error
     except subprocess.TimeoutExpired as error:
         raise PrintError(f"{browser} has printed nothing after {MINUTES} minutes") from error
     if not pdf.exists():
@@ -94,6 +94,6 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
 
 
 def dated(pdf: bytes, epoch: int) -> bytes:
-    """Replace the date in a PDF by Chromium; nothing else in it depends on when it was printed."""
+    """Replace the date in a PDF that Chromium printed. Nothing else in the PDF depends on the time of printing."""
     date = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S").encode()
     return DATE.sub(rb"/\1 (D:" + date + rb"+00'00')", pdf)

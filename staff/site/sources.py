@@ -1,4 +1,4 @@
-"""Convert the chapters from GitHub's Markdown to that of MyST, which Sphinx reads, where the two differ."""
+"""Convert the chapters from GitHub's Markdown to MyST Markdown, which Sphinx reads."""
 
 import posixpath
 import re
@@ -15,12 +15,12 @@ NAVIGATION = re.compile(r"\[Contents\]\(README\.md\).*?(?=\n\n)", re.DOTALL)  # 
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"(^```.*?^```$|^\$\$$.*?^\$\$$)", re.MULTILINE | re.DOTALL)  # code, and displayed mathematics
 INLINE = re.compile(r"(`[^`]*`)|(\$[^$`]+\$)(?=[,.;:?!)])")  # code, and mathematics before punctuation
-WORD_JOINER = "\u2060"  # prevents a line break before what follows
+WORD_JOINER = "\u2060"  # prevents a line break before the next character
 TOCTREE = "\n```{toctree}\n:hidden:\n\n%s\n```\n"
 
 
 def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
-    """Write the sources of an edition's site; return the chapters and figures they were made from: path -> bytes."""
+    """Write the sources of an edition's site. Return the chapters and figures that were read: path -> bytes."""
     read = {}
     chapters = [path for pattern in ORDER for path in sorted((root / FOLDER).glob(f"{pattern}.md"))]
     chapters = [path for path in chapters if editions.belongs(path.relative_to(root).as_posix(), edition)]
@@ -39,7 +39,7 @@ def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
 
 
 def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
-    """Convert a chapter for MyST; return it and its pictures: path in the repository -> path beside the source.
+    """Convert a chapter for MyST. Return it and its pictures: path in the repository -> path beside the source.
 
     Args:
         file: its path in the repository.
@@ -64,7 +64,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
         pictures[whole] = copy
         return f"![{words}]({copy})"
     if re.fullmatch(r"q\d-\d+(-\d+)?|eq-\w+", anchor):
-        return f"[{words}](#{anchor})"  # a target of MyST's, which is known in all chapters
+        return f"[{words}](#{anchor})"  # a MyST target, which is known in all chapters
     if not whole.startswith(FOLDER) or not whole.endswith(".md"):
         return _outside(words, whole)
     name = INDEX if whole.endswith("README.md") else posixpath.basename(whole)
@@ -72,7 +72,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
 
 
 def _outside(words: str, path: str) -> str:
-    """The text that replaces a link to a file outside the site: its path if the link shows its name, else the words."""
+    """Return the text that replaces a link to a file outside the site: the path if the link shows the file's name."""
     name = words.strip("`")
     is_its_name = words == posixpath.basename(path) or (words.startswith("`") and path.endswith(name))
     return f"`{path}`" if is_its_name else words

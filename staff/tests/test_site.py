@@ -108,7 +108,7 @@ def test_a_pdf_that_is_older_than_the_chapters_is_refused(tmp_path):
     record = {"edition": "2023", "files": build.digests({"handout/a.md": b"one"})}
     (tmp_path / build.RECORD).write_text(json.dumps(record))
     assert build.built_pdf(tmp_path, "2023", tmp_path) == b"%PDF"
-    with pytest.raises(build.SiteError, match="is of the 2023 edition: run `make handout EDITION=2022`"):
+    with pytest.raises(build.SiteError, match="is for the 2023 edition: run `make handout EDITION=2022`"):
         build.built_pdf(tmp_path, "2022", tmp_path)
     chapter.write_text("two")
     with pytest.raises(build.SiteError, match="is older than the chapters: run `make handout` again, or remove it"):
@@ -145,7 +145,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "NEEDED", ())
     (tmp_path / "mine.txt").write_text("mine")
     assert command_line.main(["handout", str(tmp_path), "--no_pdf"]) == 1
-    assert "name another folder" in capsys.readouterr().err
+    assert "choose another folder" in capsys.readouterr().err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     assert command_line.main(["handout", str(tmp_path / "out"), "--no_pdf"]) == 1
     assert "SOURCE_DATE_EPOCH is 'yesterday'" in capsys.readouterr().err

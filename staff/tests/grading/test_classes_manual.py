@@ -137,7 +137,7 @@ def test_what_was_overridden_is_kept_with_reason_and_name(folder, grade):
 def test_points_in_place_of_the_graders_need_a_reason(folder, grade):
     given = table(folder / "jo.csv", "student,Q2.6 evidence\nada,2\n")
     assert grade("class", "--manual", given) == 1
-    assert "ada: Q2.6 evidence: needs a reason, in the column Q2.6 reason" in grade.said
+    assert "ada: Q2.6 evidence: needs a reason in the column Q2.6 reason" in grade.said
 
 
 def test_what_is_not_judged_is_not_zero(folder, grade):

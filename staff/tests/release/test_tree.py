@@ -125,10 +125,10 @@ def test_points_changed_in_the_rubric_alone_are_found_on_every_page_that_states_
     parts = {**course.rubric.parts, 3: dataclasses.replace(course.rubric.parts[3], points=11)}
     rubric = dataclasses.replace(course.rubric, parts=parts, questions={**course.rubric.questions, "3.2": question})
     problems = "\n".join(without_lines(found(dataclasses.replace(course, rubric=rubric), texts)))
-    for page in ("part3_gpt/README.md: question 3.2 has 4 points, 5", "handout/: question 3.2 has 4 points, 5",
+    for page in ("part3_gpt/README.md: question 3.2 has 4 points, but 5", "handout/: question 3.2 has 4 points, but 5",
                  "handout/README.md: the table has", "handout/00_introduction.md: the table",
-                 "handout/03_attention_and_language_models.md: part 3 has 10 points, 11",
-                 "template/README.md: the assignment has 66 points, 67"):  # fmt: skip
+                 "handout/03_attention_and_language_models.md: part 3 has 10 points, but 11",
+                 "template/README.md: the assignment has 66 points, but 67"):  # fmt: skip
         assert page in problems
 
 
