@@ -83,7 +83,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 def _shard(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r} should be like 3/10, the third of ten")
+        raise argparse.ArgumentTypeError(f"{text!r}: should be like 3/10, the third of ten")
     return int(number), int(of)
 
 

@@ -75,7 +75,7 @@ def _pdf(edition: str) -> build.Files:
 
 def year(text: str) -> str:
     if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
-        raise argparse.ArgumentTypeError(f"{text!r} should have only letters, digits, '-', '.' and '_', like 2026")
+        raise argparse.ArgumentTypeError(f"{text!r}: should have only letters, digits, '-', '.' and '_', like 2026")
     return text
 
 
@@ -85,7 +85,7 @@ def edition(text: str) -> str:
     except (OSError, ValueError, TypeError, KeyError):
         return text  # the error is reported when the rubric is read
     if text not in known:
-        raise argparse.ArgumentTypeError(f"{text!r} should be {' or '.join(sorted(known))}")
+        raise argparse.ArgumentTypeError(f"{text!r}: should be {' or '.join(sorted(known))}")
     return text
 
 

@@ -211,7 +211,7 @@ def test_a_folder_that_git_does_not_know_is_refused(tmp_path, course):
     "argv, status, message",
     [
         (["release"], 2, "OUT"),
-        (["release", "x", "--year", "a b"], 2, "'a b' should have only letters"),
+        (["release", "x", "--year", "a b"], 2, "'a b': should have only letters"),
         (["release", "x", "--edition", "2021"], 2, "--edition: '2021': should be 2022 or 2023"),
         (["release", "course"], 1, "is not empty and not an earlier release"),
         (["nothing"], 2, "invalid choice"),
