@@ -35,7 +35,7 @@ root="${AUTOGRADER_ROOT:-/autograder}"
 python="$root/venv/bin/python"
 [ -x "$python" ] || python=python3
 cd "$root/source" || exit 1
-chmod -R go-rwx "$root/source" "$root/submission"  # in case the only sandbox that works is another user
+chmod -R go-rwx "$root/source" "$root/submission"  # in case the sandbox can only use another user
 OMP_NUM_THREADS=1 "$python" -m staff.grading.gradescope --root "$root"
 if [ ! -s "$root/results/results.json" ]; then
   mkdir -p "$root/results"
@@ -71,7 +71,7 @@ def build_autograder(out: Path, root: Path = REPOSITORY) -> Path:
 
 
 def requirements(setup: Path) -> list[str]:
-    """Return the packages required for grading, from setup.cfg."""
+    """Return the packages in setup.cfg that grading requires."""
     settings = configparser.ConfigParser(interpolation=None)
     settings.read_string(setup.read_text("utf-8"))
     wanted = settings["options"]["install_requires"].split("\n")

@@ -42,7 +42,7 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
         result, wrong = results.read(path) if submission.only_a_name and path.exists() else ({}, ["none"])
         if not wrong and result["where"] not in ("", submission.where):
             before = Path(result["where"]) / result["source"]
-            problems.append(f"{submission.student}: {before} was graded under this name before {submission.source}")
+            problems.append(f"{submission.student}: {before} was graded under this name; {submission.source} is new")
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise ValueError(
@@ -82,7 +82,7 @@ def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[di
 
 
 def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Return the newest result in several folders, as student -> file, and a line for each older result.
+    """Return each student's newest result in these folders, as student -> file, and a line for each older result.
 
     An unusable file counts only if there is no other.
     """

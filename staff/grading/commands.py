@@ -55,7 +55,7 @@ def add(commands) -> None:
     command.add_argument(
         "--sandbox", choices=LEVELS[:-1], help="the sandbox's level (default: the strongest that works here)"
     )
-    command.add_argument("--unsafe", action="store_true", help="run submissions without a sandbox if none works")
+    command.add_argument("--unsafe", action="store_true", help="if no sandbox works, run submissions without one")
     command.set_defaults(run=grade)
     command = commands.add_parser("merge", help="merge the results of several shards, write marks and feedback")
     command.add_argument("shards", nargs="+", type=Path, metavar="GRADES", help="the folders that `grade` wrote")
@@ -153,7 +153,7 @@ def _has_mnist() -> bool:
         download.fetch("mnist")
         return True
     except (download.DataError, OSError) as error:
-        print(f"{error}\nWithout MNIST, submitted runs cannot be judged; grade again when it is there", file=sys.stderr)
+        print(f"{error}\nJudging submitted runs requires MNIST; grade again once it is available", file=sys.stderr)
         return False
 
 
@@ -174,7 +174,7 @@ def _level(args: argparse.Namespace, judges) -> str:
         )
     for path in map(Path.resolve, args.submissions if judge.level == "user" else ()):
         if path.stat().st_mode & 0o004 and all(parent.stat().st_mode & 0o001 for parent in path.parents):
-            raise GradingError(f"{path}: at level user, submissions could read it: run chmod -R go-rwx {path}")
+            raise GradingError(f"{path}: at sandbox level user, submissions could read it; run chmod -R go-rwx {path}")
     print(f"sandbox: {judge.level}", file=sys.stderr)
     return judge.level
 
@@ -234,4 +234,4 @@ def _export(args: argparse.Namespace) -> None:
         print(f"runs not judged because MNIST is missing: {', '.join(waiting)}", file=sys.stderr)
     if problems:
         raise GradingError("\n".join(problems))
-    print(f"to give points by hand, fill in {form}; the next grade or merge reads it")
+    print(f"to enter points by hand, fill in {form}; the next grade or merge reads it")

@@ -34,7 +34,7 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero-width
 
 
 def clean(text: object, most: int = MESSAGE) -> str:
-    """Return text that is safe to show: with U+FFFD for escape sequences and invisible characters, and cut to `most`.
+    """Make text safe to show: replace escape sequences and invisible characters with U+FFFD, and cut it to `most`.
 
     Line breaks and tabs are kept.
     """
@@ -160,7 +160,7 @@ def _code_span(text: str, in_table: bool) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape ordinary text, so that it has no emphasis, link, HTML or mention, and starts no list. Keep spaces."""
+    """Escape ordinary text, so that it cannot become emphasis, a link, HTML, a mention or a list. Keep outer spaces."""
     text = re.sub(r"\s+", " ", clean(text))
     text = re.sub(r"[\\`*_\[\]{}<>|~&$#@!]|:(?=//)|(?<=www)\.|^[-+=]", r"\\\g<0>", text)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)

@@ -142,7 +142,7 @@ class Class:
             raise archives.SubmissionError(submission.problem)
         with tempfile.TemporaryDirectory(prefix="staged-") as folder:
             if self.rules.level == "user":
-                os.chmod(folder, 0o711)  # the submission's user may enter but not list it, and cannot guess a name
+                os.chmod(folder, 0o711)  # the submission's user may enter it but not list it, and cannot guess names
             root = Path(folder).resolve() / token_hex(16)
             staged = archives.stage(submission, root)
             if not staged.parts:

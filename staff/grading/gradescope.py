@@ -163,7 +163,7 @@ def write_progress(path: str | Path, result_so_far: dict, rubric: Rubric | None 
 
 
 def student_of(root: Path) -> str:
-    """Return the student's name from submission_metadata.json, reduced to safe characters; else "submission"."""
+    """Return the student's name from submission_metadata.json, reduced to safe characters, or else "submission"."""
     try:
         user = json.loads((root / "submission_metadata.json").read_text("utf-8"))["users"][0]
         name = str(user.get("email") or user.get("name") or user["id"])

@@ -214,7 +214,7 @@ class Forks:
         self.say({"trouble": f"{excinfo.typename}: {excinfo.value}"})
 
     def _end(self, status: int) -> None:
-        """After the tests, judge the submitted runs and report how pytest ended."""
+        """Judge the submitted runs after the tests, and report how pytest ended."""
         session = self.adapters.session
         session.leave()
         self.say({"evidence": judge_runs(session, self.wanted["seed"])})

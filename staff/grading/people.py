@@ -58,7 +58,7 @@ def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
     if len(people) > max(1, len(found.owners)) and not together:
         named = ", ".join(f"{person.id} ({person.name})" for person in people.values())
         raise ValueError(
-            f"{found.path}: {named} could have handed it in; add their names in that system to the roster as a column"
+            f"{found.path}: {named} could have handed it in; add a column with their names in that system to the roster"
         )
     if people:
         ids = sorted({mate for student in people for mate in roster.group_of(student)})
@@ -148,7 +148,7 @@ def _first(readable: list[Path], others: list[Path]) -> tuple[Path, tuple[Path, 
 
 
 def _with(found: Found, others: Iterable[Found]) -> Found:
-    """Return the submission that a file belongs to: an unreadable file beside a readable one is not an attempt."""
+    """Return a file's submission: an unreadable file beside a readable one is not a separate attempt."""
     if found.readable or found.owners:
         return found
     folder = found.path.resolve().parent

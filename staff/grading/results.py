@@ -15,7 +15,7 @@ from course.rubric import Rubric
 from staff.grading.feedback import SHARES, line
 
 RESULTS = "results"
-LONGEST = 20_000_000  # bytes of a result file
+LONGEST = 20_000_000  # maximum bytes of a result file
 STATUSES = {  # status -> its text in the exports
     "graded": "graded",
     "partly": "partly graded",  # parts are missing

@@ -139,7 +139,7 @@ class Child:
             return False
 
     def read(self, until: float):
-        """Return the next message of a process that sends messages without a call."""
+        """Return the next message of a process that sends messages unprompted."""
         return wire.read(self.answer.fileno(), until)
 
     def _value(self, reply):

@@ -25,7 +25,7 @@ def workplace() -> Iterator[Path]:
     base = Path(tempfile.gettempdir())
     remove_dead(base)
     new = Path(tempfile.mkdtemp(prefix=f"new-{PREFIX}", dir=base))
-    os.chmod(new, 0o711)  # submissions that run as another user can open paths they know, but not list it
+    os.chmod(new, 0o711)  # submissions that run as another user can open known paths in it but cannot list it
     held = HeldFolder(new)
     folder = new.rename(base / new.name.removeprefix("new-"))  # locked before it gets the name that other runs look for
     before = tempfile.tempdir, os.environ.get("TMPDIR")

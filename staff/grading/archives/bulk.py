@@ -1,4 +1,4 @@
-"""Unpack a system's download: one archive with the files of all students, such as Canvas's submissions.zip."""
+"""Unpack a learning platform's download: one archive with the files of all students, such as Canvas's submissions.zip."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +17,7 @@ EVERYBODYS = Limits(total=50_000_000_000, logs=50_000_000_000, entries=1_000_000
 
 @contextmanager
 def unpacked(paths: list[Path]) -> Iterator[list[Path]]:
-    """Yield the paths; if the only path is a system's download, yield the folder to which it was unpacked instead.
+    """Yield the paths; if the only path is a platform's download, yield the folder that it was unpacked to instead.
 
     If there are several paths, each archive is treated as one student's, whatever it contains: a student may have put
     files with other people's names in it.
@@ -53,7 +53,7 @@ def _files(entries: list[Entry]) -> Iterator[tuple[Names, Entry]]:
 
 
 def _is_of_a_class(files: list[Names]) -> bool:
-    """Return whether the files of an archive, at the top or in its only folder, are named as a system names them."""
+    """Return whether the files of an archive, at the top or in its only folder, have names from a learning platform."""
     for depth in (0, 1):
         names = {file[depth] for file in files if len(file) > depth and not file[depth].startswith(".")}
         if any(file[depth:] == (GRADESCOPE,) for file in files) or any(map(owner_of, names)):

@@ -117,7 +117,7 @@ def _submissions(folder: Path) -> list[Path]:
 
 
 def _downloaded(folder: Path) -> Path:
-    """Return the folder of a system's download if it is the only entry of `folder`; otherwise `folder` itself.
+    """Return the folder of a platform's download if it is the only entry of `folder`; otherwise `folder` itself.
 
     Other subfolders are not searched: a student could also put files with other people's names into a folder.
     """

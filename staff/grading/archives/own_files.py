@@ -15,7 +15,7 @@ NAMED = re.compile(
     r"(?<![a-z])(grades?|gradebook|gradesexport|scores?|roster|participants|enrolments?|manual)(?![a-z])", re.IGNORECASE
 )
 PAGES = {GRADESCOPE, "index.html", "index.htm", "readme", "readme.md", "readme.txt", "readme.html"}
-OF_PEOPLE = {  # columns in the tables of Canvas, Moodle, Brightspace, Blackboard, Gradescope and of the grader
+OF_PEOPLE = {  # column titles in the tables of Canvas, Moodle, Brightspace, Blackboard, Gradescope and the grader
     "id", "student", "name", "first name", "last name", "full name", "user name", "username", "email", "email address",
     "sid", "identifier", "orgdefinedid", "student id", "sis user id", "sis login id", "section", "group",
 }  # fmt: skip

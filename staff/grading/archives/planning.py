@@ -28,7 +28,7 @@ NEVER_IN_A_PART = {
 }  # fmt: skip
 NEVER_ENDINGS = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".pth", ".egg-link")
 ANSWERS, LOGS = "answers.md", "logs"
-HAND_IN = "submission.zip"  # what `make submission` builds
+HAND_IN = "submission.zip"  # built by `make submission`
 OF_A_RUN = (
     "summary.json", "report.html", "hparams.yaml", "events.out.tfevents.*", "checkpoints/*.ckpt", "figures/*",
 )  # fmt: skip
@@ -216,7 +216,7 @@ def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names]
     folders = list(zip(keys[:-1], (place[:end] for end in range(1, len(place))), strict=True))
     taken = keys[-1] in claimed or any(claimed.get(key, folder) != folder for key, folder in folders)
     if taken or any(folder in plan.files for _, folder in folders):
-        plan.leave_out(names, "has the name of another file, or differs from it only in case or Unicode form")
+        plan.leave_out(names, "has the same name as another file, or one that differs only in case or Unicode form")
         return
     claimed.update(folders)
     claimed[keys[-1]] = place

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading
 
-LONGEST_HEADER = 1 << 14  # bytes of an entry's header: tarfile's patterns take quadratic time on some
+LONGEST_HEADER = 1 << 14  # maximum bytes of a header: on some headers, tarfile's patterns take quadratic time
 MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of it
 
 

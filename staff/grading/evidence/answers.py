@@ -8,7 +8,7 @@ from torch import Tensor
 
 from staff.grading.evidence.runs import Doubt
 
-APART = 0.02  # a claimed figure that is further from the recomputed one gives a warning
+APART = 0.02  # a claimed figure that differs by more from the recomputed one causes a warning
 
 
 def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:
@@ -60,5 +60,5 @@ def noise(secret: bytes, shape: tuple[int, int]) -> Tensor:
     """
     count = math.prod(shape)
     words = torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(4 * count)), dtype=torch.int32)
-    uniform = (words.double() + 2**31 + 0.5) / 2**32  # inside 0..1
+    uniform = (words.double() + 2**31 + 0.5) / 2**32  # strictly between 0 and 1
     return (math.sqrt(2) * torch.erfinv(2 * uniform - 1)).view(shape)

@@ -48,7 +48,7 @@ def judge(
 
     Args:
         root: the staged submission; it must not change during the call.
-        open_child: starts a new sandboxed process with this submission; the process is closed here.
+        open_child: starts a new sandboxed process with this submission; this function closes it.
         seed: determines the images and the noise; the same seed gives the same rows.
         seconds: the CPU time for all rules together; a figure that takes longer earns no points.
         images: the number of images on which a figure is recomputed.

@@ -26,7 +26,7 @@ from staff.grading.inside import kernel
 
 LEVELS = ("namespaces", "landlock", "user", "none")
 NOBODYS = 1_900_000_000  # the first of a range of unused user ids
-DEEPEST = 30  # nested folders
+DEEPEST = 30  # maximum depth of nested folders
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-COMPILED = "_orig_mod."  # torch.compile adds this to parameter names; it does nothing here
+COMPILED = "_orig_mod."  # the prefix that torch.compile adds to parameter names
 
 
 def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:
