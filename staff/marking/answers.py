@@ -102,7 +102,7 @@ def _problems(answer: ModelAnswer, points: float | None, handout: Handout) -> li
     if (total := sum(credit.points for credit in answer.credit)) != points:
         problems.append(f"credit adds up to {total:g} points, but the rubric has {points:g} manual ones")
     problems += [
-        f"{mistake.says!r} is worth {mistake.worth:g}, not at least 0 and below {points:g}"
+        f"{mistake.says!r} is worth {mistake.worth:g}; it should be at least 0 and below {points:g}"
         for mistake in answer.mistakes
         if not 0 <= mistake.worth < points
     ]

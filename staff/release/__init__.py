@@ -1,1 +1,1 @@
-"""From the solution to the students' repository."""
+"""Build the students' repository from the solution."""

@@ -159,7 +159,7 @@ def tracked(root: Path) -> list[str]:
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ReleaseError(f"{root}: a release has the files that git tracks, but git ls-files failed") from error
+        raise ReleaseError(f"{root}: a release contains the files that git tracks, but git ls-files failed") from error
     return sorted(file for file in listed.stdout.split("\0") if (root / file).is_file())
 
 
@@ -217,7 +217,7 @@ def _may_have_staff_blocks(file: str) -> bool:
 
 def _answers(rubric: Rubric) -> str:
     """Return the content of answers.md, with a heading for each question that is marked by hand."""
-    lines = ["# Answers", "", "Write below each heading. Figures of a run can be shown by their path in `logs/`."]
+    lines = ["# Answers", "", "Write your answer below each heading. To show a run's figure, use its path in `logs/`."]
     for question in rubric.questions.values():
         if question.manual:
             points = f"{question.points:g} point{'s' if question.points != 1 else ''}"

@@ -100,5 +100,5 @@ def add(commands) -> None:
     command = commands.add_parser("release", help="write the repository that students get")
     command.add_argument("out", type=Path, metavar="OUT", help="an empty or new folder, or one with an earlier release")
     command.add_argument("--edition", type=edition, help="the edition: 2023 or 2022 (default: the rubric's)")
-    command.add_argument("--year", type=year, help="the year to print in it (default: the rubric's)")
+    command.add_argument("--year", type=year, help="the year of the release (default: the rubric's)")
     command.set_defaults(run=make_release)

@@ -33,7 +33,7 @@ def write(files: Files, out: Path, course: Course) -> None:
 
 
 def refuse_unless_free(out: Path) -> None:
-    """Refuse a folder that `write` would refuse, before the checks spend minutes.
+    """Refuse a folder that `write` would refuse. Call this before the checks, which take minutes.
 
     Raises:
         ReleaseError: see `write`.

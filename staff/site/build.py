@@ -71,7 +71,7 @@ def source_date(root: Path) -> int:
     """Return SOURCE_DATE_EPOCH, or else the time of the last commit to the chapters."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
-            raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}; it should be seconds, as printed by `date +%s`")
+            raise SiteError(f"SOURCE_DATE_EPOCH is {given!r}, not a number of seconds as printed by `date +%s`")
         return int(given)
     log = ["git", "-C", str(root), "log", "-1", "--format=%ct", "--", "handout"]
     return int(subprocess.run(log, capture_output=True, text=True).stdout.strip() or 0)

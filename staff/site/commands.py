@@ -15,8 +15,8 @@ def make_handout(args: argparse.Namespace) -> None:
     browser = None if args.no_pdf else args.browser or printing.find_browser()
     if not (browser or args.no_pdf):
         raise build.SiteError(
-            "no Chromium or Chrome was found to print the PDF: run apt install chromium, give one with "
-            "--browser, or use --no_pdf"
+            "no Chromium or Chrome was found to print the PDF: install one (apt install chromium), "
+            "name one with --browser, or use --no_pdf"
         )
     edition = args.edition or rubrics.read().edition
     if edition not in (known := editions.known(rubrics.PATH)):

@@ -52,7 +52,7 @@ def test_what_they_cite_is_in_the_handout(model_answers, handout):
         ("1.1", {"answer": "Draw it."}, "question 1.1: has no citation: Draw it."),
         ("1.1", {"answer": "Draw it [7.7]."}, "question 1.1: there is no 7.7 in the handout"),
         ("1.1", {"answer": "Draw it [1.2; Exercise 99]."}, "question 1.1: there is no Exercise 99 in the handout"),
-        ("1.3", {"mistakes": [answers.Mistake("no", 2, "")]}, "'no' is worth 2, not at least 0 and below 2"),
+        ("1.3", {"mistakes": [answers.Mistake("no", 2, "")]}, "is worth 2; it should be at least 0 and below 2"),
         ("3.1", {"answer": "word " * 200 + "end [3.2]."}, "question 3.1: the answer has 201 words; the limit is 200"),
         ("3.2", {}, "question 3.2: the rubric has no manual points for it"),
     ],

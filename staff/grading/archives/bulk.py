@@ -1,4 +1,4 @@
-"""Unpack a learning platform's download: one archive with the files of all students, such as Canvas's submissions.zip."""
+"""Unpack a learning platform's download: one archive with all students' files, such as Canvas's submissions.zip."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
