@@ -15,7 +15,7 @@ listener: Callable | None = None  # called with each request: test, oracle, inpu
 
 def answer(seed: int, test: str, number: int, oracle: str, inputs: dict) -> "Answer":
     """Return the answer of an oracle, as `answers.Recorded.answer` does; `seed` and `number` are ignored."""
-    from staff.oracles import part1, part2, part3  # each needs this package's helpers
+    from staff.oracles import part1, part2, part3  # imported here because they import from this package
 
     (function,) = (found for part in (part1, part2, part3) if (found := part.ORACLES.get(oracle)))
     given = function(**inputs)

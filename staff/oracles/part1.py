@@ -57,7 +57,7 @@ def _kl(mean: Tensor, log_std: Tensor) -> Tensor:
 def _kl_mistakes(mean: Tensor, log_std: Tensor):
     mean, log_std = mean.double(), log_std.double()
     square, std, variance = mean.square(), log_std.exp(), (2 * log_std).exp()
-    right = (variance + square - 1) / 2 - log_std  # of each dimension
+    right = (variance + square - 1) / 2 - log_std  # for each dimension
     yield "it is half of what it should be: is there an extra factor of 1/2?", right.sum(-1) / 2
     yield "it is twice what it should be: is the factor 1/2 missing?", 2 * right.sum(-1)
     yield "is log_std used where log_var belongs?", (std + square - 1 - log_std).sum(-1) / 2
@@ -186,7 +186,7 @@ def vae_gradients(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, b
 
 
 def vae_slope(mean: Tensor, log_std: Tensor, direction: Tensor) -> Answer:
-    """Return the bpd's slope along a direction of log_std if z is detached: that of the KL divergence alone."""
+    """Return the bpd's slope along a direction of log_std if z is detached: the slope of the KL divergence alone."""
     of_reg = gradients(lambda m, s: _kl(m, s).mean() / NATS_PER_BIT / 784, mean, log_std)[1]
     return {"of_the_divergence": Value((of_reg * direction).sum())}
 

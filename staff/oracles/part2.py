@@ -56,7 +56,7 @@ def _recon_mistakes(x: Tensor, recon_x: Tensor):
 
 
 def _weighted_mistakes(recon: Tensor, gen: Tensor, lambda_: float):
-    yield "lambda weights the reconstruction, 1 - lambda the generator", (1 - lambda_) * recon + lambda_ * gen
+    yield "lambda weights the reconstruction, and 1 - lambda the generator", (1 - lambda_) * recon + lambda_ * gen
     yield "the reconstruction is not weighted", recon + (1 - lambda_) * gen
     yield "the generator's loss is not weighted", lambda_ * recon + gen
     yield "nothing is weighted", recon + gen
@@ -109,7 +109,7 @@ def _total_mistakes(real: Tensor, fake: Tensor, batch: int):
 
 
 def discriminator_loss(fake: Tensor, real: Tensor) -> Answer:
-    """Return the discriminator's losses if codes of images have logits [B], and all codes from the prior a logit [].
+    """Return the discriminator's losses for codes of images with logits [B] and codes from the prior with one logit [].
 
     The gradients are those of the sum of both halves with respect to these logits; for `..._of_mean`, of their mean.
     """
@@ -148,7 +148,7 @@ def accuracy(fake: Tensor, real: Tensor) -> Answer:
         ("it counts misclassified codes", 1 - right),
         ("codes of images should also count", of_real),
         ("codes from the prior should also count", of_fake),
-        ("the threshold for logits is 0; 0.5 is that for probabilities", half),
+        ("the threshold for logits is 0, not 0.5", half),
         ("the halves are added, not averaged", of_real + of_fake),
     ]
     ties_are_wrong = (of_real + (fake < 0).double().mean()) / 2

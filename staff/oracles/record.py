@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 SEEDS = 20
-WHOLE, WHOLE_MISTAKE = 64, 8  # larger tensors than this many numbers are recorded as sums
+WHOLE, WHOLE_MISTAKE = 64, 8  # tensors with more numbers than this are recorded as sums
 IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # imported once for all processes
 Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and the numbers in them
 

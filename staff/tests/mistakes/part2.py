@@ -87,7 +87,7 @@ MISTAKES = {
     "squared generator loss": ("2.5", MODELS, GEN, "gen_loss = F.mse_loss(logits.sigmoid(), torch.ones_like(logits))"),
     "generator loss without gradient": ("2.5", MODELS, "logits = self.discriminator(z_fake)", "logits = self.discriminator(z_fake.detach())", "no gradient arrives"),
     "generator asked about the prior": ("2.5", MODELS, "logits = self.discriminator(z_fake)", "logits = self.discriminator(torch.randn_like(z_fake) + 0 * z_fake)"),
-    "lambda exchanged": ("2.5", MODELS, SUM, "ae_loss = (1 - lambda_) * recon_loss + lambda_ * gen_loss", "lambda weights the reconstruction, 1 - lambda the generator"),
+    "lambda exchanged": ("2.5", MODELS, SUM, "ae_loss = (1 - lambda_) * recon_loss + lambda_ * gen_loss", "lambda weights the reconstruction, and 1 - lambda the generator"),
     "lambda only once": ("2.5", MODELS, SUM, "ae_loss = recon_loss + (1 - lambda_) * gen_loss"),
     "generator unweighted": ("2.5", MODELS, SUM, "ae_loss = lambda_ * recon_loss + gen_loss", "the generator's loss is not weighted"),
     "lambda always 0.995": ("2.5", MODELS, SUM, "ae_loss = 0.995 * recon_loss + 0.005 * gen_loss"),
