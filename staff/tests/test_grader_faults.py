@@ -283,7 +283,7 @@ def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
 def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
     warden = NewWarden(zygote)
     killed = ask(zygote, level, endless, lambda: os.kill(warden.wait(), signal.SIGKILL), seconds=30)
-    assert killed == "the process that watches a submission is gone"
+    assert killed == "the process that watches a submission has died"
 
 
 @pytest.mark.parametrize("watched", [True, False])

@@ -48,7 +48,7 @@ MISTAKES = {
     "spread not squared": ("1.7", UTILS, KL, "0.5 * (torch.expm1(log_std) + mean**2) - log_std"),
     "negative divergence": ("1.7", UTILS, KL, "-(0.5 * (torch.expm1(2 * log_std) + mean**2) - log_std)", "it has the wrong sign"),
     "mean over dimensions": ("1.7", UTILS, "KLD_per_dim(mean, log_std).sum(dim=-1)", "KLD_per_dim(mean, log_std).mean(dim=-1)", "Eq. 13 sums over them"),
-    "sum over the batch": ("1.7", UTILS, "KLD_per_dim(mean, log_std).sum(dim=-1)", "KLD_per_dim(mean, log_std).sum()", "it is summed over the batch too"),
+    "sum over the batch": ("1.7", UTILS, "KLD_per_dim(mean, log_std).sum(dim=-1)", "KLD_per_dim(mean, log_std).sum()", "it is also summed over the batch"),
     "sum over dimension 1": ("1.7", UTILS, "KLD_per_dim(mean, log_std).sum(dim=-1)", "KLD_per_dim(mean, log_std).sum(dim=1)"),
     "spread clamped": ("1.7", UTILS, KL, "0.5 * (torch.expm1(2 * log_std.clamp(-5, 5)) + mean**2) - log_std"),
     "KL without gradient": ("1.7", UTILS, KL, "0.5 * (torch.expm1(2 * log_std) + mean.detach()**2) - log_std"),
