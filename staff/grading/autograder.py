@@ -35,7 +35,7 @@ root="${AUTOGRADER_ROOT:-/autograder}"
 python="$root/venv/bin/python"
 [ -x "$python" ] || python=python3
 cd "$root/source" || exit 1
-chmod -R go-rwx "$root/source" "$root/submission"  # in case the sandbox can only use another user
+chmod -R go-rwx "$root/source" "$root/submission"  # in case submissions must run as another user
 OMP_NUM_THREADS=1 "$python" -m staff.grading.gradescope --root "$root"
 if [ ! -s "$root/results/results.json" ]; then
   mkdir -p "$root/results"

@@ -239,7 +239,7 @@ def _sum(result: dict, rubric: Rubric) -> str:
     questions = result["questions"].values()
     total = number(math.fsum(map(known, questions)))
     of, all_of = number(math.fsum(map(known_of, questions))), sum(part.points for part in rubric.parts.values())
-    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)}, and the rest is not judged yet"
+    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)} points, not all judged yet"
     return f"{total} of {of} points{rest}."
 
 

@@ -114,7 +114,7 @@ class Judge:
         Raises:
             JudgeError: the judge failed, or not all tests have an outcome.
         """
-        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # 2nd term: the runs
+        seconds = int(rules.seconds + 2 * patience(2 * rules.seconds_per_question)) + 120  # second term: for the runs
         wanted = {
             "submission": str(submission), "seed": seed, "level": rules.level or self.level, "seconds": seconds,
             "seconds_per_question": rules.seconds_per_question, "limits": rules.limits.as_json(),

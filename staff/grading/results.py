@@ -59,7 +59,7 @@ def now() -> str:
 
 
 def write(path: Path, result: dict, rubric: Rubric) -> dict:
-    """Write a result and return what was written: if the result is invalid, one without points that states why.
+    """Write a result and return it. An invalid result is replaced by one without points that states the reason.
 
     Raises:
         OSError: the file cannot be written.
@@ -68,7 +68,7 @@ def write(path: Path, result: dict, rubric: Rubric) -> dict:
         problems = check(result) or unlike(result, rubric)
         content = json.dumps(result, indent=1).encode() + b"\n"
         if len(content) > LONGEST:
-            problems = [f"has {len(content)} bytes"]
+            problems = [f"it has {len(content)} bytes"]
     except (ValueError, TypeError, RecursionError) as error:
         problems = [line(error)]
     if problems:

@@ -110,7 +110,7 @@ class Child:
             raise Unfinished(self._why(self.close())) from None
         except wire.WireError as error:
             self.close()
-            raise Unfinished(f"what the code returns cannot be used: {error}") from None
+            raise Unfinished(f"the return value of the code cannot be used: {error}") from None
 
     def _wait(self, until: float, allowance: Allowance) -> None:
         """Wait for an answer.

@@ -59,7 +59,7 @@ def _weighted_mistakes(recon: Tensor, gen: Tensor, lambda_: float):
     yield "lambda weights the reconstruction, and 1 - lambda the generator", (1 - lambda_) * recon + lambda_ * gen
     yield "the reconstruction is not weighted", recon + (1 - lambda_) * gen
     yield "the generator's loss is not weighted", lambda_ * recon + gen
-    yield "nothing is weighted", recon + gen
+    yield "neither loss is weighted", recon + gen
     yield "the generator's loss is left out", lambda_ * recon
     yield "the reconstruction is left out", (1 - lambda_) * gen
     yield "the generator's loss is subtracted; both are minimized", lambda_ * recon - (1 - lambda_) * gen

@@ -68,7 +68,7 @@ def _attention_mistakes(x: Tensor, weights: Weights, n_head: int):
     right = _masked(products / math.sqrt(hs), see).softmax(-1)
     y = right @ v
     side_by_side = _split_heads(y.reshape(x.shape), n_head)
-    yield "the heads are put side by side without a transpose", _merged(side_by_side, weights)
+    yield "the heads are concatenated without a transpose", _merged(side_by_side, weights)
     yield "the weights are applied to the keys instead of the values", _merged(right @ k, weights)
     yield "the values are not weighted", _merged(v, weights)
     unscaled = _masked(products, see).softmax(-1)
