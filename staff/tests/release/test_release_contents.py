@@ -280,7 +280,7 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
     with pytest.raises(release.ReleaseError) as found:
         checks.Checks(course, "2031", print, root).run()
     assert "the solution does not pass test_kld_values" in str(found.value)
-    assert "with no question filled in, test_aae_forward should fail, but it is passed" in str(found.value)
+    assert "with no question filled in, test_aae_forward should fail, but is passed" in str(found.value)
 
 
 @pytest.mark.slow
