@@ -21,7 +21,7 @@ from staff.release.suites import suites
 TO_START = 180  # seconds
 OPTIMIZED = (
     "Python runs with -O or PYTHONOPTIMIZE, which removes the asserts of the graded tests: wrong submissions would get "
-    "all points; run Python without it"
+    "all points; run Python without this option"
 )
 
 

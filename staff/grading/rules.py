@@ -2,7 +2,7 @@
 
 For each file, one table maps names to their meanings (`F` -> torch.nn.functional). It is filled from all imports and
 assignments regardless of scope, so a parameter with the name of an import counts as the import. Code can hide a name
-(`exec`, computed names), so the grader also checks at run time; this check also covers code that never runs.
+(`exec`, computed names), so the grader also checks at run time. Only this check covers code that never runs.
 """
 
 import ast
