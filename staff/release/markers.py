@@ -63,7 +63,7 @@ def regions(text: str, file: str) -> list[Region]:
         begin, end = BEGIN.fullmatch(comment), END.fullmatch(comment)
         if not begin and not end:
             if LOOKS_LIKE_ONE.match(comment):
-                raise MarkerError(f"{file}:{number}: {comment!r} is not a marker; write '# BEGIN SOLUTION Q1.7'")
+                raise MarkerError(f"{file}:{number}: {comment!r} is not a marker such as '# BEGIN SOLUTION Q1.7'")
             continue
         if lines[number - 1].strip() != comment:
             raise MarkerError(f"{file}:{number}: a marker must be alone on its line")
