@@ -126,7 +126,7 @@ class Child:
             allowance.idle -= STEP * self._is_idle()
             if allowance.idle <= 0:
                 self.close()
-                raise Unfinished("the code was idle for longer than allowed: an infinite loop?")
+                raise Unfinished("the code was idle for longer than allowed: does it sleep or wait?")
 
     def _is_idle(self) -> bool:
         try:

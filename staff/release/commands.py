@@ -55,7 +55,7 @@ def make_release(args: argparse.Namespace) -> None:
     edition, year = course.rubric.edition, args.year or course.rubric.year
     print(f"checking the {edition} edition for {year}; this takes several minutes", flush=True)
     write.refuse_unless_free(args.out)
-    pdf = _pdf(edition)  # before the checks, which take minutes: fails if the PDF is older than the chapters
+    pdf = _pdf(edition)  # before the checks, which take minutes: fails if the PDF does not match the chapters
     print("- recording the oracles' answers, which the tests expect", flush=True)
     answers = build.recorded_answers(edition=edition)
     Checks(course, year, lambda line: print(f"- {line}", flush=True), answers=answers).run()
@@ -65,7 +65,7 @@ def make_release(args: argparse.Namespace) -> None:
 
 
 def _pdf(edition: str) -> build.Files:
-    """Return the handout's PDF if `make handout` has built it; refuse one that is older than the chapters."""
+    """Return the handout's PDF if `make handout` has built it; refuse one that does not match the chapters."""
     try:
         pdf = site.built_pdf(site.folder(edition), edition)
     except site.SiteError as error:

@@ -98,7 +98,7 @@ def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
     if of != edition:
         raise SiteError(f"{out / PDF} is for the {of} edition: run `make handout EDITION={edition}`, or remove it")
     if not recorded or recorded != now:
-        raise SiteError(f"{out / PDF} is older than the chapters: run `make handout` again, or remove it")
+        raise SiteError(f"{out / PDF} does not match the chapters: run `make handout` again, or remove it")
     return (out / PDF).read_bytes()
 
 

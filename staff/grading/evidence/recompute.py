@@ -164,13 +164,15 @@ class _Judging:
             self.warnings.append(f"The summary has no value for this ({where}).")
 
     def _need_pictures(self, run: Run) -> None:
-        lacking = [f"{name} of epoch {epoch}" for name in self.rule.pictures for epoch in self._lacking(run, name)]
+        lacking = [f"{name} of {which}" for name in self.rule.pictures for which in self._lacking(run, name)]
         if lacking:
             raise Doubt(f"Pictures (PNG) are missing from figures/: {', '.join(lacking)}.")
 
-    def _lacking(self, run: Run, name: str) -> list[int | str]:
-        there = pictures(run.folder, self.root, name)
-        return [epoch for epoch in self.rule.at if not (there - {0} if epoch == "later" else epoch in there)]
+    def _lacking(self, run: Run, name: str) -> list[str]:
+        """Return the epochs at which a picture is missing: "epoch 20", or "a later epoch" if there is none but 0."""
+        drawn = pictures(run.folder, self.root, name)
+        missing = [epoch for epoch in self.rule.at if not (drawn - {0} if epoch == "later" else epoch in drawn)]
+        return ["a later epoch" if epoch == "later" else f"epoch {epoch}" for epoch in missing]
 
     # images, noise, and the submission's processes
 

@@ -88,7 +88,7 @@ def test_curves_and_pictures(judge, staged):
     row = judge("pictures", VAE_RUN, pictures=["samples"], at=[0, 10])
     refused(row, "samples of epoch 10.")
     (staged / "logs/vae/version_0/figures/samples_epoch_003.png").write_text("no PNG")
-    refused(judge("pictures", VAE_RUN, pictures=["samples"], at=["later"]), "samples of epoch later")
+    refused(judge("pictures", VAE_RUN, pictures=["samples"], at=["later"]), "samples of a later epoch")
 
 
 def test_all_points_half_of_them_or_none(judge):
