@@ -7,20 +7,20 @@ import torch
 
 
 def check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End with a message if this machine lacks what --accelerator, --devices or --precision ask for."""
+    """Exit with an error message if this machine does not support --accelerator, --devices or --precision."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
     kind = args.accelerator
     if kind == "auto":
         kind = "gpu" if gpus else "mps" if mps else "cpu"
     if kind == "cpu" and args.precision == "16-mixed":
-        parser.error("--precision 16-mixed: needs a GPU; CPUs have bf16-mixed")
+        parser.error("--precision 16-mixed: needs a GPU; on CPUs, use bf16-mixed")
     present = {"gpu": gpus, "mps": int(mps), "cpu": os.cpu_count() or 1}[kind]
     if present == 0:
-        parser.error(f"--accelerator {args.accelerator}: this machine has none that PyTorch can use")
+        parser.error(f"--accelerator {args.accelerator}: PyTorch finds no such hardware on this machine")
     asked = args.devices
     if isinstance(asked, list) and kind == "cpu":
-        parser.error(f"--devices {','.join(map(str, asked))}: CPUs have no numbers; give how many processes to run")
+        parser.error(f"--devices {','.join(map(str, asked))}: CPUs are not numbered; give the number of processes")
     missing = [number for number in asked if number >= present] if isinstance(asked, list) else asked > present
     if missing:
         text = ",".join(map(str, asked)) if isinstance(asked, list) else asked

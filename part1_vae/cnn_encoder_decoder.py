@@ -7,7 +7,7 @@ GREY_LEVELS = 16  # 4-bit images
 
 
 class CNNEncoder(nn.Module):
-    """q(z|x): from an image to the mean and spread of a diagonal Gaussian (Eq. 12, Q1.7).
+    """The encoder q(z|x), which maps an image to the mean and log_std of a diagonal Gaussian (Eq. 12, Q1.7).
 
     Args:
         num_input_channels: channels of the image.
@@ -17,9 +17,9 @@ class CNNEncoder(nn.Module):
 
     def __init__(self, num_input_channels: int = 1, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
-        # Q1.7: the layers from an image to mean and log_std.
-        # Hint: convolutions with stride 2 halve the image (28, 14, 7, 4), with a GELU after each. End with two linear
-        # layers, one for the mean and one for log_std, and nothing after them: both can be any real number.
+        # Q1.7: define the layers that map an image to mean and log_std.
+        # Hint: convolutions with stride 2 halve the image (28, 14, 7, 4); put a GELU after each. End with two linear
+        # layers, one for mean and one for log_std, without activations: both outputs can be any real number.
         # BEGIN SOLUTION Q1.7
         c = num_filters
         self.net = nn.Sequential(
@@ -40,7 +40,7 @@ class CNNEncoder(nn.Module):
         # END SOLUTION
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """4-bit integers [B, C, 28, 28] -> mean and log_std of q(z|x), each [B, D]."""
+        """Map 4-bit integers [B, C, 28, 28] to the mean and log_std of q(z|x), each [B, D]."""
         x = x.float() / (GREY_LEVELS - 1) * 2 - 1  # 0..15 -> -1..1
         # Q1.7: compute mean and log_std for these images.
         # Hint: call `.float()` at the end, so that the result is float32 even if the layers ran in bfloat16.
@@ -51,7 +51,7 @@ class CNNEncoder(nn.Module):
 
 
 class CNNDecoder(nn.Module):
-    """p(x|z): from a latent vector to a categorical distribution for each pixel (Eq. 5, Q1.7).
+    """The decoder p(x|z), which maps a latent vector to a categorical distribution for each pixel (Eq. 5, Q1.7).
 
     Args:
         num_input_channels: number of grey levels, i.e. channels of the logits.
@@ -61,9 +61,9 @@ class CNNDecoder(nn.Module):
 
     def __init__(self, num_input_channels: int = GREY_LEVELS, num_filters: int = 32, z_dim: int = 20):
         super().__init__()
-        # Q1.7: the layers from z to logits: the encoder in reverse.
+        # Q1.7: define the layers that map z to logits: the encoder in reverse.
         # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28). Where the size
-        # doubles exactly, they need output_padding=1. Nothing comes after the last one: logits can be any real number.
+        # doubles exactly, they need output_padding=1. The last one has no activation: logits can be any real number.
         # BEGIN SOLUTION Q1.7
         c = num_filters
         self.linear = nn.Sequential(nn.Linear(z_dim, 2 * c * 4 * 4), nn.GELU())
@@ -81,7 +81,7 @@ class CNNDecoder(nn.Module):
         # END SOLUTION
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [B, D] -> logits over the grey levels of each pixel [B, 16, 28, 28]."""
+        """Map z [B, D] to logits over the grey levels of each pixel [B, 16, 28, 28]."""
         # Q1.7: compute the logits for these codes.
         # Hint: between the linear layer and the convolutions, reshape [B, C * 4 * 4] to [B, C, 4, 4].
         # BEGIN SOLUTION Q1.7

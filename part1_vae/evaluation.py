@@ -1,4 +1,4 @@
-"""Additional metrics that no question requires: the use of each latent dimension, and a tighter bound on log p(x).
+"""Optional metrics, not part of any question: the use of each latent dimension, and a tighter bound on log p(x).
 
 Shapes: B batch, D latent, K samples.
 """
@@ -17,7 +17,7 @@ ACTIVE_NATS = 0.01  # a latent dimension with a smaller KL divergence carries no
 
 
 class LatentUse(pl.Callback):
-    """Record the KL divergence of each latent dimension, and how many dimensions have more than 0.01 nats."""
+    """Records the KL divergence of each latent dimension and the number of dimensions with more than 0.01 nats."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -37,7 +37,7 @@ class LatentUse(pl.Callback):
         self._record(trainer, vae, "test")
 
     def _record(self, trainer, vae, stage: str) -> None:
-        nats = torch.cat(self.batches)  # of this process, [N, D]
+        nats = torch.cat(self.batches)  # images of this process only, [N, D]
         count = torch.tensor(float(len(nats)), device=nats.device)
         total, count = (trainer.strategy.reduce(each, reduce_op="sum") for each in (nats.sum(dim=0), count))
         per_dim = total / count  # [D]
@@ -47,12 +47,12 @@ class LatentUse(pl.Callback):
 
 
 def active_dims(per_dim: Tensor) -> Tensor:
-    """The number of latent dimensions with more than 0.01 nats: [D] -> scalar."""
+    """Count the latent dimensions with more than 0.01 nats: [D] -> scalar."""
     return (per_dim > ACTIVE_NATS).sum().float()
 
 
 class ImportanceWeightedBound(pl.Callback):
-    """If `num_samples` K is above 0, also test the importance-weighted bound: test/bpd_iwae, in bits per dimension."""
+    """Logs the importance-weighted bound on the test set, test/bpd_iwae, in bits per dimension, if num_samples > 0."""
 
     def __init__(self, num_samples: int):
         self.num_samples = num_samples
@@ -67,17 +67,17 @@ class ImportanceWeightedBound(pl.Callback):
 
 @torch.no_grad()
 def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
-    """The importance-weighted lower bound on log p(x) of a `VAE`.
+    """Estimate the importance-weighted lower bound on log p(x) of a `VAE`.
 
     Args:
         imgs: integers 0..15 [B, 1, 28, 28].
-        num_samples: K, samples from q(z|x) for each image.
-        decode_at_once: number of images to decode at a time; limits the memory.
+        num_samples: K, the number of samples from q(z|x) for each image.
+        decode_at_once: number of images to decode at a time, to limit memory use.
 
     Returns:
         nats [B].
     """
-    # float64, which MPS lacks: for a narrow posterior, z - mean in float32 keeps only a few digits
+    # float64 on the CPU (MPS lacks it): for a narrow posterior, z - mean has only a few exact digits in float32
     mean, log_std = (each.cpu().double() for each in vae.encoder(imgs))
     log_weights = []
     for _ in range(num_samples):
@@ -89,23 +89,23 @@ def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, deco
 
 
 def log_p_given(vae: pl.LightningModule, imgs: Tensor, z: Tensor, decode_at_once: int) -> Tensor:
-    """log p(x|z) of each image [B, 1, 28, 28] and its z [B, D], in nats [B]."""
+    """Compute log p(x|z) for each image [B, 1, 28, 28] and its z [B, D], in nats [B]."""
     parts = [slice(start, start + decode_at_once) for start in range(0, len(imgs), decode_at_once)]
     return -torch.cat([vae._reconstruction(vae.decoder(z[part]), imgs[part]) for part in parts])
 
 
 def log_normal(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log N(z; mean, exp(log_std)²) in nats, summed over the last dimension: [..., D] -> [...]."""
+    """Compute log N(z; mean, exp(log_std)²) in nats, summed over the last dimension: [..., D] -> [...]."""
     return (-0.5 * ((z - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """A lower bound on log p(x) that grows with K towards it (Burda et al. 2016; Eq. 8 with samples from q).
+    """Compute a lower bound on log p(x) that becomes tighter as K grows (Burda et al. 2016; Eq. 8 with z from q).
 
     Args:
         log_weights: log p(x|z_k) + log p(z_k) - log q(z_k|x) for z_k ~ q(z|x), in nats, [K, B].
 
     Returns:
-        log of the mean weight, in nats, [B]; K = 1 is the ELBO's Monte-Carlo estimate.
+        log of the mean weight, in nats, [B]; for K = 1, this is a Monte Carlo estimate of the ELBO.
     """
     return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))

@@ -11,12 +11,12 @@ from part1_vae.cnn_encoder_decoder import GREY_LEVELS
 
 
 def discretize(x: Tensor, num_values: int) -> Tensor:
-    """Cut the range 0..1 into `num_values` equal bins: floats of any shape -> int64 in 0..num_values-1."""
+    """Divide the range 0..1 into `num_values` equal bins: floats of any shape -> int64 in 0..num_values-1."""
     return (x * num_values).floor().clamp(0, num_values - 1).long()
 
 
 def four_bits(images: Tensor) -> Tensor:
-    """Images 0..255 -> 0..15, one byte each: [N, 1, 28, 28]."""
+    """Convert images [N, 1, 28, 28] from 0..255 to 0..15, one byte per pixel."""
     # in chunks: all images as floats would take a quarter of a gigabyte
     return torch.cat([discretize(part / 255, num_values=GREY_LEVELS).to(torch.uint8) for part in images.split(1000)])
 
@@ -29,16 +29,16 @@ def mnist(
     dataset: str = "mnist",
     seed: int = 42,
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """DataLoaders of 4-bit images: batches (integers 0..15, int64 [B, 1, 28, 28]; labels [B]).
+    """Return DataLoaders with batches of 4-bit images (integers 0..15, int64 [B, 1, 28, 28]) and labels [B].
 
     Args:
-        root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
+        root: the data folder (default: DGM_DATA_DIR if set, otherwise `data/` in the repository).
         download: whether to download missing files.
         dataset: "mnist" or "fashion".
         seed: determines the order of the training images.
 
     Returns:
-        training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
+        loaders for training (54,000 images), validation (6,000) and test (10,000). The split is always the same.
 
     Raises:
         course.datasets.DataError: the images are not available.

@@ -17,7 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     part.add_argument("--z_dim", type=whole_number(1, 4096), default=20, help="size of the latent space")
     part.add_argument("--num_filters", type=whole_number(1, 1024), default=32, help="channels of the first convolution")
     more = flags.add_more_flags(parser)
-    more.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    more.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits or clothing")
     more.add_argument(
         "--iwae_samples",
         type=whole_number(0),

@@ -49,7 +49,7 @@ class VAE(pl.LightningModule):
         self.decoder = CNNDecoder(num_filters=num_filters, z_dim=z_dim)
 
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The two terms of the loss and the loss itself (Eq. 13 and 14, Q1.7).
+        """Compute the two terms of the loss and the loss itself (Eq. 13 and 14, Q1.7).
 
         Args:
             imgs: integers 0..15 [B, 1, 28, 28].
@@ -59,8 +59,8 @@ class VAE(pl.LightningModule):
         """
         mean, log_std = self.encoder(imgs)
         # Q1.7: draw z from the posterior, decode it, and compute both terms of the loss (Eq. 13).
-        # Hint: sample_reparameterize expects a standard deviation. Average over the batch (Eq. 14); the bits per
-        # dimension are those of the sum of the two terms.
+        # Hint: sample_reparameterize expects a standard deviation. Average over the batch (Eq. 14); convert the sum of
+        # the two terms to bits per dimension.
         # BEGIN SOLUTION Q1.7
         logits = self.decoder(sample_reparameterize(mean, log_std.exp()))
         rec = self._reconstruction(logits, imgs)  # [B]
@@ -70,8 +70,8 @@ class VAE(pl.LightningModule):
 
     @staticmethod
     def _reconstruction(logits: Tensor, imgs: Tensor) -> Tensor:
-        """-log p(x|z), summed over the pixels: logits [B, 16, H, W], imgs [B, 1, H, W] -> nats [B]."""
-        # Q1.7: the cross-entropy between logits and grey levels, one number per image.
+        """Compute -log p(x|z), summed over the pixels: logits [B, 16, H, W], imgs [B, 1, H, W] -> nats [B]."""
+        # Q1.7: compute the cross-entropy between logits and grey levels, one number per image.
         # Hint: F.cross_entropy takes logits [B, 16, H, W] and labels [B, H, W]; sum over the pixels (Eq. 13).
         # BEGIN SOLUTION Q1.7
         rows = logits.movedim(1, -1).reshape(-1, GREY_LEVELS)  # [B H W, 16]; no copy with --channels_last
@@ -86,7 +86,7 @@ class VAE(pl.LightningModule):
             integers 0..15 [batch_size, 1, 28, 28].
         """
         # Q1.8: draw images from the model, following the steps of Q1.1.
-        # Hint: torch.multinomial draws one column index for each row of probabilities. Make each pixel a row, and check
+        # Hint: torch.multinomial draws a column index for each row of probabilities. Make each pixel a row, and check
         # the order of the dimensions when you reshape pixels to rows and back.
         # BEGIN SOLUTION Q1.8
         z = torch.randn(batch_size, self.hparams.z_dim, device=self.device)
@@ -108,7 +108,7 @@ class VAE(pl.LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log means over the epoch and, in training, the values of steps too; return the loss, which is the bpd."""
+        """Log the epoch's means and, in training, each step's values; return the loss, which is the bpd."""
         imgs, _ = batch
         rec, reg, bpd = self(imgs)
         values = {f"{stage}/bpd": bpd, f"{stage}/reconstruction": rec, f"{stage}/regularization": reg}
@@ -119,7 +119,7 @@ class VAE(pl.LightningModule):
 
 
 class Figures(Pictures):
-    """The figures of Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
+    """The figures for Q1.7 to Q1.9: samples, reconstructions and, with two latent dimensions, the manifold."""
 
     epochs = (10, 80)
 
@@ -131,7 +131,7 @@ class Figures(Pictures):
         return pictures
 
     def _reconstructions(self, model: VAE) -> Tensor:
-        """Two rows of 8 validation images, each above the expected images that are decoded from the posterior means."""
+        """Draw two rows of 8 validation images, each above the expected images decoded from their posterior means."""
         dataset = self.loaders[1].dataset
         imgs = dataset.transform(dataset.images[:16]).to(model.device)
         decoded = expected_image(model.decoder(model.encoder(imgs)[0]))
@@ -185,7 +185,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown=["bpd"]),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # runs no code from it
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # unpickles no code
         run.load_best(model)
         results = trainer.test(model, test_loader, verbose=False)
         summarize(run, trainer, results)

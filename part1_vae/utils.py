@@ -13,14 +13,14 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
 
     Args:
         mean: mean of the distribution, any shape.
-        std: standard deviation, the same shape, non-negative.
+        std: standard deviation, non-negative, same shape as mean.
 
     Returns:
-        z, the same shape.
+        z, with the same shape.
 
     Raises:
-        ValueError: an element of std is negative. (On a GPU, checked only if gradients are disabled, as in validation:
-            the check would wait for the GPU at every training step.)
+        ValueError: an element of std is negative. (On a GPU, this is checked only if gradients are disabled, as in
+            validation: during training, the check would wait for the GPU at every step.)
     """
     if (std.device.type == "cpu" or not torch.is_grad_enabled()) and (std < 0).any():
         raise ValueError(f"std must not be negative, but its smallest element is {std.min():.4g}: is it log_std?")
@@ -33,7 +33,7 @@ def sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(log_std)²) from N(0, I), in nats (the second sum of Eq. 13, Q1.7).
+    """Compute the KL divergence of N(mean, exp(log_std)²) from N(0, I), in nats (the second sum of Eq. 13, Q1.7).
 
     Args:
         mean: [..., D].
@@ -50,8 +50,8 @@ def KLD(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def KLD_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
-    """The summands of `KLD`: nats for each latent dimension, [..., D] -> [..., D]."""
-    # Q1.7: the divergence of each dimension from N(0, 1), in closed form.
+    """Compute the terms of the sum in `KLD`: nats for each latent dimension, [..., D] -> [..., D]."""
+    # Q1.7: compute the divergence of each dimension from N(0, 1), in closed form.
     # Hint: Eq. 13 uses log sigma, which is log_std; the logarithm of the variance is twice that.
     # BEGIN SOLUTION Q1.7
     # expm1: accurate when log_std is near 0, where exp(2 log_std) - 1 would cancel
@@ -70,8 +70,8 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
         bits per dimension, [B].
     """
     # Q1.7: convert nats per image to bits per dimension.
-    # Hint: a nat is log2(e) bits. The dimensions of an image are its pixels in all channels; the batch is not one of
-    # them.
+    # Hint: a nat is log2(e) bits. The dimensions of an image are its pixels in all channels; the batch dimension does
+    # not count.
     # BEGIN SOLUTION Q1.7
     return elbo * math.log2(math.e) / math.prod(img_shape[1:])
     # END SOLUTION
@@ -79,21 +79,21 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
-    """Decode a grid over a two-dimensional latent space (Q1.9; Kingma and Welling, Figure 4b).
+    """Decode a grid of points in a two-dimensional latent space (Q1.9; Kingma and Welling, Figure 4b).
 
     The coordinates are the percentiles 0.5/grid_size, 1.5/grid_size, ... of N(0, 1), so each image represents an
-    equal share of the prior. The first latent dimension grows from top to bottom, the second from left to right.
+    equal share of the prior. The first latent dimension increases from top to bottom, the second from left to right.
 
     Args:
-        decoder: maps z [B, 2] to logits over the grey levels [B, 16, H, W]; `decoder.device` says where z must be.
+        decoder: maps z [B, 2] to logits over the grey levels [B, 16, H, W]; z must be on `decoder.device`.
         grid_size: number of images in a row and in a column.
 
     Returns:
         the expected grey values, scaled to 0..1, as one image [3, grid_size * H, grid_size * W].
     """
     # Q1.9: decode a grid of codes at the percentiles of N(0, 1), and tile the expected images into one.
-    # Hint: torch.special.ndtri is the inverse of the normal distribution function; `expected_image` turns logits into
-    # images, and torchvision's make_grid tiles them.
+    # Hint: torch.special.ndtri is the inverse of the standard normal CDF; `expected_image` turns logits into images,
+    # and torchvision's make_grid tiles them.
     # BEGIN SOLUTION Q1.9
     percentiles = (torch.arange(grid_size) + 0.5) / grid_size
     axis = torch.special.ndtri(percentiles)
@@ -104,6 +104,6 @@ def visualize_manifold(decoder: nn.Module, grid_size: int = 20) -> Tensor:
 
 
 def expected_image(logits: Tensor) -> Tensor:
-    """The expectation of each pixel under the softmax, scaled to 0..1: logits [B, L, H, W] -> [B, 1, H, W]."""
+    """Compute each pixel's expected value under the softmax, scaled to 0..1: logits [B, L, H, W] -> [B, 1, H, W]."""
     levels = torch.linspace(0, 1, logits.size(1), device=logits.device).view(1, -1, 1, 1)
     return (F.softmax(logits, dim=1) * levels).sum(dim=1, keepdim=True)

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from course.figures import LINES, as_image, new_figure
 
-# distinguishable with protanopia, deuteranopia and tritanopia, too (simulated as in Machado et al., 2009)
+# also distinguishable with protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
 LABELS = [
     "#008060", "#ff9f00", "#600000", "#600080", "#bf4000", "#00dfdf", "#4000ff", "#bfbf80", "#bf60ff", "#000020",
 ]  # fmt: skip
 
 
 def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
-    """Points [N, 2], coloured by their labels [N], over the contours of N(0, I), as an image [3, H, W] in 0..1."""
+    """Draw points [N, 2], coloured by label [N], over the contours of N(0, I): an image [3, H, W] in 0..1."""
     from matplotlib.patches import Circle
 
     figure = new_figure(6.4, 5.8)
@@ -28,7 +28,7 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
         axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1, color="black"))
         axes.annotate(f"{radius}$\\sigma$", (0, radius), ha="center", va="center", fontsize=8, bbox=paper)
     farthest = 1.05 * points.abs().max().item()
-    # one of few ranges, so that figures of different runs and epochs can be compared
+    # one of a few fixed ranges, so that figures of different runs and epochs can be compared
     reach = next((each for each in (3.6, 6, 10, 20, 50, 100) if each >= farthest), farthest)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
     axes.set_title(title, fontsize=10)
@@ -37,10 +37,10 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
 
 
 def spread(points: Tensor, title: str) -> Tensor:
-    """The standard deviations of points [N, D], against those of N(0, I), as an image [3, H, W] in 0..1.
+    """Plot the standard deviations of points [N, D] next to those of N(0, I): an image [3, H, W] in 0..1.
 
     The bars show the dimensions; the line shows the principal directions, which do not depend on the rotation of the
-    space. Both start with the largest.
+    space. Both are sorted in descending order.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -52,7 +52,7 @@ def spread(points: Tensor, title: str) -> Tensor:
     axes.bar(dims, points.std(dim=0).sort(descending=True).values.numpy(), color=LINES[0], label="dimensions of z")
     axes.plot(dims[: len(principal)], principal.numpy(), ".-", color=LINES[1], label="principal directions")
     axes.axhline(1, color="black", linewidth=1, linestyle="--", label="the prior, N(0, I)")
-    axes.set(xlabel="from the widest to the narrowest", ylabel="standard deviation")
+    axes.set(xlabel="rank, from widest to narrowest", ylabel="standard deviation")
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])  # room for the legend
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=10)

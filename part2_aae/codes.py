@@ -19,10 +19,10 @@ from part2_aae.utils import even_grid, interpolate, mmd_to_normal
 
 
 class CodeStatistics(pl.Callback):
-    """Encode the validation and test images, and compare their codes with the prior.
+    """Encodes the validation and test images, and compares their codes with the prior.
 
-    It logs code_mean, code_cov and mmd, and code_std as a histogram; see `compare_with_prior`. If the loss is not the
-    squared error, it also logs the squared error, for comparison with other runs.
+    Logs code_mean, code_cov and mmd, and code_std as a histogram; see `compare_with_prior`. If the reconstruction loss
+    is not the squared error, also logs the squared error, for comparison with other runs.
     """
 
     def __init__(self, run: Run):
@@ -68,8 +68,8 @@ def compare_with_prior(codes: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Compare codes [N, D], N at least 2, with N(0, I).
 
     Returns:
-        code_mean, the length of the mean code; code_cov, the Frobenius norm of covariance - I; mmd, the squared kernel
-        MMD; each 0 for a match. And the standard deviation of each latent dimension [D].
+        a dictionary of code_mean (the norm of the mean code), code_cov (the Frobenius norm of covariance - I) and mmd
+        (the squared kernel MMD), each 0 for a match; and the standard deviation of each latent dimension [D].
     """
     cov = torch.cov(codes.T).view(codes.size(1), -1)  # [D, D], for D = 1 too
     off = torch.linalg.matrix_norm(cov - torch.eye(len(cov), device=cov.device))
@@ -78,8 +78,8 @@ def compare_with_prior(codes: Tensor) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def pictures_of_codes(lit: pl.LightningModule, loaders: tuple) -> dict[str, Callable[[], Tensor]]:
-    """Interpolations, and the codes: with two latent dimensions, each code and the decoded grid; otherwise the spread
-    of each dimension."""
+    """Return the functions that draw interpolations and codes: with two latent dimensions, a scatter plot and a decoded
+    grid; otherwise, the spread of each dimension."""
     z_dim = lit.hparams.z_dim
     pictures = {"interpolation": lambda: _interpolation(lit.model, loaders[2].dataset)}
     title = f"validation codes: z_dim {z_dim}, lambda {lit.hparams.lambda_:g}"
@@ -92,7 +92,7 @@ def pictures_of_codes(lit: pl.LightningModule, loaders: tuple) -> dict[str, Call
 
 
 def _interpolation(model: AdversarialAE, dataset, pairs: int = 8, steps: int = 8) -> Tensor:
-    """Rows that interpolate between two images; the first and the last picture of a row are the originals."""
+    """Draw rows that interpolate between two images; the first and last image of each row are the originals."""
     x = dataset.transform(dataset.images[: 2 * pairs]).to(model.device)
     start, end = x[0::2], x[1::2]
     decoded = model.decoder(interpolate(model.encoder(start), model.encoder(end), steps).flatten(0, 1))
@@ -101,20 +101,20 @@ def _interpolation(model: AdversarialAE, dataset, pairs: int = 8, steps: int = 8
 
 
 def _manifold(model: AdversarialAE) -> Tensor:
-    """The images decoded from an even grid of codes, side by side."""
+    """Draw the images decoded from an even grid of codes, side by side."""
     codes = even_grid().to(model.device)
     decoded = torch.cat([model.decoder(row) for row in codes])
     return figures.grid((decoded + 1) / 2, nrow=codes.size(1), lines=False)
 
 
 def _codes(model: AdversarialAE, dataset) -> tuple[Tensor, Tensor]:
-    """The codes [N, D] of a dataset's images and their labels [N]."""
+    """Return the codes [N, D] of a dataset's images and their labels [N]."""
     parts = dataset.images.split(500)
     return torch.cat([model.encoder(dataset.transform(x).to(model.device)).cpu() for x in parts]), dataset.labels
 
 
 def save_curves_of_codes(run: Run) -> None:
-    """Plot the distance of the codes from the prior and the discriminator's accuracy over epochs."""
+    """Plot, over epochs, the distance of the codes from the prior and the discriminator's accuracy."""
     of_run = f"z_dim {run.args.z_dim}, lambda {run.args.lambda_:g}"
     title = f"distance of the codes from N(0, I), {of_run}"
     save_curves(run, "mmd_curve.png", "squared MMD", title, {"squared MMD, validation codes": "val/mmd"}, log=True)

@@ -9,7 +9,7 @@ from course import data
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Images 0..255 -> -1..1, the range of tanh."""
+    """Scale images from 0..255 to -1..1, the range of tanh."""
     return images.float() / 127.5 - 1
 
 
@@ -21,16 +21,16 @@ def mnist(
     dataset: str = "mnist",
     seed: int = 42,
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """DataLoaders of images in -1..1: batches (images [B, 1, 28, 28]; labels [B]).
+    """Return DataLoaders with batches of images in -1..1 [B, 1, 28, 28] and labels [B].
 
     Args:
-        root: the data folder (default: DGM_DATA_DIR, else `data/` in the repository).
+        root: the data folder (default: DGM_DATA_DIR if set, otherwise `data/` in the repository).
         download: whether to download missing files.
         dataset: "mnist" or "fashion".
         seed: determines the order of the training images.
 
     Returns:
-        training (54,000 images), validation (6,000) and test loader (10,000). The split is always the same.
+        loaders for training (54,000 images), validation (6,000) and test (10,000). The split is always the same.
 
     Raises:
         course.datasets.DataError: the images are not available.

@@ -8,15 +8,14 @@ from part2_aae.utils import mean_squared_gradient_error
 
 
 def initialize(module: nn.Module) -> None:
-    """He's initialization: N(0, 2/n), with PyTorch's n for each layer, and biases of 0; for `Module.apply`.
+    """Apply He initialization to one module: weights from N(0, 2/n), biases 0; an argument for `Module.apply`.
 
     In linear layers and convolutions, n is the number of inputs per output, so the variance of the output is twice the
-    mean square of the input (less at the padded border), which a ReLU halves again. In a transposed convolution,
-    PyTorch counts kernel elements times *output* channels, but with stride 2 and a 3x3 kernel an output has 9/4 of its
-    input channels as inputs: here the variance is half the mean square, times input over output channels.
-
-    With PyTorch's default, a two-dimensional code changes the image so little at first that the decoder learns only the
-    mean image and saturates its tanh; the gradient then vanishes.
+    mean square of the input (less at the padded border); a ReLU would halve it again. In a transposed convolution,
+    PyTorch uses n = kernel elements times *output* channels, but with stride 2 and a 3x3 kernel, an output depends on
+    9/4 inputs per input channel on average. Its variance is therefore half the mean square, times input channels over
+    output channels. With PyTorch's default initialization, a two-dimensional code initially changes the image so little
+    that the decoder learns only the mean image and saturates its tanh; the gradient then vanishes.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
@@ -24,7 +23,7 @@ def initialize(module: nn.Module) -> None:
 
 
 class ConvEncoder(nn.Module):
-    """From an image to a latent code (Q2.4).
+    """The encoder, which maps an image to a latent code (Q2.4).
 
     Args:
         z_dim: size D of the code.
@@ -33,8 +32,8 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
-        # Q2.4: the layers from an image to its code.
-        # Hint: as in part 1, but with one linear layer at the end and nothing after it: a code can be any real vector.
+        # Q2.4: define the layers that map an image to its code.
+        # Hint: as in part 1, but end with one linear layer without an activation: a code can be any real vector.
         # BEGIN SOLUTION Q2.4
         c = num_filters
         self.net = nn.Sequential(
@@ -55,7 +54,7 @@ class ConvEncoder(nn.Module):
         self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 1, 28, 28] -> codes [B, D]."""
+        """Map images [B, 1, 28, 28] to codes [B, D]."""
         # Q2.4: compute the codes of these images.
         # Hint: call `.float()` at the end, so that the result is float32 even if the layers ran in bfloat16.
         # BEGIN SOLUTION Q2.4
@@ -68,7 +67,7 @@ RECONSTRUCTIONS = {"mse": F.mse_loss, "msge": mean_squared_gradient_error}
 
 
 class ConvDecoder(nn.Module):
-    """From a latent code to an image (Q2.4).
+    """The decoder, which maps a latent code to an image (Q2.4).
 
     Args:
         z_dim: size D of the code.
@@ -77,7 +76,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, z_dim: int = 8, num_filters: int = 32):
         super().__init__()
-        # Q2.4: the layers from a code to an image in -1..1.
+        # Q2.4: define the layers that map a code to an image in -1..1.
         # Hint: a linear layer to 4x4 pixels, then transposed convolutions with stride 2 (4, 7, 14, 28), and at the end
         # a function that limits the output to -1..1.
         # BEGIN SOLUTION Q2.4
@@ -99,7 +98,7 @@ class ConvDecoder(nn.Module):
         self.apply(initialize)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes [B, D] -> images in -1..1 [B, 1, 28, 28]."""
+        """Map codes [B, D] to images in -1..1 [B, 1, 28, 28]."""
         # Q2.4: decode these codes.
         # Hint: as in part 1, reshape [B, C * 4 * 4] to [B, C, 4, 4] between the linear layer and the convolutions.
         # BEGIN SOLUTION Q2.4
@@ -117,8 +116,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, z_dim: int = 8):
         super().__init__()
-        # Q2.5: the layers from a code to one logit.
-        # Hint: the layers of the table in Section 2.4. The losses expect logits, so nothing comes after the last layer.
+        # Q2.5: define the layers that map a code to one logit.
+        # Hint: use the layers in the table in Section 2.4. The losses expect logits: the last layer has no activation.
         # BEGIN SOLUTION Q2.5
         self.net = nn.Sequential(
             nn.Linear(z_dim, 512),
@@ -130,9 +129,9 @@ class Discriminator(nn.Module):
         # END SOLUTION
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes [B, D] -> logits [B, 1]: above 0 means "from the prior"."""
+        """Map codes [B, D] to logits [B, 1]; a logit above 0 means "from the prior"."""
         # Q2.5: compute the logits of these codes.
-        # Hint: one number per code, not a probability; as in the other networks, float32.
+        # Hint: return one number per code, not a probability, in float32 as in the other networks.
         # BEGIN SOLUTION Q2.5
         return self.net(z).float()
         # END SOLUTION
@@ -144,8 +143,8 @@ class AdversarialAE(nn.Module):
     Args:
         z_dim: size D of the codes.
         num_filters: see `ConvEncoder`.
-        reconstruction: "mse", or "msge": the squared error of the images' gradients.
-        adversarial: if False, there is no discriminator: a plain autoencoder.
+        reconstruction: "mse" or "msge" (the squared error of the image gradients).
+        adversarial: if False, build a plain autoencoder without a discriminator.
     """
 
     def __init__(
@@ -163,9 +162,9 @@ class AdversarialAE(nn.Module):
         self.reconstruction_loss = RECONSTRUCTIONS[reconstruction]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 1, 28, 28] -> their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
+        """Map images [B, 1, 28, 28] to their reconstructions [B, 1, 28, 28] and codes [B, D] (Q2.4)."""
         # Q2.4: encode the images, then decode their codes.
-        # Hint: return both, in the order of the docstring.
+        # Hint: return both, in the order given in the docstring.
         # BEGIN SOLUTION Q2.4
         z = self.encoder(x)
         recon_x = self.decoder(z)
@@ -175,7 +174,7 @@ class AdversarialAE(nn.Module):
     def get_loss_autoencoder(
         self, x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float = 1
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
+        """Compute the loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
 
         The encoder tries to make the discriminator classify its codes as samples of the prior. Its loss is the binary
         cross-entropy with the target "from the prior". This has the same goal as the minimum of Eq. 16, but its
@@ -183,14 +182,14 @@ class AdversarialAE(nn.Module):
 
         Args:
             x, recon_x: images and reconstructions [B, 1, 28, 28].
-            z_fake: the codes of the images [B, D], with the gradient to the encoder.
-            lambda_: weight of the reconstruction, 0..1. At 1 the discriminator is not used.
+            z_fake: the codes of the images [B, D]; gradients flow back through them to the encoder.
+            lambda_: weight of the reconstruction, 0..1. At 1, the discriminator is not used.
 
         Returns:
             the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats per
-            code; 0 if the discriminator is not used) and ae_loss, the sum weighted by lambda_ and 1 - lambda_.
+            code; 0 if the discriminator is not used) and ae_loss, their sum weighted by lambda_ and 1 - lambda_.
         """
-        # Q2.4: recon_loss, the error of the reconstructions.
+        # Q2.4: compute recon_loss, the error of the reconstructions.
         # Hint: `self.reconstruction_loss` is the function chosen by --reconstruction, by default the mean squared
         # error.
         # BEGIN SOLUTION Q2.4
@@ -198,8 +197,8 @@ class AdversarialAE(nn.Module):
         # END SOLUTION
         gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
         if lambda_ != 1:
-            # Q2.5: gen_loss, and ae_loss as the weighted sum of both.
-            # Hint: gen_loss is small if the discriminator takes the codes for samples of the prior; compute it from
+            # Q2.5: compute gen_loss, and ae_loss as the weighted sum of both losses.
+            # Hint: gen_loss is low if the discriminator takes the codes for samples of the prior; compute it from
             # logits (F.binary_cross_entropy_with_logits).
             # BEGIN SOLUTION Q2.5
             logits = self.discriminator(z_fake)
@@ -210,16 +209,16 @@ class AdversarialAE(nn.Module):
         return ae_loss, {name: value.detach() for name, value in logs.items()}
 
     def get_loss_discriminator(self, z_fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's loss: the negative of Eq. 16 and 17, on logits (Q2.5).
+        """Compute the discriminator's loss: the negative of Eq. 16 and 17, from logits (Q2.5).
 
         Args:
             z_fake: codes of images [B, D]; no gradient flows back through them.
 
         Returns:
-            the loss, a scalar: the mean of its two halves in nats; and for logging, detached: disc_loss, loss_real
-            (samples of the prior), loss_fake, and accuracy, the fraction of codes that it classifies correctly.
+            the loss, a scalar, in nats: the mean of loss_real and loss_fake; and for logging, detached: disc_loss,
+            loss_real (samples of the prior), loss_fake (codes), and accuracy, the fraction classified correctly.
         """
-        # Q2.5: loss_real, loss_fake, their mean disc_loss, and the accuracy.
+        # Q2.5: compute loss_real, loss_fake, their mean disc_loss, and the accuracy.
         # Hint: draw as many codes from the prior N(0, I) as z_fake has. No gradient may flow back to the encoder.
         # BEGIN SOLUTION Q2.5
         z_real = torch.randn_like(z_fake)
@@ -236,7 +235,7 @@ class AdversarialAE(nn.Module):
     def sample(self, batch_size: int) -> Tensor:
         """Decode codes drawn from the prior: images in -1..1 [batch_size, 1, 28, 28] (Q2.5)."""
         # Q2.5: draw codes from the prior and decode them.
-        # Hint: the prior is N(0, I) with `self.z_dim` dimensions; `self.device` is where the codes have to be.
+        # Hint: the prior is N(0, I) with `self.z_dim` dimensions; the codes must be on `self.device`.
         # BEGIN SOLUTION Q2.5
         return self.decoder(torch.randn(batch_size, self.z_dim, device=self.device))
         # END SOLUTION

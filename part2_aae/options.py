@@ -11,7 +11,7 @@ FAST = {"epochs": 9, "ae_lr": 3e-3, "d_lr": 5e-4, "lambda_": 0.99}  # the defaul
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the flags of part 2; see `course.flags` for the flags that all parts share."""
     parser = flags.trainer_parser(
-        "Train an adversarial autoencoder, or with --lambda_ 1 an autoencoder, on MNIST (part 2).",
+        "Train an adversarial autoencoder (with --lambda_ 1: a plain autoencoder) on MNIST (part 2).",
         "aae",
         epochs=100,
         batch_size=64,
@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--reconstruction",
         choices=["mse", "msge"],
         default="mse",
-        help="squared error of the grey values, or of the images' gradients",
+        help="squared error of the grey values or of the image gradients",
     )
-    more.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits, or pieces of clothing")
+    more.add_argument("--dataset", choices=["mnist", "fashion"], default="mnist", help="digits or clothing")
     return flags.parse(parser, argv)

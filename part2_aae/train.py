@@ -32,7 +32,7 @@ from part2_aae.models import AdversarialAE
 
 
 class LitAAE(pl.LightningModule):
-    """Trains an `AdversarialAE` with two optimizers that take turns on each batch.
+    """Trains an `AdversarialAE` with two optimizers, which take turns on each batch.
 
     Args:
         z_dim, num_filters, reconstruction: see `AdversarialAE`.
@@ -56,12 +56,12 @@ class LitAAE(pl.LightningModule):
         self.model = AdversarialAE(z_dim, num_filters, reconstruction, self.adversarial)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 1, 28, 28] -> reconstructions [B, 1, 28, 28], codes [B, D]."""
+        """Map images [B, 1, 28, 28] to reconstructions [B, 1, 28, 28] and codes [B, D]."""
         return self.model(x)
 
     def configure_optimizers(self):
-        """Adam for encoder and decoder, SGD for the discriminator if there is one (Q2.4, Q2.5)."""
-        # Q2.4: ae_optimizer, which is Adam for the parameters of encoder and decoder.
+        """Return Adam for encoder and decoder, and SGD for the discriminator if there is one (Q2.4, Q2.5)."""
+        # Q2.4: create ae_optimizer: Adam for the parameters of encoder and decoder.
         # Hint: use learning rate ae_lr and beta1 0.5; `self.hparams` holds the constructor's arguments.
         # BEGIN SOLUTION Q2.4
         autoencoder = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
@@ -69,8 +69,8 @@ class LitAAE(pl.LightningModule):
         # END SOLUTION
         if not self.adversarial:
             return [ae_optimizer]
-        # Q2.5: d_optimizer, which is SGD for the parameters of the discriminator.
-        # Hint: with learning rate d_lr; it updates nothing but the discriminator.
+        # Q2.5: create d_optimizer: SGD for the parameters of the discriminator.
+        # Hint: use learning rate d_lr; this optimizer updates only the discriminator.
         # BEGIN SOLUTION Q2.5
         d_optimizer = torch.optim.SGD(self.model.discriminator.parameters(), lr=self.hparams.d_lr)
         # END SOLUTION
@@ -82,7 +82,7 @@ class LitAAE(pl.LightningModule):
         ae_optimizer, d_optimizer = self.optimizers() if self.adversarial else (self.optimizers(), None)
         with self.toggled_optimizer(ae_optimizer):
             recon_x, z = self.model(x)
-            # Q2.4: update encoder and decoder; `logs` is what their loss returns for logging.
+            # Q2.4: update encoder and decoder; `logs` is the dictionary that their loss returns for logging.
             # Hint: `self.model` computes the loss, `self.hparams.lambda_` is its weight, `self._step` does the rest.
             # BEGIN SOLUTION Q2.4
             loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
@@ -90,8 +90,8 @@ class LitAAE(pl.LightningModule):
             # END SOLUTION
         if self.adversarial:
             with self.toggled_optimizer(d_optimizer):
-                # Q2.5: update the discriminator on the codes z, and add what its loss returns for logging to `logs`.
-                # Hint: `self.model` has this loss too, and `self._step` does the rest; `logs` is a dictionary.
+                # Q2.5: update the discriminator on the codes z, and add its loss's logging values to `logs`.
+                # Hint: `self.model` computes this loss too, `self._step` does the rest, and `logs` is a dictionary.
                 # BEGIN SOLUTION Q2.5
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
                 self._step(d_optimizer, loss)
@@ -101,8 +101,8 @@ class LitAAE(pl.LightningModule):
 
     def _step(self, optimizer, loss: Tensor) -> None:
         """Update the optimizer's parameters to reduce the loss."""
-        # Q2.4: one step of gradient descent on this loss alone.
-        # Hint: gradients accumulate until they are set to zero; Lightning needs self.manual_backward for loss.backward.
+        # Q2.4: take one step of gradient descent on this loss alone.
+        # Hint: gradients accumulate until they are zeroed; Lightning needs self.manual_backward, not loss.backward.
         # BEGIN SOLUTION Q2.4
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -121,7 +121,7 @@ class LitAAE(pl.LightningModule):
         self.validation_step(batch, batch_idx, "test")
 
     def _log(self, logs: dict[str, Tensor], stage: str, batch_size: int) -> None:
-        """Log means over the epoch and, in training, the values of steps too."""
+        """Log the epoch's means and, in training, each step's values."""
         values = {f"{stage}/{name}": value for name, value in logs.items() if self.adversarial or name != "gen_loss"}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
         if stage == "train":
@@ -129,7 +129,7 @@ class LitAAE(pl.LightningModule):
 
 
 class Figures(Pictures):
-    """The figures of Q2.4 to Q2.7: samples, reconstructions, and the codes (see `part2_aae.codes`)."""
+    """The figures for Q2.4 to Q2.7: samples, reconstructions, and codes (see `part2_aae.codes`)."""
 
     epochs = (20, 50, 100)
 
@@ -139,11 +139,11 @@ class Figures(Pictures):
         return pictures | pictures_of_codes(lit, self.loaders)
 
     def _reconstructions(self, model: AdversarialAE) -> Tensor:
-        """A validation image of each label above its reconstruction (Q2.4)."""
+        """Draw one validation image per label above its reconstruction (Q2.4)."""
         dataset = self.loaders[1].dataset
         first = [int((dataset.labels == label).nonzero()[0]) for label in range(10)]
         x = dataset.transform(dataset.images[first]).to(model.device)
-        recon_x, _ = model.forward(x)  # not model(x): torch.compile would compile it for batches of ten first
+        recon_x, _ = model.forward(x)  # not model(x): torch.compile would first compile it for batches of ten
         return figures.grid((torch.cat([x, recon_x]) + 1) / 2, nrow=10)
 
     def curves(self, results: dict[str, float]) -> None:
@@ -187,7 +187,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # runs no code from it
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # unpickles no code
         run.load_best(model)
         summarize(run, trainer, trainer.test(model, test_loader, verbose=False))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def image_gradients(images: Tensor) -> Tensor:
-    """Horizontal and vertical Sobel derivatives: [B, 1, H, W] -> [B, 2, H, W]. Images are padded with zeros."""
+    """Compute horizontal and vertical Sobel derivatives of zero-padded images: [B, 1, H, W] -> [B, 2, H, W]."""
     x = F.pad(images, (1, 1, 1, 1))
     smooth_down = x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]  # [B, 1, H, W + 2]
     smooth_across = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]  # [B, 1, H + 2, W]
@@ -16,19 +16,19 @@ def image_gradients(images: Tensor) -> Tensor:
 
 
 def mean_squared_gradient_error(recon_x: Tensor, x: Tensor) -> Tensor:
-    """The squared error of the image gradients, averaged over pixels and directions: two [B, 1, H, W] -> a scalar.
+    """Compute the squared error of the image gradients, averaged over pixels and directions, a scalar.
 
-    It compares edges rather than grey values. The filter is linear, so the gradient of the difference is the difference
-    of the gradients. The difference is 0 outside the images, so a wrong overall brightness shows up at the borders.
+    This loss compares edges rather than grey values. The filter is linear, so the gradient of the difference is the
+    difference of the gradients. The padding is 0 for both images, so a wrong overall brightness appears at the borders.
     """
     return image_gradients(recon_x - x).square().mean()
 
 
 def mmd_to_normal(codes: Tensor) -> Tensor:
-    """The squared maximum mean discrepancy between codes and N(0, I), with a Gaussian kernel exp(-|a - b|² / 2D).
+    """Estimate the squared maximum mean discrepancy between codes and N(0, I), with the kernel exp(-|a - b|² / 2D).
 
-    0 for codes from N(0, I), always below 1.6. The estimate is unbiased, so near 0 it can be slightly negative.
-    The two terms that contain the prior are Gaussian integrals and need no samples (Gretton et al. 2012, Eq. 3).
+    Its expectation is 0 for codes from N(0, I); it is always below 1.6. As the estimate is unbiased, it can be slightly
+    negative. The two terms with the prior are Gaussian integrals and need no samples (Gretton et al. 2012, Eq. 3).
 
     Args:
         codes: [N, D], N at least 2.
@@ -38,11 +38,11 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
     """
     n, d = codes.shape
     width = float(d)  # the square of the kernel's width: half the mean of |a - b|² under the prior
-    centred = codes - codes.mean(dim=0)  # leaves distances unchanged; with large values they would be inexact
+    centred = codes - codes.mean(dim=0)  # keeps the distances; cdist would be inexact far from the origin
     both = codes.new_zeros(())
-    for part in centred.split(1000):  # the full matrix for a test set would take gigabytes
+    for part in centred.split(1000):  # all codes of a test set at once would take gigabytes
         both += torch.exp(-torch.cdist(part, centred).square() / (2 * width)).sum()
-    codes_codes = (both - n) / (n * (n - 1))  # excludes the pair of each code with itself
+    codes_codes = (both - n) / (n * (n - 1))  # excludes each code's pair with itself
     distances = codes.square().sum(dim=1)  # [N]
     codes_prior = (width / (width + 1)) ** (d / 2) * torch.exp(-distances / (2 * (width + 1))).mean()
     prior_prior = (width / (width + 2)) ** (d / 2)
@@ -50,12 +50,12 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
 
 
 def even_grid(steps: int = 20, limit: float = 3.0) -> Tensor:
-    """Evenly spaced codes over a two-dimensional latent space, from -limit to limit in each dimension.
+    """Return evenly spaced codes in a two-dimensional latent space, from -limit to limit in each dimension.
 
     The first latent dimension increases to the right and the second upwards, as in a plot of the codes.
 
     Returns:
-        [steps, steps, 2]: the rows from top to bottom, each from left to right.
+        codes [steps, steps, 2]: rows from top to bottom, each from left to right.
     """
     top, bottom = (limit * torch.tensor([[-1.0, y], [1.0, y]]) for y in (1.0, -1.0))  # two corners each
     left, right = interpolate(top, bottom, steps)  # the ends of the rows, [steps, 2]

@@ -1,4 +1,4 @@
-"""A figure of what each attention head attends to. Shapes: L layers, nh heads, T tokens."""
+"""A figure of each attention head's weights. Shapes: L layers, nh heads, T tokens."""
 
 import textwrap
 import warnings
@@ -12,7 +12,7 @@ from part3_gpt.gpt import GPT
 
 
 def draw_attention(model: GPT, tokens: Tensor, tokenizer: CharTokenizer | BPETokenizer) -> Tensor | None:
-    """Draw what each head attends to in the tokens [T], as an image; None if `attention_weights` returns None."""
+    """Draw each head's attention weights for the tokens [T]; return None if `attention_weights` returns None."""
     weights = attention_weights(model, tokens[None].to(model.lm_head.weight.device))
     return (
         None if weights is None else attention_figure(weights, [tokenizer.decode(token) for token in tokens.split(1)])
@@ -20,9 +20,9 @@ def draw_attention(model: GPT, tokens: Tensor, tokenizer: CharTokenizer | BPETok
 
 
 def attention_weights(model: GPT, idx: Tensor) -> Tensor | None:
-    """The attention weights in a text: tokens [1, T] -> [L, nh, T, T].
+    """Compute the attention weights for a text: tokens [1, T] -> [L, nh, T, T].
 
-    None if the attention is implemented without passing its weights through `attn_dropout`.
+    Return None if the implementation of attention does not pass its weights through `attn_dropout`.
     """
     seen: list[Tensor] = []  # [1, nh, T, T] of each layer
     layers = [block.attn for block in model.transformer.h]
@@ -40,16 +40,17 @@ def attention_weights(model: GPT, idx: Tensor) -> Tensor | None:
 
 
 def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
-    """What each head attends to, as an image [3, H, W] in 0..1: a row of squares for each layer.
+    """Draw each head's attention weights as an image [3, H, W] in 0..1, with a row of squares for each layer.
 
-    In each square, a row is a token, and darker cells have more weight, relative to the row's darkest cell.
+    In each square, a row belongs to the token that attends; its cells are darker for higher weights, and the cell with
+    the row's highest weight is black.
 
     Args:
         weights: attention weights [L, nh, T, T].
         tokens: the texts of the T tokens.
     """
     layers, heads = weights.shape[:2]
-    size = min(2.1, 26 / max(layers, heads))  # inches, of a square
+    size = min(2.1, 26 / max(layers, heads))  # side of a square, in inches
     width = size * heads + 1
     text = textwrap.fill(f"tokens 0 to {len(tokens) - 1} of the text: {''.join(tokens)!r}", int(14 * width))
     figure = new_figure(width, size * layers + 0.7 + 0.15 * len(text.splitlines()))
@@ -67,7 +68,7 @@ def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
     figure.supylabel("token that attends", fontsize=9)
     figure.suptitle(text, fontsize=8, family="monospace", parse_math=False)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the font lacks characters of some scripts
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks the characters of some scripts
         return as_image(figure)
 
 

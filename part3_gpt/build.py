@@ -1,4 +1,4 @@
-"""Builds what `train.py` needs: the configuration, the tokenizer, the windows of the text, and the optimizer."""
+"""Build the components for `train.py`: configuration, tokenizer, DataLoaders over the text, and optimizer."""
 
 import argparse
 import hashlib
@@ -42,7 +42,7 @@ def build(args: argparse.Namespace, text: str) -> Built:
         config, tokenizer, weights = _choose_model(args, text, text_hash)
         config.flash = args.flash
         if args.block_size > config.block_size:
-            raise ValueError(f"--block_size {args.block_size}: the model sees {config.block_size} tokens at most")
+            raise ValueError(f"--block_size {args.block_size}: the model sees at most {config.block_size} tokens")
         check_vocabulary(tokenizer, config)
         data = _loaders(args, text, tokenizer)
     except (ValueError, TypeError) as error:
@@ -64,7 +64,7 @@ def _loaders(
 def _choose_model(
     args: argparse.Namespace, text: str, text_hash: str
 ) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, dict[str, Tensor] | None]:
-    """The configuration, the tokenizer, and the initial weights, if any."""
+    """Return the configuration, the tokenizer, and the initial weights, if any."""
     dropouts = {name: args.dropout for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop")}
     if args.checkpoint:
         try:
@@ -87,10 +87,10 @@ def _choose_model(
 def adamw(
     model: GPT, lr: float, weight_decay: float = 0.1, betas: tuple[float, float] = (0.9, 0.95), fused: bool = True
 ) -> torch.optim.AdamW:
-    """AdamW with weight decay for matrices only, not for biases or LayerNorm's parameters.
+    """Return AdamW with weight decay for matrices only, not for biases or LayerNorm parameters.
 
     Args:
-        fused: whether to update all parameters in one kernel, if PyTorch has one for their device.
+        fused: whether to update all parameters in one kernel, if PyTorch has such a kernel for their device.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

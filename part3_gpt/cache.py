@@ -1,4 +1,4 @@
-"""The key/value cache, with which generation computes the keys and values of each token only once."""
+"""The key/value cache, so that generation computes the keys and values of each token only once."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ class KVCache:
         self.capacity, self.length = capacity, 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values of new tokens, each [B, nh, T, hs]; return those of all tokens so far, [B, nh, S, hs]."""
+        """Add keys and values of new tokens [B, nh, T, hs]; return those of all tokens so far [B, nh, S, hs]."""
         if self.length == 0:
             self.keys, self.values = (new.new_empty(*new.shape[:2], self.capacity, new.size(3)) for new in (k, v))
         start, self.length = self.length, self.length + k.size(2)

@@ -1,4 +1,4 @@
-"""Validate a GPT's configuration and the arguments of `GPT.generate`; error messages include the value."""
+"""Validate a GPT's configuration and the arguments of `GPT.generate`; error messages include the invalid value."""
 
 from typing import TYPE_CHECKING
 
@@ -13,23 +13,23 @@ SIZES = ("n_layer", "n_head", "n_embd")
 
 
 def find_sizes(config: "GPTConfig") -> dict[str, int]:
-    """n_layer, n_head and n_embd, as given or from `model_type`.
+    """Return n_layer, n_head and n_embd, either as given or those of `model_type`.
 
     Raises:
-        ValueError: both are given, or the name is unknown.
+        ValueError: both `model_type` and sizes are given, or `model_type` is unknown.
     """
     sizes = {name: getattr(config, name) for name in SIZES}
     if config.model_type is None:
         return sizes
     if given := [name for name, size in sizes.items() if size is not None]:
-        raise ValueError(f"model_type {config.model_type!r} and {', '.join(given)}: give one or the other")
+        raise ValueError(f"model_type {config.model_type!r} and {', '.join(given)}: give only one of them")
     if config.model_type not in MODEL_SIZES:
-        raise ValueError(f"model_type {config.model_type!r}: there are {', '.join(MODEL_SIZES)}")
+        raise ValueError(f"model_type {config.model_type!r}: must be one of {', '.join(MODEL_SIZES)}")
     return dict(zip(SIZES, MODEL_SIZES[config.model_type], strict=True))
 
 
 def check_config(config: "GPTConfig") -> "GPTConfig":
-    """Check that the configuration has all sizes and that its heads divide the channels; return it.
+    """Check that the configuration has all sizes and that n_embd is a multiple of n_head; return the configuration.
 
     Raises:
         ValueError: the configuration is invalid.
@@ -52,17 +52,17 @@ def check_arguments(
     top_k: int | None,
     top_p: float | None,
 ) -> None:
-    """Raise a ValueError, with the value, if an argument of `GPT.generate` is out of range."""
+    """Raise a ValueError that includes the value if an argument of `GPT.generate` is out of range."""
     if idx.dim() != 2 or idx.size(1) == 0 or idx.is_floating_point():
-        raise ValueError(f"idx is {idx.dtype} of shape {tuple(idx.shape)}: it should be tokens [B, T], T at least 1")
+        raise ValueError(f"idx is {idx.dtype} of shape {tuple(idx.shape)}: it must be tokens [B, T] with T >= 1")
     if idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < vocab_size:
         wrong = int(idx.min()) if idx.min() < 0 else int(idx.max())
         raise ValueError(f"token {wrong} is outside the vocabulary of {vocab_size} tokens")
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: it cannot be negative")
+        raise ValueError(f"max_new_tokens is {max_new_tokens}: it must not be negative")
     if do_sample and not temperature >= LOWEST_TEMPERATURE:
-        raise ValueError(f"temperature is {temperature}: for sampling it must be at least {LOWEST_TEMPERATURE:g}")
+        raise ValueError(f"temperature is {temperature}: for sampling, it must be at least {LOWEST_TEMPERATURE:g}")
     if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}: at least 1 token must be left")
+        raise ValueError(f"top_k is {top_k}: it must be at least 1")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}: it must be above 0 and at most 1")

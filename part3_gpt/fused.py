@@ -1,4 +1,4 @@
-"""Causal attention with a PyTorch kernel: the same result as Q3.2, but faster and with less memory (provided)."""
+"""Causal attention with a PyTorch kernel (provided): the same result as Q3.2, but faster and with less memory."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -6,12 +6,12 @@ from torch.nn.attention.bias import causal_lower_right
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Scaled dot-product attention (Eq. 22) with a causal mask.
+    """Compute scaled dot-product attention (Eq. 22) with a causal mask.
 
     Args:
         q: queries of T tokens [B, nh, T, hs].
         k, v: keys and values of S >= T tokens [B, nh, S, hs], the last T of which belong to the queries.
-        dropout: the probability that an attention weight is dropped.
+        dropout: probability of dropping an attention weight.
 
     Returns:
         [B, nh, T, hs].

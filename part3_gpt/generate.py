@@ -13,7 +13,7 @@ from part3_gpt.options import parse_generate_args as parse_args
 if __name__ == "__main__":
 
     def leave(signum, frame) -> None:
-        """Exit immediately on Ctrl-C, since an exception could be swallowed. Earlier output is already flushed."""
+        """Exit immediately on Ctrl-C, because an exception could be swallowed; earlier output is already flushed."""
         os.write(sys.stdout.fileno(), b"\n")
         os._exit(128 + signum)
 
@@ -36,10 +36,10 @@ TURN_DIRECTION = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def load(args: argparse.Namespace) -> tuple[GPT, CharTokenizer | BPETokenizer]:
-    """The model and the tokenizer that the flags name.
+    """Load the model and the tokenizer selected by the flags.
 
     Raises:
-        ValueError: the checkpoint or the folder contains no readable model.
+        ValueError: the checkpoint or the folder does not contain a readable model.
         course.datasets.DataError: the files are not available.
     """
     if args.checkpoint is None:
@@ -79,7 +79,7 @@ def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETo
 
         def counted(tokens=tokens):
             nonlocal count
-            for count, token in enumerate(tokens, start=1):  # noqa: B007 (it is the count that is wanted)
+            for count, token in enumerate(tokens, start=1):  # noqa: B007 (only the count is used)
                 yield token
 
         for text in tokenizer.stream(counted()):
@@ -90,10 +90,10 @@ def write(args: argparse.Namespace, model: GPT, tokenizer: CharTokenizer | BPETo
 
 
 def printable(text: str) -> str:
-    """The text unchanged or, for a terminal, with control characters replaced.
+    """Return the text unchanged or, for a terminal, with control characters replaced.
 
-    Control characters, and those that change the text direction, become U+FFFD. Other invisible characters, such as the
-    joiners U+200C and U+200D in Persian and in emoji, are kept.
+    Control characters and characters that change the text direction become U+FFFD. Other invisible characters, such as
+    the joiners U+200C and U+200D in Persian and in emoji, are kept.
     """
     if not sys.stdout.isatty():
         return text
@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Returns the exit status: 0; 2 for invalid input; 1 if files are not available."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
+    """Run the program; return the exit status: 0; 2 for invalid input; 1 for unavailable files or an open blank."""
+    sys.stdout.reconfigure(errors="replace")  # terminals that do not use UTF-8 show a question mark
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
     value = args.pretrained if args.checkpoint is None else args.checkpoint_path
     try:

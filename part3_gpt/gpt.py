@@ -1,7 +1,7 @@
 """A GPT (Radford et al., 2019): causal self-attention, the transformer around it, and generation.
 
-Names and sizes are minGPT's. Shapes: B sequences of T tokens, C channels (n_embd), nh heads of hs = C / nh channels,
-vocabulary V.
+Names and sizes follow minGPT. Shapes: B sequences of T tokens, C channels (n_embd), nh heads of hs = C / nh channels,
+vocabulary size V.
 """
 
 import math
@@ -22,13 +22,13 @@ from part3_gpt.utils import keep_top_k, keep_top_p
 
 @dataclass
 class GPTConfig:
-    """The configuration of a GPT: `model_type` or the three sizes `n_layer`, `n_head`, `n_embd`; never both.
+    """The configuration of a GPT: either `model_type` or the three sizes `n_layer`, `n_head` and `n_embd`.
 
     Args:
         model_type: a name in MODEL_SIZES.
         vocab_size, block_size: number of distinct tokens; maximum context length in tokens.
-        embd_pdrop, resid_pdrop, attn_pdrop: dropout of the embeddings, the outputs added to the residual stream, and
-            the attention weights.
+        embd_pdrop, resid_pdrop, attn_pdrop: dropout probabilities for the embeddings, the outputs added to the residual
+            stream, and the attention weights.
         flash: whether to compute attention with F.scaled_dot_product_attention; the result is the same.
         tie_weights: whether the last layer shares its weights with the token embedding, as GPT-2's does.
     """
@@ -46,10 +46,10 @@ class GPTConfig:
     tie_weights: bool = False
 
     def with_sizes(self) -> "GPTConfig":
-        """A copy with the three sizes instead of `model_type`.
+        """Return a copy with the three sizes instead of `model_type`.
 
         Raises:
-            ValueError: something is missing, given twice or unknown, or the heads do not divide the channels.
+            ValueError: a size is missing or given twice, the name is unknown, or n_head does not divide n_embd.
         """
         return check_config(replace(self, model_type=None, **find_sizes(self)))
 
@@ -69,7 +69,7 @@ class CausalSelfAttention(nn.Module):
         self.register_buffer("mask", mask.view(1, 1, *mask.shape), persistent=False)  # True: visible
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """[B, T, C] -> [B, T, C]. With a cache, x are the tokens after those whose keys and values it holds."""
+        """Map x [B, T, C] to [B, T, C]. With a cache, x continues the tokens whose keys and values it holds."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=2)
         q, k, v = (each.view(B, T, self.n_head, -1).transpose(1, 2) for each in (q, k, v))  # [B, nh, T, hs]
@@ -83,19 +83,19 @@ class CausalSelfAttention(nn.Module):
         return self.resid_dropout(self.c_proj(y))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Scaled dot-product attention (Eq. 22) with a causal mask, written out explicitly (Q3.2).
+        """Compute scaled dot-product attention (Eq. 22) with a causal mask, step by step (Q3.2).
 
         Args:
             q: queries of T tokens [B, nh, T, hs].
             k, v: keys and values of S >= T tokens [B, nh, S, hs], the last T of which belong to the queries.
 
         Returns:
-            For each query, a weighted mean of the values it may attend to [B, nh, T, hs].
+            for each query, a weighted mean of the values that it may attend to [B, nh, T, hs].
         """
         T, S = q.size(2), k.size(2)
-        # Q3.2: attention weights from queries and keys, then the weighted sum of the values.
+        # Q3.2: compute the attention weights from queries and keys, then the weighted sum of the values.
         # Hint: scale by the size of a head. A query must not see later tokens: set their scores to -inf before the
-        # softmax (`self.mask` is True where a token may attend; select the rows and columns of this call). Apply
+        # softmax (`self.mask` is True where a token may attend; select the rows and columns for this call). Apply
         # `self.attn_dropout` to the weights.
         # BEGIN SOLUTION Q3.2
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))  # [B, nh, T, S]
@@ -121,7 +121,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention between tokens, then an MLP within each; both add to the residual stream."""
+    """Attention between tokens, then an MLP on each token; both add to the residual stream."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -140,7 +140,7 @@ class GPT(nn.Module):
     """A language model that predicts the logits of the next token at each position.
 
     Args:
-        config: see `GPTConfig`; `self.config` is a copy with the three sizes set.
+        config: see `GPTConfig`; `self.config` is a copy in which the three sizes are set.
     """
 
     def __init__(self, config: GPTConfig):
@@ -163,7 +163,7 @@ class GPT(nn.Module):
 
     @staticmethod
     def get_default_config() -> GPTConfig:
-        """A configuration to fill in: `model_type` or the three sizes, `vocab_size` and `block_size`."""
+        """Return a configuration to fill in: `model_type` or the three sizes, `vocab_size` and `block_size`."""
         return GPTConfig()
 
     @classmethod
@@ -172,7 +172,7 @@ class GPT(nn.Module):
 
         Args:
             name_or_folder: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", or a folder with model.safetensors.
-            changes: fields of the configuration to override, e.g. attn_pdrop=0.0.
+            changes: configuration fields to override, e.g. attn_pdrop=0.0.
 
         Raises:
             course.datasets.DataError, ValueError: the files are not available, or do not describe a GPT-2.
@@ -187,7 +187,7 @@ class GPT(nn.Module):
         pretrained.write(self, Path(folder))
 
     def initialize(self) -> None:
-        """GPT-2's initialization: N(0, 0.02²), narrower for the layers that add to the residual stream."""
+        """Initialize as GPT-2 does: N(0, 0.02²), with a smaller std in layers that add to the residual stream."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -198,14 +198,14 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits of the next token at each position and, with `targets`, the mean cross-entropy.
+        """Compute the logits of the next token at each position and, with `targets`, the mean cross-entropy.
 
         Args:
             idx: tokens [B, T], T at most block_size.
             targets: the next tokens [B, T]; positions with -1 are ignored.
 
         Returns:
-            logits [B, T, V], and the loss in nats per token, or None.
+            logits [B, T, V], and the loss in nats per token (None without `targets`).
 
         Raises:
             ValueError: T is larger than block_size.
@@ -216,7 +216,7 @@ class GPT(nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
     def hidden(self, idx: Tensor, cache: list[KVCache] | None = None) -> Tensor:
-        """Tokens [B, T] -> input of the last layer [B, T, C]. With a cache for each block, idx are the new tokens."""
+        """Map tokens [B, T] to the last layer's input [B, T, C]; with a cache per block, idx has only new tokens."""
         start = cache[0].length if cache else 0
         T = idx.size(1)
         if start + T > self.block_size:
@@ -246,9 +246,9 @@ class GPT(nn.Module):
             temperature: divides the logits when sampling; values below 1 make likely tokens more likely.
             do_sample: whether to sample; otherwise, choose the most likely token each time (greedy).
             top_k: sample only from the `top_k` most likely tokens.
-            top_p: sample only from the smallest set of most likely tokens that together have this probability (after
-                temperature and top_k).
-            use_cache: cache keys and values of earlier tokens; the tokens are the same either way.
+            top_p: sample only from the smallest set of most likely tokens that together reach this probability (applied
+                after temperature and top_k).
+            use_cache: cache the keys and values of earlier tokens; the result is the same either way.
             generator: for reproducible sampling.
 
         Returns:
@@ -277,14 +277,14 @@ def choose(
     """Choose the next token of each row: the most likely, or one drawn from the filtered probabilities (Q3.3).
 
     Args:
-        logits: [B, V]; for the others see `GPT.generate`.
+        logits: [B, V]; for the other arguments, see `GPT.generate`.
 
     Returns:
         tokens [B, 1].
     """
     # Q3.3: choose the next token of each row, greedily or with torch.multinomial.
-    # Hint: the order is that of Section 3.3. `keep_top_k` and `keep_top_p` take logits and return logits, and are used
-    # only if their argument is given.
+    # Hint: follow the order in Section 3.3. `keep_top_k` and `keep_top_p` take and return logits; use each of them
+    # only if its argument is given.
     # BEGIN SOLUTION Q3.3
     if not do_sample:
         return logits.argmax(dim=-1, keepdim=True)

@@ -26,7 +26,7 @@ MODEL_SIZES = {  # n_layer, n_head, n_embd
 PRETRAINED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 FINE_TUNING_LR = 3e-5
 LOWEST_TEMPERATURE = 1e-6  # smaller values make the logits overflow
-BUILT_IN = "python-3.11-reference"  # the text in part3_gpt/text
+BUILT_IN = "python-3.11-reference"  # names the text in part3_gpt/text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,48 +47,46 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_model_flags(part: argparse._ArgumentGroup) -> None:
     part.add_argument(
-        "--txt_file", metavar="PATH|URL", default=BUILT_IN, help="UTF-8; the default is the text in part3_gpt/text"
+        "--txt_file", metavar="PATH|URL", default=BUILT_IN, help="a UTF-8 text; the default is in part3_gpt/text"
     )
-    part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="the sizes by name")
-    part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="tokens seen at once")
+    part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="name of a model size")
+    part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="context length in tokens")
     part.add_argument(
         "--pretrained",
         metavar="NAME|FOLDER",
-        help=f"fine-tune {', '.join(PRETRAINED)}, or what lies in a folder; --lr is {FINE_TUNING_LR:g} then",
+        help=f"fine-tune {', '.join(PRETRAINED)} or the model in a folder; --lr then defaults to {FINE_TUNING_LR:g}",
     )
 
 
 def _add_training_flags(part: argparse._ArgumentGroup) -> None:
-    part.add_argument("--weight_decay", type=number(0), default=0.1, help="of AdamW, on matrices only")
+    part.add_argument("--weight_decay", type=number(0), default=0.1, help="of AdamW, for matrices only")
     part.add_argument("--betas", type=number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW")
-    part.add_argument("--clip_grad_norm", type=positive_number, default=1.0, help="largest norm of the gradient")
+    part.add_argument("--clip_grad_norm", type=positive_number, default=1.0, help="maximum gradient norm")
     part.add_argument(
         "--generate_every_n_steps",
         type=whole_number(0),
         default=500,
         metavar="N",
-        help="a text to TensorBoard; 0: none",
+        help="log a generated text to TensorBoard every N steps; 0: never",
     )
 
 
 def _add_further_flags(more: argparse._ArgumentGroup) -> None:
-    more.add_argument(
-        "--tokenizer", choices=["char", "gpt2"], default="char", help="a token is a character, or GPT-2's"
-    )
+    more.add_argument("--tokenizer", choices=["char", "gpt2"], default="char", help="characters or GPT-2's tokens")
     for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
-        more.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"{what}, in place of --model_type")
+        more.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"number of {what}, instead of --model_type")
     more.add_argument(
-        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="last layer = token embedding"
+        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="tie output and token embedding"
     )
     more.add_argument(
-        "--warmup_steps", type=whole_number(0), default=100, help="of the learning rate (a tenth of all at most)"
+        "--warmup_steps", type=whole_number(0), default=100, help="learning rate warm-up (at most a tenth of all)"
     )
-    more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="embeddings, residuals, attention")
+    more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="of embeddings, residuals, attention")
     more.add_argument(
         "--flash",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="PyTorch's fused attention, or the one written out",
+        help="use PyTorch's fused attention instead of the one in gpt.py",
     )
 
 
@@ -98,9 +96,9 @@ def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     ways = [f"--pretrained {args.pretrained}"] * (args.pretrained is not None)
     ways += [f"--model_type {args.model_type}"] * (args.model_type is not None) + [" ".join(given)] * bool(given)
     if len(ways) > 1:
-        parser.error(f"{' and '.join(ways)}: each says what the model is; give one of them")
+        parser.error(f"{' and '.join(ways)}: each selects a model; give only one of them")
     if given and len(given) < 3:
-        parser.error(f"{' '.join(given)}: --n_layer, --n_head and --n_embd belong together")
+        parser.error(f"{' '.join(given)}: --n_layer, --n_head and --n_embd must be given together")
     if given and args.n_embd % args.n_head:
         parser.error(f"--n_embd {args.n_embd}: is not a multiple of --n_head {args.n_head}")
     if args.pretrained is not None and args.tokenizer != "gpt2":
@@ -108,9 +106,9 @@ def _check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse and check the flags of `generate.py`. `checkpoint` is the content of a run's checkpoint, or None."""
+    """Parse and check the flags of `generate.py`; `checkpoint` becomes the checkpoint's content, or None."""
     parser = Parser(
-        description="Let a GPT continue a text (part 3).",
+        description="Continue a text with a GPT (part 3).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -121,20 +119,20 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     source.add_argument(
         "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with such a model"
     )
-    parser.add_argument("--prompt", help="the text to continue; without it, what stands where a text begins")
-    parser.add_argument("--max_new_tokens", type=whole_number(0), default=200, help="how many tokens to add")
-    parser.add_argument("--num_samples", type=whole_number(1), default=1, help="how many continuations")
+    parser.add_argument("--prompt", help="the text to continue; default: generate from the start of a text")
+    parser.add_argument("--max_new_tokens", type=whole_number(0), default=200, help="number of tokens to generate")
+    parser.add_argument("--num_samples", type=whole_number(1), default=1, help="number of continuations")
     parser.add_argument(
-        "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="draw; else the likeliest token"
+        "--do_sample", action=argparse.BooleanOptionalAction, default=False, help="sample; if off, decode greedily"
     )
     parser.add_argument("--temperature", type=number(LOWEST_TEMPERATURE), default=1.0, help="below 1: less random")
-    parser.add_argument("--top_k", type=whole_number(1), help="draw among the K likeliest tokens only")
+    parser.add_argument("--top_k", type=whole_number(1), help="sample only from the K most likely tokens")
     parser.add_argument(
-        "--top_p", type=fraction, help="draw among the likeliest tokens that together have this probability"
+        "--top_p", type=fraction, help="sample only from the most likely tokens that together reach this probability"
     )
-    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="of the draws")
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="seed for sampling")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to use")
-    parser.add_argument("--log_dir", type=folder, default="logs", help="where `--checkpoint last` looks")
+    parser.add_argument("--log_dir", type=folder, default="logs", help="folder in which `--checkpoint last` looks")
     args = parse_words(parser, argv)
     _check_sampling(parser, args)
     if args.checkpoint is not None:
@@ -154,15 +152,15 @@ def _check_sampling(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         for flag in [flag for flag, given in drawing.items() if given]:
             parser.error(f"{flag}: has no effect without --do_sample")
         if args.num_samples > 1:
-            parser.error(f"--num_samples {args.num_samples}: without --do_sample all of them are the same")
+            parser.error(f"--num_samples {args.num_samples}: without --do_sample, all samples are the same")
     if args.top_p == 0:
-        parser.error("--top_p 0.0: leaves no token; it is above 0 and at most 1")
+        parser.error("--top_p 0.0: leaves no token; it must be above 0 and at most 1")
     _check_prompt(parser, args.prompt)
 
 
 def _check_prompt(parser: argparse.ArgumentParser, prompt: str | None) -> None:
     if prompt == "":
-        parser.error("--prompt '': is empty; leave the flag out for a text from its beginning")
+        parser.error("--prompt '': is empty; omit the flag to generate from the start of a text")
     try:
         (prompt or "").encode()
     except UnicodeEncodeError as error:  # Python turns a byte that is not UTF-8 into a surrogate
@@ -176,5 +174,5 @@ def _device(parser: argparse.ArgumentParser, accelerator: str) -> "torch.device"
     present = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = next(kind for kind, there in present.items() if there) if accelerator == "auto" else accelerator
     if not present[kind]:
-        parser.error(f"--accelerator {accelerator}: this machine has none that PyTorch can use")
+        parser.error(f"--accelerator {accelerator}: PyTorch finds no such hardware on this machine")
     return torch.device("cuda" if kind == "gpu" else kind)

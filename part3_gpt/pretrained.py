@@ -1,6 +1,6 @@
-"""GPT-2's files, config.json and model.safetensors: download from the Hugging Face hub, read and write.
+"""GPT-2's files, config.json and model.safetensors: download them from the Hugging Face hub, read and write them.
 
-The tensors have the same names as ours, with or without the prefix "transformer.", except that
+Their tensors have the same names as ours, with or without the prefix "transformer.", with these differences:
 - four weights of each block are stored transposed, as [in, out];
 - the file also contains the causal masks (`attn.bias`), which are not weights;
 - `lm_head.weight` is missing if it is tied to the token embedding.
@@ -23,7 +23,7 @@ MASKS = (".attn.bias", ".attn.masked_bias")
 FILES = ("config.json", "model.safetensors")
 SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}  # with GPT-2's defaults
 DROPOUTS = {"embd_pdrop": 0.1, "resid_pdrop": 0.1, "attn_pdrop": 0.1}
-FIXED = {  # options of GPT-2's configuration -> values that this model supports, first the default in transformers
+FIXED = {  # options of GPT-2's configuration -> values that this model supports, the default in transformers first
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -34,7 +34,7 @@ FIXED = {  # options of GPT-2's configuration -> values that this model supports
 
 
 def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
-    """The folder with a model's files: as given, or in huggingface_hub's cache, downloaded if necessary.
+    """Return the folder with a model's files: as given, or in huggingface_hub's cache, downloaded if necessary.
 
     Raises:
         DataError: files are not available; the message says how to get them.
@@ -56,13 +56,13 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{name_or_folder} could not be fetched from the Hugging Face hub and is not in its cache here: {reason}\n"
-            f"Where there is a network: `hf download {repository} {' '.join(FILES)} tokenizer.json --local-dir"
-            f" {name_or_folder}`; copy that folder here and give its path (./{name_or_folder}) in place of the name."
+            f"On a machine with a network: `hf download {repository} {' '.join(FILES)} tokenizer.json --local-dir"
+            f" {name_or_folder}`; copy that folder here and give its path (./{name_or_folder}) instead of the name."
         ) from error
 
 
 def _other_weights(folder: Path) -> str:
-    """Advice on weights in unsupported files: split into shards, or pickled."""
+    """Return advice on how to convert weights in unsupported files, which are split into shards or pickled."""
     others = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
     found = next((name for name in others if (folder / name).is_file()), None)
     if found is None:
@@ -77,11 +77,11 @@ def _other_weights(folder: Path) -> str:
 
 
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
-    """The fields of a GPTConfig, and the tensors by their names in the file, in float32.
+    """Read the fields of a GPTConfig and the tensors, in float32, by their names in the file.
 
     Raises:
         course.datasets.DataError: a file cannot be read.
-        ValueError: a file is damaged, or describes another model.
+        ValueError: a file is damaged, or describes a model that is not supported.
     """
     for name in FILES:
         _check_readable(folder / name)
@@ -133,13 +133,14 @@ def load(model, state: dict[str, Tensor]) -> None:
     """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
-        ValueError: tensors are missing, extra or of another shape (the message names them); the last layer is not tied.
+        ValueError: tensors are missing, extra or have the wrong shape (the message names them), or the last layer
+            differs from the token embedding although config.json ties them.
     """
-    ours = dict(model.named_parameters())  # does not include a tied last layer
+    ours = dict(model.named_parameters())  # without a tied last layer
     theirs = {_our_name(name): value for name, value in state.items() if not name.endswith(MASKS)}
     if model.config.tie_weights and "lm_head.weight" in theirs:
         if not torch.equal(theirs.pop("lm_head.weight"), theirs.get("transformer.wte.weight", torch.empty(0))):
-            raise ValueError("lm_head.weight is not wte.weight, though config.json says that they are tied")
+            raise ValueError("lm_head.weight differs from wte.weight, although config.json says that they are tied")
     theirs = {name: value.T if name.endswith(TRANSPOSED) else value for name, value in theirs.items()}
     problems = [f"missing: {name}" for name in ours if name not in theirs]
     problems += [f"extra: {name}" for name in theirs if name not in ours]
@@ -154,7 +155,7 @@ def load(model, state: dict[str, Tensor]) -> None:
             + "; ".join(problems)
         )
     for name, parameter in ours.items():
-        parameter.data = theirs[name]  # keeps the file's memory layout: [in, out] is faster for a few rows
+        parameter.data = theirs[name]  # keeps the file's memory layout, [in, out], which is faster for a few rows
 
 
 def _our_name(name: str) -> str:

@@ -22,10 +22,10 @@ def stream(
     use_cache: bool = True,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """Like `GPT.generate`, but an iterator over the next token of each row [B, 1].
+    """Generate as `GPT.generate` does, but return an iterator that yields the next token of each row [B, 1].
 
     Raises:
-        ValueError: an argument is out of range; raised by the call, not at the first token.
+        ValueError: an argument is out of range (raised by the call itself, not at the first token).
     """
     check_arguments(idx, model.config.vocab_size, max_new_tokens, temperature, do_sample, top_k, top_p)
     cache = new_cache(model, idx.size(1) + max_new_tokens) if use_cache else None

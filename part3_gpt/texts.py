@@ -12,7 +12,7 @@ from part3_gpt.options import BUILT_IN
 
 BUILT_IN_FILE = Path(__file__).parent / "text" / "python_reference.txt"
 KEPT = "text.txt"  # in a run's folder
-UTF_32_AND_16 = {  # byte order marks, the longer ones first: UTF-32-LE's begins with UTF-16-LE's
+UTF_32_AND_16 = {  # byte order marks, longer ones first: that of UTF-32-LE begins with that of UTF-16-LE
     b"\xff\xfe\x00\x00": "UTF-32",
     b"\x00\x00\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
@@ -21,11 +21,11 @@ UTF_32_AND_16 = {  # byte order marks, the longer ones first: UTF-32-LE's begins
 
 
 def read_text(source: str | None = None, root: str | Path | None = None, checkpoint: Path | None = None) -> str:
-    """The text to train on.
+    """Read the training text.
 
     Args:
-        source: a file, or a URL (http://, https://), which is kept in the data folder; None or `BUILT_IN`: the text in
-            part3_gpt/text.
+        source: a file, or a URL (http://, https://), whose text is kept in the data folder; None or `BUILT_IN`: the
+            text in part3_gpt/text.
         root: the data folder.
         checkpoint: the checkpoint of a run being resumed; the text kept by that run takes precedence.
 
@@ -47,7 +47,7 @@ def read_text(source: str | None = None, root: str | Path | None = None, checkpo
 
 
 def keep_text(text: str, source: str | None, run: Run) -> None:
-    """Print the name of a run's text, and keep a copy in the run's folder, so that the run can be resumed."""
+    """Print the source and length of the text, and keep a copy in the run's folder for resuming."""
     if not is_first_process():
         return
     print(f"text: {source or BUILT_IN}, {len(text):,} characters", flush=True)
@@ -56,7 +56,7 @@ def keep_text(text: str, source: str | None, run: Run) -> None:
 
 
 def _kept(checkpoint: Path) -> str | None:
-    """The text kept by the checkpoint's run; None if there is none, or if the checkpoint was copied elsewhere."""
+    """Read the text kept by the checkpoint's run; return None if there is none or the checkpoint was copied."""
     if checkpoint.parent.name != "checkpoints":
         return None
     try:
@@ -81,10 +81,11 @@ def _at_url(url: str, root: str | Path | None) -> bytes:
 
 
 def _decode(content: bytes, source: str) -> str:
-    """The text of these bytes, without a byte order mark.
+    """Decode UTF-8 bytes, without their byte order mark.
 
     Raises:
-        DataError: the bytes are not UTF-8, or contain zeros as in UTF-16 and UTF-32; the message names the encoding.
+        DataError: the bytes are not UTF-8, or contain zero bytes, as UTF-16 and UTF-32 do; the message names the likely
+            encoding.
     """
     encoding = next((name for mark, name in UTF_32_AND_16.items() if content.startswith(mark)), None)
     if encoding:
@@ -99,7 +100,7 @@ def _decode(content: bytes, source: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        at = error.start + len(content) - len(error.object)  # the codec does not count a byte order mark
+        at = error.start + len(content) - len(error.object)  # the codec does not count the byte order mark
         reason = f"byte {at} (counted from 0) is 0x{content[at]:02x}"
         advice = f"if it is Western European, {_convert('WINDOWS-1252', source)}"
         raise DataError(f"--txt_file {source}: is not UTF-8: {reason}; {advice}", status=2) from error

@@ -46,9 +46,9 @@ class LitGPT(pl.LightningModule):
         config: the model's configuration.
         tokenizer: stored in the checkpoint, with `text`, a hash that identifies the text.
         block_size: tokens in a training window, at most the model's block_size.
-        tokens_per_char: for the training and validation text, to compute bits per character.
-        lr: the maximum learning rate, reached after `warmup_steps` (or a tenth of all steps, if that is less); it then
-            decays to a tenth of it along a cosine.
+        tokens_per_char: of the training and the validation text, to compute bits per character.
+        lr: the maximum learning rate, reached after `warmup_steps` (or a tenth of all steps, if that is less); the
+            learning rate then decays to a tenth of this along a cosine.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LitGPT(pl.LightningModule):
         self.clip_grad_norm, self.warmup_steps = clip_grad_norm, warmup_steps
 
     def forward(self, idx: Tensor) -> Tensor:
-        """Tokens [B, T] -> logits [B, T, V]."""
+        """Map tokens [B, T] to logits [B, T, V]."""
         return self.model(idx)[0]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -83,7 +83,7 @@ class LitGPT(pl.LightningModule):
         self._step(batch, "val")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log means over the epoch and, in training, the values of steps too; return the loss in nats per token."""
+        """Log the epoch's means and, in training, each step's values; return the loss in nats per token."""
         x, y = batch  # [B, T]
         logits, nats = self.model(x, y)
         bits = nats.detach() / math.log(2) * self.tokens_per_char[stage]
@@ -102,7 +102,7 @@ class LitGPT(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_factor(self, step: int, steps: int) -> float:
-        """The factor of `lr` at a step (counted from 0): linear warm-up, then a cosine from 1 to 0.1."""
+        """Return the factor of `lr` at a step (counted from 0): linear warm-up, then a cosine from 1 to 0.1."""
         warmup = min(self.warmup_steps, steps // 10)
         if step < warmup:
             return (step + 1) / warmup
@@ -110,7 +110,7 @@ class LitGPT(pl.LightningModule):
         return 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        # not self.clip_gradients, which rejects fused optimizers even in bf16-mixed, where nothing is scaled
+        # not self.clip_gradients: it rejects fused optimizers even in bf16-mixed, which does not scale gradients
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad_norm)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -121,7 +121,8 @@ class LitGPT(pl.LightningModule):
 class Figures(Pictures):
     """Generated texts, attention maps, and the loss curve.
 
-    Texts go to TensorBoard every `--generate_every_n_steps`; texts of the best weights go to figures/samples.txt.
+    Logs a text to TensorBoard every `--generate_every_n_steps` steps, and writes texts generated with the best weights
+    to figures/samples.txt.
     """
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -133,14 +134,14 @@ class Figures(Pictures):
             trainer.logger.experiment.add_text("val/samples", shown, trainer.global_step)
 
     def finish(self, lit: LitGPT) -> None:
-        """Draw the final curve, and write figures/samples.txt: continuations of a prompt, and texts without one."""
+        """Draw the final curve, and write figures/samples.txt: texts generated with and without a prompt."""
         self.draw_curves()
         content = self.skip_if_blank("samples", lambda: self._samples(lit))
         if content is not None:
             write_whole(self.run.figure("samples.txt"), content.encode("utf-8", "replace") + b"\n")
 
     def _samples(self, lit: LitGPT) -> str:
-        """A continuation of the start of the validation text, and three texts generated without a prompt."""
+        """Continue the start of the validation text, and generate three texts without a prompt."""
         prompt = self._validation_tokens(32)
         start, seed = lit.tokenizer.start, self.run.args.seed
         parts = {
@@ -190,7 +191,7 @@ class Figures(Pictures):
 
 
 class Perplexity(pl.Callback):
-    """Log exp(cross-entropy) of an epoch; averaging the perplexities of its batches would give a larger number."""
+    """Logs exp(cross-entropy) of an epoch; the mean of the batches' perplexities would be higher."""
 
     def on_validation_epoch_end(self, trainer, lit):
         lit.log("val/perplexity", trainer.callback_metrics["val/cross_entropy"].exp(), rank_zero_only=True)
@@ -234,7 +235,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, made.loaders, SHOWN),
             ],
         )
-        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # runs no code from it
+        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # unpickles no code
         run.load_best(lit)
         if trainer.is_global_zero and run.folder:
             drawing.finish(lit)

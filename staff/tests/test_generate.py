@@ -155,9 +155,9 @@ def test_checkpoints_that_generate_refuses(run, tmp_path, capsys):
     bad = {
         "can be read safely": {**good, "gpt": RunsCode(tmp_path / "touched")},
         "belongs to a run of 'vae'": {**good, "run": {**good["run"], "program": "vae"}},
-        "there is no GPT's configuration": {**good, "gpt": None},
-        "no GPT's configuration in": {**good, "gpt": {**good["gpt"], "config": {"depth": 3}}},
-        "there is no tokenizer": {**good, "gpt": {**good["gpt"], "tokenizer": 3}},
+        "it contains no GPT configuration": {**good, "gpt": None},
+        "contains no GPT configuration": {**good, "gpt": {**good["gpt"], "config": {"depth": 3}}},
+        "it contains no tokenizer": {**good, "gpt": {**good["gpt"], "tokenizer": 3}},
         "Unexpected key(s)": {**good, "gpt": {**good["gpt"], "config": layers}},
         "not written by": {"state_dict": {}},
     }

@@ -188,7 +188,7 @@ def test_draws_that_are_repeated_and_draws_that_are_not(model, rng):
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"temperature": 0.0, "do_sample": True}, "temperature is 0.0"),
         ({"temperature": -0.5, "do_sample": True}, "temperature is -0.5"),
-        ({"temperature": 1e-40, "do_sample": True}, "temperature is 1e-40: for sampling it must be at least 1e-06"),
+        ({"temperature": 1e-40, "do_sample": True}, "temperature is 1e-40: for sampling, it must be at least 1e-06"),
         ({"temperature": float("nan"), "do_sample": True}, "temperature is nan"),
         ({"top_k": 0, "do_sample": True}, "top_k is 0"),
         ({"top_p": 0.0, "do_sample": True}, "top_p is 0.0"),

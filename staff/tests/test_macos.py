@@ -86,7 +86,7 @@ def test_a_mac_without_mps_says_so(monkeypatch, capsys):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SystemExit):
         parse_args(["--accelerator", "mps"])
-    assert "--accelerator mps: this machine has none" in capsys.readouterr().err
+    assert "--accelerator mps: PyTorch finds no such hardware" in capsys.readouterr().err
 
 
 def test_optimizers_are_not_fused(trainer):

@@ -52,7 +52,7 @@ def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
 def test_a_window_longer_than_the_pretrained_models(gpt, published, monkeypatch, capsys):
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": []})
     assert gpt("--pretrained", str(published), "--block_size", "33") == 2
-    assert "--block_size 33: the model sees 32 tokens at most" in capsys.readouterr().err
+    assert "--block_size 33: the model sees at most 32 tokens" in capsys.readouterr().err
     config = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps({**config, "n_embd": 10}))
     assert gpt("--pretrained", str(published), "--block_size", "16") == 2
@@ -63,12 +63,12 @@ def test_a_window_longer_than_the_pretrained_models(gpt, published, monkeypatch,
     ("argv", "message"),
     [
         (["--model_type", "gpt-5"], "gpt-micro"),
-        (["--model_type", "gpt-nano", "--n_layer", "2"], "--model_type gpt-nano and --n_layer 2: each says"),
+        (["--model_type", "gpt-nano", "--n_layer", "2"], "--model_type gpt-nano and --n_layer 2: each selects"),
         (
             ["--model_type", "gpt-nano", "--pretrained", "gpt2"],
             "--pretrained gpt2 and --model_type gpt-nano: each says",
         ),
-        (["--n_layer", "2", "--n_head", "2"], "--n_layer, --n_head and --n_embd belong together"),
+        (["--n_layer", "2", "--n_head", "2"], "--n_layer, --n_head and --n_embd must be given together"),
         (["--n_layer", "2", "--n_head", "3", "--n_embd", "16"], "--n_embd 16: is not a multiple of --n_head 3"),
         (
             ["--pretrained", "gpt2", "--tokenizer", "char"],

@@ -127,7 +127,7 @@ def test_every_tensor_is_accounted_for(folder):
             **good, "h.0.mlp.c_fc.weight": torch.ones(128, 32)
         },
         "wpe.weight is torch.int64, not a weight": {**good, "wpe.weight": torch.ones(24, 32, dtype=torch.long)},
-        "lm_head.weight is not wte.weight": {**good, "lm_head.weight": torch.ones(97, 32)},
+        "lm_head.weight differs from wte.weight": {**good, "lm_head.weight": torch.ones(97, 32)},
     }  # fmt: skip
     for reason, state in cases.items():
         save_file({name: value for name, value in state.items() if value is not None}, path)
