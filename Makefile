@@ -1,5 +1,5 @@
-# make setup, make test: the environment, the tests; `make` alone lists the rest. Without make, `python -m course setup`
-# and the like do the same.
+# `make setup` creates the environment, `make test` runs the tests, and `make` lists all targets. Without make, use
+# `python -m course setup` etc.
 PYTHON ?= python3
 BIN := .venv/bin
 COURSE := $(BIN)/python -m course
@@ -10,24 +10,24 @@ PYTEST_FLAGS := -n 2 --dist loadscope --max-worker-restart 0
 .PHONY: help setup demo theory notebooks runs test submission tensorboard clean
 
 help:
-	@echo "make setup        the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
-	@echo "make demo         fetch MNIST, train the models of all parts on the CPU for one or two epochs"
-	@echo "make theory       run the demos of the written questions; their figures are in theory/figures/"
-	@echo "make notebooks    the same demos as notebooks, in build/notebooks/"
-	@echo "make runs         all runs that the assignment asks for (hours); continues where it stopped"
-	@echo "make test         the tests, with the points that they give"
-	@echo "make submission   say what is missing, and build the zip to hand in"
-	@echo "make tensorboard  look at the runs in logs/"
+	@echo "make setup        create the virtual environment .venv (PYTHON=python3.12 chooses the interpreter)"
+	@echo "make demo         download MNIST, and train the models of all parts on the CPU for one or two epochs"
+	@echo "make theory       run the demos for the written questions, which write figures to theory/figures/"
+	@echo "make notebooks    convert these demos to notebooks in build/notebooks/"
+	@echo "make runs         make or continue all runs that the assignment requires (hours)"
+	@echo "make test         run the tests and show the points"
+	@echo "make submission   list what is missing and build the zip to hand in"
+	@echo "make tensorboard  show the runs in logs/ in TensorBoard"
 # BEGIN STAFF
-	@echo "make test-all     the slow tests too"
-	@echo "make bench        measure speed and memory; results in bench/"
-	@echo "make check        do rubric, blanks, graded tests and handout agree, in both editions?"
+	@echo "make test-all     run all tests, including the slow ones"
+	@echo "make bench        measure speed and memory; write the results to bench/"
+	@echo "make check        check that rubric, blanks, graded tests and handout agree, in both editions"
 	@echo "make handout      build the handout as a site and a PDF: build/handout (EDITION=2022: build/handout-2022)"
 	@echo "make autograder   build the zip for Gradescope: build/autograder.zip"
-	@echo "make release      write what students get into OUT (build/release), which make clean keeps;"
-	@echo "                  EDITION=2022 for its questions, YEAR=2027 stamps it"
+	@echo "make release      write the students' repository to OUT (build/release), which make clean keeps;"
+	@echo "                  EDITION=2022 selects that edition's questions, YEAR=2027 sets the printed year"
 # END STAFF
-	@echo "make clean        remove what the commands above made, except data/ and logs/"
+	@echo "make clean        remove the output of the commands above, except data/ and logs/"
 
 setup:
 	@$(PYTHON) -m course setup

@@ -1,7 +1,7 @@
-"""Points: graded tests are marked `@pytest.mark.question("1.7", points=1)`; a run ends with a table of points.
+"""Count points: graded tests are marked `@pytest.mark.question("1.7", points=1)`; a run ends with a table of points.
 
-`needs=["2.4", "KLD"]` in the marker lists what must be filled in before the test can pass: all blanks of a question,
-or the blanks in a function that belong to the test's own question or to an earlier one.
+`needs=["2.4", "KLD"]` in the marker lists the blanks that must be filled in before the test can pass: all blanks of a
+question, or the blanks in a function that belong to the test's own question or an earlier one.
 """
 
 import atexit
@@ -19,24 +19,24 @@ from random import SystemRandom
 import pytest
 
 HIDDEN = "hidden"  # the folder of the tests that only graders have
-ANSWERS = Path(__file__).parent / "tests" / "answers.npz"  # in the students' repository
+ANSWERS = Path(__file__).parent / "tests" / "answers.npz"  # only in the students' repository
 NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders next to the parts
-MOST_CHARACTERS = 1000  # that are shown of an exception's message
-HINTS = {  # text in an exception's message -> what may be wrong
+MOST_CHARACTERS = 1000  # maximum length of an exception's message
+HINTS = {  # text in an exception's message -> possible cause
     "backward through the graph a second time": "is z detached before the discriminator's step?",
     "grad can be implicitly created only for scalar": "the loss should be one number: the mean over the batch?",
     "does not require grad": "there is nothing to differentiate: is something detached?",
-    "modified by an inplace operation": "a tensor that the gradient needs is changed in place",
+    "modified by an inplace operation": "a tensor that the gradient needs is modified in place",
     "contains either `inf`, `nan` or element < 0": "these are not probabilities: is there a softmax, and of what?",
-    "is not on the expected device": "the test uses another device (meta): is something created without device=...?",
+    "is not on the expected device": "the test uses the device meta: is a tensor created without device=...?",
     "'NoneType' object": "a function returns None: is a `return` missing?",
     "got NoneType": "a function returns None: is a `return` missing?",
 }
 
 
 def pytest_addoption(parser):
-    parser.addoption("--seed", type=int, help="seed of the random inputs (default: drawn, and printed)")
-    parser.addoption("--question", metavar="ID", help="run the graded tests of one question only, e.g. 1.7")
+    parser.addoption("--seed", type=int, help="seed for random inputs (default: chosen at random and printed)")
+    parser.addoption("--question", metavar="ID", help="run only the graded tests of one question, e.g. 1.7")
     parser.addoption("--points-json", metavar="FILE", help="write the points of each question and test to FILE")
 
 
@@ -46,18 +46,18 @@ def pytest_configure(config):
             "Python is running without asserts, so every test would pass: unset PYTHONOPTIMIZE and do not use -O"
         )
     _check_points_json(config.getoption("--points-json"))
-    gc.disable()  # imported objects stay: searching them for garbage would take a second
+    gc.disable()  # imported objects are never freed, and searching them for garbage would take a second
     seeds, seed = _seeds(), config.getoption("--seed")
     if seed is None:
         config.option.seed = SystemRandom().randrange(seeds)
     elif not 0 <= seed < seeds:
-        why = "; the expected values are recorded for these seeds" if ANSWERS.exists() else ""
-        raise pytest.UsageError(f"--seed {seed}: it should be from 0 to {seeds - 1}{why}")
+        why = "; expected values are recorded only for these seeds" if ANSWERS.exists() else ""
+        raise pytest.UsageError(f"--seed {seed}: the seed must be from 0 to {seeds - 1}{why}")
 
 
 @functools.cache
 def _oracles():
-    """Return the oracles, which compute the expected values; in the students' repository, the recorded values."""
+    """Return the source of expected values: the oracles or, in the students' repository, the recorded values."""
     if ANSWERS.exists():
         from answers import Recorded
 
@@ -70,13 +70,13 @@ def _oracles():
 
 
 def _seeds() -> int:
-    """Return the number of valid seeds: in the students' repository, those with recorded answers."""
+    """Return the number of valid seeds; in the students' repository, only those with recorded values."""
     return _oracles().seeds if ANSWERS.exists() else 2**31
 
 
 def pytest_collection_finish(session):
-    gc.freeze()  # never search these objects, not even at the end, when pytest collects garbage five times
-    atexit.register(gc.unfreeze)  # libraries complain about objects that are left when Python exits
+    gc.freeze()  # never search these objects, even at the end, when pytest collects garbage five times
+    atexit.register(gc.unfreeze)  # libraries warn about objects that still exist when Python exits
     gc.enable()
 
 
@@ -113,29 +113,29 @@ def _graded(item) -> dict | None:
 
 
 def _seed(request, what: str) -> int:
-    """Return a seed that depends on `--seed`, the test and `what`, not on other tests. (Generators take 32 bits.)"""
+    """Return a 32-bit seed that depends on `--seed`, the test and `what`, but not on other tests."""
     text = f"{request.config.getoption('--seed')}/{request.node.name}/{what}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
 @pytest.fixture
 def rng(request):
-    """The source of a test's random inputs, the same on every platform; tests/inputs.py draws tensors from it."""
-    import numpy as np  # not above: not every process that loads this file needs it
+    """Return the generator of a test's random inputs, the same on every platform; see tests/inputs.py."""
+    import numpy as np  # imported here: not every process that loads this file needs it
 
     return np.random.RandomState(_seed(request, "inputs"))
 
 
 @pytest.fixture
 def expected(request):
-    """Expected values: expected("kld", mean=mean, log_std=log_std) returns an oracle's answer, see tests/answers.py."""
+    """Return a function for expected values: `expected("kld", mean=mean, log_std=log_std)`; see tests/answers.py."""
     seed, number = request.config.getoption("--seed"), itertools.count()
     return lambda oracle, **inputs: _oracles().answer(seed, request.node.name, next(number), oracle, inputs)
 
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """Seed the random generator that the code under test uses, too, as a function of `--seed`."""
+    """Seed PyTorch's random generator, which the code under test uses, as a function of `--seed`."""
     import torch
 
     torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs
@@ -163,14 +163,14 @@ def _kind(error: BaseException) -> str:
 
 
 def explain(error: BaseException, root: Path) -> str:
-    """Return the message for students: a sentence and, for an exception, the lines of their files in the traceback."""
+    """Return the message for students: a sentence and, for an exception, the traceback's lines in their files."""
     places = getattr(error, "places", None)
     if places is None:
         places = _places(error, root)
     text = str(error)
     blank = re.match(r"Q(\d+\.\d+): ", text) if _kind(error) == "NotImplementedError" else None
     if _kind(error) == "Unfinished" or isinstance(error, AssertionError) and not places:
-        return text  # a message of the grader, or of the test itself
+        return text  # a message from the grader or from the test itself
     if blank:
         return "\n".join([f"Q{blank[1]} is not filled in yet: {text[blank.end() :]}", *places[-1:]])
     if len(text) > MOST_CHARACTERS:
@@ -184,7 +184,7 @@ def explain(error: BaseException, root: Path) -> str:
     called = [f"{file.stem}.{name}" for file, name in called if file.parent.name == "adapters"]
     called += [error.called] if hasattr(error, "called") else []
     of = " by {2} in tests/adapters/{0}.py".format(*called[0].partition(".")) if called else ""
-    return f"what the code returns cannot be used{of}: does it match the docstring?\n{raised}"
+    return f"the return value cannot be used{of}: does it match the docstring?\n{raised}"
 
 
 def _places(error: BaseException, root: Path) -> list[str]:
@@ -215,13 +215,13 @@ def _check_points_json(file: str | None) -> None:
     if file is None:
         return
     if Path(file).is_dir():
-        raise pytest.UsageError(f"--points-json {file}: is a folder; name a file in it")
+        raise pytest.UsageError(f"--points-json {file}: is a folder; give a file")
     if not Path(file).parent.is_dir():
-        raise pytest.UsageError(f"--points-json {file}: there is no folder {Path(file).parent}; make it first")
+        raise pytest.UsageError(f"--points-json {file}: there is no folder {Path(file).parent}; create it")
 
 
 def pytest_sessionfinish(session):
-    """Say what to fix first, and write the points to --points-json; the terminal summary follows in any case."""
+    """Say what to fix first, and write the points to --points-json; pytest prints the terminal summary afterwards."""
     config, reporter = session.config, session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return
@@ -234,7 +234,7 @@ def pytest_sessionfinish(session):
     temporary = Path(f"{file}.part")
     try:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
-        temporary.replace(file)  # so that FILE is never incomplete
+        temporary.replace(file)  # atomically, so that FILE is never incomplete
     except OSError as error:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         reporter.ensure_newline()
@@ -242,11 +242,11 @@ def pytest_sessionfinish(session):
 
 
 def _say_what_comes_first(stats: dict, root: Path) -> None:
-    """Begin the message of a test with the blank to fix first, if a test of that blank fails as well."""
+    """Put the blank to fix first at the beginning of a test's message, if a test of that blank fails as well."""
     failed = [report for report in stats.get("failed", []) if getattr(report, "graded", None)]
     if not failed:
         return
-    from course import prerequisites  # not above: not every process that loads this file has failures to explain
+    from course import prerequisites  # imported here: not every process that loads this file has failures to explain
 
     lines = prerequisites.first_lines(_tests(stats), root)
     for report in failed:
@@ -258,7 +258,7 @@ def pytest_terminal_summary(terminalreporter, config):
     points = _points(_tests(terminalreporter.stats))
     if not points:
         return
-    from course import graded  # not above: not every process that loads this file has a table to print
+    from course import graded  # imported here: not every process that loads this file has a table to print
 
     terminalreporter.section("points for the automatic part")
     for question, row in points.items():
@@ -272,7 +272,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_unconfigure(config):
-    """Print the last line, below pytest's own summary."""
+    """Print the last line, below pytest's summary."""
     gc.enable()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     tests = _tests(reporter.stats) if reporter and not reporter.no_summary else []
@@ -284,7 +284,7 @@ def pytest_unconfigure(config):
 
 
 def _tests(stats: dict) -> list[dict]:
-    """Return each graded test that ran, once: its marker, its outcome, and the message and exception of a failure."""
+    """Return each graded test that ran: its marker, its outcome, and the message and exception of a failure."""
     tests: dict[str, dict] = {}
     for outcome in ("failed", "error", "skipped", "xfailed", "xpassed", "passed"):
         for report in stats.get(outcome, []):
@@ -301,7 +301,7 @@ def _tests(stats: dict) -> list[dict]:
 
 
 def _points(tests: list[dict]) -> dict[str, dict]:
-    """Return for each question: points earned, points of the tests that ran, names of the tests that did not pass."""
+    """Return, per question, the points earned, the points of the tests that ran, and the tests that did not pass."""
     points: dict[str, dict] = {}
     for test in tests:
         row = points.setdefault(test["question"], {"earned": 0, "worth": 0, "missing": []})

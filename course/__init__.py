@@ -1,11 +1,11 @@
-"""Code shared by the parts of the assignment: data, training, figures, reports. It does not import any part."""
+"""Code shared by the parts of the assignment: data, training, figures, reports. It imports none of the parts."""
 
 import sys
 from importlib.util import find_spec
 
 if sys.version_info < (3, 11):  # noqa: UP036 (this runs before anything is installed)
     sys.exit(
-        f"error: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. Name another:"
+        f"error: Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}. Choose another:"
         " `make PYTHON=python3.12 setup`, or `python3.12 -m course setup`."
     )
 

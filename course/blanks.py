@@ -1,6 +1,6 @@
 """Blanks that students fill in: `raise NotImplementedError("Q1.7: ...")`, below a comment that begins with `# Q1.7: `.
 
-The comment says what to write and gives a hint. It stays when the blank is filled in, so that the place can be found.
+The comment describes the task and gives a hint. It remains when the blank is filled in, to mark the place.
 """
 
 import ast
@@ -17,15 +17,15 @@ from course.rubric import Part, Rubric
 
 QUESTION = re.compile(r"Q(\d+\.\d+): ")
 HINT = "Hint: "
-MARK = re.compile(r"# (?:BEGIN|END) [A-Z]+")  # in the solution, below the comment
-LISTED = re.compile(r"^\| (`[^|]*`) \|", re.MULTILINE)  # the files of a part, in the table of its README
+MARK = re.compile(r"# (?:BEGIN|END) [A-Z]+")  # below the comment, in the version with solutions
+LISTED = re.compile(r"^\| (`[^|]*`) \|", re.MULTILINE)  # the files in the table of a part's README
 
 
 @dataclass(frozen=True)
 class Blank:
-    """A place to fill in. `file` is relative to the repository; `what` says what to write there.
+    """A place to fill in. `file` is relative to the repository; `what` describes the code to write.
 
-    `where` is the name of the function, such as `VAE.forward`. `open` is False once it is filled in.
+    `where` is the name of the function, such as `VAE.forward`. `open` is False once the blank is filled in.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Blank:
 
 
 def describe(error: NotImplementedError) -> str:
-    """Describe which blank to fill in, and where, for a user whose program reached it."""
+    """Describe the blank that a program reached, and its location, for the user who should fill it in."""
     if not QUESTION.match(str(error)):
         raise error  # not one of our blanks
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -48,7 +48,7 @@ def describe(error: NotImplementedError) -> str:
 
 
 def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
-    """The blanks left in a Python file, in order.
+    """Return the open blanks of a Python file, in order.
 
     Raises:
         SyntaxError: the file is not valid Python.
@@ -57,7 +57,7 @@ def find(file: Path, root: Path = REPOSITORY) -> list[Blank]:
 
 
 def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
-    """All blanks of a Python file, in order, including filled-in blanks whose comment is still there.
+    """Return all blanks of a Python file, in order, including filled-in blanks that still have their comment.
 
     Raises:
         SyntaxError: the file is not valid Python.
@@ -71,7 +71,7 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
         question, what, hint = _split(comment)
         line = below if below in said else first
         blanks[line] = Blank(place, line, question, what, hint, function_at(tree, line), open=below in said)
-    for line, what in said.items():  # if its comment is gone
+    for line, what in said.items():  # open blanks without a comment
         question = QUESTION.match(what)
         blank = Blank(place, line, question[1], what[question.end() :], where=function_at(tree, line))
         blanks.setdefault(line, blank)
@@ -79,7 +79,7 @@ def find_all(file: Path, root: Path = REPOSITORY) -> list[Blank]:
 
 
 def in_order(rubric: Rubric, part: Part, root: Path = REPOSITORY) -> list[Blank]:
-    """The blanks of a part, question by question; within a question, in the order of the files in the part's README.
+    """Return the blanks of a part by question and, within a question, in the order of the files in the part's README.
 
     Raises:
         SyntaxError: a file of the part is not valid Python.
@@ -90,7 +90,7 @@ def in_order(rubric: Rubric, part: Part, root: Path = REPOSITORY) -> list[Blank]
 
 
 def _files(part: Part, root: Path) -> list[str]:
-    """The part's Python files, in the order of its README."""
+    """Return the part's Python files in the order of its README."""
     files = [path.relative_to(root).as_posix() for path in sorted((root / part.folder).rglob("*.py"))]
     readme = root / part.folder / "README.md"
     cells = LISTED.findall(readme.read_text("utf-8")) if readme.is_file() else []
@@ -99,7 +99,7 @@ def _files(part: Part, root: Path) -> list[str]:
 
 
 def _open(tree: ast.AST) -> dict[int, str]:
-    """Line -> message of each open blank, which raises NotImplementedError."""
+    """Find the open blanks, which raise NotImplementedError: line -> message."""
     found = {}
     for node in ast.walk(tree):
         match node:
@@ -110,7 +110,7 @@ def _open(tree: ast.AST) -> dict[int, str]:
 
 
 def _comments(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the first line, the line below, and the text of each comment that begins with a question."""
+    """Yield the first line, the line below, and the text of each comment that begins with a question id."""
     lines = text.splitlines()
     starts = [
         token.start[0]
@@ -127,14 +127,14 @@ def _comments(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _split(comment: str) -> tuple[str, str, str]:
-    """Split a comment into the question, what to write, and the hint."""
+    """Split a comment into the question, the task, and the hint."""
     question = QUESTION.match(comment)
     what, _, hint = comment[question.end() :].partition(HINT)
     return question[1], what.strip(), hint.strip()
 
 
 def function_at(tree: ast.AST, line: int) -> str:
-    """The qualified name of the function that contains a line, such as `VAE.forward`."""
+    """Return the qualified name of the function that contains a line, such as `VAE.forward`."""
     names = [
         (node.lineno, node.name)
         for node in ast.walk(tree)

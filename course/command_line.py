@@ -9,14 +9,14 @@ from course.parser import Parser
 
 
 class WrongFlag(Exception):
-    """The value of a flag cannot be used; the message names the flag and the value."""
+    """The value of a flag is invalid; the message names the flag and the value."""
 
 
 def make_parser(program: str, about: str | None, commands: Iterable[ModuleType]) -> Parser:
     """Create a parser with these commands.
 
     Args:
-        program: its name in the help text, such as "python -m course".
+        program: name of the program in the help text, such as "python -m course".
         commands: modules whose `add(subparsers)` adds commands; each command sets `run`, a function of its flags.
     """
     parser = Parser(prog=program, description=about)
@@ -27,7 +27,7 @@ def make_parser(program: str, about: str | None, commands: Iterable[ModuleType])
 
 
 def run(args: argparse.Namespace, problems: tuple[type[Exception], ...]) -> int:
-    """Run the selected command; turn errors into one line.
+    """Run the selected command; print errors as one line.
 
     Args:
         problems: exceptions whose text is an error message for the user.
@@ -48,5 +48,5 @@ def run(args: argparse.Namespace, problems: tuple[type[Exception], ...]) -> int:
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; finished work is kept, run the same command again to continue", file=sys.stderr)
+        print("stopped; finished work is kept; to continue, run the same command again", file=sys.stderr)
         return 130

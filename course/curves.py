@@ -17,16 +17,16 @@ def curves_png(
     log: bool = False,
     xlabel: str = "epoch",
 ) -> bytes:
-    """Draw curves over epochs, or over another quantity named by `xlabel`, as PNG.
+    """Draw curves over epochs, or over the quantity named by `xlabel`, as PNG.
 
-    If the curves look flat after a steep beginning, an inset shows the rest at its own scale.
+    If the curves are flat after a steep beginning, an inset shows the flat part at a different scale.
 
     Args:
         ylabel: the quantity and its unit.
         log: whether the vertical axis is logarithmic (tick labels are plain numbers either way); if so, values that
             are not positive are skipped.
     """
-    # large text, because a phone shows it at a third of its size; no layout, which would take as long as drawing
+    # large text, because a phone shows it at a third of its size; no layout engine, which would double the time
     figure = new_figure(5.6, 3.9, layout=None, dpi=140)
     axes = figure.add_axes((0.2, 0.13, 0.76, 0.75))
     _plot(axes, curves)
@@ -56,7 +56,7 @@ def _plot(axes, curves: Curves) -> None:
 
 
 def _flat_rest(curves: Curves) -> Curves:
-    """The curves after a fifth of the epochs, if their range is then less than a tenth of the whole range."""
+    """Return the curves after a fifth of the epochs if their range there is less than a tenth of the whole range."""
     last = max((place for places, _ in curves.values() for place in places), default=0)
     rest = {}
     for name, curve in curves.items():
@@ -71,9 +71,9 @@ def _flat_rest(curves: Curves) -> Curves:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Readable ticks around low..high: 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times powers of ten, thinned to at most ten.
+    """Choose ticks around low..high: 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times powers of ten, thinned to at most ten.
 
-    If fewer than three of them are between low and high, the ticks are evenly spaced.
+    If fewer than three of these lie between low and high, return evenly spaced ticks.
     """
     steps = [1, 1.2, 1.5, 2, 3, 4, 5, 6, 8]
     ticks = [step * 10.0**power for power in range(-6, 7) for step in steps]

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in memory: a batch is one index operation. `python -m course.data mnist` downloads."""
+"""MNIST and Fashion-MNIST in memory. `python -m course.data mnist` downloads MNIST."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from course.datasets import DataError, find
 
 
 def load(name: str, split: str, root: str | Path | None = None, download: bool = True) -> tuple[Tensor, Tensor]:
-    """The images and labels of one dataset in memory.
+    """Load the images and labels of one split of a dataset into memory.
 
     Args:
         name: "mnist" or "fashion".
@@ -29,7 +29,7 @@ def load(name: str, split: str, root: str | Path | None = None, download: bool =
 
 
 def _fetch(name: str, root: str | Path | None, download: bool) -> Path:
-    """The folder of a dataset's files; missing files are downloaded."""
+    """Return the folder of a dataset's files; download missing files."""
     raw, missing = find(name, root)
     if missing:
         from course.download import fetch  # imported here: most runs download nothing
@@ -49,10 +49,10 @@ def _read(raw: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 class ImageDataset(Dataset):
-    """Images and labels in memory. A whole batch is one index operation.
+    """Images and labels in memory; a batch is read by one index operation.
 
     Args:
-        images: [N, ...], in the smallest type that holds them.
+        images: [N, ...], in the smallest dtype that holds their values.
         labels: [N].
         transform: applied to a whole batch of images, e.g. a type conversion.
     """
@@ -67,24 +67,24 @@ class ImageDataset(Dataset):
         return self.transform(self.images[index]), self.labels[index]
 
     def __getitems__(self, indices: list[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """The DataLoader calls this with the indices of a batch: (images [B, ...], labels [B])."""
+        """Return (images [B, ...], labels [B]) for the indices of a batch; called by the DataLoader."""
         index = torch.as_tensor(indices)
         return self.transform(self.images[index]), self.labels[index]
 
     def to(self, device: torch.device) -> "ImageDataset":
-        """A copy on a device, to be indexed with tensors on the same device."""
+        """Return a copy on a device; its indices must be tensors on the same device."""
         return ImageDataset(self.images.to(device), self.labels.to(device), self.transform)
 
 
 def whole_batch(batch):
-    """`collate_fn` for a dataset whose `__getitems__` returns the batch."""
+    """Return the batch unchanged: a `collate_fn` for datasets whose `__getitems__` returns whole batches."""
     return batch
 
 
 class EpochLoader(DataLoader):
-    """A DataLoader that can begin in the middle of an epoch, once: set `first_batch`.
+    """A DataLoader whose next epoch can begin at a later batch: set `first_batch`.
 
-    Nothing is drawn until the first batch is requested, so the epoch may be set on the sampler until then.
+    The order is not drawn until the first batch is requested, so the sampler's epoch may be set until then.
     """
 
     first_batch = 0
@@ -116,9 +116,9 @@ class Shuffle(torch.utils.data.Sampler):
 
 
 class InOrder(DistributedSampler):
-    """All examples in order; multiple processes divide them among themselves, and none is counted twice.
+    """Yields all examples in order; multiple processes share them, and no example is counted twice.
 
-    Lightning's sampler would give each process the same number of examples, and repeat some.
+    Lightning's sampler would give each process the same number of examples, and repeat some of them.
     """
 
     def __init__(self, size: int):
@@ -127,7 +127,7 @@ class InOrder(DistributedSampler):
     def _indices(self) -> range:
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         count = 1 if alone else torch.distributed.get_world_size()
-        if count > self.size:  # without an example, a process could not join in the averages; each takes all
+        if count > self.size:  # a process without examples could not take part in averages, so each takes all
             return range(self.size)
         return range(0 if alone else torch.distributed.get_rank(), self.size, count)
 
@@ -148,7 +148,7 @@ def loaders(
     seed: int = 42,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """DataLoaders of the training (54,000 images), validation (6,000) and test set (10,000).
+    """Return DataLoaders for the training (54,000 images), validation (6,000) and test set (10,000).
 
     The validation images are always drawn with seed 42; `seed` determines the order of the training images.
 
@@ -175,7 +175,7 @@ def loaders(
 
 
 def _split(raw: Path, prepare: Callable[[Tensor], Tensor]) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Images and labels for training, validation and test."""
+    """Return images and labels for training, validation and test."""
     images, labels = _read(raw, "train")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(42))
     images = prepare(images)

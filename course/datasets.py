@@ -1,7 +1,7 @@
 """The datasets: their files, and a check that they are present.
 
-They are stored in a folder that all parts share: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/`
-in the repository. It contains the four unpacked files of each dataset, in torchvision's layout (`MNIST/raw/`).
+All parts share one folder: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the repository.
+It contains the four unpacked files of each dataset, in torchvision's layout (`MNIST/raw/`).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from course.flags import data_dir
 
 
 class DataError(Exception):
-    """The data is not available; the message says what was tried and what to do. Status 2: the folder is unusable."""
+    """The data is not available; the message says why and what to do. Status 2 means that a path is unusable."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)
@@ -50,7 +50,7 @@ FILES = {
 
 
 def find(name: str, root: str | Path | None = None) -> tuple[Path, list[str]]:
-    """The folder of a dataset's files, and the names of those that are missing or damaged."""
+    """Return the folder of a dataset's files, and the names of missing or damaged files."""
     files = FILES[name]
     raw = data_dir(root) / files.folder / "raw"
     return raw, [file for file, md5 in files.md5.items() if not is_whole(raw / file, md5)]

@@ -1,4 +1,4 @@
-"""Download the files of a dataset, verified by their MD5, or the content of a URL."""
+"""Download the files of a dataset, with MD5 verification, or the content of a URL."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ from course.datasets import FILES, DataError, find, is_whole
 from course.files import write_whole
 from course.parser import Parser
 
-LARGEST = 512 << 20  # bytes of a download, which is kept in memory; the largest dataset file has 10 MB
+LARGEST = 512 << 20  # maximum size of a download in bytes, all held in memory; the largest dataset file has 10 MB
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ SOURCES = {
 
 
 def fetch(name: str, root: str | Path | None = None, download: bool = True) -> Path:
-    """Make sure that the four files of a dataset are present and intact; return their folder.
+    """Ensure that the four files of a dataset are present and intact; return their folder.
 
     Missing files are downloaded; damaged files are replaced and reported on standard error. Each file is written under
     a temporary name and moved into place, so concurrent downloads do not interfere with each other.
@@ -59,13 +59,13 @@ def fetch(name: str, root: str | Path | None = None, download: bool = True) -> P
     if not wanted:
         return raw
     if not download:
-        raise DataError(f"{raw}: missing or damaged: {', '.join(wanted)}; downloading is turned off")
+        raise DataError(f"{raw}: missing or damaged: {', '.join(wanted)}; downloading is disabled")
     for file in wanted:
         if os.path.exists(raw / file):
             print(f"{raw / file} is damaged (its md5 is not {files.md5[file]}): it will be replaced", file=sys.stderr)
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=raw):  # before anything is downloaded
+        with tempfile.TemporaryFile(dir=raw):  # check that it is writable before downloading anything
             pass
         _fetch_from_first(name, wanted, raw)
     except OSError as error:
@@ -86,7 +86,7 @@ def _fetch_from_first(name: str, wanted: list[str], raw: Path) -> None:
                 content = read(file)
             except (OSError, zlib.error, EOFError, tarfile.TarError, KeyError) as error:
                 tried.append(f"  {source}: {error}")
-                break  # try the next source; this one will not have the other files either
+                break  # try the next source; this one is unlikely to have the other files
             if hashlib.md5(content).hexdigest() != files.md5[file]:
                 tried.append(f"  {source}: {file} has the wrong md5")
                 break
@@ -94,14 +94,14 @@ def _fetch_from_first(name: str, wanted: list[str], raw: Path) -> None:
         else:
             return
     raise DataError(
-        "\n".join([f"{files.folder} could not be fetched. Tried, after {raw}:", *tried])
-        + f"\nTo put the files there by hand, copy {', '.join(files.md5)} (unpacked) from a machine with a network"
-        f" into {raw}, or name a folder that has them in {files.folder}/raw with --data_dir or DGM_DATA_DIR."
+        "\n".join([f"{files.folder} could not be fetched. After {raw}, these sources were tried:", *tried])
+        + f"\nTo install the files by hand, copy {', '.join(files.md5)} (unpacked) from a machine with a network"
+        f" into {raw}, or use --data_dir or DGM_DATA_DIR to name a folder that has them in {files.folder}/raw."
     )
 
 
 def _sources(sources: Sources) -> Iterator[tuple[str, Callable[[str], bytes]]]:
-    """The sources of a file: a name for messages, and a function from file name to content."""
+    """Yield the sources of the files: a name for messages, and a function from file name to content."""
     if sources.installed and sources.installed.is_dir():
         yield str(sources.installed), lambda file: gzip.decompress((sources.installed / f"{file}.gz").read_bytes())
     for mirror in sources.mirrors:
@@ -122,7 +122,7 @@ def download(url: str) -> bytes:
     """Download the content of a URL, with a progress bar if the output is a terminal.
 
     Raises:
-        OSError: it cannot be downloaded, is incomplete or too large, or the server redirects from https to http.
+        OSError: the download fails, is incomplete or too large, or the server redirects from https to http.
     """
     import pooch  # imported here: the import is slow, and most runs download nothing
 
@@ -145,7 +145,7 @@ def _refuse_downgrade(response, **_) -> None:
 
 
 def _limit_size(response, **_) -> None:
-    """Raise an OSError as soon as more than LARGEST bytes have arrived, whatever size the server announced."""
+    """Raise an OSError as soon as more than LARGEST bytes have arrived, regardless of the announced size."""
     content = response.iter_content
 
     def iter_content(*args, **kwargs) -> Iterator[bytes]:
@@ -160,7 +160,7 @@ def _limit_size(response, **_) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first of a chain of errors, on one line: "Connection refused" rather than the connection pool's error."""
+    """Return the first in a chain of errors, on one line: "Connection refused", not the connection pool's error."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)
@@ -168,10 +168,10 @@ def _root_cause(error: BaseException) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m course.data mnist fashion`: fetch datasets, e.g. on a cluster's login node before a job needs them."""
+    """Download datasets: `python -m course.data mnist fashion`, e.g. on a cluster's login node before a job starts."""
     parser = Parser(prog="python -m course.data", description=main.__doc__)
     parser.add_argument("datasets", nargs="+", choices=sorted(SOURCES))
-    parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
+    parser.add_argument("--data_dir", help="dataset folder (default: DGM_DATA_DIR, else data/ in the repository)")
     args = parser.parse_args(argv)
     try:
         for name in args.datasets:

@@ -1,4 +1,4 @@
-"""Editions of the assignment: a table in rubric.toml belongs to those in its `editions`, or to all if it has none."""
+"""Editions of the assignment: a table in rubric.toml belongs to the editions in its `editions`, by default to all."""
 
 import tomllib
 from pathlib import Path
@@ -8,12 +8,12 @@ def choose(content: dict, edition: str | None = None) -> str:
     """Remove the tables of other editions; return the chosen edition.
 
     Args:
-        content: the content of rubric.toml; `edition` and the tables' `editions` are removed too.
+        content: the content of rubric.toml, modified in place: `edition` and the tables' `editions` are removed too.
         edition: the edition to choose (default: the file's own).
 
     Raises:
         TypeError: `editions` is not a list of strings, or no table names this edition.
-        KeyError: the file names no edition.
+        KeyError: the file does not name an edition.
     """
     tables = _tables(content)
     known = _named(tables)
@@ -27,10 +27,10 @@ def choose(content: dict, edition: str | None = None) -> str:
 
 
 def known(path: Path) -> list[str]:
-    """The editions in a rubric.toml, its own first.
+    """List the editions in a rubric.toml, its own first.
 
     Raises:
-        OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError: it cannot be read.
+        OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError: the file is missing or invalid.
     """
     content = tomllib.loads(path.read_text("utf-8"))
     own = str(content["edition"])
@@ -38,13 +38,13 @@ def known(path: Path) -> list[str]:
 
 
 def _tables(content: dict) -> list[list[dict]]:
-    """The lists of tables [[part]], [[question]] ..."""
+    """Return the lists of tables [[part]], [[question]] ..."""
     lists = [value for value in content.values() if isinstance(value, list)]
     return [value for value in lists if all(isinstance(table, dict) for table in value)]
 
 
 def _named(tables: list[list[dict]]) -> set[str]:
-    """The editions that are named in the tables."""
+    """Return the editions named in the tables."""
     named = [table["editions"] for of_kind in tables for table in of_kind if "editions" in table]
     for names in named:
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):

@@ -12,12 +12,12 @@ from torchvision.utils import make_grid
 
 from course.files import write_whole
 
-# distinguishable with protanopia, deuteranopia and tritanopia, too (simulated as in Machado et al., 2009)
+# also distinguishable with protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
 LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"]  # Okabe and Ito, 2008
 
 
 def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
-    """Save an image [1 or 3, H, W] with values in 0..1 as PNG, each pixel drawn `scale` times as large."""
+    """Save an image [1 or 3, H, W] with values in 0..1 as PNG, enlarged `scale` times."""
     image = image.detach().float().cpu().clamp(0, 1)
     image = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     picture = to_pil_image((image * 255).round().to(torch.uint8))
@@ -27,7 +27,7 @@ def save_image(image: Tensor, path: str | Path, scale: int = 1) -> Path:
 
 
 def grid(images: Tensor, nrow: int, lines: bool = True) -> Tensor:
-    """Images [B, 1, H, W] in 0..1, `nrow` in a row, as one image [3, H', W'], with white lines between them."""
+    """Tile images [B, 1, H, W] in 0..1, `nrow` per row, into one image [3, H', W'], separated by white lines."""
     return make_grid(images.detach().float().cpu(), nrow=nrow, padding=int(lines), pad_value=1.0)
 
 
@@ -41,7 +41,7 @@ def save_curves(
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained", dpi: int = 110):
-    """A matplotlib figure, sized in inches, that does not need a display."""
+    """Create a matplotlib figure, sized in inches, that does not need a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,12 +51,12 @@ def new_figure(width: float, height: float, layout: str | None = "constrained", 
 
 
 def as_image(figure) -> Tensor:
-    """A drawn matplotlib figure as an image [3, H, W] in 0..1."""
+    """Draw a matplotlib figure as an image [3, H, W] in 0..1."""
     return torch.from_numpy(pixels(figure)).permute(2, 0, 1).float() / 255
 
 
 def pixels(figure) -> np.ndarray:
-    """A matplotlib figure, drawn once (savefig would draw it twice): bytes [H, W, 3]."""
+    """Draw a matplotlib figure once (savefig would draw it twice): bytes [H, W, 3]."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 

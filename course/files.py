@@ -5,21 +5,21 @@ import time
 from pathlib import Path
 
 UNFINISHED = ".*.part"  # temporary names of `write_whole`; a killed process leaves its file behind
-SECONDS_TO_REPLACE = 5.0  # for how long another program may have a file open on Windows
+SECONDS_TO_REPLACE = 5.0  # how long to wait on Windows while another program has the file open
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:
     """Write to a temporary file next to `path`, then move it into place; create the folder if it is missing.
 
     Raises:
-        OSError: with `path` as its file name. An existing file at `path` is unchanged.
+        OSError: the write failed; the error's file name is `path`, and an existing file there is unchanged.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = str(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
-        # not mkstemp, whose files only the owner may read: here, the umask decides who may
+        # not mkstemp, whose files only the owner may read: the umask should determine the permissions
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with open(handle, "wb") as file:
             file.write(content)
@@ -36,7 +36,7 @@ def write_whole(path: str | Path, content: bytes) -> Path:
 
 
 def _replace(temporary: str, path: Path) -> None:
-    """`os.replace`. Windows refuses it while another program has the file open, such as a virus scanner: try again."""
+    """Call `os.replace`, repeatedly on Windows, where it fails while, say, a virus scanner has the file open."""
     patience = time.monotonic() + SECONDS_TO_REPLACE
     while True:
         try:

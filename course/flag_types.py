@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
-    """An argparse type: an integer from `least` to `most`."""
+    """Create an argparse type: an integer from `least` to `most`."""
 
     def check(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= most:
@@ -38,18 +38,18 @@ fraction = _number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def number(least: float, below: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number that is at least `least`, and less than `below`."""
+    """Create an argparse type: a finite number that is at least `least` and less than `below`."""
     limit = f" and below {below:g}" if below < math.inf else ""
     return _number(lambda value: least <= value < below, f"a finite number that is at least {least:g}{limit}")
 
 
 def folder(text: str) -> str:
-    """An argparse type: the path of a folder, where ~ is the home folder."""
-    return os.path.expanduser(text)  # unlike Path's, accepts users that do not exist
+    """Convert a flag's value to the path of a folder, where ~ is the home folder; an argparse type."""
+    return os.path.expanduser(text)  # unlike Path.expanduser, accepts users that do not exist
 
 
 def device_list(text: str) -> int | list[int]:
-    """An argparse type: a number of devices ("2"), or which ones ("0,3")."""
+    """Convert a flag's value to a number of devices ("2") or a list of them ("0,3"); an argparse type."""
     if re.fullmatch(r"\d{1,4}", text) and int(text) > 0:
         return int(text)
     if re.fullmatch(r"\d{1,4}(,\d{1,4})+,?|\d{1,4},", text):

@@ -1,7 +1,7 @@
 """The command-line flags that all parts share, and their checks.
 
-Everything is checked before anything is downloaded, built or written. A wrong value ends with a message that names the
-flag, the value and what is allowed, and exit status 2.
+All flags are checked before anything is downloaded, built or written. A wrong value causes exit status 2 and a message
+with the flag, the value and the allowed values.
 """
 
 import argparse
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def data_dir(flag: str | Path | None = None) -> Path:
-    """The datasets' folder: the flag, DGM_DATA_DIR, or data/ in the repository (without one, in the current folder)."""
+    """Return the dataset folder: the flag, DGM_DATA_DIR, or data/ in the repository (else in the current folder)."""
     home = REPOSITORY if (REPOSITORY / "setup.cfg").is_file() else Path()
     return Path(os.path.expanduser(flag or os.environ.get("DGM_DATA_DIR") or home / "data"))
 
@@ -34,12 +34,12 @@ def trainer_parser(
     lr_flags: tuple[str, ...] = ("--lr",),
     fast: dict[str, float] | None = None,
 ) -> argparse.ArgumentParser:
-    """A parser with the main flags that all parts share; see `add_more_flags` for the others.
+    """Create a parser with the main flags that all parts share; see `add_more_flags` for the others.
 
     Args:
         program: short name of the part ("vae"), used for the folder of its runs and to label its checkpoints.
         epochs, batch_size, lr: the part's defaults.
-        lr_flags: the names of the learning rate's flag, if it has aliases.
+        lr_flags: the names of the learning-rate flag, if it has aliases.
         fast: the defaults for --recipe fast; None if the part has no such recipe.
     """
     parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
@@ -48,7 +48,7 @@ def trainer_parser(
     _add_training_flags(parser, epochs, batch_size, lr, lr_flags)
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--data_dir", type=folder, help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)"
+        "--data_dir", type=folder, help="dataset folder (default: DGM_DATA_DIR, else data/ in the repository)"
     )
     runs = f"runs are written to LOG_DIR/{program}/version_N"
     files.add_argument("--log_dir", type=folder, default="logs", help=runs)
@@ -64,7 +64,7 @@ def _add_training_flags(
     training.add_argument("--batch_size", type=whole_number(1), default=batch_size, help="batch size of each process")
     training.add_argument(*lr_flags, type=positive_number, default=lr, help="learning rate")
     training.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=42, help="seed of the weights, data order and noise"
+        "--seed", type=whole_number(0, 2**32 - 1), default=42, help="seed for weights, data order and noise"
     )
     training.add_argument(
         "--resume",
@@ -78,14 +78,14 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--num_workers", type=whole_number(0, 256), default=0, help="processes that load data")
     machine.add_argument("--devices", type=device_list, default=1, help="number of devices, or a list of them: 0,3")
     machine.add_argument("--num_nodes", type=whole_number(1), default=1, help="number of machines")
-    machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how several devices share work")
+    machine.add_argument("--strategy", choices=["auto", "ddp"], default="auto", help="how devices share the work")
     precisions = ["32-true", "bf16-mixed", "16-mixed"]
     machine.add_argument("--precision", choices=precisions, default="32-true", help="precision of the arithmetic")
-    machine.add_argument("--progress_bar", **SWITCH | {"default": None}, help="default: where the output is a terminal")
+    machine.add_argument("--progress_bar", **SWITCH | {"default": None}, help="default: on if the output is a terminal")
 
 
 def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the less common flags; return their group, the last in --help, so that the part can add its own."""
+    """Add the less common flags; return their group, the last in --help, so that the part can add its own flags."""
     more = parser.add_argument_group("more")
     if parser.fast:
         other = ", ".join(f"--{name} {value:g}" for name, value in parser.fast.items())
@@ -93,7 +93,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
             "--recipe",
             choices=["assignment", "fast"],
             default="assignment",
-            help=f"fast: Muon and a decaying learning rate, see `course.training.recipe`; its defaults are {other}",
+            help=f"fast: Muon and a decaying learning rate (see `course.training.recipe`), with defaults {other}",
         )
     more.add_argument(
         "--limit_batches", type=whole_number(1), metavar="N", help="end each epoch, validation and test after N batches"
@@ -101,12 +101,12 @@ def add_more_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     more.add_argument(
         "--sample_every", type=whole_number(0), default=0, metavar="N", help="also draw pictures every N epochs"
     )
-    more.add_argument("--fast_dev_run", **SWITCH, help="one batch of each kind, to try everything; writes nothing")
+    more.add_argument("--fast_dev_run", **SWITCH, help="try everything with one batch of each kind; writes nothing")
     more.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to run on")
     more.add_argument(
         "--compile",
         **SWITCH,
-        help="torch.compile (needs a C++ compiler), on GPUs with CUDA graphs (a C compiler and Python's headers)",
+        help="torch.compile (needs a C++ compiler); on GPUs, with CUDA graphs (need a C compiler and Python headers)",
     )
     if parser.fast:  # the parts with convolutions
         more.add_argument(
@@ -122,15 +122,15 @@ def parse(
     argv: list[str] | None = None,
     check: Callable[[argparse.ArgumentParser, argparse.Namespace], None] = lambda parser, args: None,
 ) -> argparse.Namespace:
-    """Parse and check the flags. With --resume, the run's own flags are the defaults.
+    """Parse and check the flags. With --resume, the flags of the run being resumed are the defaults.
 
     Checks that do not need PyTorch run first, so that errors appear immediately.
 
     Args:
-        check: validates the combination of a part's own flags; it calls parser.error if they conflict.
+        check: validates the combination of a part's own flags; must call parser.error if they conflict.
 
     Returns:
-        the flags; `resume` is the checkpoint's path or None, `checkpoint` its content or None.
+        the flags, where `resume` is the checkpoint's path or None, and `checkpoint` its content or None.
     """
     args = parse_words(parser, argv)
     if getattr(args, "recipe", None) == "fast":
@@ -157,7 +157,7 @@ def _check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     if os.path.exists(data) and not data.is_dir():
         parser.error(f"--data_dir {data}: is not a folder")
     if not os.path.exists(data):
-        # an existing folder may be read-only if it has the data; `course.download.fetch` checks that
+        # an existing folder may be read-only if it contains the data; `course.download.fetch` checks that
         _check_writable(parser, "--data_dir", data)
     if not args.fast_dev_run:
         _check_writable(parser, "--log_dir", Path(args.log_dir))

@@ -1,4 +1,4 @@
-"""The last lines of a run of the graded tests: points that it does not count, and what to do next."""
+"""The last lines printed after the graded tests: the points that they do not count, and what to do next."""
 
 import ast
 from pathlib import Path
@@ -10,9 +10,9 @@ SUITES = ("tests", "staff/hidden")  # students have only the first
 
 
 def points_here(root: Path) -> dict[str, float]:
-    """Question -> points of the graded tests in the repository, according to their markers.
+    """Add up the points of the graded tests in the repository, from their markers: question -> points.
 
-    Files that cannot be read are left out: pytest reports them.
+    Unreadable files are skipped, because pytest reports them.
     """
     points: dict[str, float] = {}
     for path in [path for folder in SUITES for path in sorted((root / folder).glob("test_part*.py"))]:
@@ -32,9 +32,9 @@ def points_here(root: Path) -> dict[str, float]:
 
 
 def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None) -> str:
-    """The points that a run's table does not contain: "not counted: 6 points for runs, 36 for written answers".
+    """Describe the points missing from the table: "not counted: 6 points for runs, 36 for written answers".
 
-    It covers the whole assignment if all questions with tests ran, otherwise only the questions that ran.
+    The text covers the whole assignment if the tests of all questions ran, otherwise only the questions that ran.
 
     Args:
         ran: question -> points of the tests that ran.
@@ -61,10 +61,10 @@ def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None)
 
 
 def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> str:
-    """What to do after a run: the first question, in the rubric's order, with a test that did not pass.
+    """Describe what to do after a test run: the first question, in the rubric's order, with a test that did not pass.
 
     Args:
-        tests: the run's tests, each with name, question, outcome and message.
+        tests: the tests that ran, each with name, question, outcome and message.
         root: the repository.
     """
     rubric = rubric or read()

@@ -12,18 +12,18 @@ import filelock
 
 
 class Held(Exception):
-    """Another process holds the folder; the text says which."""
+    """Another process holds the folder; the text names that process."""
 
 
 class HeldFolder:
-    """A folder that this process holds until it releases it or ends, for whatever reason.
+    """A folder that this process holds until it releases the folder or ends, for whatever reason.
 
     The lock is on the file .lock in the folder; .lock.owner names the owner. Child processes do not share the lock. It
-    works across machines if the file system supports that, as NFS does; `locked` is False if the file system has no
-    locks at all.
+    works across machines if the file system supports that, as NFS does; `locked` is False if the file system does not
+    support locks at all.
 
     Raises:
-        Held: another process holds it.
+        Held: another process holds the folder.
         OSError: the folder cannot be written.
     """
 
@@ -39,7 +39,7 @@ class HeldFolder:
         if not self.locked:
             return
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
-        if hasattr(os, "register_at_fork"):  # otherwise a worker that outlives this process would keep the lock
+        if hasattr(os, "register_at_fork"):  # or a worker that outlives this process would keep the lock
             os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
 
     def release(self) -> None:
@@ -47,7 +47,7 @@ class HeldFolder:
         self.lock.release(force=True)
 
     def is_there(self) -> bool:
-        """Whether the folder still exists and has not been replaced by another of the same name."""
+        """Return whether the folder still exists and has not been replaced by another folder of the same name."""
         try:
             return os.path.samestat(self.opened, os.stat(self.watched))
         except OSError:
@@ -55,13 +55,13 @@ class HeldFolder:
 
 
 def _acquire(lock: filelock.BaseFileLock) -> bool:
-    """Acquire the lock without waiting; False if the file system has no locks.
+    """Acquire the lock without waiting; return False if the file system does not support locks.
 
-    filelock's own fallback, a file that exists while the lock is held, is not used: it would outlive a process killed
-    on another machine.
+    filelock's fallback, a file that exists while the lock is held, is not used: it would remain if a process were
+    killed on another machine.
 
     Raises:
-        filelock.Timeout: another process has it.
+        filelock.Timeout: another process holds the lock.
         OSError: the file cannot be opened.
     """
     try:
@@ -81,7 +81,7 @@ def _acquire(lock: filelock.BaseFileLock) -> bool:
 
 
 def _close_inherited(lock: "weakref.ref[filelock.BaseFileLock]") -> None:
-    """In a forked process: close the lock's file, which does not release the owner's lock."""
+    """Close the lock's file in a forked process; this does not release the owner's lock."""
     handle = lock() and lock()._context.lock_file_fd
     with suppress(OSError):
         if handle is not None:

@@ -1,7 +1,7 @@
-"""Say what to do next: `python -m course next`.
+"""Show the next step: `python -m course next`.
 
-That is the first blank, in the order of the parts' READMEs, that is open or has a failing test; once all tests pass,
-the runs, the written answers and the submission.
+This is the first blank, in the order of the parts' READMEs, that is open or has a failing test. Once all tests pass, it
+is the runs, the written answers and the submission.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from course.rubric import Part, Rubric, read
 from course.tasks import FOR_TESTS
 
 LONG = 30  # seconds after which the name of a running test is printed
-MOST_NAMES = 3  # names of tests in a command
+MOST_NAMES = 3  # maximum number of test names in a command
 
 
 class NextError(Exception):
-    """The next step cannot be found; the message says why."""
+    """The next step cannot be determined; the message says why."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next.
+    """The next step.
 
-    part, question: where the step belongs; the question is None if a file of the part is not valid Python.
+    part, question: the step's part and question; the question is None if a file of the part is not valid Python.
     places: the blank to fill in, or the blanks that a failing test runs.
     select: the tests of this step, as an expression for pytest's -k; "" for all tests of the question.
     message: the message of a failing test, or what is wrong with a file; "" for an open blank.
@@ -52,7 +52,7 @@ class Step:
 
 
 def find_step(rubric: Rubric, parts: list[Part], root: Path = REPOSITORY) -> Step | None:
-    """Run the graded tests, question by question, up to the first that is not solved; None if all pass.
+    """Run the graded tests up to the first unsolved question; return its step, or None if all tests pass.
 
     Raises:
         NextError: the tests cannot be run.
@@ -67,7 +67,7 @@ def find_step(rubric: Rubric, parts: list[Part], root: Path = REPOSITORY) -> Ste
 
 
 def _of_part(rubric: Rubric, part: Part, root: Path, select: str = "") -> Step | None:
-    """The step of a part: run its tests up to the first question that is not solved, or only the selected tests."""
+    """Find the step of a part: run the selected tests, or all tests up to the first unsolved question."""
     try:
         places = blanks.in_order(rubric, part, root)
     except (SyntaxError, ValueError) as error:
@@ -92,11 +92,11 @@ def _has_place(error: Exception, root: Path) -> bool:
 
 
 def choose(rubric: Rubric, part: Part, places: list[Blank], results: list[dict]) -> Step | None:
-    """The first step of a part, in the first question with an open blank or a failing test.
+    """Choose the first step of a part, in the first question with an open blank or a failing test.
 
     Args:
         places: the part's blanks, in the order in which they should be filled in.
-        results: the results of tests: name (`ends`), question, passed, message, and the functions reached.
+        results: the results of the tests: name (`ends`), question, passed, message, and the functions reached.
     """
     for question in rubric.questions:
         own = [blank for blank in places if blank.question == question]
@@ -118,14 +118,14 @@ def choose(rubric: Rubric, part: Part, places: list[Blank], results: list[dict])
 
 
 def _is_at_blank(result: dict) -> bool:
-    """Whether a test stopped at an open blank of its question."""
+    """Return whether a test stopped at an open blank of its question."""
     return (result["message"] or "").startswith(f"Q{result['question']} is not filled in yet")
 
 
 def _select(names: list[str], results: list[dict]) -> str:
-    """An expression for pytest's -k that selects these tests: the start of their names, if no other test shares it.
+    """Build an expression for pytest's -k: the common start of the names if no other test has it, else the names.
 
-    It is "" if they are all tests of their question, or too many to name.
+    Return "" if these are all tests of their question, or too many to name.
     """
     asked = {result["question"] for result in results if result["ends"] in names}
     if {result["ends"] for result in results if result["question"] in asked} == {*names}:
@@ -144,7 +144,7 @@ def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
     """Run the part's graded tests with pytest; yield the events that `course.next_tests` writes.
 
     Raises:
-        NextError: pytest cannot run them, or a test ends Python itself.
+        NextError: pytest cannot run the tests, or a test ends the Python process.
     """
     suites = sorted(path.relative_to(root).as_posix() for path in (root / "tests").glob(f"test_part{part.number}*.py"))
     chosen = ["-k", select] if select else []
@@ -168,13 +168,13 @@ def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
             process.kill()  # after Ctrl-C
             process.wait()
         if running and process.returncode not in (0, 1):
-            raise NextError(f"{running} ended Python itself (status {process.returncode})")
+            raise NextError(f"{running} ended the Python process (status {process.returncode})")
         if process.returncode not in (0, 1, 5):  # 5: no tests
             raise NextError(f"the tests cannot be run:\n{_tail(output)}")
 
 
 def _follow(process: subprocess.Popen, file: Path) -> Iterator[dict]:
-    """Yield the events as they are written; print the name of a slow test, so that nothing seems to hang."""
+    """Yield the events as they are written; print the names of slow tests, so that the command seems not to hang."""
     done, begun, told, running = 0, time.monotonic(), False, "the start of the tests"
     while True:
         ended = process.poll() is not None
@@ -186,7 +186,7 @@ def _follow(process: subprocess.Popen, file: Path) -> Iterator[dict]:
         if ended:
             return
         if not told and time.monotonic() - begun > LONG:
-            print(f"\n{running} has been running for {LONG} seconds; Ctrl-C ends it", flush=True)
+            print(f"\n{running} has been running for {LONG} seconds; Ctrl-C stops it", flush=True)
             told = True
         time.sleep(0.05)
 
@@ -195,13 +195,13 @@ def _tail(output: Path) -> str:
     return "\n".join(output.read_text("utf-8", "replace").strip().splitlines()[-15:])
 
 
-# --- describing it ----------------------------------------------------------------------------------------------------
+# --- describing the step ----------------------------------------------------------------------------------------------
 
 
 def describe(step: Step, hint: bool) -> str:
-    """The step in words, with the command that tests it."""
+    """Describe the step in words, with the command that tests it."""
     if step.question is None:
-        return f"next: {step.message}\nThis is not valid Python; none of part {step.part.number} can be tested."
+        return f"next: {step.message}\nThis is not valid Python; part {step.part.number} cannot be tested."
     lines = []
     if step.message:
         lines += [f"next: Q{step.question}, {step.select} fails", _indented(step.message)]
@@ -227,7 +227,7 @@ def _indented(text: str) -> str:
 
 
 def describe_rest(rubric: Rubric, logs: Path, root: Path = REPOSITORY) -> str:
-    """What comes after the code: runs, answers, the submission."""
+    """Describe the steps after the code: runs, answers, the submission."""
     runs = submission.find_runs(rubric, logs)[1]
     answers = submission.missing_answers(rubric, root)
     lines = ["All graded tests pass."]
@@ -242,7 +242,7 @@ def describe_rest(rubric: Rubric, logs: Path, root: Path = REPOSITORY) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the next step; with --watch, again after each change to a file."""
+    """Print the next step; with --watch, repeat this after each change to a file."""
     rubric = read()
     numbers = [part.number for part in rubric.with_code]
     if args.part is not None and args.part not in numbers:
@@ -253,7 +253,7 @@ def run(args: argparse.Namespace) -> None:
         print(describe(step, args.hint), flush=True)
         while step:
             if args.watch:
-                print(f"waiting for a change in {step.part.folder}/; Ctrl-C ends it", flush=True)
+                print(f"waiting for a change in {step.part.folder}/; Ctrl-C stops this", flush=True)
             if next(changes, None) is None:
                 return
             print("\nagain:", end="", flush=True)
@@ -263,7 +263,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _changes(rubric: Rubric) -> Iterator[set]:
-    """Yield changes of Python files in the parts, as they happen."""
+    """Yield changes to Python files in the parts as they happen."""
     try:
         import watchfiles
     except ImportError:
@@ -273,15 +273,15 @@ def _changes(rubric: Rubric) -> Iterator[set]:
     watched = watchfiles.watch(
         *folders, watch_filter=python, rust_timeout=500, yield_on_timeout=True, raise_interrupt=True
     )
-    next(watched)  # starts watching now, to notice changes during the first tests
+    next(watched)  # start watching now, to notice changes during the first tests
     return filter(None, watched)
 
 
 def add(commands) -> None:
     """Add `next` to the commands."""
-    parser = commands.add_parser("next", help="say what to do next: a blank, a test that fails, a run, an answer")
+    parser = commands.add_parser("next", help="show the next step: a blank, a failing test, a run, an answer")
     parser.add_argument("--hint", action="store_true", help="also print the hint")
     parser.add_argument("--watch", action="store_true", help="test again whenever a Python file of a part changes")
     parser.add_argument("--part", type=int, metavar="N", help="check only this part")
-    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
+    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder with the runs")
     parser.set_defaults(run=run)

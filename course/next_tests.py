@@ -1,4 +1,4 @@
-"""A pytest plugin for `python -m course next`: runs graded tests, up to the first question with a failing test.
+"""A pytest plugin for `python -m course next`: runs the graded tests up to the first question with a failing test.
 
 Each event is appended to a file as a line of JSON while the tests run: {"starts": name, "question": "1.7"}, then
 {"ends": name, "question": "1.7", "passed": false, "message": ..., "reached": [[file, function], ...]}.
@@ -14,7 +14,7 @@ from course import rubric
 
 
 def pytest_addoption(parser):
-    parser.addoption("--events", metavar="FILE", required=True, help="the file of the steps")
+    parser.addoption("--events", metavar="FILE", required=True, help="the file to write the events to")
 
 
 def pytest_configure(config):
@@ -33,7 +33,7 @@ class Events:
     def __init__(self, file: Path, root: Path):
         self.file, self.root = file, root
         self.order = list(rubric.read().questions)
-        self.failed: str | None = None  # a question
+        self.failed: str | None = None  # the first question with a failing test
         self.reached: set[tuple[str, str]] = set()
 
     def write(self, **event) -> None:

@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @cache
 def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
-    """A Jinja2 environment with the templates of a folder and `page.html`; undefined names are errors."""
+    """Create a Jinja2 environment with a folder's templates and `page.html`; undefined names are errors."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,

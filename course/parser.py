@@ -1,10 +1,10 @@
-"""An ArgumentParser whose errors are one line."""
+"""An ArgumentParser with one-line errors."""
 
 import argparse
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with one-line errors, which suggest the closest match for an unknown flag."""
+    """An ArgumentParser with one-line errors that suggest the closest match for an unknown flag."""
 
     used = False
 

@@ -1,4 +1,4 @@
-"""The points of a test run for GitHub: `python -m course points points.json`, after pytest wrote them there."""
+"""Report the points of a test run to GitHub: `python -m course points points.json`, with the file that pytest wrote."""
 
 import argparse
 import base64
@@ -12,7 +12,7 @@ from course import rubric
 from course.command_line import WrongFlag
 from course.files import write_whole
 
-NOTE = "Without the tests that only graders have, and without runs and written answers."
+NOTE = "Tests that only graders have, runs and written answers are not included."
 # Classroom 50's runner sets these environment variables: field of result.json -> variable
 RUNNER = {
     "classroom": "CLASSROOM",
@@ -27,10 +27,10 @@ RUNNER = {
 
 
 def read(file: Path) -> dict[str, dict]:
-    """The questions of --points-json: question -> points earned, points worth, names of tests that did not pass.
+    """Read a file of --points-json: question -> points earned, points worth, names of tests that did not pass.
 
     Raises:
-        WrongFlag: pytest did not write the file.
+        WrongFlag: the file cannot be read, or pytest did not write it.
     """
     try:
         questions = json.loads(file.read_text("utf-8"))["questions"]
@@ -43,12 +43,12 @@ def read(file: Path) -> dict[str, dict]:
 
 
 def total(questions: dict[str, dict]) -> tuple[float, float]:
-    """The points earned, and the points that the tests are worth."""
+    """Return the points earned and the points that the tests are worth."""
     return sum(row["earned"] for row in questions.values()), sum(row["worth"] for row in questions.values())
 
 
 def summary(questions: dict[str, dict]) -> str:
-    """A table in Markdown."""
+    """Format the points as a Markdown table."""
     titles = {question.id: question.title for question in rubric.read().questions.values()}
     earned, worth = total(questions)
     lines = [f"## {earned:g} of {worth:g} automatic points", "", NOTE, ""]
@@ -60,7 +60,7 @@ def summary(questions: dict[str, dict]) -> str:
 
 
 def classroom(questions: dict[str, dict]) -> dict:
-    """The result of a grader in the format of GitHub Classroom's reporter: a test for each question."""
+    """Return the result in the format of GitHub Classroom's reporter, with a test for each question."""
     tests = [
         {
             "name": f"Q{question}",
@@ -79,7 +79,7 @@ def classroom(questions: dict[str, dict]) -> dict:
 
 
 def classroom50(questions: dict[str, dict]) -> dict:
-    """Classroom 50's result.json. Its scores are integers: quarters of points, if there are any.
+    """Return the content of Classroom 50's result.json. Its scores are integers, so fractions of points are scaled.
 
     Raises:
         WrongFlag: the runner's environment variables are missing.
@@ -121,7 +121,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def hand_on(args: argparse.Namespace) -> None:
-    """Print the points, and write them in the formats that the flags name."""
+    """Print the points, and write them in the formats selected by the flags."""
     questions = read(args.points)
     if args.summary:
         _write("summary", args.summary, lambda: _append(args.summary, summary(questions)))
@@ -138,7 +138,7 @@ def hand_on(args: argparse.Namespace) -> None:
 def add(commands) -> None:
     """Add `points` to the commands."""
     parser = commands.add_parser("points", help="write the points of a test run in the formats of GitHub's classrooms")
-    parser.add_argument("points", type=Path, metavar="FILE", help="what --points-json wrote")
+    parser.add_argument("points", type=Path, metavar="FILE", help="the file written by --points-json")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append a table to FILE: $GITHUB_STEP_SUMMARY")
     reporter = "append `result=` for GitHub Classroom's reporter to FILE: $GITHUB_OUTPUT"
     parser.add_argument("--classroom", type=Path, metavar="FILE", help=reporter)

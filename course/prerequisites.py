@@ -1,7 +1,7 @@
-"""What to fix first, if a graded test fails because of a blank that another test checks on its own.
+"""Say what to fix first if a graded test fails because of a blank that another test checks separately.
 
 The marker of a test names the functions whose blanks it needs: `needs=["KLD", "KLD_per_dim"]`. If another failing test
-needs only some of these functions, that test comes first.
+needs only some of these functions, that test should be fixed first.
 """
 
 from pathlib import Path
@@ -11,18 +11,18 @@ from course.rubric import Rubric, read
 
 
 def first_lines(tests: list[dict], root: Path | None, rubric: Rubric | None = None) -> dict[str, str]:
-    """Name of a failed test -> the line that its message should begin with, if another test should be fixed first.
+    """Return, for each failed test that needs another one fixed first, the line to put before its message.
 
     Args:
-        tests: those of a run, with name, question, outcome, message, hidden, needs.
-        root: the repository, to find the blanks in it; None: do not read the files of a submission.
+        tests: the tests of a run, with name, question, outcome, message, hidden, needs.
+        root: the repository, in which to find the blanks; None: do not read the files of a submission.
     """
     failed = [test for test in tests if test["outcome"] == "failed" and test["needs"]]
     lines = {}
     for test in failed:
         stopped = (test["message"] or "").startswith("Q") and "is not filled in yet: " in test["message"]
         earlier = [other for other in failed if not other["hidden"] and _comes_before(other, test)]
-        if earlier and not stopped:  # the message names the blank that it stopped at
+        if earlier and not stopped:  # otherwise, the message already names the open blank
             first = min(earlier, key=lambda other: (len(other["needs"]), _order(other)))
             lines[test["name"]] = _line(first, _suspects(first, tests), root, rubric)
     return lines
@@ -39,7 +39,7 @@ def _comes_before(one: dict, other: dict) -> bool:
 
 
 def _suspects(test: dict, tests: list[dict]) -> list[str]:
-    """The functions that a test needs, except those that a passed test also needs."""
+    """Return the functions that a test needs, except those that a passed test also needs."""
     right = {name for each in tests if each["outcome"] == "passed" for name in each["needs"]}
     return [name for name in test["needs"] if name not in right] or test["needs"]
 
@@ -56,7 +56,7 @@ def _line(test: dict, names: list[str], root: Path | None, rubric: Rubric | None
 
 
 def _blanks(test: dict, names: list[str], root: Path, rubric: Rubric | None) -> list[tuple[str, blanks.Blank]]:
-    """The blanks in these functions that belong to the test's question or to an earlier one."""
+    """Return the blanks in these functions that belong to the test's question or an earlier one."""
     rubric = rubric or read()
     try:
         known = blanks.in_order(rubric, rubric.parts[rubric.questions[test["question"]].part], root)

@@ -1,4 +1,4 @@
-"""The points of the assignment: `rubric.toml`, read and added up."""
+"""Read the points of the assignment from `rubric.toml`, and check that they add up."""
 
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
@@ -22,7 +22,7 @@ class RubricError(Exception):
 class Part:
     """A part of the assignment: its points, its folder, and the folder of its runs in logs/.
 
-    A part whose questions are all answered in words has neither folder.
+    A part with written answers only has neither folder.
     """
 
     number: int
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Question:
-    """A question: its points, and how they are awarded (see rubric.toml). `runs`: flags of the runs to hand in."""
+    """A question: its points and how they are awarded (see rubric.toml), and `runs`, flags of the runs to hand in."""
 
     id: str
     title: str
@@ -49,13 +49,13 @@ class Question:
         return int(self.id.split(".")[0])
 
     def shares(self) -> tuple[float, float, float]:
-        """Automatic, evidence, manual."""
+        """Return the automatic, evidence and manual points."""
         return self.automatic, self.evidence, self.manual
 
 
 @dataclass(frozen=True)
 class Show:
-    """The outputs that a question requires of a run; the fields are explained in rubric.toml."""
+    """The outputs that a question requires from a run; rubric.toml explains the fields."""
 
     question: str
     run: int | None = None
@@ -66,13 +66,13 @@ class Show:
     texts: list[str] = field(default_factory=list)
 
     def runs(self, question: Question) -> list[dict]:
-        """The flags of matching runs, any of which is sufficient; {} matches any run of the part."""
+        """Return the flags of matching runs, any one of which is sufficient; {} matches any run of the part."""
         return question.runs[self.run - 1 : self.run] if self.run else question.runs or [{}]
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number that a part's runs record for each epoch; the fields are explained in rubric.toml."""
+    """A number that a part's runs record for each epoch; rubric.toml explains the fields."""
 
     part: int
     name: str
@@ -83,7 +83,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a submitted run must show to earn points for a question; the fields are explained in rubric.toml."""
+    """A condition that a submitted run must meet to earn points for a question; rubric.toml explains the fields."""
 
     question: str
     what: str
@@ -98,7 +98,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Forbidden:
-    """A name that is forbidden in some folders or files, except in files `allowed`, and the penalty, if any."""
+    """A name that is forbidden in some folders or files, except in the `allowed` files, and the penalty, if any."""
 
     name: str
     where: list[str]
@@ -125,7 +125,7 @@ class Rubric:
 
     @property
     def with_code(self) -> list[Part]:
-        """The parts that have a folder."""
+        """Return the parts that have a folder."""
         return [part for part in self.parts.values() if part.folder]
 
 
@@ -133,7 +133,7 @@ def read(path: Path = PATH, edition: str | None = None) -> Rubric:
     """Read and check the rubric.
 
     Args:
-        edition: read the tables of this edition, not of the one that the file names.
+        edition: the edition whose tables to read (default: the one named in the file).
 
     Raises:
         RubricError: the file cannot be read, a field is missing, unknown or duplicated, or points do not add up.
@@ -168,11 +168,11 @@ def read(path: Path = PATH, edition: str | None = None) -> Rubric:
 
 
 def _tables(content: dict, kind: type) -> list:
-    """The tables [[part]], [[question]] ... of one kind.
+    """Read the tables of one kind, such as [[part]] or [[question]].
 
     Raises:
         TypeError: a field is missing, unknown or of the wrong type.
-        KeyError: there is no part or question at all.
+        KeyError: the file has no [[part]] or no [[question]].
     """
     name = kind.__name__.lower()
     tables = content.pop(name) if kind in (Part, Question) else content.pop(name, [])
@@ -182,7 +182,7 @@ def _tables(content: dict, kind: type) -> list:
 
 
 def _checked(table: dict, kind: type, name: str) -> dict:
-    """Check that the fields of a table match the dataclass, and return the table."""
+    """Check that the fields of a table match the dataclass; return the table."""
     label = next((table[key] for key in ("id", "number", "question", "name") if key in table), "")
     known = {each.name: each for each in fields(kind)}
     what = f"{name} {label}".rstrip()
@@ -197,7 +197,7 @@ def _checked(table: dict, kind: type, name: str) -> dict:
 
 
 def _rules(content: dict) -> dict:
-    """Remove the rules for handing in from the content, and return them."""
+    """Remove the submission rules from the content, and return them."""
     known = {each.name: each.type for each in fields(Rubric)}
     rules = {name: content.pop(name) for name in ("deadline", "hand_in", "group_size") if name in content}
     for name, value in rules.items():
@@ -213,14 +213,14 @@ def _check_type(value: object, kind, what: str) -> None:
 
 
 def _listed(kind) -> str:
-    """Describe the elements of a list: "each element a string"."""
+    """Describe the elements of a list, as in "each element a string"."""
     (element,) = get_args(kind)
     kinds = get_args(element) if isinstance(element, UnionType) else [element]
     return f"each element {' or '.join(KINDS[each] for each in kinds)}"
 
 
 def _fits(value: object, kind) -> bool:
-    """Whether a value has a type, given as a dataclass annotation: float, str | None, list[int | str] ..."""
+    """Return whether a value has a type, given as a dataclass annotation: float, str | None, list[int | str] ..."""
     if get_origin(kind) is list:
         return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
     if isinstance(kind, UnionType):
@@ -247,7 +247,7 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
 
 
 def _of_parts(parts: list[Part], questions: list[Question]) -> list[str]:
-    """Check that a part has both folders, or neither if all its questions are answered in words."""
+    """Check that a part has both folders, or neither if it has written answers only."""
     problems = []
     for part in parts:
         if bool(part.folder) != bool(part.logs):

@@ -1,4 +1,4 @@
-"""The flags stored in a checkpoint, and parsing flags without checks."""
+"""The flags stored in a checkpoint, and a function that parses flags without checking them."""
 
 import argparse
 
@@ -11,7 +11,7 @@ OF_THE_MACHINE = {
 
 
 def defining_flags(args: argparse.Namespace) -> dict:
-    """The flags that are stored in a checkpoint: numbers and strings only."""
+    """Return the flags to store in a checkpoint; their values have only basic Python types."""
     return {
         name: value
         for name, value in vars(args).items()
@@ -20,9 +20,9 @@ def defining_flags(args: argparse.Namespace) -> dict:
 
 
 def parse_words(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """`parser.parse_args`, without the empty list that some versions of Python produce for --flag=--."""
+    """Call `parser.parse_args`, and reject the empty list that some versions of Python produce for --flag=--."""
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
         if value == []:
-            parser.error(f"--{name}: '--' is not a value for it")
+            parser.error(f"--{name}: '--' is not a valid value")
     return args

@@ -27,7 +27,7 @@ OF_A_RUN = (
 
 
 def missing_code(rubric: Rubric, root: Path) -> list[str]:
-    """Blanks that are not filled in, and files that are not valid Python."""
+    """List open blanks and files that are not valid Python."""
     found = []
     for part in rubric.with_code:
         for path in sorted((root / part.folder).rglob("*.py")):
@@ -40,12 +40,12 @@ def missing_code(rubric: Rubric, root: Path) -> list[str]:
 
 
 def missing_answers(rubric: Rubric, root: Path) -> list[str]:
-    """Questions without a written answer in answers.md: nothing but the title is below their heading."""
+    """List questions without a written answer in answers.md, where the heading is followed only by the title."""
     try:
         text = (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return [f"{ANSWERS}: cannot be read: {error}"]
-    lost = [f"{ANSWERS}: there is no picture {link} here" for link, file in pictures(root).items() if not file]
+    lost = [f"{ANSWERS}: there is no picture {link}" for link, file in pictures(root).items() if not file]
     return _missing_sections(rubric, text) + lost
 
 
@@ -63,7 +63,7 @@ def _missing_sections(rubric: Rubric, text: str) -> list[str]:
 
 
 def read_answers(root: Path) -> str:
-    """The text of answers.md; empty if it cannot be read."""
+    """Read answers.md; return "" if it cannot be read."""
     try:
         return (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -71,7 +71,7 @@ def read_answers(root: Path) -> str:
 
 
 def pictures(root: Path) -> dict[str, Path | None]:
-    """The pictures that the answers link to, except URLs -> their files in the repository, or None."""
+    """Map the pictures that the answers link to, except URLs, to their files in the repository, or to None."""
     pairs = re.findall(r"!\[[^\]]*\]\(\s*<?([^)>\s]+)|<img[^>]*\bsrc=[\"']([^\"']+)", read_answers(root))
     links = [unquote(one or two) for one, two in pairs if "://" not in one + two]
     files = {link: (root / link).resolve() for link in links}
@@ -80,7 +80,7 @@ def pictures(root: Path) -> dict[str, Path | None]:
 
 
 def missing_points(root: Path) -> list[str]:
-    """Run the graded tests; return the questions that do not get full points."""
+    """Run the graded tests; list the questions that do not get full points."""
     with tempfile.TemporaryDirectory() as folder:
         points = Path(folder) / "points.json"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
@@ -100,10 +100,10 @@ def missing_points(root: Path) -> list[str]:
 
 
 def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path], list[str]]:
-    """The folders of the runs that the questions ask for, and a list of missing runs or epochs.
+    """Find the folders of the runs that the questions require; also list missing runs or epochs.
 
     Args:
-        answers: the written answers; a run that they name, such as vae/version_3, is preferred to a longer one.
+        answers: the written answers; a run named in them, such as vae/version_3, is preferred to a longer one.
     """
     chosen: list[Path] = []
     missing = []
@@ -123,7 +123,7 @@ def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path]
 
 
 def _longest(part: Part, wanted: dict, logs: Path, answers: str) -> tuple[Path | None, int]:
-    """The longest run with these flags (ignoring epochs), then the newest; a run that the answers name is preferred.
+    """Find the run with these flags (ignoring epochs): preferably named in the answers, then the longest and newest.
 
     Returns:
         its folder and its number of epochs.
@@ -149,7 +149,7 @@ def _command(question: Question, part: Part, wanted: dict) -> str:
 
 
 def write_reports(runs: list[Path]) -> list[str]:
-    """Rewrite the report of each run, so that it matches what is handed in; return a list of errors."""
+    """Rewrite the report of each run, so that it matches the submission; return a list of errors."""
     problems = []
     for run in runs:
         try:
@@ -160,7 +160,7 @@ def write_reports(runs: list[Path]) -> list[str]:
 
 
 def files_of(root: Path, rubric: Rubric, runs: list[Path], logs: Path) -> dict[str, Path]:
-    """The contents of the zip, name -> file: the parts' code, the answers, their pictures, and files of each run."""
+    """List the contents of the zip: the parts' code, the answers, their pictures, and run files (name -> file)."""
     files = {}
     for part in rubric.with_code:
         paths = [*(root / part.folder).rglob("*.py"), *(root / part.folder).glob("*.job")]
@@ -195,7 +195,7 @@ def build(output: Path, logs: Path, root: Path = REPOSITORY, test: bool = False)
         WrongFlag: the zip cannot be written.
     """
     if output.suffix != ".zip":
-        raise WrongFlag(f"--output {output}: the name should end in .zip")
+        raise WrongFlag(f"--output {output}: the name must end in .zip")
     rubric = read()
     runs, missing = find_runs(rubric, logs, read_answers(root))
     missing = missing_code(rubric, root) + missing + write_reports(runs) + missing_answers(rubric, root)
@@ -218,6 +218,6 @@ def add(commands) -> None:
     """Add `submission` to the commands."""
     parser = commands.add_parser("submission", help="list what is missing and build the zip to hand in")
     parser.add_argument("-o", "--output", type=Path, default=Path("submission.zip"), help="the zip to write")
-    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
+    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder with the runs")
     parser.add_argument("--no-test", action="store_false", dest="test", help="do not run the graded tests")
     parser.set_defaults(run=lambda args: build(args.output, args.log_dir, test=args.test))

@@ -1,7 +1,7 @@
 """The tasks of the Makefile, for systems without make: `python -m course setup`, then demo, test and the others.
 
-It imports nothing that has to be installed, so that any Python can run it. Programs run with the current Python if it
-has PyTorch (an active environment, conda, a notebook), else with the one in .venv.
+This module imports no packages that must be installed, so that any Python can run it. It runs programs with the current
+Python if that has PyTorch (an active environment, conda, a notebook), else with the one in .venv.
 """
 
 import argparse
@@ -16,27 +16,27 @@ from course.parser import Parser
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENT = REPOSITORY / ".venv"
 INSTALLED = ENVIRONMENT / "installed"  # written last, so that an interrupted installation is repeated
-DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # the files that say what to install
+DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # the files that define the packages to install
 PACKAGES = ["-e", ".[dev]", "-c", "constraints.txt"]
 PASSED_ON = ("test", "tensorboard")  # their flags are pytest's and TensorBoard's
-BESIDE_TASKS = ("next", "runs", "submission")  # commands that need the repository's files too
+BESIDE_TASKS = ("next", "runs", "submission")  # other commands that need the repository's files
 DEMO = (
-    ("MNIST, unless it is there (seconds)", "-m course.data mnist"),
+    ("download MNIST if it is missing (seconds)", "-m course.data mnist"),
     (
         "a VAE learns to draw digits (2 epochs, about a minute)",
         "part1_vae/train.py --epochs 2 --accelerator cpu",
     ),
     (
-        "an adversarial autoencoder learns to copy them (2 epochs, about a minute)",
+        "an adversarial autoencoder learns to reconstruct them (2 epochs, about a minute)",
         "part2_aae/train.py --epochs 2 --accelerator cpu",
     ),
     (
         "a small GPT learns to write (1 epoch, about a minute and a half)",
         "part3_gpt/train.py --epochs 1 --accelerator cpu",
     ),
-    ("it writes (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
-)  # programs that this edition does not have are left out
-# the tests' tensors are small: more threads only wait for each other, and even longer on a busy machine
+    ("it generates text (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
+)  # programs that are missing in this edition are skipped
+# the tests' tensors are so small that more threads would only slow them down, especially on a busy machine
 FOR_TESTS = {"OMP_NUM_THREADS": "1"}
 PROMPT = 'The "assert" statement'
 # by default, TensorBoard keeps ten pictures or texts per tag and a thousand points per curve
@@ -44,13 +44,13 @@ SHOW = "scalars=100000,images=1000,text=1000,histograms=1000"
 
 
 def setup(uv: bool = False) -> None:
-    """Create .venv and install the packages, unless that has been done."""
+    """Create .venv and install the packages, if this has not been done yet."""
     python = _python_of_environment()
     if not _is_installed():
         if Path(sys.prefix).resolve() != ENVIRONMENT:
             _create(uv)
         elif INSTALLED.exists() and not _is_here():
-            sys.exit(f"error: {ENVIRONMENT} was created in another folder; `deactivate` it, then run this again")
+            sys.exit(f"error: {ENVIRONMENT} was created in another folder; `deactivate` it, then run the command again")
         installer = ["uv", "pip", "install", "--python", str(python)]
         if not uv:
             installer = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
@@ -61,7 +61,7 @@ def setup(uv: bool = False) -> None:
 
 
 def _create(uv: bool) -> None:
-    """Create the virtual environment. An old one that was moved is cleared, because its scripts contain its path."""
+    """Create the virtual environment; clear one that was moved, because its scripts contain its old path."""
     clear = ["--clear"] if INSTALLED.exists() and not _is_here() else []
     if uv:
         _run(["uv", "venv", *(clear or ["--allow-existing"]), "--python", sys.executable, ENVIRONMENT.name])
@@ -70,7 +70,7 @@ def _create(uv: bool) -> None:
 
 
 def _is_installed() -> bool:
-    """Whether everything was installed here, and the files that say what to install have not changed since."""
+    """Return whether all packages were installed here and the files that define them have not changed since."""
     if not INSTALLED.exists() or not _is_here():
         return False
     changed = max((REPOSITORY / file).stat().st_mtime for file in DESCRIPTIONS)
@@ -78,7 +78,7 @@ def _is_installed() -> bool:
 
 
 def _is_here() -> bool:
-    """Whether the environment was created in this folder; older versions of this program left `installed` empty."""
+    """Return whether the environment was created in this folder, or before `installed` recorded the folder."""
     return INSTALLED.read_text("utf-8").strip() in ("", str(REPOSITORY))
 
 
@@ -87,7 +87,7 @@ def _python_of_environment() -> Path:
 
 
 def _python() -> str:
-    """This Python if it has PyTorch, else the environment's, which is set up first."""
+    """Return this Python if it has PyTorch, else the environment's, after setting that up."""
     if find_spec("torch"):
         return sys.executable
     setup()
@@ -95,7 +95,7 @@ def _python() -> str:
 
 
 def _run(command: list[str], **variables: str) -> None:
-    """Run a command in the repository's folder; end with its exit status unless it is 0."""
+    """Run a command in the repository's folder; if it fails, exit with its status."""
     try:
         status = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **variables}).returncode
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def _is_there(program: str) -> bool:
 
 
 def theory() -> None:
-    """Run the demos of the written questions; their figures are written to theory/figures/."""
+    """Run the demos for the written questions, which write figures to theory/figures/."""
     python, failed = _python(), []
     for script in sorted((REPOSITORY / "theory").glob("*.py")):
         print(f"--- theory/{script.name}", flush=True)
@@ -129,7 +129,7 @@ def theory() -> None:
 
 
 def notebooks() -> None:
-    """Convert the same demos to notebooks, in build/notebooks/."""
+    """Convert the demos for the written questions to notebooks in build/notebooks/."""
     python = _python()
     _run([python, "-m", "pip", "install", "--disable-pip-version-check", "-e", ".[notebooks]", "-c", "constraints.txt"])
     (REPOSITORY / "build" / "notebooks").mkdir(parents=True, exist_ok=True)
@@ -139,14 +139,14 @@ def notebooks() -> None:
 
 
 def test(flags: list[str]) -> None:
-    """Run the tests, with the points that they give; its flags are pytest's."""
+    """Run the tests and show the points; accepts pytest's flags."""
     python = _python()
     _run([python, "-m", "course.data", "mnist"])
     _run([python, "-m", "pytest", *flags], **FOR_TESTS)
 
 
 def tensorboard(flags: list[str]) -> None:
-    """Look at the runs in logs/; its flags are TensorBoard's."""
+    """Show the runs in logs/ in TensorBoard; accepts TensorBoard's flags."""
     _run([_python(), "-m", "tensorboard.main", "--logdir", "logs", "--samples_per_plugin", SHOW, *flags])
 
 
@@ -172,13 +172,13 @@ def add(commands) -> None:
 
 
 def need_repository(words: list[str], commands: tuple[str, ...] = (*TASKS, *BESIDE_TASKS)) -> None:
-    """End with a message if one of these commands is called in an installation without the repository."""
+    """Exit with an error if one of these commands is called in an installation without the repository."""
     if words and words[0] in commands and not (REPOSITORY / "setup.cfg").is_file():
         sys.exit(f"error: {words[0]} needs the repository, which is not in {REPOSITORY}; run it in a clone")
 
 
 def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
-    """Parse the words of a task; if the task runs another program, pass the words after its name on to that program."""
+    """Parse the words of a task; for a task that runs another program, pass on the words after the task's name."""
     name, *flags = words
     if name in PASSED_ON:
         return argparse.Namespace(run=lambda args: TASKS[name](flags))

@@ -4,7 +4,7 @@ import signal
 
 
 def leave_signals_to_the_run(worker: int) -> None:
-    """`worker_init_fn`: Ctrl-C and a cluster's SIGTERM reach the workers too, but the run still needs their batches."""
+    """Ignore Ctrl-C and the first SIGTERM in a worker (a `worker_init_fn`): the run still needs its batches."""
 
     def ignore_once(signum, frame):  # DataLoader ends a hanging worker with a second SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,1 +1,1 @@
-"""Commands for runs: make them, read their folders, and report on them."""
+"""Commands that make runs, read their folders, and report on them."""

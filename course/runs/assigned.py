@@ -1,4 +1,4 @@
-"""Make all runs that the assignment asks for, one after the other: `python -m course runs` (`make runs`)."""
+"""Make all runs that the assignment requires, one after the other: `python -m course runs` (`make runs`)."""
 
 import argparse
 import shlex
@@ -17,9 +17,9 @@ from course.submission import missing_code
 
 @dataclass
 class Assigned:
-    """A run that the assignment asks for: flags of the part's train.py, the number of epochs, and the questions.
+    """A run that the assignment requires: flags of the part's train.py, a number of epochs, and the questions.
 
-    The run itself has the part's default number of epochs. `epochs` are enough for it to count as complete.
+    The run is made with the part's default number of epochs, but counts as complete after `epochs`.
     """
 
     part: Part
@@ -33,7 +33,7 @@ class Assigned:
 
 
 def assigned(rubric: Rubric) -> list[Assigned]:
-    """The runs of all questions, each once. A question that shows any run of its part gets one with the defaults."""
+    """List the runs of all questions, each once; a question that accepts any run gets one with the default flags."""
     found: dict[tuple, Assigned] = {}
     shown = {show.question for show in rubric.shows}
     for question in rubric.questions.values():
@@ -47,7 +47,7 @@ def assigned(rubric: Rubric) -> list[Assigned]:
 
 
 def find(run: Assigned, logs: Path) -> tuple[folder.Run | None, bool]:
-    """The newest complete run with these flags, else the newest unfinished one, and whether it is complete."""
+    """Find the newest complete run with these flags, else the newest unfinished one; also return if it is complete."""
     complete, unfinished = [], []
     for place in (logs / run.part.logs).glob("version_*"):
         try:
@@ -97,10 +97,10 @@ def train(command: list[str]) -> bool:
     """Run a training script to its end; return whether it succeeded.
 
     Raises:
-        KeyboardInterrupt: it was stopped by a signal.
+        KeyboardInterrupt: the script was stopped by a signal.
     """
     process = subprocess.Popen([sys.executable, *command], cwd=REPOSITORY)
-    # either way, wait until it has written its checkpoint; Ctrl-C in a terminal reaches it without our help
+    # after either signal, wait until the script has written its checkpoint; the terminal sends it Ctrl-C directly
     handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda *_: process.terminate()}
     previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
@@ -115,8 +115,8 @@ def train(command: list[str]) -> bool:
 
 def add(commands) -> None:
     """Add `runs` to the commands."""
-    parser = commands.add_parser("runs", help="make all runs that the assignment asks for; continues where it stopped")
-    parser.add_argument("--list", action="store_true", help="only list the commands, and which runs are complete")
-    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder of the runs")
-    parser.add_argument("--data_dir", help="folder of the datasets (DGM_DATA_DIR, else data/ in the repository)")
+    parser = commands.add_parser("runs", help="make or continue all runs that the assignment requires")
+    parser.add_argument("--list", action="store_true", help="only list the commands and the complete runs")
+    parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder with the runs")
+    parser.add_argument("--data_dir", help="dataset folder (default: DGM_DATA_DIR, else data/ in the repository)")
     parser.set_defaults(run=make)

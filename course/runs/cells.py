@@ -1,4 +1,4 @@
-"""Formatting of numbers, durations and curves for report pages."""
+"""Format numbers, durations and curves for report pages."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A header, and rows of cells or figures."""
+    """A table with a header and rows of cells or figures."""
 
     header: list[str]
     rows: list[list[Cell | Figure]]
 
 
 def value_text(value: object) -> str:
-    """A number with four significant digits, or a text cut to 200 characters."""
+    """Format a number with four significant digits, or a text truncated to 200 characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if value is None:
@@ -41,7 +41,7 @@ def chart_title(number: Number) -> str:
 
 
 def draw_curves(curves: dict[str, tuple[list[int], list[float]]], number: Number) -> bytes | None:
-    """Draw curves over epochs as a PNG; None if the number has no chart, or there is nothing to draw."""
+    """Draw curves over epochs as a PNG; return None if the number has no chart or there are no values."""
     from course.curves import curves_png
 
     curves = {label: curve for label, curve in curves.items() if curve[0]}
@@ -51,7 +51,7 @@ def draw_curves(curves: dict[str, tuple[list[int], list[float]]], number: Number
 
 
 def chart_of_run(run: Run, number: Number) -> bytes | None:
-    """A chart of a number's training and validation values over epochs."""
+    """Draw a chart of a number's training and validation values over epochs."""
     first = run.first_step.get(f"train/{number.name}_step")
     train, val = run.curve(f"train/{number.name}"), run.curve(f"val/{number.name}")
     label = "training (mean of each epoch)"

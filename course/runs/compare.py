@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """A title per run: the flags that differ, wrapped to the width of a column; the folder if a run cannot be read."""
+    """Return a title per run: the flags that differ, wrapped to the column width, or the folder if it is unreadable."""
     return [textwrap.fill(text, 45) for text in differences(runs, [_flags_of(run) for run in runs])]
 
 
@@ -27,14 +27,14 @@ def _flags_of(run: Path) -> dict:
 
 
 def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> list[tuple[str, int]]:
-    """The figures to show, as rows: each name at each epoch.
+    """Choose the figures to show, as rows: each name at each epoch.
 
     Args:
-        names: names of figures; None for all that every run has.
-        epochs: None for the last epoch at which every run has all of them.
+        names: names of figures; None: all those that every run has.
+        epochs: None: the last epoch at which every run has all of these figures.
 
     Raises:
-        ValueError: a run lacks one of them.
+        ValueError: a run lacks one of the figures.
     """
     found = {run: figures_of(run) for run in runs}
     for run, files in found.items():
@@ -63,10 +63,10 @@ def _what_there_is(files: Figures) -> str:
 
 
 def read_image(path: Path) -> "Tensor":
-    """A PNG as an image [3, H, W] in 0..1.
+    """Read a PNG as an image [3, H, W] in 0..1.
 
     Raises:
-        RunError: it cannot be read.
+        RunError: the file cannot be read.
     """
     import torch
     from matplotlib.image import imread
@@ -76,7 +76,7 @@ def read_image(path: Path) -> "Tensor":
 
 
 def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> "Tensor":
-    """One picture [3, H, W] with a column for each run; see `choose`."""
+    """Draw one picture [3, H, W] with a column for each run; see `choose`."""
 
     wanted = choose(runs, names, epochs)
     columns = []
@@ -89,8 +89,8 @@ def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None)
 def command(args: argparse.Namespace) -> None:
     """Write the picture."""
     if args.output.suffix != ".png":
-        raise WrongFlag(f"--output {args.output}: the name should end in .png")
-    from course import figures  # here, as above: --help and wrong flags need not wait for PyTorch
+        raise WrongFlag(f"--output {args.output}: the name must end in .png")
+    from course import figures  # imported here: --help and wrong flags need not wait for PyTorch
 
     try:
         picture = compare(args.runs, args.figures, args.epochs)
@@ -106,7 +106,7 @@ def add(commands) -> None:
     """Add `compare` to the commands."""
     parser = commands.add_parser("compare", help="put the figures of several runs side by side in one picture")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/aae/version_0")
-    parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: all that every run has)")
+    parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: those that every run has)")
     parser.add_argument(
         "--epochs", nargs="+", type=whole_number(0), metavar="N", help="default: the last epoch that all runs have"
     )
@@ -115,7 +115,7 @@ def add(commands) -> None:
 
 
 def side_by_side(columns: "list[list[Tensor]]", titles: list[str], rows: list[str]) -> "Tensor":
-    """Arrange pictures in a grid with titles and row names: one image [3, H, W] with values in 0..1.
+    """Arrange pictures in a grid with titles and row names, as one image [3, H, W] with values in 0..1.
 
     Args:
         columns: one list of images [3, H, W] per title, with one image per row.

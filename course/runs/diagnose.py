@@ -1,7 +1,7 @@
 """List unusual numbers in a run and their likely causes: `python -m course diagnose RUN ...`.
 
-It sees only the numbers, neither the code nor the pictures, so its remarks say "may". A rule is a function that takes a
-run and yields remarks: see `course.runs.remarks` for those of all parts, `course.runs.symptoms` for those of each part.
+It uses only the numbers, neither the code nor the pictures, so its remarks say "may". A rule is a function that yields
+remarks about a run; `course.runs.remarks` has the rules for all parts, `course.runs.symptoms` those for each part.
 """
 
 import argparse
@@ -13,20 +13,20 @@ from course.runs.symptoms import RULES
 
 
 def remarks(run: Run) -> list[Remark]:
-    """All remarks about a run.
+    """Return all remarks about a run.
 
     Raises:
-        RunError: the run belongs to no part.
+        RunError: the run does not belong to a part.
     """
     if run.program not in RULES:
-        raise RunError(f"{run.folder}: a run of {run.program!r}; only {', '.join(RULES)} can be diagnosed")
+        raise RunError(f"{run.folder}: a run of {run.program!r}; only runs of {', '.join(RULES)} can be diagnosed")
     if not run.done:
         return list(first_epoch(run))
     return [remark for rule in (*RULES[run.program], *FOR_ALL) for remark in rule(run)]
 
 
 def text(run: Run) -> str:
-    """The remarks about a run as text: its progress, the symptoms, then the notes."""
+    """Format the remarks about a run as text: its progress, the symptoms, then the notes."""
     found = remarks(run)
     loss = f"val/{LOSS[run.program]}"
     value = run.last(loss)

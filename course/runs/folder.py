@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the picture of a given epoch
-USUAL = {"dataset": "mnist", "recipe": "assignment"}  # what a question means if it does not name them
+USUAL = {"dataset": "mnist", "recipe": "assignment"}  # assumed if a question does not specify them
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
 
 class RunError(Exception):
-    """The folder is not a run's, or a file cannot be read; the message names it."""
+    """The folder is not a run's folder, or a file cannot be read; the message names the folder or the file."""
 
 
 def is_number(value: object) -> bool:
-    """Whether the value is a finite number that fits into a float."""
+    """Return whether the value is a finite number that fits into a float."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
@@ -27,9 +27,9 @@ def is_number(value: object) -> bool:
 class Run:
     """A run, finished or in progress.
 
-    `history` has one dictionary of numbers (or lists of them) per completed epoch, `first_step` those of the first
-    training step, `results` those of the test, and `best` the epoch and value of the best validation. `summary` is
-    summary.json, or empty if the run is not finished. `notes` lists files that could not be read.
+    `history` has one dictionary of numbers (or lists of numbers) per completed epoch. `first_step` has the numbers of
+    the first training step, `results` those of the test, and `best` the epoch and value of the best validation.
+    `summary` is the content of summary.json, or empty if the run is not finished. `notes` lists unreadable files.
     """
 
     folder: Path
@@ -50,37 +50,37 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The last three parts of its path, like logs/vae/version_0: the rest may be private."""
+        """The last three parts of the path, such as logs/vae/version_0; the rest may be private."""
         return "/".join(self.folder.resolve().parts[-3:])
 
     def last(self, tag: str, epoch: int = -1) -> float | None:
-        """The value of a tag in the last epoch, or in `history[epoch]`; None if it is missing or not finite."""
+        """Return the value of a tag in the last epoch, or in `history[epoch]`; None if it is missing or not finite."""
         value = self.history[epoch].get(tag) if -self.done <= epoch < self.done else None
         return value if is_number(value) else None
 
     def curve(self, tag: str) -> tuple[list[int], list[float]]:
-        """The epochs (from 1) in which a tag has a finite value, and the values."""
+        """Return the epochs (counted from 1) in which a tag has a finite value, and the values."""
         pairs = [(epoch, self.last(tag, epoch - 1)) for epoch in range(1, self.done + 1)]
         pairs = [(epoch, value) for epoch, value in pairs if value is not None]
         return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
 def fits(flags: dict, wanted: dict) -> bool:
-    """Whether a run's flags are those that a question asks for, except `epochs`.
+    """Return whether a run has the flags that a question requires, ignoring `epochs`.
 
-    The dataset must be MNIST and the recipe the assignment's unless the question asks for others.
+    Unless the question specifies others, the dataset must be MNIST and the recipe that of the assignment.
     """
     wanted = {**USUAL, **{name: value for name, value in wanted.items() if name != "epochs"}}
     return all({**USUAL, **flags}.get(name) == value for name, value in wanted.items())
 
 
 def read(folder: Path) -> Run:
-    """Read summary.json or, if the run is not finished or was continued since, checkpoints/last.ckpt.
+    """Read summary.json or, if the run is not finished or has been continued since, checkpoints/last.ckpt.
 
-    A run in its first epoch has neither; then only its flags are known.
+    A run in its first epoch has neither file; only its flags are known.
 
     Raises:
-        RunError: the folder has neither of them, or neither can be read.
+        RunError: the folder does not contain a run, or no file can be read.
     """
     problems = []
     found: dict[str, Run] = {}
@@ -100,7 +100,7 @@ def read(folder: Path) -> Run:
 
 
 def _went_on(going: Run, finished: Run) -> bool:
-    """Whether a run was resumed after it wrote its summary."""
+    """Return whether a run was resumed after it wrote its summary."""
     prolonged = going.flags.get("epochs") != finished.flags.get("epochs")
     return going.done > finished.done or (going.done == finished.done and prolonged)
 
@@ -128,9 +128,9 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # does not execute code from it
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # does not execute code in it
         states = content.get("callbacks", {}).items()
-        # the states of History, BestCheckpoint{...} and ExactResume: each name is in one of them
+        # merge the states of History, BestCheckpoint{...} and ExactResume, which have different names
         state = {name: value for _, values in states for name, value in values.items()}
         return _run(folder, path, content["run"], state, state.get("seconds"), {})
     except RunError:
@@ -167,14 +167,14 @@ def _run(folder: Path, path: Path, head: dict, state: dict, seconds, summary: di
 
 
 def figures_of(folder: Path) -> Figures:
-    """The figures in a run's folder that belong to an epoch."""
+    """Find the figures in a run's folder that belong to an epoch."""
     paths = sorted((folder / "figures").glob("*.png"))
     matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in paths]
     return {(match[1], int(match[2])): path for path, match in matches if match}
 
 
 def read_png(path: Path) -> bytes:
-    """The bytes of a PNG.
+    """Read the bytes of a PNG.
 
     Raises:
         RunError: the file is damaged or incomplete.
@@ -193,7 +193,7 @@ def read_png(path: Path) -> bytes:
 
 
 def differences(runs: list[Path], flags: list[dict]) -> list[str]:
-    """A label per run: the flags that differ or, e.g. for runs of different parts, the folder."""
+    """Return a label per run: the flags that differ or, e.g. for runs of different parts, the folder."""
     flags = [{"recipe": "assignment", "compile": False, **each} for each in flags]  # older runs have neither
     names = sorted(set(flags[0]) - SAY_NOTHING)
     differ = [name for name in names if len({str(each.get(name)) for each in flags}) > 1]

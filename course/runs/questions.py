@@ -1,4 +1,4 @@
-"""The figures and numbers that the questions ask for, as far as a run has them."""
+"""Find the figures and numbers in a run that the questions require."""
 
 import base64
 import math
@@ -12,7 +12,7 @@ from course.runs.folder import Run, RunError, figures_of, fits, read_png
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure on the page: the PNG, or why it is missing. `epoch` is "" for a figure that covers all epochs."""
+    """A figure on the page: the PNG, or `lack`, the reason why it is missing. `epoch` is "" for curves."""
 
     name: str
     epoch: int | str
@@ -20,20 +20,20 @@ class Figure:
     lack: str = ""
 
     def base64(self) -> str:
-        """The PNG for a data: URL."""
+        """Return the PNG for a data: URL."""
         return base64.b64encode(self.png).decode()
 
     def caption(self) -> str:
-        """The name, and the epoch at which it was drawn."""
+        """Return the name and the epoch of the figure."""
         when = {0: ", before training", 1: ", after 1 epoch", "last": ", the last", "": ""}
         return self.name + when.get(self.epoch, f", after {self.epoch} epochs")
 
 
 def part_of(run: Run, rubric: Rubric) -> Part:
-    """The part of the assignment that a run belongs to.
+    """Return the part of the assignment that a run belongs to.
 
     Raises:
-        RunError: it belongs to none.
+        RunError: the run does not belong to any part.
     """
     for part in rubric.with_code:
         if part.logs == run.program:
@@ -43,7 +43,7 @@ def part_of(run: Run, rubric: Rubric) -> Part:
 
 
 def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
-    """The questions that a run with these flags answers, with what to show and the flags and epochs asked for."""
+    """Return the questions that a run with these flags answers, with the required outputs, flags and epochs."""
     part = part_of(run, rubric)
     found = []
     for show in rubric.shows:
@@ -55,7 +55,7 @@ def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
 
 
 def asked(run: Run, show: Show, wanted: dict) -> dict[tuple[str, int | str], Figure]:
-    """(name, epoch) -> the figures that a question asks for and, until the run has all of them, the last ones."""
+    """Find the figures that a question requires, and the last ones of an unfinished run: (name, epoch) -> figure."""
     return {
         (name, epoch): _asked(run, show, wanted, name, epoch)
         for name in show.figures
@@ -71,7 +71,7 @@ def _epochs(run: Run, show: Show, wanted: dict, name: str) -> list[int | str]:
 
 
 def drawn_at(run: Run, name: str) -> dict[int, Path]:
-    """The files of a figure by epoch."""
+    """Find the files of a figure: epoch -> file."""
     return {epoch: path for (other, epoch), path in figures_of(run.folder).items() if other == name}
 
 
@@ -93,7 +93,7 @@ def _asked(run: Run, show: Show, wanted: dict, name: str, epoch: int | str) -> F
 
 
 def figure(name: str, epoch: int | str, path: Path) -> Figure:
-    """The figure in a file."""
+    """Read the figure in a file."""
     try:
         return Figure(name, epoch, read_png(path))
     except RunError:
@@ -101,7 +101,7 @@ def figure(name: str, epoch: int | str, path: Path) -> Figure:
 
 
 def final(run: Run, name: str) -> tuple[float, str] | None:
-    """The final value of a number and its origin: test, else validation (the best epoch, or the last so far)."""
+    """Return a number's final value and its origin: test, else validation (the best epoch, or the last so far)."""
     for stage, of in {"test": "test", "val": "validation"}.items():
         value = run.results.get(f"{stage}/{name}")
         if value is not None:
@@ -111,6 +111,6 @@ def final(run: Run, name: str) -> tuple[float, str] | None:
 
 
 def other_figures(run: Run, seen: Collection[str] = ()) -> list[Figure]:
-    """The last version of each figure that no question asks for."""
+    """Return the last version of each figure that no question requires."""
     last = {name: (epoch, path) for (name, epoch), path in sorted(figures_of(run.folder).items()) if name not in seen}
     return [figure(name, epoch, path) for name, (epoch, path) in last.items()]

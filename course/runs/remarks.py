@@ -13,7 +13,7 @@ LARGE_RATE, SMALL_RATE = 0.03, 1e-5  # the defaults of the parts are 0.001 and 0
 
 @dataclass(frozen=True)
 class Remark:
-    """An observed number, and what it may mean. `minor`: not a symptom, only a note."""
+    """An observed number and its possible cause. `minor`: only a note, not a symptom."""
 
     seen: str
     look: str
@@ -24,12 +24,12 @@ Remarks = Iterator[Remark]
 
 
 def first_epoch(run: Run) -> Remarks:
-    stopped = "if it stopped, its last line of output says why; if the loss became NaN, try a smaller learning rate"
+    stopped = "if it stopped, the last line of its output says why; if the loss became NaN, try a lower learning rate"
     yield Remark(f"no epoch is done yet{rates(run)}", stopped, minor=not rate_is(run, lambda rate: rate > LARGE_RATE))
 
 
 def rates(run: Run) -> str:
-    """The learning rates among the flags, in parentheses."""
+    """Format the learning rates among the flags, in parentheses."""
     found = [f"--{name} {run.flags[name]:g}" for name in ("lr", "ae_lr", "d_lr") if is_number(run.flags.get(name))]
     return f" ({', '.join(found)})" if found else ""
 
@@ -39,22 +39,22 @@ def rate_is(run: Run, so: Callable[[float], bool]) -> bool:
 
 
 def stuck(run: Run, tag: str) -> bool:
-    """Whether the last of at least two epochs changed it by less than 2 %."""
+    """Return whether the last of at least two epochs changed the metric by less than 2 %."""
     _, values = run.curve(tag)
     return len(values) > 1 and abs(values[-1] - values[-2]) < 0.02 * abs(values[-2])
 
 
 def nothing_learned(run: Run) -> Remarks:
-    """The loss of the last epoch is no better than that of the first step."""
+    """Remark on a last epoch with a loss no better than that of the first step."""
     name = LOSS[run.program]
     first, (epochs, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is None or not values or min(values[-1], run.curve(f"val/{name}")[1][-1]) < 0.97 * first:
         return
     seen = f"train/{name} was {first:.4g} at the first step and is {values[-1]:.4g} in epoch {epochs[-1]}{rates(run)}"
     if rate_is(run, lambda rate: rate < SMALL_RATE):
-        yield Remark(seen, "the learning rate may be far too small")
+        yield Remark(seen, "the learning rate may be far too low")
     elif values[-1] > 1.5 * first or rate_is(run, lambda rate: rate > LARGE_RATE):
-        yield Remark(seen, "the learning rate may be far too large, or the loss has the wrong sign")
+        yield Remark(seen, "the learning rate may be far too high, or the loss has the wrong sign")
     else:
         cut = "does the optimizer step, does it have these parameters, is there a detach() or no_grad() in between?"
         limit = run.flags.get("limit_batches")
@@ -63,16 +63,16 @@ def nothing_learned(run: Run) -> Remarks:
 
 
 def jumps(run: Run) -> Remarks:
-    """The first epoch is far worse than the first step, but then the model learns."""
+    """Remark on a first epoch that is far worse than the first step although the model learns later."""
     name = LOSS[run.program]
     first, (_, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is not None and values and values[0] > 1.2 * first > values[-1]:
         seen = f"train/{name} was {first:.4g} at the first step and {values[0]:.4g} on average in the first epoch"
-        yield Remark(seen + rates(run), "the learning rate may be far too large")
+        yield Remark(seen + rates(run), "the learning rate may be far too high")
 
 
 def validation_rises(run: Run) -> Remarks:
-    """The best epoch was not the last: overfitting if the training loss still falls, else too large a learning rate."""
+    """Remark on a best epoch before the last: overfitting if the training loss still falls, else too high a rate."""
     name = LOSS[run.program]
     (epochs, val), (_, train) = run.curve(f"val/{name}"), run.curve(f"train/{name}")
     if len(val) < 2 or len(train) != len(val):
@@ -87,11 +87,11 @@ def validation_rises(run: Run) -> Remarks:
             seen, "this may be overfitting: checkpoints/best.ckpt has the better weights, and fewer epochs are enough"
         )
     else:
-        yield Remark(seen + rates(run), "the training loss rises too: the learning rate may be too large")
+        yield Remark(seen + rates(run), "the training loss rises too: the learning rate may be too high")
 
 
 def short(run: Run) -> Remarks:
-    """Reasons why the numbers are not final."""
+    """Remark on reasons why the numbers are not final."""
     epochs, limit = run.flags.get("epochs"), run.flags.get("limit_batches")
     if limit:
         yield Remark(f"--limit_batches {limit}", "each epoch used only part of the data", minor=True)
@@ -104,7 +104,7 @@ def short(run: Run) -> Remarks:
 
 
 def other_than_asked(run: Run) -> Remarks:
-    """Flags that no question asks for, and fewer epochs than a question asks for."""
+    """Remark on flags that no question requires, and on fewer epochs than a question requires."""
     rubric = read_rubric()
     part = part_of(run, rubric)
     wanted = [(question, each) for question in rubric.questions.values() for each in question.runs]

@@ -1,7 +1,7 @@
-"""A report page for one run, or for several side by side: `python -m course report RUN ...`.
+"""Write a report page for one run, or for several side by side: `python -m course report RUN ...`.
 
-The page is a single HTML file that loads nothing and has no scripts. rubric.toml defines what each question asks for
-and what the numbers mean. If a run lacks a figure or an epoch that a question asks for, the page says so in its place.
+The page is a single HTML file without scripts or external resources. rubric.toml defines the outputs that each question
+requires and the meaning of the numbers. If a required figure or epoch is missing, the page says so in its place.
 """
 
 import argparse
@@ -21,10 +21,10 @@ LONGEST_TEXT = 20_000  # characters shown of a text
 
 
 def page_of_run(run: Run, rubric: Rubric) -> str:
-    """The page of one run, as HTML.
+    """Render the page of one run as HTML.
 
     Raises:
-        RunError: the run belongs to no part.
+        RunError: the run does not belong to any part.
     """
     part = part_of(run, rubric)
     numbers = {number.name: number for number in rubric.numbers if number.part == part.number}
@@ -56,7 +56,7 @@ def _lead(run: Run) -> str:
 
 
 def _question(run: Run, question: Question, show: Show, wanted: dict, numbers: dict[str, Number]) -> dict:
-    """The content of a question's section."""
+    """Collect the content of a question's section."""
     found = {
         "question": question,
         "points": f"{question.points:g} point{'s' if question.points != 1 else ''}",
@@ -71,7 +71,7 @@ def _question(run: Run, question: Question, show: Show, wanted: dict, numbers: d
 
 
 def _headline(run: Run, number: Number, expected: str) -> dict:
-    """The number that the question asks for, with its unit, its curve, and what the assignment expects."""
+    """Collect the number that the question requires, with its unit, its curve, and the expected value."""
     chart = chart_of_run(run, number)
     found = {"charts": [Figure(chart_title(number), "", chart)] if chart else []}
     if (value := final(run, number.name)) is None:
@@ -81,7 +81,7 @@ def _headline(run: Run, number: Number, expected: str) -> dict:
 
 
 def _no_question(rubric: Rubric, part: Part) -> str:
-    """A sentence for a run that answers no question: the hyperparameters that the questions ask for."""
+    """Write the note for a run that answers no question, with the hyperparameters that the questions require."""
     wants = {
         f"Q{question.id} asks for {', '.join(f'{name} {value_text(value)}' for name, value in each.items())}"
         for question in rubric.questions.values()
@@ -92,7 +92,7 @@ def _no_question(rubric: Rubric, part: Part) -> str:
 
 
 def _written(run: Run, show: Show, name: str) -> dict[str, str]:
-    """A text that the run wrote, or why it is missing."""
+    """Read a text that the run wrote, or say that it is missing."""
     try:
         text = (run.folder / "figures" / name).read_text("utf-8", errors="replace")
     except OSError:
@@ -104,7 +104,7 @@ def _written(run: Run, show: Show, name: str) -> dict[str, str]:
 
 
 def _all_numbers(run: Run, numbers: dict[str, Number]) -> Table:
-    """The table of all numbers: the first step, the last epoch, the best epoch, and the test."""
+    """Build the table of all numbers: the first step, the last epoch, the best epoch, and the test."""
     columns = {
         "first step": lambda name: run.first_step.get(f"train/{name}_step"),
         f"training, epoch {run.done}": lambda name: run.last(f"train/{name}"),
@@ -124,7 +124,7 @@ def _all_numbers(run: Run, numbers: dict[str, Number]) -> Table:
 
 
 def _circumstances(run: Run) -> dict[str, str]:
-    """Time, machine and versions. All but the time are in the summary, which only a finished run has."""
+    """Collect time, machine and versions; all but the time are in the summary, which only a finished run has."""
     summary, found = run.summary, {"training": duration_text(run.seconds)}
     if run.done:
         found["an epoch"] = duration_text(run.seconds / run.done)
@@ -141,7 +141,7 @@ def write(folder: Path) -> Path:
     """Write the page of a run into its folder.
 
     Raises:
-        RunError, course.rubric.RubricError, OSError: the message says what is wrong.
+        RunError, course.rubric.RubricError, OSError: the page cannot be written; the message says why.
     """
     return write_whole(folder / FILE, page_of_run(read(folder), read_rubric()).encode("utf-8", "replace"))
 
@@ -157,14 +157,14 @@ def command(args: argparse.Namespace) -> None:
 
 def _html_file(text: str) -> Path:
     if not text.endswith(".html"):
-        raise argparse.ArgumentTypeError(f"{text!r}: the page is HTML, so its name should end in .html")
+        raise argparse.ArgumentTypeError(f"{text!r}: the page is HTML, so its name must end in .html")
     return Path(text)
 
 
 def add(commands) -> None:
     """Add `report` to the commands."""
-    parser = commands.add_parser("report", help="write an HTML page about a run, or about several side by side")
+    parser = commands.add_parser("report", help="write an HTML page about one run, or about several side by side")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/vae/version_0")
-    where = f"the page to write (default: {FILE} in the run's folder, or here for several runs)"
+    where = f"the page to write (default: {FILE} in the run's folder; for several runs, in the current folder)"
     parser.add_argument("-o", "--output", type=_html_file, metavar="FILE", help=where)
     parser.set_defaults(run=command)

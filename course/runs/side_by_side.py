@@ -1,4 +1,4 @@
-"""A report page that shows several runs of a part side by side."""
+"""Render a report page that shows several runs of a part side by side."""
 
 import statistics
 
@@ -10,10 +10,10 @@ from course.runs.questions import Figure, answered, asked, drawn_at, figure, fin
 
 
 def page_of_several(runs: list[Run], rubric: Rubric) -> str:
-    """The page for several runs of one part, as HTML.
+    """Render the page for several runs of one part as HTML.
 
     Raises:
-        RunError: the runs belong to several parts, or to none.
+        RunError: the runs belong to different parts, or to none.
     """
     part = part_of(runs[0], rubric)
     for run in runs[1:]:
@@ -44,7 +44,7 @@ def page_of_several(runs: list[Run], rubric: Rubric) -> str:
 
 
 def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
-    """Rows that describe the runs: folder, questions, epochs, time, and the flags that differ."""
+    """Build the rows that describe the runs: folder, questions, epochs, time, and the flags that differ."""
     flags = sorted({name for run in runs for name in run.flags})
     differ = [name for name in flags if len({str(run.flags.get(name)) for run in runs}) > 1]
     answers = [", ".join(f"Q{question.id}" for question, _, _ in answered(run, rubric)) for run in runs]
@@ -57,7 +57,7 @@ def _about(runs: list[Run], rubric: Rubric) -> list[list[Cell]]:
 
 
 def seeds(runs: list[Run]) -> list[list[Run]]:
-    """The runs, grouped by all flags except the seed. Runs with the same seed are not a sample and are not grouped."""
+    """Group the runs by all flags except the seed; runs that share a seed are not a sample, so they stay separate."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = str(sorted((name, str(value)) for name, value in run.flags.items() if name not in {"seed", *SAY_NOTHING}))
@@ -70,7 +70,7 @@ def seeds(runs: list[Run]) -> list[list[Run]]:
 
 
 def _final_numbers(runs: list[Run], titles: list[str], numbers: list[Number]) -> str:
-    """A column per run; runs that differ only in their seed share one, with mean and standard deviation."""
+    """Build a column per run; runs that differ only in their seed share one, with mean and standard deviation."""
     groups = seeds(runs)
     alone = dict(zip((run.folder for run in runs), titles, strict=True))
     header = [""]
@@ -106,7 +106,7 @@ def _compared(runs: list[Run], titles: list[str], number: Number) -> bytes | Non
 
 
 def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
-    """A row for each figure that a question asks for, then one for the last version of each other figure."""
+    """Build a row for each figure that a question requires, then one for the last version of each other figure."""
     wanted = [
         {key: each for _, show, flags in answered(run, rubric) for key, each in asked(run, show, flags).items()}
         for run in runs
@@ -124,6 +124,6 @@ def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
 
 
 def _if_there(run: Run, name: str, epoch: int | str) -> Figure:
-    """A figure that no question asks for, if this run has it."""
+    """Return a figure that this run's questions do not require, without a PNG if the run lacks it."""
     path = drawn_at(run, name).get(epoch)
     return figure(name, epoch, path) if path else Figure(name, epoch, None)

@@ -8,23 +8,21 @@ from course.runs.remarks import LARGE_RATE, Remark, Remarks, rate_is, rates, stu
 
 PIXELS = 28 * 28
 UNIFORM_BPD, UNIFORM_NATS = 4, PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats
-# Measured on the training images of MNIST: the best that a decoder can do if it ignores z.
-FIXED_BPD = 0.98  # the best distribution for each pixel, 4-bit images
+# The best result of a decoder that ignores z, measured on the training images of MNIST.
+FIXED_BPD = 0.98  # with the best distribution for each pixel of 4-bit images
 FIXED_NATS = FIXED_BPD * UNIFORM_NATS / UNIFORM_BPD
-LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # at best, with logits in -1..1: 1.6
-BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel, images in -1..1, of a black and of the mean image
+LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # lower bound with logits in -1..1: 1.6
+BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel of a black image and of the mean image, in -1..1
 
 
 # --- the VAE ----------------------------------------------------------------------------------------------------------
 
 
 def vae_first_step(run: Run) -> Remarks:
-    """Before training, a decoder of 16 grey levels needs 4 bits per dimension, or 2174 nats per image."""
+    """Compare the first step with a uniform decoder over 16 grey levels: 4 bits per dimension, 2174 nats per image."""
     nats, bpd = run.first_step.get("train/reconstruction_step"), run.first_step.get("train/bpd_step")
     if nats is not None and not UNIFORM_NATS / 1.5 < nats < UNIFORM_NATS * 1.5:
-        seen = (
-            f"the reconstruction loss of the first step is {nats:.4g} nats; expected are {UNIFORM_NATS:.0f} per image"
-        )
+        seen = f"the reconstruction loss of the first step is {nats:.4g} nats, not near {UNIFORM_NATS:.0f} per image"
         few = "it may be averaged over the pixels instead of summed (Eq. 13)"
         yield Remark(seen, few if nats < UNIFORM_NATS else "it may be summed over the batch instead of averaged")
     elif bpd is not None and not 3.5 < bpd < 4.5:
@@ -33,7 +31,7 @@ def vae_first_step(run: Run) -> Remarks:
 
 
 def vae_sum(run: Run) -> Remarks:
-    """The bpd must match the two terms of the loss."""
+    """Check that the bpd matches the two terms of the loss."""
     bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
     if bpd is None or nats is None or kl is None:
         return
@@ -50,7 +48,7 @@ def vae_sum(run: Run) -> Remarks:
 
 
 def vae_limited(run: Run) -> Remarks:
-    """A bound that stays above what logits in -1..1 allow."""
+    """Remark on a bound that stays above the minimum for logits in -1..1."""
     bpd = run.last("val/bpd")
     if _is_limited(run):
         seen = f"val/bpd stays at {bpd:.4g}; with logits in -1..1 it cannot fall below {LIMITED_BPD:.2g}{rates(run)}"
@@ -64,7 +62,7 @@ def _is_limited(run: Run) -> bool:
 
 
 def vae_collapse(run: Run) -> Remarks:
-    """If z has no information, the best that the decoder can do is the same blurred image for every z."""
+    """Remark on numbers as if z carried no information, where the best decoder gives one blurred image for every z."""
     bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
     if bpd is None or nats is None or kl is None or kl < -0.01 or _is_limited(run):
         return
@@ -80,7 +78,7 @@ def vae_collapse(run: Run) -> Remarks:
 
 
 def vae_too_good(run: Run) -> Remarks:
-    """Good reconstructions with hardly any KL: z has no noise, or not the noise that the KL divergence assumes."""
+    """Remark on good reconstructions with a low KL divergence: z lacks the noise that the KL divergence assumes."""
     nats, kl, bpd = (run.last(f"val/{name}") for name in ("reconstruction", "regularization", "bpd"))
     if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in a different unit
         return
@@ -92,13 +90,13 @@ def vae_too_good(run: Run) -> Remarks:
 
 
 def vae_slow(run: Run) -> Remarks:
-    """The bpd should be below 2 after two epochs, as in the assignment, and then better than one fixed image."""
+    """Check that the bpd is below 2 after two epochs, as in the assignment, and later better than one fixed image."""
     bpd, minor = run.last("val/bpd"), bool(run.flags.get("limit_batches"))
     if bpd is None or run.done < 2 or bpd > 0.97 * run.first_step.get("train/bpd_step", 4) or _is_limited(run):
         return
     if bpd > 2:
         seen = f"val/bpd is {bpd:.4g} after {run.done} epochs; it should be below 2 after two{rates(run)}"
-        yield Remark(seen, "the learning rate may be too small or too large", minor)
+        yield Remark(seen, "the learning rate may be too low or too high", minor)
     elif bpd > FIXED_BPD + 0.1 and stuck(run, "val/bpd"):
         seen = f"val/bpd stays at {bpd:.4g}; even one blurred image for every z gives {FIXED_BPD}{rates(run)}"
         yield Remark(
@@ -110,7 +108,7 @@ def vae_slow(run: Run) -> Remarks:
 
 
 def aae_reconstruction(run: Run) -> Remarks:
-    """Values of a decoder that ignores the code, and values that are impossible after a tanh."""
+    """Remark on the losses of decoders that ignore the code, and on values that are impossible after a tanh."""
     value = run.last("val/recon_loss")
     if value is None or run.flags.get("reconstruction", "mse") != "mse":
         return
@@ -125,12 +123,12 @@ def aae_reconstruction(run: Run) -> Remarks:
         seen = f"val/recon_loss stays at {value:.4g}; the mean of all images has {MEAN_IMAGE}"
         yield Remark(seen, "the code may carry no information: does the gradient reach the encoder?")
     elif run.flags.get("z_dim") == 8 and run.done >= 40 and (lowest := min(run.curve("val/recon_loss")[1])) > 0.05:
-        seen = f"val/recon_loss is at best {lowest:.4g} in {run.done} epochs; with z_dim 8 it should be below 0.05"
+        seen = f"val/recon_loss reached only {lowest:.4g} in {run.done} epochs; with z_dim 8, it should be below 0.05"
         yield Remark(seen, f"check lambda, the learning rate{rates(run)} and the layers of encoder and decoder")
 
 
 def aae_sum(run: Run) -> Remarks:
-    """The autoencoder's loss must be the mean of its two terms, weighted by --lambda_."""
+    """Check that the autoencoder's loss is the mean of its two terms, weighted by --lambda_."""
     weight = run.flags.get("lambda_")
     total, recon, gen = (run.last(f"train/{name}") for name in ("ae_loss", "recon_loss", "gen_loss"))
     if not is_number(weight) or total is None or recon is None:
@@ -144,7 +142,7 @@ def aae_sum(run: Run) -> Remarks:
 
 
 def aae_discriminator(run: Run) -> Remarks:
-    """One side has won, or does not learn."""
+    """Remark on a discriminator or an encoder that has won or does not learn."""
     _, accuracies = run.curve("val/accuracy")
     if not accuracies:
         return
@@ -176,7 +174,7 @@ def aae_discriminator(run: Run) -> Remarks:
 
 
 def _unchanged(values: list[float]) -> bool:
-    """Whether several epochs have the same value. (Validation draws the same codes from the prior each time.)"""
+    """Return whether all epochs have the same value. (Validation draws the same codes from the prior each time.)"""
     return len(values) > 1 and max(values) - min(values) < 1e-5
 
 
@@ -184,7 +182,7 @@ def _unchanged(values: list[float]) -> bool:
 
 
 def gpt_sees_the_answer(run: Run) -> Remarks:
-    """A model that predicts nearly every character of the validation text sees the answers."""
+    """Remark on a model that predicts nearly every token of the validation text: it must see the answers."""
     bits, accuracy = run.last("val/bits_per_char"), run.last("val/accuracy")
     if bits is None or accuracy is None or bits > 1 or accuracy < 0.75:
         return
@@ -198,13 +196,13 @@ def gpt_sees_the_answer(run: Run) -> Remarks:
 
 
 def gpt_single_characters(run: Run) -> Remarks:
-    """About 4.7 bits: the model knows how frequent each character is, but ignores the context."""
+    """Remark on about 4.7 bits: the model knows the frequencies of the characters, but ignores the context."""
     bits, start = run.last("val/bits_per_char"), run.first_step.get("train/bits_per_char_step", 0)
     if bits is None or run.flags.get("tokenizer") != "char" or not 4.2 < bits < 0.9 * start:
         return
     of_characters = f"{bits:.3g}, about what single-character frequencies give{rates(run)}"
     if rate_is(run, lambda rate: rate > LARGE_RATE):
-        yield Remark(f"val/bits_per_char is {of_characters}", "the learning rate may be far too large")
+        yield Remark(f"val/bits_per_char is {of_characters}", "the learning rate may be far too high")
     elif stuck(run, "val/bits_per_char"):
         other = "the model may ignore the context: check attention and positions"
         yield Remark(f"val/bits_per_char stays at {of_characters}", other)

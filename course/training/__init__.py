@@ -1,12 +1,12 @@
-"""Code shared by the training scripts of all parts: callbacks and plugins for Lightning's Trainer, one concern a file.
+"""Code shared by all training scripts: callbacks and plugins for Lightning's Trainer, one file per concern.
 
 run            the run's folder, new or resumed; its logger, and its summary at the end
-history        a row and a printed line for each epoch
-exact          noise, data order and sums, to resume a stopped run exactly
+history        a row of metrics and a printed line for each epoch
+exact          reproducible noise and stored sums, to resume a stopped run exactly
 checkpoints    best.ckpt and last.ckpt
 pictures       the figures, and when they are drawn
 finite         stops a run whose loss is no longer finite
-extras         options of the flags, the machine or the cluster: fused optimizers, a progress bar, limits
+extras         Trainer arguments for flags, machine or cluster: fused optimizers, a progress bar, limits
 entry          turns errors and signals into one line and an exit status
 problems       what stops a run, and its message
 
@@ -15,7 +15,7 @@ These modules import others only when needed: folders (creating or locking a run
 (--resume), midepoch (stopping within an epoch), several (--devices above 1), slurm (SLURM jobs), explain (error
 messages), network (--channels_last, --compile), recipe (--recipe fast), progress (a bar).
 
-A run can be stopped at any time and resumed exactly (on the CPU, bit for bit), because nothing depends on state that is
-hard to save: noise depends on seed and step, the order of the data on seed and epoch, the sums of an epoch are in the
-checkpoint, and event files are truncated to match it.
+A run can be stopped at any time and resumed exactly (on the CPU, bit for bit), because it does not depend on state that
+is hard to save: noise depends on seed and step, the order of the data on seed and epoch. The checkpoint contains the
+sums of the unfinished epoch, and event files are truncated to match it.
 """

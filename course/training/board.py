@@ -1,4 +1,4 @@
-"""TensorBoard: descriptions of tags, custom charts, which group related curves, and the table of runs."""
+"""TensorBoard: descriptions of tags, custom charts that group related curves, and the table of runs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ STAGES = {
 
 @cache
 def _numbers() -> dict[tuple[str, str], Number]:
-    """(program, name) -> the entry in rubric.toml."""
+    """Read the numbers in rubric.toml: (program, name) -> number."""
     rubric = read()
     return {(rubric.parts[number.part].logs, number.name): number for number in rubric.numbers}
 
 
 def describe(program: str, tag: str) -> str:
-    """The unit of a tag, its equation, and what it is measured on; "" for a tag that is not in rubric.toml."""
+    """Return a tag's unit, its equation and the data it is measured on; "" for a tag that is not in rubric.toml."""
     stage, _, name = tag.partition("/")
     if name.endswith("_step"):
         stage, name = "step", name.removesuffix("_step")
@@ -37,7 +37,7 @@ def describe(program: str, tag: str) -> str:
 
 
 class RunLogger(TensorBoardLogger):
-    """Lightning's logger, without the tag `epoch` that Lightning adds to everything, and with descriptions of tags."""
+    """Lightning's logger, with descriptions of tags and without the tag `epoch`, which Lightning adds to all values."""
 
     described: frozenset[str] = frozenset()
 
@@ -51,20 +51,20 @@ class RunLogger(TensorBoardLogger):
 
 
 def add_described(writer: SummaryWriter, program: str, tag: str, value: float, step: int | None) -> None:
-    """Like `writer.add_scalar`, with the description of the tag; TensorBoard takes it from the first value."""
+    """Add a scalar as `writer.add_scalar` does, with the tag's description, which TensorBoard reads from the first."""
     summary = scalar(tag, value)
     metadata = summary.value[0].metadata
     # without data_class, TensorBoard replaces the metadata with that of a plain value
     metadata.plugin_data.plugin_name, metadata.data_class = "scalars", DATA_CLASS_SCALAR
     metadata.summary_description = describe(program, tag)
-    writer._get_file_writer().add_summary(summary, step)  # as add_scalar does: it opens the file again if needed
+    writer._get_file_writer().add_summary(summary, step)  # as in add_scalar; reopens a closed file
 
 
 def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None:
-    """Show training and validation of a metric in one chart, if it has both: the tab Custom Scalars.
+    """Add a chart to the tab Custom Scalars for each metric that has both training and validation values.
 
-    The charts of all runs of a program are grouped together. A chart shows a tag of all runs, so metrics that several
-    parts have, such as the accuracy, get none.
+    The charts of all runs of a program are in one group. A chart shows a tag from all runs, so metrics that several
+    parts share, such as the accuracy, do not get a chart.
     """
     tags = set(tags)
     shared = {name for name, count in Counter(name for _, name in _numbers()).items() if count > 1}
@@ -75,15 +75,15 @@ def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None
 
 
 def add_result(folder: Path, flags: dict, best: dict[str, float], step: int) -> None:
-    """Add a completed run to the table of the tab HParams: its flags, and the last value of each metric.
+    """Add a completed run to the table in the tab HParams: its flags, and the last value of each metric.
 
-    If there were a description of the columns, TensorBoard would apply it to the runs of all parts. Without one, it
-    combines the flags and metrics of all runs, and shows the first five of each in alphabetical order until the user
-    selects more; flags that differ come before flags that do not.
+    TensorBoard would apply a description of the columns to the runs of all parts. Without a description, it combines
+    the flags and metrics of all runs, and shows the first five of each in alphabetical order until the user selects
+    more; flags that differ come before flags that do not.
 
     Args:
-        best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is shown next to the flags, and
-            first, because capitals are: as a metric, it would also be a card with a single point in Time Series.
+        best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is listed with the flags, where
+            capitals come first; as a metric, it would also be a card with a single point in Time Series.
         step: the number of completed steps.
 
     Raises:

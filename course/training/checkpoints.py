@@ -12,7 +12,7 @@ from course.training.run import Run
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, writing last.ckpt after each epoch."""
+    """Lightning's ModelCheckpoint, which here writes last.ckpt after each epoch."""
 
     def __init__(self, run: Run):
         super().__init__(run.folder and run.folder / "checkpoints", filename="last", enable_version_counter=False)
@@ -27,9 +27,9 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, writing best.ckpt when the monitored metric reaches a new minimum.
+    """Lightning's ModelCheckpoint, which here writes best.ckpt when the monitored metric reaches a new minimum.
 
-    Lightning's original forgets the best value if the run's folder has been moved, and mistakes another run's file for
+    The original class forgets the best value if the run's folder has been moved, and mistakes another run's file for
     its own if a copied checkpoint is resumed.
 
     Args:
@@ -68,14 +68,14 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Write checkpoints atomically.
+    """Writes checkpoints atomically.
 
-    Lightning writes to the folder for temporary files first. If that is on another disk, like /tmp on most clusters,
-    moving the file means copying it, and killing the program then leaves an incomplete checkpoint.
+    Lightning first writes to the folder for temporary files. If that is on another disk, as /tmp is on most clusters,
+    moving the file means copying it, and a program killed at that moment leaves an incomplete checkpoint.
     """
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(exist_ok=True)  # in the run's folder, which is not recreated if it was deleted
-        write_whole(path, buffer.getvalue())  # not getbuffer(), which crashes Python 3.12.1 in an error's traceback
+        Path(path).parent.mkdir(exist_ok=True)  # fails if the run's folder was deleted
+        write_whole(path, buffer.getvalue())  # not getbuffer(), which crashes Python 3.12.1 in a traceback

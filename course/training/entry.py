@@ -13,8 +13,8 @@ def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     """Call `train(args)` and turn errors into a message and an exit status.
 
     Returns:
-        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Always 0 in the
-        processes that the first one started: it would be killed if one of them failed before it exits.
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Processes started
+        by the first one always return 0: if one of them failed, the first one would be killed before it exits.
     """
     status = _status_of(train, args)
     return status if is_first_process() else 0
@@ -46,7 +46,7 @@ def _status_of(train: Callable[[argparse.Namespace], None], args: argparse.Names
 
 
 def _quiet() -> None:
-    """Silence Lightning's advice that does not apply: the data is in memory, and resuming is handled."""
+    """Silence Lightning's advice, which does not apply: the data is in memory, and resuming is handled."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     threading.excepthook = _leave_to_the_writer
@@ -62,6 +62,6 @@ def _quiet() -> None:
 
 
 def _leave_to_the_writer(failure) -> None:
-    """Ignore disk errors in TensorBoard's writer thread: they are raised again by the next call that logs something."""
+    """Ignore disk errors in TensorBoard's writer thread: the next call that logs a value raises them again."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)

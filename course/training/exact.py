@@ -17,9 +17,9 @@ DECIDE_EVERY = 10  # batches
 
 
 class Reproducible(Callback):
-    """Seed the noise of each step with a hash of seed, process, epoch and batch; validation and test likewise.
+    """Seeds the noise of each training step with a hash of seed, process, epoch and batch.
 
-    A step draws the same numbers in a resumed run, and validation draws the same ones each time.
+    A step draws the same numbers in a resumed run. Validation and test draw the same numbers in every epoch.
     """
 
     def __init__(self, seed: int):
@@ -45,18 +45,18 @@ class Reproducible(Callback):
 
 
 class ExactResume(Checkpoint):
-    """Write last.ckpt and stop on Ctrl-C or SIGTERM; save state that Lightning's checkpoints lack.
+    """Writes last.ckpt and stops on Ctrl-C or SIGTERM; saves state that Lightning's checkpoints lack.
 
-    Lightning saves neither the metrics' sums of an unfinished epoch nor the position in the epoch's data. For the sums,
-    see `course.training.midepoch`.
+    Lightning saves neither the sums of the metrics in an unfinished epoch nor the position in the epoch's data. For the
+    sums, see `course.training.midepoch`.
 
-    As a `Checkpoint`, it is called after other callbacks; pass it last, so that an epoch is saved before the run stops.
+    A `Checkpoint` is called after other callbacks. Pass this one last, so that an epoch is saved before the run stops.
     """
 
     def __init__(self, run: Run):
         self.run = run
         self.batches_done = 0  # in the current epoch
-        self.sums: dict[str, tuple[float, float]] = {}  # of a resumed epoch, until added
+        self.sums: dict[str, tuple[float, float]] = {}  # of the resumed epoch, until they are added
         self.signum = 0
         self.since = time.monotonic()
 
@@ -112,7 +112,7 @@ class ExactResume(Checkpoint):
 
             add_sums(trainer, self.sums)
             self.sums = {}
-        # not at the last batch, because the epoch is about to end with validation and a checkpoint
+        # not at the last batch, after which validation and a checkpoint follow anyway
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._must_stop(trainer, batch_idx):
             from course.training.midepoch import log_step
 
@@ -129,13 +129,13 @@ class ExactResume(Checkpoint):
             self._stop(f"after epoch {trainer.current_epoch + 1}")
 
     def on_validation_start(self, trainer, pl_module):
-        self.batches_done = 0  # in training; the checkpoints of this epoch are written after validation
+        self.batches_done = 0  # the training epoch is complete; its checkpoints are written after validation
 
     def _must_stop(self, trainer, batch_idx: int = 0) -> bool:
         if trainer.world_size == 1:
             return bool(self.signum)
         if batch_idx % DECIDE_EVERY and trainer.strategy.root_device.type != "cpu":
-            return False  # to decide, GPUs wait for each other
+            return False  # the decision makes GPUs wait for each other
         return trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False)
 
     def _stop(self, when: str) -> None:
@@ -151,7 +151,7 @@ class ExactResume(Checkpoint):
 
 
 def event_files(trainer, folder: Path) -> dict[str, int]:
-    """TensorBoard's event files of a run and the length of each, after flushing."""
+    """Flush TensorBoard's event files of a run, and return their sizes in bytes."""
     if not trainer.is_global_zero:
         return {}
     trainer.logger.experiment.flush()

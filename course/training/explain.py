@@ -1,4 +1,4 @@
-"""Turn errors of a training run into messages; imported only if there is an error."""
+"""Turn errors in a training run into messages; imported only if there is an error."""
 
 import os
 import re
@@ -12,19 +12,19 @@ from course.training.problems import Problem
 
 
 def explain(error: Exception) -> Problem | None:
-    """The message and the exit status for the user; None for an error in the program, which needs its traceback."""
+    """Return the message and the exit status for the user, or None for a bug, which needs its traceback."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, DataError):
         return Problem(str(error), error.status)
     if isinstance(error, MisconfigurationException):
-        return Problem(f"Lightning's Trainer refuses these flags: {error}", status=2)
+        return Problem(f"Lightning's Trainer does not accept these flags: {error}", status=2)
     if isinstance(error, NotImplementedError):
         return Problem(blanks.describe(error))
     if isinstance(error, torch.OutOfMemoryError):
         return Problem(f"out of memory ({_first_line(error)}); try a smaller --batch_size")
     if isinstance(error, torch._dynamo.exc.TorchDynamoException):
-        return Problem(f"--compile: not possible on this machine: {_first_line(error)}; leave the flag out")
+        return Problem(f"--compile: not possible on this machine: {_first_line(error)}; omit the flag")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return Problem(f"{error.strerror or error}{where}")
@@ -42,7 +42,7 @@ def _last_checkpoint(run) -> str:
 
 
 def disk_problem(error: OSError, run) -> Problem:
-    """A disk error while the run's folder is in use: the message names the file or the folder."""
+    """Describe a disk error while the run's folder is in use; the message names the file or the folder."""
     try:
         run.check_folder()
     except Problem as problem:
@@ -54,12 +54,12 @@ def disk_problem(error: OSError, run) -> Problem:
 
 
 def not_finite(what: str, run, trainer) -> Problem:
-    """The loss, a metric or a parameter, named by `what`, is NaN or infinite."""
+    """Describe a loss, a metric or a parameter, named by `what`, that is NaN or infinite."""
     flags = vars(run.args).items()
     rates = " or ".join(f"--{name} (it was {value:g})" for name, value in flags if re.fullmatch("(.*_)?lr", name))
     step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     return Problem(
         f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
-        f" {_last_checkpoint(run)} What to try: a new run with a smaller {rates}, another --seed, or"
-        " --precision 32-true if it was another."
+        f" {_last_checkpoint(run)} Try a new run with a lower {rates}, another --seed, or"
+        " --precision 32-true if you used another."
     )

@@ -11,10 +11,10 @@ from course.training.checkpoints import WholeCheckpoints
 
 
 def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[Callback]:
-    """Callbacks for fused optimizers, data on the GPU, --progress_bar, --channels_last, --compile and --recipe.
+    """Create callbacks for fused optimizers, data on the GPU, --progress_bar, --channels_last, --compile and --recipe.
 
     Args:
-        shown: names of the metrics next to the progress bar.
+        shown: names of the metrics to show next to the progress bar.
     """
     # imported here, so that readers can skip what only makes a run faster or is not in a default run
     from course.training.speed import FusedOptimizers
@@ -42,7 +42,7 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
         from course.training.network import ChannelsLast
 
         callbacks.append(ChannelsLast())
-    if getattr(args, "recipe", None) == "fast":  # nor a recipe
+    if getattr(args, "recipe", None) == "fast":  # part 3 has no recipes
         from course.training.recipe import Fast
 
         callbacks.append(Fast())
@@ -50,10 +50,10 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
 
 
 def plugins(args) -> list:
-    """For the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it).
+    """Return the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it).
 
     Raises:
-        Problem: the SLURM job does not have the processes that the flags ask for.
+        Problem: the number of processes in the SLURM job does not match the flags.
     """
     if not SLURMEnvironment.detect():
         return [WholeCheckpoints()]
@@ -67,15 +67,15 @@ def count_devices(args) -> int:
 
 
 def several(args) -> bool:
-    """Whether the flags ask for several processes."""
+    """Return whether the flags request several processes."""
     return args.strategy == "ddp" or count_devices(args) * args.num_nodes > 1
 
 
 def strategy(args, manual: bool = False):
-    """For the Trainer's `strategy`.
+    """Return the Trainer's `strategy`.
 
     Args:
-        manual: whether optimization is manual; a backward pass then reaches only one optimizer's parameters.
+        manual: whether optimization is manual, so that a backward pass reaches only one optimizer's parameters.
     """
     if not several(args):
         return args.strategy
@@ -85,6 +85,6 @@ def strategy(args, manual: bool = False):
 
 
 def limits(args) -> dict:
-    """Trainer arguments for --fast_dev_run and --limit_batches."""
+    """Return the Trainer arguments for --fast_dev_run and --limit_batches."""
     batches = {f"limit_{stage}_batches": args.limit_batches for stage in ("train", "val", "test")}
     return {"fast_dev_run": args.fast_dev_run, **batches}

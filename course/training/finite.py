@@ -9,20 +9,20 @@ from torch import Tensor
 
 from course.training.run import Run
 
-EVERY_N_STEPS = 50  # on a GPU, where reading a value waits for the GPU
+EVERY_N_STEPS = 50  # on a GPU, where reading a value must wait for all earlier operations
 
 
 class StopOnNaN(Callback):
-    """End the run with an error if the loss is no longer finite, before it affects a checkpoint.
+    """Ends the run with an error if the loss is no longer finite, before a checkpoint is affected.
 
-    Lightning's EarlyStopping(check_finite=True) ends it as if it were complete, and checks only at the end of an epoch.
+    Lightning's EarlyStopping(check_finite=True) ends a run as if it were complete, and checks only once per epoch.
     """
 
     def __init__(self, run: Run):
         self.run, self.total = run, torch.zeros(())
 
     def on_before_backward(self, trainer, pl_module, loss):
-        # a sum with one NaN or infinity never becomes finite again, so on a GPU an occasional check is enough
+        # a sum with one NaN or infinity never becomes finite again, so occasional checks are enough on a GPU
         self.total = self.total.to(loss.device) + loss.detach()
         if loss.device.type == "cpu" or trainer.global_step % EVERY_N_STEPS == 0:
             stop_unless_finite(self.run, trainer, "loss", self.total)
@@ -38,8 +38,8 @@ class StopOnNaN(Callback):
 
 
 def stop_unless_finite(run: Run, trainer: pl.Trainer, what: str, value: Tensor) -> None:
-    """End the run with a message that names `what` if `value` has a non-finite element in any process."""
-    finite = bool(torch.isfinite(value).all()) if value.dim() else math.isfinite(value)  # faster for a loss
+    """End the run, with a message that names `what`, if `value` has a non-finite element in any process."""
+    finite = bool(torch.isfinite(value).all()) if value.dim() else math.isfinite(value)  # math is faster for a scalar
     if trainer.world_size > 1:
         finite = trainer.strategy.reduce_boolean_decision(finite)
     if not finite:

@@ -30,25 +30,25 @@ def _hold(folder: Path, flag: str = "") -> HeldFolder:
     """Lock the folder for this process.
 
     Raises:
-        Problem: another process has it.
+        Problem: another process holds the folder, or the folder cannot be written.
     """
     try:
         held = HeldFolder(folder)
     except Held as error:
         raise Problem(
-            f"--resume {folder}: the run is still in progress in {error}. Stop it, or wait until it ends; if"
-            f" its machine is gone, delete {folder / '.lock'}",
+            f"--resume {folder}: the run is still in progress in {error}. Stop it or wait until it ends. If"
+            f" its machine no longer exists, delete {folder / '.lock'}",
             status=2,
         ) from error
     except OSError as error:
         raise Problem(f"{flag}{folder}: cannot be written: {error.strerror or error}", status=2) from error
     if not held.locked:
-        say(f"{folder}: this file system has no locks: make sure that no two processes resume the run at the same time")
+        say(f"{folder}: this file system does not support locks; do not resume the run in two processes at once")
     return held
 
 
 def new_folder(parent: Path) -> Path:
-    """Create version_N with the smallest free number; runs that start simultaneously get different folders."""
+    """Create version_N with the number after the highest one; runs that start simultaneously get different folders."""
     taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
     number = max(taken, default=-1) + 1
     while True:
@@ -60,7 +60,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder if nothing but its lock was written, e.g. if the Trainer rejects the flags."""
+    """Remove a folder that contains only its lock, e.g. because the Trainer rejected the flags."""
     if folder.is_dir() and all(path.name in (".lock", ".lock.owner") for path in folder.iterdir()):
         for path in folder.iterdir():
             path.unlink()

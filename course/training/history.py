@@ -11,20 +11,20 @@ from course.training.run import Run
 
 
 class History(Callback):
-    """Collect the metrics that a module logs with `self.log`: one row in `run.history` and a printed line per epoch.
+    """Collects the metrics that a module logs with `self.log`: one row in `run.history` and a printed line per epoch.
 
-    It also logs what Lightning omits: the first step, the learning rate, and examples per second.
+    Also logs values that Lightning omits: the first step, the learning rate, and units (such as images) per second.
 
     Args:
         shown: names of the metrics in the printed line, without train/ or val/.
-        unit, per_example: the unit of the rate, and the number of units per example.
+        unit, per_example: the unit of the throughput, and the number of units per example.
     """
 
     def __init__(self, run: Run, shown: Sequence[str], unit: str = "images", per_example: int = 1):
         self.run, self.shown, self.unit, self.per_example = run, shown, unit, per_example
-        self.clock, self.examples = 0.0, 0  # the start time, and the number of examples since
+        self.clock, self.examples = 0.0, 0  # the start time, and the number of examples since then
         self.rate = 0.0
-        self.epoch_ended: int | None = None  # at this step, until the next epoch begins
+        self.epoch_ended: int | None = None  # the step at which the epoch ended; None once the next epoch has begun
         self.charts_missing = run.is_new
 
     def state_dict(self) -> dict:
@@ -37,12 +37,12 @@ class History(Callback):
 
     def on_fit_start(self, trainer, pl_module):
         if trainer.logger and self.epoch_ended is not None and not self.run.is_new:
-            # Lightning logs the training means of an epoch after its checkpoint, and the event file was cut before them
+            # Lightning logs an epoch's training means after its checkpoint, so they were cut from the event file
             row = {tag: value for tag, value in self.run.history[-1].items() if tag.startswith("train/")}
             trainer.logger.log_metrics(row, self.epoch_ended)
 
     def on_train_start(self, trainer, pl_module):
-        self.on_train_epoch_start(trainer, pl_module)  # not called for a resumed epoch
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning does not call it for a resumed epoch
 
     def on_train_epoch_start(self, trainer, pl_module):
         self.clock, self.examples = time.perf_counter(), 0
@@ -53,7 +53,7 @@ class History(Callback):
         if not self.run.first_step:
             values = trainer.callback_metrics.items()
             self.run.first_step.update({tag: float(value) for tag, value in values if tag.endswith("_step")})
-            if trainer.logger and trainer.log_every_n_steps > 1:  # at 1 Lightning does
+            if trainer.logger and trainer.log_every_n_steps > 1:  # at 1, Lightning logs the first step
                 trainer.logger.log_metrics(self.run.first_step, 0)
 
     def on_validation_start(self, trainer, pl_module):  # called before the end of the training epoch
@@ -87,10 +87,10 @@ class History(Callback):
 
 
 def record_vector(run: Run, trainer, tag: str, values: Tensor) -> None:
-    """Record a vector for an epoch, which `self.log` does not support, as a list in its row and as a histogram.
+    """Record a vector, which `self.log` does not support, as a list in the epoch's row and as a histogram.
 
     Args:
-        values: such as the KL divergence of each latent dimension, [D].
+        values: [D], such as the KL divergence of each latent dimension.
     """
     run.vectors[tag] = values.tolist()
     if trainer.logger:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def sum_up(trainer) -> dict[str, tuple[float, float]]:
-    """The sums of the epoch so far, over all processes: key -> sum, number of examples."""
+    """Return the sums of the epoch so far, over all processes: key -> sum, number of examples."""
 
     def total(value: Tensor) -> float:
         if trainer.world_size == 1:
@@ -28,7 +28,7 @@ def add_sums(trainer, sums: dict[str, tuple[float, float]]) -> None:
 
 
 def log_step(trainer) -> None:
-    """Write the step's values if they are due: Lightning writes them after the hook in which a run stops."""
+    """Write the step's values if they are due, because Lightning would write them only after the hook that stops."""
     step = trainer.fit_loop.epoch_loop.total_batch_idx
     if trainer.logger and (step + 1) % trainer.log_every_n_steps == 0:
         values = trainer.callback_metrics.items()

@@ -8,7 +8,7 @@ from torch import Tensor
 def channels_last(model: torch.nn.Module) -> torch.nn.Module:
     """Use the channels-last memory format, which makes convolutions faster.
 
-    On CPUs, GELU is slower with it unless it gets the tensor as it is in memory, [B, H, W, C].
+    On CPUs, GELU is slower with this format unless its input has the shape of the memory layout, [B, H, W, C].
     """
     for module in model.to(memory_format=torch.channels_last).modules():
         if isinstance(module, torch.nn.GELU):
@@ -22,7 +22,7 @@ def _moved(x: Tensor, source: int, destination: int) -> Tensor:
 
 
 class ChannelsLast(Callback):
-    """--channels_last."""
+    """Implements --channels_last."""
 
     def setup(self, trainer, pl_module, stage):
         if stage == "fit":
@@ -30,7 +30,7 @@ class ChannelsLast(Callback):
 
 
 class Compile(Callback):
-    """--compile: torch.compile, with CUDA graphs on a GPU, so that a step needs a few launches instead of hundreds.
+    """Implements --compile: torch.compile with, on a GPU, CUDA graphs, which replace hundreds of launches per step.
 
     Only for training: evaluation would compile the network again, without gradients and for its smaller last batch.
     """

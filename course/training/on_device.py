@@ -11,7 +11,7 @@ from course.data import EpochLoader
 
 
 class DataOnDevice(Callback):
-    """Move the data to the GPU if one process has it to itself, else copy batches in the background."""
+    """Moves the data to the GPU if there is only one process; otherwise, batches are copied in the background."""
 
     def __init__(self, loaders: tuple[DataLoader, ...]):
         self.loaders = loaders
@@ -29,7 +29,7 @@ class DataOnDevice(Callback):
 
 
 class BatchesOnDevice:
-    """The batches of a loader, built on a device. The data are moved once, and the order once per epoch."""
+    """Builds the batches of a loader on a device. The data are moved once, and their order once per epoch."""
 
     def __init__(self, loader: EpochLoader, device: torch.device):
         self.loader, self.device, self.dataset = loader, device, loader.dataset.to(device)

@@ -14,14 +14,14 @@ from course.training.run import Run
 
 
 class Pictures(Callback):
-    """Draw before training, at the epochs that the assignment asks for, every `--sample_every` epochs and at the end.
+    """Draws before training, at the epochs that the assignment requires, every `--sample_every` epochs and at the end.
 
-    A part's subclass defines `epochs`, `pictures(model)`: name -> function that draws an image [3, H, W] in 0..1, which
-    is written to figures/NAME_epoch_NNN.png and to TensorBoard, and `curves(results)`, which draws the metrics in
-    `run.history` and, after testing, the results. Figures that need a blank not yet filled in are skipped.
+    A part's subclass defines `epochs`; `pictures(model)`, name -> function that draws an image [3, H, W] in 0..1, which
+    is written to figures/NAME_epoch_NNN.png and to TensorBoard; and `curves(results)`, which draws the metrics in
+    `run.history` and, after testing, the results. Figures that need an open blank are skipped.
 
     Args:
-        loaders: training, validation and test DataLoaders, for images to show.
+        loaders: training, validation and test DataLoaders, with images to show.
     """
 
     epochs: tuple[int, ...] = ()
@@ -37,7 +37,7 @@ class Pictures(Callback):
     def curves(self, results: dict[str, float]) -> None: ...
 
     def skip_if_blank(self, what: str, make: Callable):
-        """Return `make()`, or None if it reaches a blank, with a message the first time."""
+        """Return `make()`, or None if it reaches a blank; print a message the first time."""
         try:
             return make()
         except NotImplementedError as blank:
@@ -61,7 +61,7 @@ class Pictures(Callback):
             self.draw_curves({tag: float(value) for tag, value in trainer.callback_metrics.items()})
 
     def draw_curves(self, results: dict[str, float] | None = None) -> None:
-        """Draw the curves of the epochs so far, if there are any."""
+        """Draw the curves of the completed epochs, if any."""
         self.run.check_folder()
         if self.run.history:
             self.curves(results or {})
@@ -87,10 +87,10 @@ class Pictures(Callback):
 
 
 def save_curves(run: Run, name: str, label: str, title: str, tags: dict[str, str], log: bool = False) -> None:
-    """Plot metrics of the history over epochs; do nothing if one was not measured.
+    """Plot metrics of the history over epochs; do nothing if one of them was not measured.
 
     Args:
-        name: file name in the run's figures.
+        name: name of the file in the run's figures folder.
         label: label of the vertical axis, with the unit.
         tags: legend -> metric, such as "val/bpd".
     """

@@ -32,7 +32,7 @@ def say(text: str) -> None:
 
 
 def on_signals(handler: Callable) -> None:
-    """Call `handler` for Ctrl-C and SIGTERM."""
+    """Call `handler` for Candle Ctrl-C and SIGTERM."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, handler)
 

@@ -1,6 +1,6 @@
-"""`--recipe fast`: the same networks, equally good after fewer epochs; the assignment's recipe is the default.
+"""`--recipe fast`: train the same networks to equal quality in fewer epochs; the default is the assignment's recipe.
 
-Differences: Muon updates the convolution kernels and Adam a discriminator, larger learning rates warm up and decay
+Differences: Muon updates the convolution kernels and Adam a discriminator, higher learning rates warm up and decay
 to 0, batches may be smaller, and the adversarial loss may have more weight. Each part defines its values next to its
 flags.
 """
@@ -12,18 +12,18 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-WARM_UP = 0.02  # of all steps
-KERNEL_LR = 0.015  # Muon's: the step size of a kernel, in units of its largest singular value
+WARM_UP = 0.02  # fraction of all steps
+KERNEL_LR = 0.015  # Muon's learning rate: about the largest singular value of a kernel's update
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """Approximate the nearest orthogonal matrix: U S V^T -> U V^T, but with singular values from 0.7 to 1.2.
 
-    This is the Newton-Schulz iteration with the coefficients of Jordan et al. (2024), which make small singular values
-    grow fast but do not converge to exactly 1.
+    This is the Newton-Schulz iteration with the coefficients of Jordan et al. (2024). With these, small singular values
+    grow fast, but do not converge to exactly 1.
 
     Args:
-        matrix: [M, N]; 0 stays 0.
+        matrix: [M, N]; a zero matrix remains zero.
     """
     wide = matrix.T if matrix.size(0) > matrix.size(1) else matrix
     x = wide / (wide.norm() + 1e-7)
@@ -37,8 +37,8 @@ class Muon(torch.optim.Adam):
     """Adam, except for groups marked with `kernels`, which use Muon (Jordan et al. 2024) for convolutions.
 
     A kernel [M, N, H, W] is treated as a matrix [M, N H W]. A step follows the orthogonal matrix nearest to its
-    Nesterov momentum, so each direction in which the gradients agree has the same weight. PyTorch's own Muon supports
-    only matrices. These groups have a `momentum`; their gradients are cleared by a step.
+    Nesterov momentum, so all directions on which the gradients agree have the same weight. PyTorch's own Muon supports
+    only matrices. Groups marked with `kernels` have a `momentum`; a step clears their gradients.
     """
 
     def step(self, closure: Callable | None = None):
@@ -59,7 +59,7 @@ class Muon(torch.optim.Adam):
     def _move(self, kernel: Tensor, lr: float, momentum: float) -> None:
         state = self.state[kernel]
         if not state:
-            state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))  # Adam needs a step when resumed
+            state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(kernel))  # loading needs `step`, as in Adam
         state["step"] += 1
         average = state["momentum"].lerp_(kernel.grad, 1 - momentum)
         ahead = kernel.grad.lerp(average, momentum).flatten(1)  # [M, N H W]
@@ -69,7 +69,7 @@ class Muon(torch.optim.Adam):
 
 
 def with_muon(adam: torch.optim.Adam) -> Muon:
-    """An optimizer of the same parameters: Muon for kernels between hidden layers, the given Adam for all others."""
+    """Return an optimizer of the same parameters: Muon for kernels between hidden layers, the given Adam for others."""
     groups = []
     for group in adam.param_groups:
         kernels = [p for p in group["params"] if p.dim() == 4 and min(p.shape[:2]) > 1]
@@ -83,7 +83,7 @@ def with_muon(adam: torch.optim.Adam) -> Muon:
 
 
 def share(step: int, steps: int) -> float:
-    """The factor of the learning rate at a step (counted from 0): a linear warm-up to 1, then a linear decay to 0."""
+    """Return the learning rate's factor at a step (counted from 0): linear warm-up to 1, then linear decay to 0."""
     warm_up = max(1, int(WARM_UP * steps))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -101,7 +101,7 @@ def replaced(optimizers):
 
 
 class Fast(Callback):
-    """Replace a module's optimizers, and set the learning rates of each step."""
+    """Replaces a module's optimizers, and sets the learning rates for each step."""
 
     def setup(self, trainer, pl_module, stage):
         if stage == "fit":

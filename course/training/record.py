@@ -1,4 +1,4 @@
-"""The outputs of a completed run: summary.json, the report, and its row in TensorBoard's table."""
+"""Write the outputs of a completed run: summary.json, the report, and its row in TensorBoard's table."""
 
 import json
 import platform
@@ -75,7 +75,7 @@ def write_summary(run: Run, trainer) -> None:
 
 
 def write_report(run: Run) -> None:
-    """Write the run's report. Errors are only printed: the training is complete and saved."""
+    """Write the run's report. Errors are only printed, because the training is already complete and saved."""
     try:
         from course.runs import report  # imported here: starting a run does not wait for Jinja2
 
@@ -85,9 +85,9 @@ def write_report(run: Run) -> None:
 
 
 def _peak_memory_gb() -> float:
-    """The peak resident memory of this process so far."""
+    """Return the peak resident memory of this process so far, in GB."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage includes the parent's memory when it started this process
+    if status.exists():  # Linux, where getrusage includes the memory of the parent when it started this process
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text("utf-8"))[1]) * 1024 / 1e9
     if sys.platform == "win32":
         import psutil
@@ -96,12 +96,12 @@ def _peak_memory_gb() -> float:
     else:
         import resource
 
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on others
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that ran, with "+changes" if the tree differs from it; None outside git."""
+    """Return the commit of the code, with "+changes" if tracked files differ from it; None outside git."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=True, timeout=20)

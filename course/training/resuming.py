@@ -16,7 +16,7 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
     """Load the checkpoint's weights into the model.
 
     Returns:
-        the folder of the checkpoint's run; None if the file was copied elsewhere, which starts a new run.
+        the folder of the checkpoint's run; None if the file was copied elsewhere, so that a new run starts.
 
     Raises:
         Problem: the checkpoint does not fit the model.
@@ -29,18 +29,18 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
 
 
 def check_agreement(trainer, args) -> None:
-    """Check that all processes read the same checkpoint, even if each found it on its own, as in a SLURM job.
+    """Check that all processes read the same checkpoint, because in a SLURM job each process finds it separately.
 
     Raises:
-        Problem: `last` was a different run for one of them.
+        Problem: the processes read different checkpoints.
     """
-    mine = (args.checkpoint["global_step"], args.checkpoint["run"]["events"])  # the files' names have process and time
+    mine = (args.checkpoint["global_step"], args.checkpoint["run"]["events"])  # file names contain process and time
     if not trainer.strategy.reduce_boolean_decision(mine == trainer.strategy.broadcast(mine)):
         raise Problem("--resume: the processes found different checkpoints; name the run's folder", status=2)
 
 
 def reopen(args, folder: Path) -> None:
-    """Remove what the run wrote after its checkpoint; call this with the folder locked.
+    """Remove the run's output from after its checkpoint; call this with the folder locked.
 
     Raises:
         Problem: the run has continued since its checkpoint was read.
@@ -49,10 +49,10 @@ def reopen(args, folder: Path) -> None:
     if now["run"]["events"] != args.checkpoint["run"]["events"]:
         raise Problem(f"--resume {args.resume}: the run has continued in the meantime; run the command again", status=2)
     last = folder / "checkpoints" / "last.ckpt"
-    if args.resume != last:  # an earlier checkpoint: last.ckpt must not have the epochs that are removed below
+    if args.resume != last:  # an earlier checkpoint: last.ckpt must not contain the epochs that are removed below
         write_whole(last, args.resume.read_bytes())
     cut_event_files(folder, args.checkpoint["run"]["events"])
-    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # hparams.yaml, as some flags may have changed
+    for path in [folder / "hparams.yaml", *folder.rglob(UNFINISHED)]:  # some flags in hparams.yaml may have changed
         path.unlink(missing_ok=True)
 
 
@@ -66,8 +66,8 @@ def cut_event_files(folder: Path, sizes: dict[str, int]) -> None:
             path.unlink()
         elif path.stat().st_size > sizes[path.name]:
             os.truncate(path, sizes[path.name])
-    # TensorBoard reads the files of a run in the order of their names, which begin with their creation time in seconds:
-    # the next file must have a later one, even within the same second, or if this machine's clock is behind
+    # TensorBoard reads the files of a run in the order of their names, which contain their creation time in seconds:
+    # the next file must have a later time, even if it is created in the same second or this machine's clock is behind
     behind = max(0, newest + 1 - int(time.time()))
     event_file_writer.time = SimpleNamespace(time=lambda: time.time() + behind)
 
@@ -76,7 +76,7 @@ def resume_training(trainer, args, batches_done: int) -> None:
     """Prepare the Trainer to continue after `batches_done` batches of an epoch.
 
     Raises:
-        Problem: the checkpoint was written in mid-epoch by a different number of processes.
+        Problem: a different number of processes wrote the checkpoint in mid-epoch.
     """
     processes = args.checkpoint["run"]["processes"]
     if batches_done and processes != trainer.world_size:
@@ -94,14 +94,14 @@ def resume_training(trainer, args, batches_done: int) -> None:
 
 
 def recompute_rates(schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
-    """Set the learning rates of the next step: with a different --epochs, they differ from those in the checkpoint."""
+    """Set the learning rates for the next step: with a new --epochs, they differ from those in the checkpoint."""
     groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
     for group, rate, factor in groups:
         group["lr"] = rate * factor(schedule.last_epoch)
 
 
 def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimizer's state its parameters' memory layout, which fused optimizers rely on unchecked."""
+    """Give an optimizer's state the memory layout of its parameters; fused optimizers assume this without a check."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:

@@ -23,7 +23,7 @@ class Run:
     folder: Path | None
     history: list[dict] = field(default_factory=list)
     vectors: dict[str, list[float]] = field(default_factory=dict)  # of this epoch, e.g. the KL of each dimension
-    seconds: float = 0.0  # training time, over all sessions
+    seconds: float = 0.0  # training time, including that before each resumption
     best: dict = field(default_factory=dict)  # epoch and value of the monitored metric
     first_step: dict = field(default_factory=dict)  # the metrics of the first training step
     results: dict = field(default_factory=dict)  # the test metrics
@@ -46,7 +46,7 @@ class Run:
             model.load_state_dict(best["state_dict"])
 
     def logger(self) -> Logger | bool:
-        """A TensorBoard logger for the run's folder; only in the first process."""
+        """Create a TensorBoard logger for the run's folder; return False in other processes or without a folder."""
         if not self.folder or not is_first_process():
             return False
         from course.training.board import RunLogger  # imported here: --fast_dev_run does not need TensorBoard
@@ -58,12 +58,12 @@ class Run:
         return logger
 
     def describe_scores(self, test: float | None = None, digits: int = 4) -> str:
-        """For figure titles: the best value of the monitored metric, and the test score, if known."""
+        """Format the best value of the monitored metric and the test score, if known, for figure titles."""
         best = f": best validation {self.best['value']:.{digits}f} (epoch {self.best['epoch']})" if self.best else ""
         return best + ("" if test is None else f", test {test:.{digits}f}")
 
     def check_folder(self) -> None:
-        """Call this before writing, which would otherwise recreate the folder.
+        """Check that the folder still exists; call this before writing, which would recreate the folder.
 
         Raises:
             Problem: the folder no longer exists.
@@ -80,7 +80,7 @@ def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
         model: compared with the checkpoint being resumed.
 
     Raises:
-        Problem: the checkpoint does not fit the model, another process has the folder, or a disk fails.
+        Problem: the checkpoint does not fit the model, another process holds the folder, or a disk error occurs.
     """
     from course.training.folders import remove_if_empty, start  # imported here, as it imports this module
 
@@ -105,7 +105,7 @@ def summarize(run: Run, trainer, results: list[dict] | None = None) -> None:
     """Print the results of a completed run; write summary.json, the report, and TensorBoard's table of runs.
 
     Args:
-        results: the return value of `trainer.test`. Without a test set, the best epoch's validation metrics are used.
+        results: the return value of `trainer.test`; None: use the validation metrics of the best epoch.
     """
     if trainer.is_global_zero:
         from course.training import record  # imported here: not needed to start a run

@@ -1,4 +1,4 @@
-"""Training with several processes; imported only if there are several."""
+"""Training with several processes; imported only when the flags request them."""
 
 import inspect
 import warnings
@@ -16,19 +16,19 @@ from course.training.problems import Problem
 
 
 class Distributed(DDPStrategy):
-    """Lightning's strategy, with exact means of processes that have different numbers of examples."""
+    """Lightning's strategy, with exact means over processes that have different numbers of examples."""
 
     def reduce(self, tensor, group=None, reduce_op="mean"):
         if torch.is_tensor(tensor) and not tensor.is_floating_point():
-            tensor = tensor.double()  # a number of examples, whose mean Lightning rounds down
+            tensor = tensor.double()  # a number of examples; Lightning would round their mean down
         return super().reduce(tensor, group, reduce_op)
 
 
 def distributed(find_unused_parameters: bool = False) -> Strategy:
-    """A strategy that averages the gradients of all processes.
+    """Create a strategy that averages the gradients of all processes.
 
-    Buffers, such as the GPT's mask, are the same in all processes from the start. By default each forward pass would
-    broadcast them, and wait forever in validation if a process has one batch more than another.
+    Buffers, such as the GPT's mask, are the same in all processes from the start. By default, each forward pass would
+    broadcast them, and would hang in validation if a process has one batch more than another.
     """
     for advice in (".*it is recommended to use .Trainer.devices=1.*", ".*all_gather is deprecated.*"):
         warnings.filterwarnings("ignore", advice)
@@ -39,7 +39,7 @@ def distributed(find_unused_parameters: bool = False) -> Strategy:
 
 
 class TrainsSomething(Callback):
-    """Stop if a process has too few examples for a batch: the Trainer would train nothing, without a message."""
+    """Stops if a process has too few examples for a batch, because the Trainer would then train nothing silently."""
 
     def on_fit_end(self, trainer, pl_module):
         if trainer.num_training_batches == 0:
@@ -48,7 +48,7 @@ class TrainsSomething(Callback):
 
 
 def gather_rows(module: pl.LightningModule, rows: Tensor) -> Tensor:
-    """The rows [N, D] of all processes, where N may differ between processes."""
+    """Gather the rows [N, D] of all processes, where N may differ between processes."""
     counts = module.all_gather(torch.tensor(len(rows), device=rows.device)).flatten().tolist()
     padded = module.all_gather(F.pad(rows, (0, 0, 0, max(counts) - len(rows))))  # [processes, N, D]
     return torch.cat([part[:count] for part, count in zip(padded, counts, strict=True)])

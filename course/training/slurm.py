@@ -8,9 +8,9 @@ from course.training.problems import Problem
 
 
 def environment(devices: int, nodes: int) -> SLURMEnvironment:
-    """For the Trainer's `plugins`, if SLURM starts the processes that --devices and --num_nodes ask for.
+    """Return the Trainer's plugin for SLURM; check that SLURM starts as many processes as the flags request.
 
-    With too few, Lightning trains on fewer devices than requested; with too many, each would train its own model.
+    With too few, Lightning would train on fewer devices than requested; with too many, each would train its own model.
 
     Raises:
         Problem: SLURM starts a different number of processes.
@@ -22,7 +22,7 @@ def environment(devices: int, nodes: int) -> SLURMEnvironment:
         fits = (per_node, os.environ.get("SLURM_NNODES", "1")) == (str(devices), str(nodes))
     if not fits:
         raise Problem(
-            f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), --ntasks-per-node is"
+            f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), and --ntasks-per-node is"
             f" {per_node or 'not given'}. For these flags, give sbatch --nodes={nodes} --ntasks-per-node={devices}"
             f" --gpus-per-node={devices}",
             status=2,

@@ -13,19 +13,19 @@ from torch import Tensor
 
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next step: returning it causes thousands of page faults at each step."""
-    if sys.platform == "win32":  # which has no library without a name
+    if sys.platform == "win32":  # where CDLL(None) is not supported
         return
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other libraries have none
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # None with other C libraries
         m_trim_threshold, m_mmap_threshold = -1, -3
         mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 32 << 20)  # the maximum in older versions
         mallopt(m_trim_threshold, 1 << 30)
 
 
 def flush_subnormals(flush: bool) -> None:
-    """Flush numbers below 1e-38 to 0, in this thread and in threads that it starts from now on.
+    """Flush subnormal numbers, below 1e-38, to 0 in this thread and in threads that it starts later.
 
-    Processors are many times slower with them, and they occur in the gradient of a GELU far from 0: after an epoch of
-    the VAE, one number in fifty in the gradient of its last GELU, which makes the whole step up to twice as slow.
+    Arithmetic with them is many times slower, and they occur in the gradient of a GELU far from 0: after an epoch of
+    the VAE, one in fifty numbers in the gradient of its last GELU is subnormal, which can double the time of a step.
     """
     torch.set_flush_denormal(flush)  # has no effect on processors without support
 
@@ -34,9 +34,9 @@ move_sums, read_signature = _ResultMetric.to, module.is_param_in_hook_signature
 
 
 def log_faster() -> None:
-    """Let `self.log` skip what it repeats for every value.
+    """Make `self.log` skip redundant work for each value.
 
-    It moves the sums of a value to the device that they are on already (0.3 ms), and reads the signature of
+    It moves the sums of a value to the device that they are already on (0.3 ms), and reads the signature of
     `training_step` again (0.05 ms). Both are private parts of Lightning; `staff/tests/test_lightning.py` fails if a
     new version changes them.
     """
@@ -50,7 +50,7 @@ def _move_sums_if_needed(self: _ResultMetric, device: torch.device) -> _ResultMe
 
 
 class FusedOptimizers(Callback):
-    """On CPUs and CUDA GPUs, update all parameters in one kernel, if PyTorch has one for the optimizer.
+    """Updates all parameters in one kernel on CPUs and CUDA GPUs, if PyTorch has such a kernel for the optimizer.
 
     A resumed run uses the setting in its checkpoint.
     """

@@ -170,7 +170,7 @@ def test_flags_that_lightning_refuses(vae, capsys, tmp_path, monkeypatch):
 
     monkeypatch.setattr(vae.train.pl, "Trainer", refuse)
     assert vae() == 2
-    assert "Lightning's Trainer refuses these flags: no such thing here" in capsys.readouterr().err
+    assert "Lightning's Trainer does not accept these flags: no such thing here" in capsys.readouterr().err
     assert not list((tmp_path / "logs" / "vae").iterdir())
 
 
@@ -228,9 +228,9 @@ WRONG = [
     ("-m staff release", "out --edition 2021", "--edition: '2021': should be 2022 or 2023"),
     ("-m staff grade", "class -j 0", "-j/--jobs: '0' is not a whole number from 1 to 256"),
     ("-m staff merge", "", "the following arguments are required: GRADES"),
-    ("-m course compare", "run -o picture.gif", "--output picture.gif: the name should end in .png"),
+    ("-m course compare", "run -o picture.gif", "--output picture.gif: the name must end in .png"),
     ("-m course runs", "--lsit", "unrecognized arguments: --lsit; did you mean --list?"),
-    ("-m course submission", "-o work.tar", "--output work.tar: the name should end in .zip"),
+    ("-m course submission", "-o work.tar", "--output work.tar: the name must end in .zip"),
     ("-m staff.grading.gradescope", "", "one of the arguments --root --build is required"),
 ]
 

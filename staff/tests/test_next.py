@@ -147,7 +147,7 @@ def test_what_keeps_the_tests_from_running_is_said(small):
     )
     fill(small, "utils.py", "Q1.7: half of x.", "return x / 2")
     process = start(small)
-    assert "error: test_half ended Python itself (status 9)" in process.communicate()[1]
+    assert "error: test_half ended the Python process (status 9)" in process.communicate()[1]
     (small / "tests" / "test_part1_small.py").unlink()
     assert "error: tests/test_part1*.py has no graded test; restore" in start(small).communicate()[1]
 
@@ -168,7 +168,7 @@ def test_a_test_that_hangs_is_named_and_ctrl_c_ends_it(small):
     seen = ""
     while "Ctrl-C" not in seen or "test_doubler" not in seen:
         seen += process.stdout.readline() or pytest.fail(f"ended: {seen}")
-    assert "test_doubler has been running for 1 seconds; Ctrl-C ends it" in seen
+    assert "test_doubler has been running for 1 seconds; Ctrl-C stops it" in seen
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors

@@ -66,7 +66,7 @@ def test_a_window_longer_than_the_pretrained_models(gpt, published, monkeypatch,
         (["--model_type", "gpt-nano", "--n_layer", "2"], "--model_type gpt-nano and --n_layer 2: each selects"),
         (
             ["--model_type", "gpt-nano", "--pretrained", "gpt2"],
-            "--pretrained gpt2 and --model_type gpt-nano: each says",
+            "--pretrained gpt2 and --model_type gpt-nano: each selects",
         ),
         (["--n_layer", "2", "--n_head", "2"], "--n_layer, --n_head and --n_embd must be given together"),
         (["--n_layer", "2", "--n_head", "3", "--n_embd", "16"], "--n_embd 16: is not a multiple of --n_head 3"),

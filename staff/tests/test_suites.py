@@ -214,7 +214,7 @@ def test_known_exceptions_have_a_hint(messages):
 
 def test_what_cannot_be_used_names_the_adapter(messages):
     assert messages["test_nothing"] == (
-        "what the code returns cannot be used by run_nothing in tests/adapters/part1.py: "
+        "the return value cannot be used by run_nothing in tests/adapters/part1.py: "
         "does it match the docstring?\n"
         "AttributeError: 'NoneType' object has no attribute 'detach'\n"
         "a function returns None: is a `return` missing?"

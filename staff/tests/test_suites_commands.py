@@ -44,7 +44,7 @@ def suite(tmp_path) -> Path:
 def test_a_points_file_in_a_folder_that_is_missing_is_refused_before_the_tests(suite):
     ended = run(suite, "-m", "pytest", "tests", "--points-json", "nowhere/points.json")
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
-    assert ended.stderr.strip() == "ERROR: --points-json nowhere/points.json: there is no folder nowhere; make it first"
+    assert ended.stderr.strip() == "ERROR: --points-json nowhere/points.json: there is no folder nowhere; create it"
 
 
 def test_the_table_is_printed_where_the_points_cannot_be_written(suite):

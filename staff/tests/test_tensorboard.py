@@ -160,7 +160,7 @@ def test_training_and_validation_of_a_metric_are_in_one_chart(board, logs, run):
         (
             "gpt/version_0",
             "train/accuracy",
-            "the likeliest is right; training, the mean of each",
+            "predicted correctly; training, the mean of each",
         ),
     ],
 )

@@ -94,9 +94,7 @@ def test_pictures_of_the_answers_are_packed(tmp_path, answered):
     said, names = answered(f"{links} {web} ![gone](gone.png) ![not mine](../../outside.png)")
     assert {"my pictures/a b.png", "logs/vae/version_7/figures/bpd_curve.png"} <= set(names)
     lost = [line for line in said.splitlines() if line.startswith("missing  answers.md")]
-    assert lost == [
-        f"missing  answers.md: there is no picture {link} here" for link in ("gone.png", "../../outside.png")
-    ]
+    assert lost == [f"missing  answers.md: there is no picture {link}" for link in ("gone.png", "../../outside.png")]
 
 
 def test_the_run_that_the_answers_name_is_packed(tmp_path, answered):
@@ -141,6 +139,6 @@ def pytest_configure(config):
 
 
 def test_a_zip_that_cannot_be_written(tmp_path, capsys):
-    for out, message in ("x.tar", "should end in .zip"), ("/proc/x.zip", "cannot be written"):
+    for out, message in ("x.tar", "must end in .zip"), ("/proc/x.zip", "cannot be written"):
         assert students.main(["submission", "-o", out, "--log_dir", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
