@@ -1,8 +1,8 @@
-"""Expected values: those that an oracle computes from a test's inputs, and those that known mistakes would produce.
+"""Expected values: correct values, computed by an oracle from a test's inputs, and values produced by known mistakes.
 
 Tests request them with the fixture `expected`: `expected("kld", mean=mean, log_std=log_std)` returns an `Answer`, a
-dictionary of `Value`s. Without the oracles, the values are looked up in answers.npz. It stores small tensors in full;
-for large tensors it stores sums with random signs: if these agree, the tensors are equal for all practical purposes.
+dictionary of `Value`s. Without the oracles, the values are looked up in answers.npz. It stores small tensors in full
+and large tensors as sums with random signs: if these agree, the tensors are equal for all practical purposes.
 """
 
 import json
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from messages import shown
 
-SUMS = 6  # sums that are stored for a large tensor, each with different random signs
-SHOWN = 16  # numbers of a large tensor that are stored individually, for messages
+SUMS = 6  # number of sums stored for a large tensor, each with different random signs
+SHOWN = 16  # how many numbers of a large tensor are stored individually, for messages
 SIGMAS = 6  # the probability that a sum of rounding errors exceeds this many sigmas is below 4e-8 (Hoeffding)
 PRECISION = 1e-6  # relative precision of the recorded values
 
@@ -30,7 +30,7 @@ def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tens
 
 
 class Whole:
-    """A tensor whose numbers are all known."""
+    """A tensor of which all numbers are known."""
 
     def __init__(self, tensor: Tensor, precision: float = 0.0):
         self.tensor, self.shape, self.precision = tensor, tensor.shape, precision
@@ -43,24 +43,24 @@ class Whole:
 
     @property
     def varied(self) -> bool:
-        """Whether its numbers are known to differ from each other."""
+        """Return whether its numbers are known to differ from each other."""
         return len(self.tensor.unique()) > 1
 
     @property
     def rms(self) -> float:
-        """The root of the mean of the squared numbers."""
+        """Return the root of the mean squared number."""
         return (self.tensor.square().sum().item() / max(1, self.shape.numel())) ** 0.5
 
     def of(self, tensor: Tensor) -> "Whole":
-        """Wrap another tensor, known with the same precision."""
+        """Wrap another tensor that is known with the same precision."""
         return Whole(tensor, self.precision)
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return linear functions of this tensor and of an obtained one: here, the numbers themselves."""
+        """Return the same linear functions of this tensor and of an obtained one: here, the numbers themselves."""
         return self.tensor.flatten(), obtained.flatten()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        """Return the part of a message that shows the expected and obtained numbers where they differ."""
+        """Return the part of a message that shows expected and obtained numbers where they differ."""
         off = errors(obtained, self.tensor, max(rtol, self.precision), atol) > 1
         message = "expected {}\nobtained {}".format(*shown(self.tensor[off], obtained[off]))
         if off.numel() > 1:
@@ -69,7 +69,7 @@ class Whole:
 
 
 class Sketch:
-    """A tensor of which only some numbers, and some sums with random signs, are known.
+    """A tensor of which only some numbers and some sums with random signs are known.
 
     Args:
         size: the sum of the absolute values of the tensor's numbers, and the sum of their squares.
@@ -80,16 +80,16 @@ class Sketch:
 
     @property
     def varied(self) -> bool:
-        """Whether its numbers are known to differ from each other."""
+        """Return whether its numbers are known to differ from each other."""
         return len(self.shown.unique()) > 1
 
     @property
     def rms(self) -> float:
-        """The root of the mean of the squared numbers."""
+        """Return the root of the mean squared number."""
         return (self.size[1].item() / self.shape.numel()) ** 0.5
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return linear functions of this tensor and of an obtained one: here, the known sums and numbers."""
+        """Return the same linear functions of this tensor and of an obtained one: here, the known sums and numbers."""
         numbers = obtained.flatten()
         ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
         return torch.cat([self.sums, self.shown]), ours
@@ -109,14 +109,14 @@ class Sketch:
         return self._off(obtained, rtol, atol).max().item()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        """Return the part of a message that shows the stored numbers that differ, or else the worst of the sums."""
+        """Return the part of a message that shows the stored numbers that differ, otherwise the worst of the sums."""
         (theirs, ours), off = self.features(obtained), self._off(obtained, rtol, atol)
         wrong = (off[SUMS:] > 1).nonzero().flatten()
         if len(wrong):
             at = places(obtained.numel())[wrong].tolist()[:4]
             of = f"some of {obtained.numel()} numbers, at {at}, ..."
         else:
-            of = f"a sum of {obtained.numel()} numbers with random signs: those that are kept singly are right"
+            of = f"a sum of {obtained.numel()} numbers with random signs: those stored individually are right"
             wrong = off[:SUMS].argmax()[None] - SUMS
         expected, found = shown(theirs[SUMS + wrong], ours[SUMS + wrong])
         return f"expected {expected}\nobtained {found}\n({of})"
@@ -124,13 +124,13 @@ class Sketch:
 
 @lru_cache(maxsize=16)
 def signs(n: int) -> Tensor:
-    """Return pseudorandom signs, -1 or 1, [SUMS, n]: always the same ones for the same n."""
+    """Return pseudorandom signs, -1 or 1, [SUMS, n], which are always the same for the same n."""
     return torch.from_numpy(2.0 * np.random.RandomState(n).randint(2, size=(SUMS, n), dtype=np.int64) - 1)
 
 
 @lru_cache(maxsize=16)
 def places(n: int) -> Tensor:
-    """Return the positions of the numbers that are stored individually, out of n."""
+    """Return the positions of the individually stored numbers among n numbers."""
     return torch.from_numpy(np.unique(np.random.RandomState(n).randint(n, size=SHOWN, dtype=np.int64)))
 
 
@@ -139,7 +139,7 @@ class Value:
 
     Args:
         mistakes: evaluated only if a value is wrong.
-        whole: record the tensor in full, because a test needs the numbers themselves, such as probabilities.
+        whole: whether to record the tensor in full, because a test needs its numbers, such as probabilities.
     """
 
     def __init__(self, right, mistakes: Iterable = (), whole: bool = False):
@@ -155,7 +155,7 @@ class Value:
 
     @property
     def rms(self) -> float:
-        """The root of the mean of the squared numbers."""
+        """Return the root of the mean squared number."""
         return self.right.rms
 
     @property
@@ -164,7 +164,7 @@ class Value:
         return self._mistakes
 
     def mistake(self, obtained: Tensor, rtol: float, atol: float) -> str | None:
-        """Return the known mistake that fits best, or two if another fits about as well; None if none fits."""
+        """Return the known mistake that fits best, or two if another one fits about as well; None if none fits."""
         fits = sorted((wrong.error(obtained, rtol, atol), sentence) for sentence, wrong in self.mistakes)
         fits = [(error, sentence) for error, sentence in fits if error <= min(1, max(0.1, 3 * fits[0][0]))]
         return "; or ".join(list(dict.fromkeys(sentence for _, sentence in fits))[:2]) or None
@@ -182,13 +182,13 @@ def _known(tensor) -> Whole | Sketch:
 
 
 class AnswersError(Exception):
-    """The recorded answers cannot be used; the student did nothing wrong."""
+    """The recorded answers cannot be used, through no fault of the student."""
 
     places = ()
 
 
 def numbers_in(inputs) -> Iterator[Tensor]:
-    """Yield all numbers of a test's inputs, in order."""
+    """Yield all numbers in a test's inputs, in order."""
     if isinstance(inputs, dict):
         inputs = list(inputs.values())
     if isinstance(inputs, list | tuple):
@@ -199,7 +199,7 @@ def numbers_in(inputs) -> Iterator[Tensor]:
 
 
 def checksum(inputs: dict) -> tuple[Tensor, float]:
-    """Return sums of the inputs with random signs, and their tolerance: platforms differ in the last digits."""
+    """Return sums of the inputs with random signs, and a tolerance, because the last digits depend on the platform."""
     numbers = torch.cat(list(numbers_in(inputs)))
     return signs(len(numbers)) @ numbers, 1e-4 * float(numbers.norm()) + 1e-6
 
@@ -225,7 +225,7 @@ class Recorded:
             at += sum(call["length"] for call in calls[:number])
             call = calls[number]
         except (KeyError, IndexError):
-            raise AnswersError(f"tests/answers.npz has no answer to {test}, --seed {seed}. {_whose_fault()}") from None
+            raise AnswersError(f"tests/answers.npz has no answer for {test}, seed {seed}. {_whose_fault()}") from None
         self.at = at
         theirs, (ours, allowed) = self._take(SUMS), checksum(inputs)
         if call["oracle"] != oracle or (ours - theirs).abs().max() > allowed:
@@ -250,6 +250,4 @@ class Recorded:
 
 
 def _whose_fault() -> str:
-    return (
-        "This is not your mistake: restore tests/ as it came with the template; if that does not help, tell the staff"
-    )
+    return "This is not your mistake: restore tests/ from the template; if that does not help, tell the staff"

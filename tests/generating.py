@@ -10,7 +10,7 @@ from judge import assert_shape, assert_value
 
 
 def assert_continues(result, idx, n, vocab_size=V):
-    """Check the shape and the prompts in the result of `run_generate`, and return the new tokens [B, n]."""
+    """Check the shape and the prompts in the result of `run_generate`; return the new tokens [B, n]."""
     tokens, T = result["tokens"], idx.size(1)
     expected = (len(idx), T + n)
     assert_shape(f"the output of generate for {n} new tokens after {T}", tokens, expected)
@@ -31,14 +31,14 @@ def first_difference(obtained, expected):
 
 
 def assert_likeliest(new, before, tokens, what):
-    """Check that each new token is the likeliest after the one before it; tokens: an oracle's answer for each token."""
+    """Check that each new token is the most likely one after its predecessor; tokens: an oracle's answer per token."""
     mistakes = [(sentence, wrong.tensor[before]) for sentence, wrong in tokens.mistakes]
     wanted = Value(tokens.tensor[before], mistakes)
     assert_value(f"greedy generation ({what})", new, wanted, hint="it should take the likeliest token")
 
 
 def assert_greedy(rng, expected, T, n, batch, block_size, **options):
-    """Check a random GPT against the oracle: each token is the likeliest after the block_size tokens before it."""
+    """Check a random GPT against the oracle: each token is the most likely one after the last block_size tokens."""
     sizes = SIZES | {"block_size": block_size}
     weights, idx = gpt_weights(rng, sizes), integers(rng, 13, batch, T)
     answer = expected("greedy", idx=idx, n=n, weights=weights, n_head=sizes["n_head"], block_size=block_size)
@@ -51,7 +51,7 @@ def assert_greedy(rng, expected, T, n, batch, block_size, **options):
         step, row = wrong[0], int((new != wanted)[:, wrong[0]].nonzero()[0])
         raise AssertionError(
             f"greedy generation of a GPT is wrong: {changes}row {row} of {batch}, {T + step} tokens so far, "
-            f"{block_size=}, {options or 'with the defaults'}: each token is the likeliest one after the last "
+            f"{block_size=}, {options or 'with the defaults'}: each token should be the likeliest after the last "
             "block_size tokens\n"
             f"expected token {wanted[row, step]}\nobtained token {new[row, step]}"
         )

@@ -17,7 +17,7 @@ def attention_weights(rng, C):
 
 
 def gpt_weights(rng, sizes, scale=0.2):
-    """Return random parameters of a GPT, large enough that the tokens influence each other."""
+    """Return random parameters of a GPT, large enough for the tokens to influence each other."""
     C, vocab_size = sizes["n_embd"], sizes["vocab_size"]
     layers = {"ln_1": (C,), "attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "ln_2": (C,)}
     layers |= {"mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
@@ -35,7 +35,7 @@ def gpt_weights(rng, sizes, scale=0.2):
 def table(rng, rows=V):
     """Return logits [rows, V] of the next token after each token: at least 0.3 apart, in random order.
 
-    All rows have the same values, permuted and shifted; in odd rows they are also farther apart.
+    All rows have the same values, permuted and shifted; in odd rows, the values are also farther apart.
     """
     logits = -0.4 * torch.arange(V) - 0.1 * torch.from_numpy(rng.uniform(size=V)).float()
     ordered = torch.stack([logits[torch.from_numpy(rng.permutation(V))] for _ in range(rows)])
@@ -43,7 +43,7 @@ def table(rng, rows=V):
 
 
 def model_of(logits, block_size=16):
-    """Return sizes and weights of a GPT, for the adapters; its logits after token i are logits[i], of [V, V].
+    """Return, for the adapters, sizes and weights of a GPT whose logits after token i are logits[i]; logits: [V, V].
 
     Token embeddings are unit vectors, attention and MLP add nothing, and the last layer undoes the last LayerNorm.
     """
@@ -70,12 +70,12 @@ def prompts(rng, last, T=3):
 
 
 def split_heads(x, n_head):
-    """[B, T, C] -> [B, nh, T, hs]."""
+    """Split channels into heads: [B, T, C] -> [B, nh, T, hs]."""
     return x.unflatten(2, (n_head, -1)).transpose(1, 2)
 
 
 def prescribed(q, k, v):
-    """Return x [1, T, C] and weights that produce these queries, keys and values [nh, T, hs]; T is at most C.
+    """Return x [1, T, C] and weights that produce these queries, keys and values [nh, T, hs]; T must be at most C.
 
     The tokens are unit vectors, so that the columns of c_attn are the queries, keys and values; c_proj is the identity.
     """

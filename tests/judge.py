@@ -1,6 +1,6 @@
-"""Assertions of the graded tests. A failure says in a sentence what is wrong, then what was expected and obtained.
+"""Assertions for the graded tests. A message describes the error, then shows the expected and the obtained values.
 
-pytest adds nothing to these messages: the docstrings of the graded tests' modules contain PYTEST_DONT_REWRITE.
+pytest does not extend these messages, because the docstrings of the graded tests' modules contain PYTEST_DONT_REWRITE.
 """
 
 import math
@@ -17,7 +17,7 @@ from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
-    """Exit with the right command if a suite is started without pytest: it would run no tests and succeed."""
+    """Exit and name the right command if a suite is started without pytest, where it would run no tests and succeed."""
     started = sys.modules["__main__"]
     file = Path(getattr(started, "__file__", None) or "unknown")
     module = getattr(getattr(started, "__spec__", None), "name", "")
@@ -37,21 +37,21 @@ def check_samples(check: Callable, *args, **kwargs) -> None:
 
     A correct submission then loses points with a probability below one in a million. With one sample and bounds of 5
     sigma, one comparison rejects it with a probability p of at most 1e-6 (5.7e-7 for a normal distribution, more for
-    one with heavier tails). A check with m comparisons fails with a probability of at most (m p)²; there are fewer
-    than 60 checks, with at most 100 comparisons each: 60 (100 * 1e-6)² = 6e-7.
+    one with heavier tails). A check with m comparisons fails with a probability of at most (m p)². As there are fewer
+    than 60 checks with at most 100 comparisons each, the total is at most 60 (100 * 1e-6)² = 6e-7.
 
     Args:
-        check: draws samples for the inputs args and kwargs, and makes assertions about them.
+        check: draws samples with the inputs args and kwargs, and makes assertions about them.
     """
     try:
         return check(*args, **kwargs)
     except AssertionError:
-        pass  # the second attempt is not made in here: pytest would show both errors
+        pass  # the second attempt is outside this block, so that pytest shows only its error
     check(*args, **kwargs)
 
 
 def standardized(x: Tensor) -> Tensor:
-    """Return x shifted and scaled to mean 0 and standard deviation 1."""
+    """Shift and scale x to mean 0 and standard deviation 1."""
     return (x - x.mean()) / x.std()
 
 
@@ -80,11 +80,11 @@ def assert_value(
     """Check a number, or each number of a tensor.
 
     Args:
-        what: its name in the message.
-        expected: a value of an oracle's answer, which includes known mistakes; or a plain tensor or number.
-        rtol, atol: the tolerances, as in `torch.testing.assert_close`.
+        what: name of the value in the message.
+        expected: a value from an oracle's answer, which includes known mistakes; or a plain tensor or number.
+        rtol, atol: tolerances, as in `torch.testing.assert_close`.
         hint: where to look if no known mistake explains the error.
-        again: recomputes the value from the same inputs, to see whether it changes between calls.
+        again: recomputes the value from the same inputs, to check whether it changes between calls.
     """
     assert_any(what, obtained, [expected], rtol, atol, hint, again)
 
@@ -98,7 +98,7 @@ def assert_any(
     hint: str = "",
     again: Callable[[], Tensor | float] | None = None,
 ) -> None:
-    """Like `assert_value`, if several values are correct."""
+    """Check as `assert_value` does, but allow several values."""
     obtained = torch.as_tensor(obtained).detach().double()
     allowed = [each if isinstance(each, Value) else Value(each) for each in allowed]
     if any(value.right.error(obtained, rtol, atol) <= 1 for value in allowed):
@@ -131,7 +131,7 @@ def assert_moments(what: str, draws: Tensor, mean: Tensor, spread: Value, hint: 
 
 
 def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol: float, atol: float) -> str:
-    """Return a sentence if another call with the same inputs gives a different value, else an empty string."""
+    """Return a sentence if another call with the same inputs returns a different value, else an empty string."""
     other = obtained if again is None else torch.as_tensor(again()).detach().double()
     same_size = other.numel() == obtained.numel()
     if same_size and Value(obtained).right.error(other.reshape(obtained.shape), rtol, atol) <= 1:
@@ -140,19 +140,19 @@ def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol:
 
 
 def entry(name: str, function: Callable[..., dict], *args, **kwargs):
-    """Call a function that returns a dictionary, and return one of its entries."""
+    """Call a function that returns a dictionary; return one entry."""
     return function(*args, **kwargs)[name]
 
 
 def assert_logs(logs, names):
-    """Check that the log has these names, and no values attached to the graph (`as_numbers` turns those into NaN)."""
-    assert set(names) <= set(logs), f"the log should have {sorted(names)}, it has {sorted(logs)}"
+    """Check that the log has these names and that its values are detached (`as_numbers` makes attached ones NaN)."""
+    assert set(names) <= set(logs), f"the log should have {sorted(names)}, but it has {sorted(logs)}"
     attached = [name for name in sorted(names) if math.isnan(logs[name])]
     assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
 def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -> None:
-    """Check that numbers are NaN where an input to their computation is, as `where` says, and nowhere else."""
+    """Check that numbers are NaN where `where` says that one of their inputs is NaN, and nowhere else."""
     output, where = torch.broadcast_tensors(torch.as_tensor(output), torch.as_tensor(where))
     hidden, spread = where & ~output.isnan(), output.isnan() & ~where
     assert not hidden.any(), (
@@ -160,13 +160,13 @@ def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -
         f"expected nan\nobtained {shown(output[hidden], output[hidden])[1]}"
     )
     assert not spread.any(), (
-        f"{what} is NaN where nothing that it is computed from is: is NaN spread over the batch?\n"
+        f"{what} is NaN although its inputs are not: does NaN spread over the batch?\n"
         f"expected {int(where.sum())} of {where.numel()} numbers to be NaN\nobtained {int(output.isnan().sum())}"
     )
 
 
 def assert_reached(what: str, gradients: dict[str, float]) -> None:
-    """Check that each parameter gets a gradient, and that the network knows them all; gradients: `gradient_sizes`."""
+    """Check that each parameter gets a gradient and is registered; gradients: the result of `gradient_sizes`."""
     gradients = dict(gradients)
     assert not gradients.pop(""), (
         f"the {what} does not know some of its layers, so no optimizer trains them: are they in a Python list? "
@@ -178,10 +178,10 @@ def assert_reached(what: str, gradients: dict[str, float]) -> None:
 
 
 def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
-    """Check that outputs of a network with large parameters are far from 0 on both sides: no activation bounds them."""
+    """Check that no activation bounds the outputs of a network with large parameters: both signs are far from 0."""
     low, high = outputs.min().item(), outputs.max().item()
     assert low < -1.5 and high > 1.5, (
-        f"{what} can be any number: is something on top of the last layer?\n"
+        f"{what} can be any number: is there an activation on top of the last layer?\n"
         "expected some below -1.5 and some above 1.5, with large weights\n"
         f"obtained {beyond(-1.5, low)} to {beyond(1.5, high)}"
     )
@@ -194,18 +194,18 @@ def assert_not_linear(what: str, ends: Tensor, middle: Tensor) -> None:
 
 
 def assert_causal(changes, t, what):
-    """Check the changes of the output [B, T, ...] after token t of the first sequence was replaced."""
+    """Check how the output [B, T, ...] changes if token t of the first sequence is replaced."""
     size = changes.abs().flatten(2).amax(-1)  # [B, T]
-    # float32: the same sums, in which later tokens have weight 0
+    # float32: the sums are the same, because later tokens have weight 0
     before = size[0, :t].max().item() if t else 0
-    assert before < 1e-5, f"{what}: token {t} has influence on tokens before it, up to {before:.2g}"
+    assert before < 1e-5, f"{what}: token {t} influences tokens before it, by up to {before:.2g}"
     without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
-    assert not without, f"{what}: token {t} should have influence on itself and those after it, not on {without}"
-    assert (size[1:] < 1e-5).all(), f"{what}: a sequence has influence on another one of the batch"
+    assert not without, f"{what}: token {t} should influence itself and all later tokens, but not on {without}"
+    assert (size[1:] < 1e-5).all(), f"{what}: a sequence influences another one in the batch"
 
 
 def is_drawn_from(values: Tensor, distribution) -> bool:
-    """Return whether values [N] can be draws from a distribution of scipy.stats (Kolmogorov-Smirnov test)."""
+    """Return whether values [N] can be draws from a scipy.stats distribution (Kolmogorov-Smirnov test)."""
     return stats.kstest(values.double().numpy(), distribution.cdf).pvalue > P_5_SIGMA
 
 
@@ -215,7 +215,7 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
         "it is uniform in 0..1: torch.rand instead of torch.randn?": stats.uniform(),
         "it is uniform: torch.rand instead of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
     }
-    for column in (*values.T, values.flatten()):  # and all together: more numbers reveal smaller errors
+    for column in (*values.T, values.flatten()):  # and all columns together: more numbers reveal smaller errors
         bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: a standard deviation has heavier tails
         repeated = len(column) > 1000 and len(column.unique()) < 0.9 * len(column)
         mean, std = column.double().mean().item(), column.double().std().item()
@@ -238,22 +238,22 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
 
 
 def _not_standard(column: Tensor, mean: float, std: float, bound: float) -> str:
-    """Describe how numbers differ from standard normal ones."""
+    """Describe how numbers differ from standard normal draws."""
     off = ["the mean"] * (abs(mean) > SIGMAS * std / math.sqrt(len(column))) + ["the spread"] * (abs(std - 1) > bound)
     gaussian = is_drawn_from(standardized(column), stats.norm())
     shape = "the shape of the distribution is Gaussian" if gaussian else "it is not Gaussian either"
     if not off:
-        return "its mean and its spread are right, the shape of the distribution is not"
+        return "its mean and spread are right, but the shape of the distribution is not"
     return f"{' and '.join(off)} {'are' if len(off) > 1 else 'is'} off; {shape}"
 
 
 def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
-    """Check that the numbers of noise [N, D] are independent of each other, and of those of another call [N, D]."""
+    """Check that noise [N, D] is independent within a call, and independent of another call's noise [N, D]."""
     n, D = noise.shape
     half = n // 2
     bound = SIGMAS / math.sqrt(len(noise))
     assert noise.std(0).min() > 1e-3, f"{what} of different images is the same: is it drawn once for all of them?"
-    # another assertion checks that it is standard normal
+    # another assertion checks that the noise is standard normal
     noise, again = ((values - values.mean(0)) / values.std(0) for values in (noise, again))
     correlations = {
         "different dimensions": (torch.corrcoef(noise.T) - torch.eye(D)).abs().max() if D > 1 else torch.tensor(0),
@@ -261,7 +261,7 @@ def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
         "different images": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
         "two calls": (noise * again).mean(0).abs().max() / 1.1,
     }
-    if n >= 500:  # with fewer products the tails are too heavy
+    if n >= 500:  # with fewer products, the tails are too heavy
         halves = {"the batch's halves": noise[half : 2 * half], "first and last images": noise.flip(0)[:half]}
         for which, other in halves.items():
             correlations[which] = (noise[:half] * other).mean(0).abs().max() / 1.1 / math.sqrt(2)

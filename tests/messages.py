@@ -1,7 +1,7 @@
-"""How messages show wrong numbers and describe how they differ from the expected ones.
+"""Format wrong numbers for messages, and describe how they differ from the expected ones.
 
-The description is computed from the numbers alone, and is true whatever the mistake is. If less is known of the
-expected numbers (see `answers.Sketch`), it says less.
+The descriptions are computed only from the numbers, so they are true for any mistake. If only part of the expected
+numbers is known (see `answers.Sketch`), they are less specific.
 """
 
 import itertools
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     Known = Whole | Sketch
 
 DIGITS, MOST_DIGITS = 4, 17  # float64 has no more
-FEW = 4  # numbers that a message shows
-MOST_ROWS = 64  # up to this many rows, each one is compared with every other
+FEW = 4  # how many numbers a message shows
+MOST_ROWS = 64  # maximum number of rows that are compared with each other
 
 
 def pair(expected: float, obtained: float) -> tuple[str, str]:
-    """Format both numbers with as many digits as it takes to see that they differ."""
+    """Format both numbers with enough digits to show that they differ."""
     if all(abs(x) < 1e9 and x == round(x) for x in (expected, obtained)):
         return f"{expected:.0f}", f"{obtained:.0f}"
     for digits in range(DIGITS, MOST_DIGITS + 1):
@@ -33,7 +33,7 @@ def pair(expected: float, obtained: float) -> tuple[str, str]:
 
 
 def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
-    """Format the first few numbers of two tensors like `pair`."""
+    """Format the first few numbers of two tensors as `pair` does."""
     first = zip(expected.flatten()[:FEW].tolist(), obtained.flatten()[:FEW].tolist(), strict=True)
     texts = [", ".join(each) for each in zip(*(pair(*both) for both in first), strict=True)] or ["nothing", "nothing"]
     more = ", ..." if expected.numel() > FEW else ""
@@ -41,12 +41,12 @@ def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
 
 
 def beyond(bound: float, value: float) -> str:
-    """Format a value on the wrong side of a bound with as many digits as it takes to see that."""
+    """Format a value on the wrong side of a bound with enough digits to show that."""
     return pair(bound, value)[1]
 
 
 def seen(known: "Known", obtained: Tensor, rtol: float, atol: float) -> str:
-    """Describe in a sentence how wrong numbers differ from the expected ones; return "" if nothing can be said.
+    """Describe in a sentence how wrong numbers differ from the expected ones; return "" if no description fits.
 
     Args:
         known: the expected tensor.
@@ -57,7 +57,7 @@ def seen(known: "Known", obtained: Tensor, rtol: float, atol: float) -> str:
 
 
 def _values(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Yield descriptions of how a tensor of the right shape differs, the most informative one first."""
+    """Yield descriptions of how a tensor of the right shape differs, from the most to the least informative."""
     theirs, ours = known.features(obtained)
     n = obtained.numel()
     if theirs.isfinite().all():
@@ -88,7 +88,7 @@ def _not_finite(obtained: Tensor) -> Iterator[str]:
 
 def _factor(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
     theirs, ours = known.features(obtained)
-    # if all expected numbers are about as small as the tolerance, many factors fit
+    # if all expected numbers are about as small as the tolerance, many factors would fit
     if known.rms <= 10 * atol or not known.rms:
         return
     factor = ((theirs @ ours) / (theirs @ theirs)).item()
@@ -98,17 +98,17 @@ def _factor(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Itera
     if known.error(-obtained, rtol, atol) <= 1:
         yield "it has the wrong sign"
     elif abs(inverse) > 1 and known.error(obtained * inverse, rtol, atol) <= 1:
-        yield f"it is {sign}1/{abs(inverse)} of what is expected"
+        yield f"it is {sign}1/{abs(inverse)} of the expected value"
     else:
-        yield f"it is {beyond(1.0, factor)} times what is expected"
+        yield f"it is {beyond(1.0, factor)} times the expected value"
 
 
 def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield rearrangements of the numbers that would undo a mistake, each after a description of that mistake."""
+    """Yield pairs: the description of a mistake, and the numbers rearranged to undo it."""
     shape = obtained.shape
     for dim in range(obtained.dim()):
         if shape[dim] > 1:
-            yield f"it is mirrored: dimension {dim} runs the other way", obtained.flip(dim)
+            yield f"it is mirrored: dimension {dim} is reversed", obtained.flip(dim)
     for one, other in itertools.combinations(range(obtained.dim()), 2):
         if shape[one] == shape[other] > 1:
             yield f"it is transposed: dimensions {one} and {other} are swapped", obtained.transpose(one, other)
@@ -119,7 +119,7 @@ def _moved(obtained: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Yield descriptions of errors along dimension 0, usually the batch, if the tensor is known in full."""
+    """Yield descriptions of errors along dimension 0, usually the batch, if the tensor is fully known."""
     expected, rows = getattr(known, "tensor", None), len(obtained) if obtained.dim() else 0
     if expected is None or rows < 2:
         return
@@ -130,11 +130,11 @@ def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterato
         if fits.any(1).all() and len(places.unique()) == rows:
             yield "the numbers are right, but in another order" + " along dimension 0" * (obtained.dim() > 1)
     if (obtained == obtained[:1]).all() and not (expected == expected[:1]).all():
-        yield "it is the same all along dimension 0"
+        yield "it is the same everywhere along dimension 0"
 
 
 def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Yield ways in which a tensor of the wrong shape can be turned into the right one, or results from it."""
+    """Yield descriptions of how a tensor of the wrong shape can be turned into the right one, or results from it."""
     if obtained.numel() == known.shape.numel():
         if known.error(obtained.reshape(known.shape), rtol, atol) <= 1:
             yield "the numbers are right"
@@ -152,16 +152,16 @@ def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Itera
 
 
 def _smaller(expected: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield tensors with fewer dimensions that may result from the expected one, each after a description."""
-    yield "it is the sum of all numbers that are expected", expected.sum()
-    yield "it is the mean of all numbers that are expected", expected.mean()
+    """Yield pairs: a description, and a tensor with fewer dimensions that results from the expected one."""
+    yield "it is the sum of all expected numbers", expected.sum()
+    yield "it is the mean of all expected numbers", expected.mean()
     for dim in range(expected.dim()):
-        yield f"it is the sum of what is expected over dimension {dim}", expected.sum(dim).squeeze()
-        yield f"it is the mean of what is expected over dimension {dim}", expected.mean(dim).squeeze()
+        yield f"it is the sum of the expected numbers over dimension {dim}", expected.sum(dim).squeeze()
+        yield f"it is the mean of the expected numbers over dimension {dim}", expected.mean(dim).squeeze()
         if expected.size(dim) > 1:
-            yield f"it is the first of dimension {dim} alone", expected.select(dim, 0).squeeze()
+            yield f"it is only the first entry of dimension {dim}", expected.select(dim, 0).squeeze()
 
 
 def joined(*parts: str) -> str:
-    """Join those parts of a sentence that are not empty."""
+    """Join the non-empty parts of a sentence."""
     return "; ".join(part for part in parts if part)

@@ -1,6 +1,6 @@
 """Part 1, graded: reparameterization, KL divergence and bits per dimension (Q1.7).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import math
@@ -25,9 +25,9 @@ from judge import (
 
 
 def assert_draws(mean, std, spread, n=20_000):
-    """Check the mean and the standard deviation of n draws of z [D]; spread: an oracle's value of the latter."""
+    """Check the mean and standard deviation of n draws of z [D]; spread: the oracle's standard deviation."""
     z = part1.run_sample_reparameterize(mean.expand(n, -1), std.expand(n, -1))
-    assert_shape("z", z, (n, len(mean)), "it has the shape of the mean")
+    assert_shape("z", z, (n, len(mean)), "it should have the shape of the mean")
     assert_moments("many draws of z", z, mean, spread)
 
 
@@ -45,9 +45,9 @@ def test_reparameterize_mean_and_spread(rng, expected):
 
 
 def assert_fresh_noise(shape):
-    """Check that each number of a tensor of this shape gets its own noise, in each of two calls."""
+    """Check that each number of a tensor of this shape gets its own noise in each of two calls."""
     first, again = (part1.run_sample_reparameterize(torch.zeros(shape), torch.ones(shape)) for _ in range(2))
-    assert_shape("z", first, shape, "it has the shape of the mean")
+    assert_shape("z", first, shape, "it should have the shape of the mean")
     assert_independent("the noise", first.reshape(-1, shape[-1]), again.reshape(-1, shape[-1]))
 
 
@@ -68,7 +68,7 @@ def test_reparameterize_gradients(rng, expected):
     assert_value("the gradient with respect to the mean", got["to_mean"], answer["mean"], rtol=1e-5)
     # float32: z is linear in std, so the gradient is the change of z with the same noise and twice the std
     change = weight * (got["wider"] - got["z"])
-    assert change.all(), "z is the same with twice the standard deviation, at least in part"
+    assert change.all(), "some numbers of z do not change with twice the standard deviation"
     hint = "is something detached?" if got["to_std"].any() else "no gradient arrives: is something detached?"
     assert_value("std times the gradient with respect to std", got["to_std"] * std, change, 1e-4, 1e-4, hint)
 
@@ -81,11 +81,11 @@ def test_kld_values(rng, expected):
         # float32: sums of up to 128 terms
         assert_value(
             f"KLD of mean and log_std {list(shape)}", part1.run_kld(mean, log_std), answer["kld"], rtol=1e-4, atol=1e-4,
-            hint=f"one number for each vector of {shape[-1]}, see Eq. 13", again=partial(part1.run_kld, mean, log_std),
+            hint=f"one number per vector of {shape[-1]}, see Eq. 13", again=partial(part1.run_kld, mean, log_std),
         )  # fmt: skip
         assert_value(
             "KLD_per_dim", part1.run_kld_per_dim(mean, log_std), answer["per_dim"], rtol=1e-4, atol=1e-4,
-            hint="one number for each dimension", again=partial(part1.run_kld_per_dim, mean, log_std),
+            hint="return one number for each dimension", again=partial(part1.run_kld_per_dim, mean, log_std),
         )  # fmt: skip
     broken = part1.run_kld(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.zeros(2, 2))
     assert_nan("KLD", broken, torch.tensor([True, False]))
@@ -113,7 +113,7 @@ def test_bpd(rng, expected):
         answer = expected("bpd", elbo=elbo, shape=shape)
         assert_value(
             f"bits per dimension of images {list(shape)}", part1.run_elbo_to_bpd(elbo, torch.Size(shape)),
-            answer["bpd"], rtol=1e-5, atol=1e-6, hint="one number for each image",
+            answer["bpd"], rtol=1e-5, atol=1e-6, hint="return one number for each image",
             again=partial(part1.run_elbo_to_bpd, elbo, torch.Size(shape)),
         )  # fmt: skip
     broken = part1.run_elbo_to_bpd(torch.tensor([math.nan, math.inf, 1.0]), torch.Size((3, 1, 2, 2)))

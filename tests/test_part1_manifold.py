@@ -1,6 +1,6 @@
 """Part 1, graded: the manifold (Q1.9).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -16,7 +16,7 @@ from judge import assert_any, assert_shape, assert_value, standardized
 def tiles(image, grid_size):
     """Cut a grid of 28x28 images, with or without lines between them, into [rows, columns, 28, 28]."""
     grid = f"a grid of {grid_size}x{grid_size} images of 28x28 pixels"
-    assert image.ndim == 3 and image.size(0) in (1, 3), f"one image [1 or 3, H, W] is wanted, not {tuple(image.shape)}"
+    assert image.ndim == 3 and image.size(0) in (1, 3), f"return one image [1 or 3, H, W], not {tuple(image.shape)}"
     padding, rest = divmod(image.size(1) - grid_size * 28, grid_size + 1)
     assert image.size(1) == image.size(2) and padding >= 0 and rest == 0, f"{tuple(image.shape)} is not {grid}"
     starts = [padding + i * (28 + padding) for i in range(grid_size)]
@@ -28,7 +28,7 @@ def linear_decoder(rng):
 
 
 def even(values):
-    """Return whether the values [N], in their order, are evenly spaced."""
+    """Return whether the values [N], in this order, are evenly spaced."""
     gaps = values.diff()
     return bool(torch.allclose(gaps, gaps.mean().expand_as(gaps), rtol=1e-3, atol=1e-5))
 
@@ -42,7 +42,7 @@ def test_manifold(rng, expected):
         images = expected("manifold", weight=weight, bias=bias, n=grid_size, places=places)
         got = part1.run_visualize_manifold(weight, bias, grid_size, training=True)
         assert_shape("all codes that the decoder gets", got["z"], (grid_size**2, 2))
-        hint = "does it follow the percentiles of N(0, 1) that the docstring names?"
+        hint = "does it follow the percentiles of N(0, 1) in the docstring?"
         for values in got["z"].T:
             values = values.sort().values
             linear = "its codes are evenly spaced (linspace?); " if even(values[::grid_size]) else ""
@@ -56,7 +56,7 @@ def test_manifold(rng, expected):
         # brightest pixel; the tolerance, for float32, is in units of the standard deviation of all pixels
         pixels = tiles(got["image"], grid_size).double().flatten(2)[..., places]
         steps = 15 * pixels / pixels.max()
-        hint = "are they in the order of the grid, and what expected_image gives?"
+        hint = "are they in the order of the grid, and are they the output of expected_image?"
         if (steps - steps.round()).abs().max() < 1e-4:
             hint = "each pixel is one of the 16 grey levels: is it sampled? It should be the expected grey level"
         found = standardized(pixels)
@@ -78,6 +78,6 @@ def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
         got = part1.run_visualize_manifold(*linear_decoder(rng), 3, training)
         assert got["training"] == training, (
-            f"the decoder's mode should be as it was, decoder.training {training}; it is {got['training']} afterwards"
+            f"the decoder's mode should not change: decoder.training was {training}, it is {got['training']} afterwards"
         )
-        assert not got["left"], f"a picture needs no gradient (torch.no_grad), but {got['left']}"
+        assert not got["left"], f"a picture needs no gradients (use torch.no_grad), but {got['left']}"

@@ -1,6 +1,6 @@
 """Part 1, graded: encoder and decoder (Q1.7).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -33,7 +33,7 @@ def test_encoder_depends_on_its_input(rng):
     for name, output in (("mean", mean), ("log_std", log_std)):
         distance = torch.cdist(output, output) + torch.eye(6)
         assert distance.min() > 1e-6, f"different images get the same {name}"
-    assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs a layer of its own"
+    assert (mean - log_std).abs().max() > 1e-6, "mean and log_std are the same: each needs its own layer"
     alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
     # the same numbers, summed in a different order
     assert_value(
@@ -43,23 +43,23 @@ def test_encoder_depends_on_its_input(rng):
     ends = grey_levels(rng, 2) // 2 * 2
     middle = part1.run_encoder(ends.sum(0, keepdim=True) // 2, 8, 64, seed=2)[0]
     assert_not_linear("encoder", part1.run_encoder(ends, 8, 64, seed=2)[0], middle[0])
-    # every region with digits has to matter; a single pixel need not change every code, for example with max pooling
+    # every region with digits must affect the code, but a single pixel need not, for example with max pooling
     pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
     changed = imgs[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
     unchanged, *means = part1.run_encoder(changed, 8, 64, seed=2)[0].split(2)
     for pixel, each in zip(pixels, means, strict=True):
-        # more than a different order of summation explains
+        # more than a different order of summation would change
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
-        assert matters, f"pixel {pixel} of the image does not matter to the mean"
+        assert matters, f"pixel {pixel} of the image does not affect the mean"
 
 
 @pytest.mark.question("1.7", points=0.5, needs=["CNNEncoder"])
 def test_encoder_gradients(rng):
     gradients, has_convolution = part1.run_encoder_gradients(grey_levels(rng, 16), 8, 5, seed=3)
     assert_reached("encoder", gradients)
-    assert has_convolution, "the encoder should be a convolutional network, it has no convolution"
+    assert has_convolution, "the encoder should be a convolutional network, but it has no convolution"
 
 
 @pytest.mark.question("1.7", points=0.5, needs=["CNNDecoder"])
@@ -69,7 +69,7 @@ def test_decoder_shapes(rng):
         assert_numbers(f"the decoder's logits, num_input_channels {levels},", logits, (batch, levels, 28, 28))
         for name, sums in (("softmax", logits.sum(1)), ("log_softmax", logits.exp().sum(1))):
             assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
-                f"logits are wanted, any numbers: is there a {name} on top of the last layer?"
+                f"the decoder should return logits, not probabilities: is there a {name} on top of the last layer?"
             )
     assert_nothing_on_top("a logit", part1.run_decoder(uniform(rng, 8, 6, low=-2, high=2), 8, seed=2, gain=10))
     for device in ("cpu", "meta"):
@@ -89,7 +89,7 @@ def test_decoder_depends_on_its_input(rng):
     assert_not_linear("decoder", logits[:2], middle[0])
     # the same numbers, summed in a different order
     assert_value(
-        "what the decoder gives for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
+        "the decoder's output for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
 
@@ -98,5 +98,5 @@ def test_decoder_depends_on_its_input(rng):
 def test_decoder_gradients(rng):
     gradients, to_z, has_convolution = part1.run_decoder_gradients(uniform(rng, 16, 5, low=-2, high=2), 8, seed=3)
     assert_reached("decoder", gradients)
-    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
-    assert has_convolution, "the decoder should be a convolutional network, it has no convolution"
+    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions do not affect the image"
+    assert has_convolution, "the decoder should be a convolutional network, but it has no convolution"

@@ -1,6 +1,6 @@
 """Part 1, graded: the VAE's losses and samples (Q1.7, Q1.8).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 from functools import partial
@@ -33,7 +33,7 @@ def linear_decoder(rng, z_dim, scale=1.0):
     needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
 )  # fmt: skip
 def test_vae_forward_losses(rng, expected):
-    """With a decoder that ignores z, or with hardly any noise, the losses do not depend on the random draws."""
+    """Use a decoder that ignores z, or hardly any noise, so that the losses do not depend on the random draws."""
     for batch, z_dim, spread, scale in [(3, 4, 0.0, 0), (5, 2, 0.7, 0), (2, 20, -2.0, 0), (4, 3, -13.0, 1)]:
         imgs = grey_levels(rng, batch)
         mean, log_std = uniform(rng, batch, z_dim, low=-2, high=2), uniform(rng, batch, z_dim) + spread
@@ -53,7 +53,7 @@ def test_vae_forward_losses(rng, expected):
             again = partial(entry, name, forward)
             assert_value(f"{name} of VAE.forward", obtained, answer[name], rtol=1e-4, hint=hint, again=again)
         alone = part1.run_vae_reconstruction(imgs, mean, weight, bias)
-        assert_value("_reconstruction", alone, answer["of_each_image"], rtol=1e-4, hint="one number for each image")
+        assert_value("_reconstruction", alone, answer["of_each_image"], rtol=1e-4, hint="return one number per image")
         with_nan = mean.clone()
         with_nan[0, 0] = torch.nan
         broken = part1.run_vae_forward(imgs, with_nan, log_std, weight, bias)
@@ -67,7 +67,7 @@ def assert_posterior(imgs, mean, log_std, std, decoder):
     z = part1.run_vae_forward(imgs, mean.expand(n, 4), log_std.expand(n, 4), *decoder)["z"]
     assert_shape("the z that the decoder gets", z, (n, 4))
     assert_moments("the z that the decoder gets", z, mean, std, hint="is it that of q(z|x)?")
-    # two calls in training, one in evaluation, and one without gradients
+    # two calls in training mode, one in evaluation mode, and one without gradients
     latents = part1.run_vae_latents(imgs, torch.zeros(n, 4), torch.zeros(n, 4), *decoder)
     for one, other in zip(latents, latents[1:], strict=False):
         assert_independent("the noise of z", one, other)
@@ -100,9 +100,9 @@ def test_vae_forward_gradients(rng, expected):
         # float32 against float64, sums of 784 terms with both signs
         assert_value(
             f"the gradient of the bpd with respect to {name}", obtained, value, rtol=1e-3, atol=1e-6,
-            hint="is something detached, or the loss wrong too?",
+            hint="is something detached, or is the loss wrong too?",
         )  # fmt: skip
-    # with noise: the gradient is the slope of the bpd itself
+    # with noise, compare the gradient with the slope of the bpd itself
     inputs |= {name: value.double() for name, value in inputs.items() if name != "imgs"}
     inputs["log_std"], direction, step = log_std.double(), uniform(rng, 3, 4, dtype=torch.float64), 1e-3
     detached = expected("vae_slope", mean=mean, log_std=log_std, direction=direction)["of_the_divergence"]
@@ -110,7 +110,7 @@ def test_vae_forward_gradients(rng, expected):
     slope, obtained = ((got["above"] - got["below"]) / (2 * step)).squeeze(), (got["gradient"] * direction).sum()
     # the error of the slope is of the order step²
     cut = detached.right.error(obtained, rtol=1e-3, atol=1e-6) <= 1
-    hint = "that of the reconstruction is missing: is z detached?" if cut else "is something detached?"
+    hint = "the gradient of the reconstruction is missing: is z detached?" if cut else "is something detached?"
     assert_value("the gradient of the bpd with respect to log_std", obtained, slope, rtol=1e-3, atol=1e-5, hint=hint)
 
 
@@ -118,7 +118,7 @@ def test_vae_forward_gradients(rng, expected):
 
 
 def sigmas(sums, moments, images):
-    """Return how far, in sigma, the sums of the scores of some images are from those of draws with these moments."""
+    """Return how many sigma the summed scores of some images are from those of draws with these moments."""
     mean, variance = images * moments.T
     return (sums - mean) / variance.clamp(min=1e-6).sqrt()
 
@@ -129,7 +129,7 @@ def misfit(sums, moments, images):
 
 
 def assert_drawn_from(samples, scores, answer):
-    """Check that image i of the samples [B, 1, 28, 28] is drawn from probabilities i % 2 of the oracle's answer."""
+    """Check that image i of the samples [B, 1, 28, 28] is drawn from probabilities i % 2 in the oracle's answer."""
     p, rows = answer["probabilities"].tensor, torch.arange(len(samples)) % 2
     levels = torch.bincount(samples.flatten(), minlength=16).double()
     share, variance = (each[rows].sum((0, 2, 3)) for each in (p, p * (1 - p)))
@@ -143,8 +143,8 @@ def assert_drawn_from(samples, scores, answer):
     fits = {sentence: misfit(sums, wrong.tensor, pairs) for sentence, wrong in answer["moments"].mistakes}
     least = min(fits.values())
     known = [sentence for sentence, each in fits.items() if each < 2 * least]
-    sure = least < 3 and len(known) <= 2  # a mean of more than 20 squares is below 3
-    hint = "" if rare else "the shares of all grey levels are right, but not at their pixels: "
+    sure = least < 3 and len(known) <= 2  # with the right moments, a mean of more than 20 squares is below 3
+    hint = "" if rare else "the frequencies of all grey levels are right, but not at their pixels: "
     hint = "; or ".join(known) if sure else hint + "are they drawn from the softmax of their own logits?"
     for name, sentence in (("likeliest", "grey level (argmax)"), ("mean", "grey level, rounded")):
         if answer[name].right.error(samples[:2, 0].double(), 0, 0.1) <= 1:
@@ -153,17 +153,17 @@ def assert_drawn_from(samples, scores, answer):
     shares, found = shown((share / share.sum())[worst], (levels / levels.sum())[worst])
     raise AssertionError(
         f"the pixels of VAE.sample are wrong: {hint}\n"
-        f"expected shares {shares} of grey levels {', '.join(map(str, worst.tolist()))}\n"
-        f"obtained shares {found}, and sums of scores up to {excess:.3g} sigma off"
+        f"expected frequencies {shares} of grey levels {', '.join(map(str, worst.tolist()))}\n"
+        f"obtained frequencies {found}, and sums of scores that are off by up to {excess:.3g} sigma"
     )
 
 
 def assert_samples(logits, scores, answer, n=50, z_dim=30):
     """Check the pixels and the z of two calls of VAE.sample; see the test."""
     single = part1.run_vae_sample(logits, z_dim, 1, calls=1)[0][0]
-    assert_shape("what VAE.sample gives for one image", single, (1, 1, 28, 28))
+    assert_shape("the output of VAE.sample for one image", single, (1, 1, 28, 28))
     (first, second), latents = part1.run_vae_sample(logits, z_dim, n, calls=2)
-    assert_shape("what VAE.sample gives", first, (n, 1, 28, 28))
+    assert_shape("the output of VAE.sample", first, (n, 1, 28, 28))
     assert not first.is_floating_point(), f"samples are integers 0..15, not {first.dtype}"
     assert 0 <= first.min() and first.max() <= 15, f"samples are integers 0..15, not {first.min()}..{first.max()}"
     for z in latents:
@@ -179,20 +179,20 @@ def assert_samples(logits, scores, answer, n=50, z_dim=30):
     neighbours = {
         "two calls": (first, second, p, p),
         "images of a batch": (first[::2], first[1::2], p[::2], p[1::2]),
-        "pixels beside each other": (first[..., 1:], first[..., :-1], p[..., 1:], p[..., :-1]),
+        "neighbouring pixels": (first[..., 1:], first[..., :-1], p[..., 1:], p[..., :-1]),
     }
     for what, (one, other, p_one, p_other) in neighbours.items():
         equal = (p_one * p_other).sum(1)
         excess = ((one == other).sum() - equal.sum()) / (equal * (1 - equal)).sum().sqrt()
         assert abs(excess) < SIGMAS, (
             f"{what} are not drawn independently\nexpected {equal.sum():.0f} equal pixels\n"
-            f"obtained {(one == other).sum()}, {excess:.3g} sigma off"
+            f"obtained {(one == other).sum()}, off by {excess:.3g} sigma"
         )
 
 
 @pytest.mark.question("1.8", points=1, needs=["VAE.sample"])
 def test_vae_sample(rng, expected):
-    """The decoder returns logits i % 2 for image i of a batch, regardless of z."""
+    """Use a decoder that returns logits i % 2 for image i of a batch, regardless of z."""
     logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     scores = normal(rng, 20, 2, 16, 28, 28)
     check_samples(assert_samples, logits, scores, expected("pixels", logits=logits, scores=scores))

@@ -1,6 +1,6 @@
 """Part 2, graded: the losses of the adversarial autoencoder (Q2.4, Q2.5).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -47,7 +47,7 @@ def test_reconstruction_loss(rng, expected):
         answer["to_recon_x"], rtol=1e-4, atol=1e-8,
     )  # fmt: skip
     influence = got["gradients"][1].abs().max()
-    assert not influence, f"at lambda 1 the loss should have no gradient for the codes, it is up to {influence:.3g}"
+    assert not influence, f"at lambda 1, the codes should get no gradient, but it is up to {influence:.3g}"
     broken = part2.run_aae_loss_autoencoder(**given | {"recon_x": given["recon_x"] * torch.nan})
     assert_nan("recon_loss", broken["logs"]["recon_loss"])
     assert_nan("the loss at lambda 1", broken["loss"])
@@ -55,7 +55,7 @@ def test_reconstruction_loss(rng, expected):
 
 @pytest.mark.question("2.5", points=0.75, needs=["2.4", "AdversarialAE.get_loss_autoencoder"])
 def test_generator_loss(rng, expected):
-    for lambda_ in LAMBDAS[1:] + LAMBDAS[:1]:  # at 0 and 1 some mistakes cannot be told apart
+    for lambda_ in LAMBDAS[1:] + LAMBDAS[:1]:  # at 0 and 1, some mistakes cannot be distinguished
         given = loss_inputs(rng) | {"lambda_": lambda_}
         answer = expected("autoencoder_loss", **given)
         got = part2.run_aae_loss_autoencoder(**given)
@@ -82,7 +82,7 @@ def test_autoencoder_loss_gradients(rng, expected):
         got = part2.run_aae_loss_autoencoder(**given)
         names = {"the reconstructed images": "to_recon_x", "the codes, through the discriminator,": "to_z"}
         for (name, which), obtained in zip(names.items(), got["gradients"], strict=True):
-            # where the discriminator is sure, probabilities have an error of 3e-8 in float32
+            # where the discriminator is confident, probabilities have an error of 3e-8 in float32
             assert_value(
                 f"the gradient with respect to {name} at lambda {lambda_}", obtained, answer[which],
                 rtol=1e-4, atol=1e-6,
@@ -90,18 +90,18 @@ def test_autoencoder_loss_gradients(rng, expected):
 
 
 def codes_of_the_prior(seen, z_fake):
-    """Return the codes that the discriminator saw in addition to z_fake; check that it saw all of z_fake."""
+    """Return the codes that the discriminator saw besides z_fake; check that it saw all of z_fake."""
     seen, fake = (dict.fromkeys(map(tuple, z.tolist())) for z in (seen, z_fake))
     real = [z for z in seen if z not in fake]
     found = f"it saw {len(seen)} different codes, {len(seen) - len(real)} of the {len(fake)} of z_fake among them"
-    assert fake.keys() <= seen.keys(), f"the discriminator should see the codes z_fake as they are: {found}"
+    assert fake.keys() <= seen.keys(), f"the discriminator should see the codes z_fake unchanged: {found}"
     assert real, f"the discriminator should see codes from the prior too: {found}"
     return torch.tensor(real)
 
 
 @pytest.mark.question("2.5", points=0.75, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_loss(rng, expected):
-    """The discriminator has one logit for each image's code, and the same logit for all codes from the prior."""
+    """Use a discriminator with one logit for each image's code, and the same logit for all codes from the prior."""
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
         logits = {"fake": normal(rng, batch, scale=2), "real": normal(rng, scale=2)}
         answer, z = expected("discriminator_loss", **logits), codes(rng, batch, z_dim)
@@ -114,9 +114,9 @@ def test_discriminator_loss(rng, expected):
             assert_value(f"{name}, of {of},", logs[name], answer[name], rtol=1e-4)
         assert_any(
             "the discriminator's loss", got["loss"], [answer["mean"], answer["sum"]], rtol=1e-4,
-            hint="the sum or the mean of loss_real and loss_fake",
+            hint="it should be the sum or the mean of loss_real and loss_fake",
         )  # fmt: skip
-        assert_value("disc_loss in the log", logs["disc_loss"], got["loss"], rtol=1e-5, hint="it is the loss itself")
+        assert_value("disc_loss in the log", logs["disc_loss"], got["loss"], rtol=1e-5, hint="it should be the loss")
         for name, whose in (("loss_fake", "fake"), ("loss_real", "real")):
             broken = part2.run_aae_loss_discriminator(z, **logits | {whose: logits[whose] * torch.nan})
             assert_nan(name, broken["logs"][name])
@@ -124,16 +124,16 @@ def test_discriminator_loss(rng, expected):
 
 
 def assert_prior(z):
-    """Check the codes that the discriminator sees in addition to the codes z of images, in two calls."""
+    """Check the codes that the discriminator sees besides the codes z of images, in two calls."""
     first, again = (codes_of_the_prior(seen, z) for seen in part2.run_aae_prior(z, calls=2))
-    assert_shape("what the discriminator sees of the prior", first, z.shape, "as many codes as z_fake, all different")
+    assert_shape("the codes from the prior", first, z.shape, "draw as many codes as z_fake has, all different")
     assert_independent("the prior's code", first, again)
     assert_standard_normal("the prior's code", torch.cat([first, again]))
 
 
 @pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.get_loss_discriminator"])
 def test_prior_is_standard_normal(rng):
-    check_samples(assert_prior, codes(rng, 2000, 3) + 2)  # the prior has nothing to do with the codes of images
+    check_samples(assert_prior, codes(rng, 2000, 3) + 2)  # the prior does not depend on the codes of images
 
 
 @pytest.mark.question(
@@ -141,62 +141,62 @@ def test_prior_is_standard_normal(rng):
     needs=["2.4", "AdversarialAE.get_loss_autoencoder", "AdversarialAE.get_loss_discriminator"],
 )  # fmt: skip
 def test_losses_are_stable(rng, expected):
-    """The losses work even if the discriminator is so sure that a probability would be exactly 0 or 1."""
+    """Use a discriminator so confident that a probability would be exactly 0 or 1."""
     given = loss_inputs(rng, 3) | {"lambda_": 0, "weight": torch.zeros(4)}
     for logit in (-1.0, 1.0, -150.0, -100.0, -30.0, 30.0, 60.0, 100.0, 150.0):
         answer = expected("sure_losses", logit=logit)
         of_encoder = part2.run_aae_loss_autoencoder(**given | {"bias": torch.tensor(logit)})
         got = part2.run_aae_loss_discriminator(given["z_fake"], torch.full((3,), logit), torch.tensor(logit))
         obtained = {"gen_loss": of_encoder["loss"]} | got["logs"]
-        hint = "the loss works on logits (binary_cross_entropy_with_logits): no sigmoid before a logarithm"
+        hint = "compute losses from logits (binary_cross_entropy_with_logits), without a sigmoid before a logarithm"
         if abs(logit) == 1:
-            hint = "and here the discriminator is not sure: first see what the other tests of Q2.5 say"
+            hint = "the discriminator is not confident here, so first see the messages of the other tests of Q2.5"
         for name, value in answer.items():  # values below the smallest float32 may be 0
             assert_value(f"{name} at logit {logit:g}", obtained[name], value, rtol=1e-5, atol=1e-12, hint=hint)
         gradient = (got["to_fake"].sum() + got["to_real"]).abs()
         assert gradient > 0.2, (
-            f"the gradient of the discriminator's loss is gone at logit {logit:g}: {hint}\n"
-            f"expected more than 0.2 for the logits of all codes together\nobtained {beyond(0.2, gradient.item())}"
+            f"the gradient of the discriminator's loss vanishes at logit {logit:g}: {hint}\n"
+            f"expected more than 0.2, summed over the logits of all codes\nobtained {beyond(0.2, gradient.item())}"
         )
 
 
 @pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_accuracy(rng, expected):
     cases = {
-        "told apart": (torch.full((8,), -4.0), 4.0),
-        "told apart the wrong way round": (torch.full((8,), 4.0), -4.0),
-        "all taken for the prior's": (torch.ones(8), 1.0),
-        "all taken for images'": (-torch.ones(8), -1.0),
-        "whose logit is 0, all of them": (torch.zeros(8), 0.0),
-        "of all kinds": (normal(rng, 300), 0.3),
-        "of all kinds, those of the prior told wrong": (normal(rng, 300), -0.3),
-        "near 0": (normal(rng, 300, scale=0.05), 0.02),
-        "near 0, those of the prior told wrong": (normal(rng, 300, scale=0.05), -0.02),
+        "that are all classified correctly": (torch.full((8,), -4.0), 4.0),
+        "that are all classified wrongly": (torch.full((8,), 4.0), -4.0),
+        "that are all classified as the prior's": (torch.ones(8), 1.0),
+        "that are all classified as images'": (-torch.ones(8), -1.0),
+        "whose logits are all 0": (torch.zeros(8), 0.0),
+        "with various logits": (normal(rng, 300), 0.3),
+        "with various logits, the prior's classified wrongly": (normal(rng, 300), -0.3),
+        "with logits near 0": (normal(rng, 300, scale=0.05), 0.02),
+        "with logits near 0, the prior's classified wrongly": (normal(rng, 300, scale=0.05), -0.02),
     }
     for case, (fake, real) in cases.items():
         answer = expected("accuracy", fake=fake, real=torch.tensor(real))
         logs = part2.run_aae_loss_discriminator(codes(rng, len(fake), 3), fake, torch.tensor(real))["logs"]
-        assert "accuracy" in logs, f"the log should have the accuracy, it has {sorted(logs)}"
+        assert "accuracy" in logs, f"the log should have the accuracy, but it has {sorted(logs)}"
         # a logit of 0 may count as wrong for any code
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 
 def assert_samples(weight, bias, n=1500, z_dim=3):
     """Check two calls of sample; see the test."""
-    assert_shape("what sample gives for one image", part2.run_aae_sample(weight, bias, 1, 1)[0][0], (1, 1, 28, 28))
+    assert_shape("the output of sample for one image", part2.run_aae_sample(weight, bias, 1, 1)[0][0], (1, 1, 28, 28))
     samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):
         assert_shape("the z that the decoder gets", z, (n, z_dim))
         written = bias.repeat(n, 1, 1, 1)
         written[:, 0, 0, :z_dim] = z
-        assert_value("what sample gives", image, written, rtol=1e-5, atol=1e-5, hint="it is the decoder's image of z")
+        assert_value("the output of sample", image, written, rtol=1e-5, atol=1e-5, hint="it should be the decoded z")
     assert_independent("the z", *latents)
     assert_standard_normal("the z that the decoder gets", torch.cat(latents))
 
 
 @pytest.mark.question("2.5", points=0.25, needs=["AdversarialAE.sample"])
 def test_aae_sample(rng):
-    """The decoder writes z into the first pixels of the image."""
+    """Use a decoder that writes z into the first pixels of the image."""
     weight, bias = torch.zeros(1, 28, 28, 3), normal(rng, 1, 28, 28)
     weight[0, 0, :3], bias[0, 0, :3] = torch.eye(3), 0
     check_samples(assert_samples, weight, bias)

@@ -1,6 +1,6 @@
 """Part 2, graded: encoder, decoder and discriminator (Q2.4, Q2.5).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -35,19 +35,19 @@ def test_aae_encoder_depends_on_its_input(rng):
         "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
     )  # fmt: skip
-    # every region with digits has to matter; a single pixel need not change every code, for example with max pooling
+    # every region with digits must affect the code, but a single pixel need not, for example with max pooling
     pixels = [(6, 6), (6, 20), (20, 6), (20, 20), (14, 14)]
     changed = x[:2].repeat(1 + len(pixels), 1, 1, 1)
     for number, (row, column) in enumerate(pixels, start=1):
         changed[2 * number : 2 * number + 2, :, row, column] *= -1
     unchanged, *codes_then = part2.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
     for pixel, each in zip(pixels, codes_then, strict=True):
-        # more than a different order of summation explains
+        # more than a different order of summation would change
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
-        assert matters, f"pixel {pixel} of the image does not matter to the code"
+        assert matters, f"pixel {pixel} of the image does not affect the code"
     gradients, _, has_convolution = part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)
     assert_reached("encoder", gradients)
-    assert has_convolution, "the encoder should be a convolutional network, it has no convolution"
+    assert has_convolution, "the encoder should be a convolutional network, but it has no convolution"
     middle = part2.run_aae_network("ConvEncoder", x[:2].mean(0, keepdim=True), 8, seed=2)
     assert_not_linear("encoder", z[:2], middle[0])
 
@@ -62,10 +62,10 @@ def test_aae_decoder_shapes_and_range(rng):
         f"images are in -1..1, not up to {beyond(1, imgs.abs().max().item())}: is there a tanh at the end?"
     )
     low, high = imgs.min().item(), imgs.max().item()
-    why = "tanh, not a sigmoid" if low > -0.5 else "is there a tanh twice, or another factor?"
+    why = "use tanh, not a sigmoid" if low > -0.5 else "is there a second tanh, or another factor?"
     assert low < -0.9 and high > 0.9, (
         f"images should reach beyond -0.9 and 0.9: {why}\n"
-        f"expected from -1 to 1, nearly\nobtained from {beyond(-0.9, low)} to {beyond(0.9, high)}"
+        f"expected nearly from -1 to 1\nobtained from {beyond(-0.9, low)} to {beyond(0.9, high)}"
     )
 
 
@@ -77,16 +77,16 @@ def test_aae_decoder_depends_on_its_input(rng):
     assert distance.min() > 1e-6, "different codes give the same image"
     # the same numbers, summed in a different order
     assert_value(
-        "what the decoder gives for two codes alone",
+        "the decoder's output for two codes alone",
         part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
     for dim, what in ((2, "rows"), (3, "columns")):
         assert imgs.std(dim).max() > 1e-6, f"all {what} of an image are the same"
     gradients, to_z, has_convolution = part2.run_aae_network_gradients("ConvDecoder", codes(rng, 16, 5), 5, seed=3)
-    assert has_convolution, "the decoder should be a convolutional network, it has no convolution"
+    assert has_convolution, "the decoder should be a convolutional network, but it has no convolution"
     assert_reached("decoder", gradients)
-    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions have no influence on the image"
+    assert (to_z.abs().sum(0) > 0).all(), "some latent dimensions do not affect the image"
 
 
 @pytest.mark.question("2.4", points=0.25, needs=["AdversarialAE.forward"])
@@ -97,10 +97,10 @@ def test_aae_forward(rng, expected):
         answer = expected("linear_autoencoder", **networks)
         recon_x, z = part2.run_aae_forward(**networks)
         # float32 sums of 784 terms
-        assert_value("z of forward", z, answer["z"], rtol=1e-4, atol=1e-4, hint="it is the code of x")
+        assert_value("z of forward", z, answer["z"], rtol=1e-4, atol=1e-4, hint="it should be the code of x")
         assert_value(
             "recon_x of forward", recon_x, answer["recon_x"], rtol=1e-3, atol=1e-3,
-            hint="it is what the decoder makes of z",
+            hint="it should be the decoder's output for z",
         )  # fmt: skip
 
 
@@ -112,15 +112,15 @@ def test_discriminator_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         logits = part2.run_aae_network("Discriminator", codes(rng, batch, z_dim), z_dim, seed=1)
         assert_numbers("the discriminator's logits", logits, (batch, 1))
-    # a probability or a ReLU could not be below 0, a tanh not beyond 1; the logits of a deep network may all have one
-    # sign, but those of 30 networks only with a probability of 2 / 2^30
+    # a probability or a ReLU could not be below 0, nor a tanh beyond 1; the logits of a deep network may all have the
+    # same sign, but those of 30 networks only with a probability of 2 / 2^30
     assert_nothing_on_top("a logit", part2.run_discriminators(10 * codes(rng, 8, 8), 30, gain=5))
-    # in fresh networks, positive and negative logits are equally large; a leaky ReLU makes a factor of 5 or more
+    # in fresh networks, positive and negative logits are equally large; a leaky ReLU causes a factor of 5 or more
     logits = part2.run_discriminators(codes(rng, 1, 8), 100)
     below, above = -logits[logits < 0].mean(), logits[logits > 0].mean()
     assert 0.45 < below / above < 1 / 0.45, (
         "a logit can be any number: is a leaky ReLU on top of the last layer?\n"
-        f"expected logits of fresh networks around 0\nobtained -{below:.3g} where they are negative, {above:.3g} else"
+        f"expected fresh networks' logits around 0\nobtained -{below:.3g} on average if negative, {above:.3g} otherwise"
     )
 
 
@@ -131,13 +131,13 @@ def test_discriminator_depends_on_its_input(rng):
     assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
     # the same numbers, summed in a different order
     assert_value(
-        "what the discriminator gives for two codes alone",
+        "the discriminator's output for two codes alone",
         part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
     gradients, to_z, _ = part2.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
     assert_reached("discriminator", gradients)
-    assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code have no influence on the logit"
+    assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code do not affect the logit"
     # without activations in between, three linear layers are equivalent to one
     middle = part2.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
     assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"

@@ -1,6 +1,6 @@
 """Part 2, graded: the steps of both optimizers (Q2.4, Q2.5).
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from judge import SIGMAS, assert_any, assert_logs, assert_value, check_samples
 
 
 def linear_networks(rng, z_dim):
-    """Weights of a linear encoder, decoder and discriminator, by name."""
+    """Return weights of a linear encoder, decoder and discriminator, by name."""
     shapes = {"encoder.weight": (z_dim, 784), "decoder.weight": (1, 28, 28, z_dim), "decoder.bias": (1, 28, 28)}
     shapes |= {"discriminator.weight": (z_dim,), "discriminator.bias": ()}
     return {name: normal(rng, *shape, scale=0.05 if "coder" in name else 1) for name, shape in shapes.items()}
@@ -29,15 +29,15 @@ def the_step(batch, optimizer):
 
 
 def assert_trains(step, optimizer, networks, wanted):
-    """Check that the optimizer has exactly the parameters named in `wanted`, and that its step changed only those."""
+    """Check that the optimizer has exactly the parameters named in `wanted` and that its step changed only those."""
     assert set(step["gradients"]) == wanted, (
         f"{optimizer} should have the parameters of {networks}\nexpected {sorted(wanted)}\n"
         f"obtained {sorted(step['gradients'])}"
     )
     trained = {name for name, value in step["after"].items() if not torch.equal(value, step["before"][name])}
     assert trained == wanted, (
-        f"a step of {optimizer} should train {networks}\nexpected changes of {sorted(wanted)}\n"
-        f"obtained changes of {sorted(trained)}"
+        f"a step of {optimizer} should train {networks}\nexpected changes to {sorted(wanted)}\n"
+        f"obtained changes to {sorted(trained)}"
     )
 
 
@@ -46,15 +46,15 @@ def assert_adam_step(batch, answer, lambda_):
     step = the_step(batch, "Adam")
     assert_trains(step, "Adam", "encoder and decoder", {"encoder.weight", "decoder.weight", "decoder.bias"})
     for name, value in answer.items():
-        # float32 sums of some thousand terms of both signs; the discriminator may have done its small step already
+        # float32 sums of a few thousand terms of both signs; the discriminator may already have taken its small step
         assert_value(
-            f"the gradient of this batch's get_loss_autoencoder at lambda {lambda_} that Adam follows for {name}",
+            f"the gradient of get_loss_autoencoder for this batch at lambda {lambda_} that Adam follows for {name}",
             step["gradients"][name], value, rtol=1e-3, atol=1e-2 * value.rms,
-            hint="is it zero_grad that is missing, is something detached, or another loss mixed in?",
+            hint="is zero_grad missing, is something detached, or is another loss mixed in?",
         )  # fmt: skip
-    assert not step["amsgrad"], "Adam is wanted, not its variant AMSGrad: amsgrad=True"
-    assert not step["maximize"], "the loss gets larger, not smaller: maximize=True"
-    assert_value("Adam's weight_decay", step["weight_decay"], 0.0, hint="it adds another loss to that of Eq. 15")
+    assert not step["amsgrad"], "use Adam, not its variant AMSGrad (amsgrad=True)"
+    assert not step["maximize"], "the loss increases instead of decreasing: maximize=True"
+    assert_value("Adam's weight_decay", step["weight_decay"], 0.0, hint="it would add another loss to that of Eq. 15")
     assert batch["training"], "the training step leaves a network in evaluation mode"
     return step
 
@@ -69,8 +69,8 @@ def test_autoencoder_step(rng, expected):
     for batch, answer in zip(batches, answers, strict=True):
         assert_adam_step(batch, answer, lambda_=1)
         others = [step["class"] for step in batch["steps"] if step["class"] != "Adam"]
-        assert not others, f"at lambda 1 the discriminator is not trained, but {others} did a step"
-        assert len(batch["seen"]) == 0, "at lambda 1 the discriminator is not run: it is a plain autoencoder"
+        assert not others, f"at lambda 1, the discriminator should not be trained, but {others} took a step"
+        assert len(batch["seen"]) == 0, "at lambda 1, the discriminator should not run: this is a plain autoencoder"
 
 
 LOGGED = {"recon_loss", "gen_loss", "ae_loss", "disc_loss", "loss_real", "loss_fake", "accuracy"}
@@ -84,7 +84,7 @@ LOGGED = {"recon_loss", "gen_loss", "ae_loss", "disc_loss", "loss_real", "loss_f
     ],
 )  # fmt: skip
 def test_adversarial_step(rng, expected):
-    # learning rates so small that the order of the two steps hardly matters
+    # the learning rates are so low that the order of the two steps hardly matters
     lambda_, ae_lr, d_lr = 0.9, 1e-5, 1e-4
     x, weights = images(rng, 24).view(3, 8, 1, 28, 28), linear_networks(rng, 3)
     answers = [expected("autoencoder_step", x=imgs, weights=weights, lambda_=lambda_) for imgs in x]
@@ -93,20 +93,20 @@ def test_adversarial_step(rng, expected):
         adam = assert_adam_step(batch, answer, lambda_)
         assert_value("Adam's learning rate", adam["lr"], ae_lr, rtol=1e-6, hint="is it ae_lr?")
         assert_value("Adam's beta1", adam["betas"][0], 0.5, rtol=1e-6)
-        assert 0.9 <= adam["betas"][1] < 1, f"Adam's beta2 should be near its default 0.999, it is {adam['betas'][1]}"
+        assert 0.9 <= adam["betas"][1] < 1, f"Adam's beta2 should be near its default 0.999, not {adam['betas'][1]}"
         sgd = the_step(batch, "SGD")
         wanted = {"discriminator.weight", "discriminator.bias"}
         assert_trains(sgd, "SGD", "the discriminator alone", wanted)
         hint = "it is ae_lr" if sgd["lr"] == ae_lr else "is it d_lr?"
         assert_value("SGD's learning rate", sgd["lr"], d_lr, rtol=1e-6, hint=hint)
-        assert_value("SGD's weight_decay", sgd["weight_decay"], 0.0, hint="a step follows the loss alone")
+        assert_value("SGD's weight_decay", sgd["weight_decay"], 0.0, hint="a step should follow the loss alone")
         for name in wanted:
             change, gradient = sgd["after"][name] - sgd["before"][name], sgd["gradients"][name]
             uphill = (change * gradient).sum() > 0
-            hint = "it goes up the gradient" if uphill else "a step is -lr times the gradient: is anything added?"
+            hint = "it increases the loss" if uphill else "a step is -lr times the gradient: is anything added?"
             assert_value(f"SGD's change of {name}", change, -d_lr * gradient, rtol=1e-2, atol=1e-6, hint=hint)
         assert_logs(batch["logged"], LOGGED)
-    # with a weight of 0 each logit is the bias, whatever is drawn from the prior
+    # with a weight of 0, each logit is the bias, regardless of the draws from the prior
     x, weights = images(rng, 1024).view(2, 512, 1, 28, 28) + 0.3, linear_networks(rng, 3)
     weights |= {"discriminator.weight": torch.zeros(3), "discriminator.bias": torch.tensor(2.0)}
     answers = [expected("discriminator_step", x=imgs, weights=weights) for imgs in x]
@@ -114,7 +114,7 @@ def test_adversarial_step(rng, expected):
 
 
 def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
-    """Check that SGD's gradients are those of the discriminator's loss, the sum or the mean of its two terms."""
+    """Check that SGD follows the gradients of the discriminator's loss, the sum or the mean of its two terms."""
     batches = part2_training.run_aae_training(x, lambda_, ae_lr, d_lr, weights)
     for batch, answer in zip(batches, answers, strict=True):
         gradients = the_step(batch, "SGD")["gradients"]
@@ -124,5 +124,5 @@ def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
             assert_any(
                 f"SGD's gradient of the discriminator's loss with respect to the discriminator's {name}",
                 gradients[f"discriminator.{name}"], allowed, rtol=1e-3, atol=atol,
-                hint="zero_grad called? the codes of this batch passed? a gradient of the autoencoder's loss mixed in?",
+                hint="is zero_grad called? Are these the batch's codes? Is the autoencoder's gradient mixed in?",
             )  # fmt: skip

@@ -1,6 +1,6 @@
 """Part 3, graded: dropout in causal self-attention (Q3.2). Statistical tests allow 5 sigma.
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import math
@@ -38,11 +38,11 @@ def assert_dropped(x, weights, answer, factor, v, p):
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
     sums = read(output, v).sum(-1).nan_to_num(1.0)  # NaN, from 0 * -inf, where scores are dropped
     assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
-        "dropout comes after the softmax: then the weights do not sum to 1 any more, in training"
+        "dropout should come after the softmax: in training, the weights then no longer sum to 1"
     )
     channels = split_heads(output, len(v)) / answer["heads"].tensor
     assert not torch.allclose(channels, (channels > 0.5) * factor.tensor, atol=1e-2), (
-        "dropout acts on the result, it should act on the attention weights"
+        "dropout acts on the result, but it should act on the attention weights"
     )
     ratio = dropped / right
     kept = ratio > 0.5
@@ -74,7 +74,7 @@ def test_attention_dropout(rng, expected):
         # float32
         assert_value(
             "attention without dropout", plain, answer["heads"].tensor.expand(batch, n_head, T, T), 1e-4, 1e-4,
-            hint="first see what the other tests of Q3.2 say", again=partial(without_dropout, x, weights, n_head),
+            hint="first see the other tests of Q3.2", again=partial(without_dropout, x, weights, n_head),
         )  # fmt: skip
         for what, options in (
             (f"attention in evaluation, attn_pdrop {p},", {"attn_pdrop": p}),
@@ -84,7 +84,7 @@ def test_attention_dropout(rng, expected):
             hint = "dropout should have no effect"
             assert_value(what, split_heads(output, n_head), plain, rtol=1e-4, atol=1e-4, hint=hint)
         check_samples(assert_dropped, x, weights, answer, factor, v, p)
-    # the other dropout acts on channels; float32 sums of 6 weights
+    # the other dropout, resid_pdrop, acts on channels; float32 sums of 6 weights
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
     output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
     assert_value(

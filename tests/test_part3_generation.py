@@ -1,8 +1,8 @@
 """Part 3, graded: generation (Q3.3).
 
-A mean of the tokens so far replaces attention, so that Q3.3 does not depend on Q3.2. Statistical tests allow 5 sigma.
+The mean of the tokens so far replaces attention, so that Q3.3 does not depend on Q3.2. Statistical tests allow 5 sigma.
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest
@@ -18,7 +18,7 @@ from messages import FEW, shown
 
 
 def unlikely(tokens, probs):
-    """Return the tokens whose count is too unlikely for independent draws: 5 sigma, by exact binomial probabilities."""
+    """Return the tokens with counts too unlikely for independent draws (5 sigma, exact binomial probabilities)."""
     counts, n, p = torch.bincount(tokens, minlength=len(probs)).numpy(), len(tokens), probs.double().numpy()
     at_most, at_least = special.bdtr(counts, n, p), special.bdtrc(counts - 1, n, p)
     tail = 2 * torch.from_numpy(at_most).minimum(torch.from_numpy(at_least))
@@ -32,7 +32,7 @@ def assert_drawn(tokens, probs, what, mistakes=()):
     if not off and not impossible:
         return
     counts = torch.bincount(tokens, minlength=len(probs))
-    # of the mistakes that could explain these draws, the one under which they are likeliest
+    # of the mistakes that could explain these draws, choose the one that makes them most likely
     likely = {sentence: torch.xlogy(counts, p).sum() for sentence, p in mistakes if not unlikely(tokens, p)}
     why = [max(likely, key=likely.get)] if likely else []
     why += [f"tokens {impossible} should never be drawn"] * bool(impossible)
@@ -53,7 +53,7 @@ def assert_drawn(tokens, probs, what, mistakes=()):
 
 
 def of_token(value, token):
-    """Return the probabilities after this token, of an oracle's [V, V]: the right ones, and those of known mistakes."""
+    """Return row `token` of an oracle's probabilities [V, V]: the right ones, and those of known mistakes."""
     return value.tensor[token], [(sentence, wrong.tensor[token]) for sentence, wrong in value.mistakes]
 
 
@@ -113,14 +113,14 @@ def test_generate_sampling_frequencies(rng, expected):
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
         idx, what = prompts(rng, last, T=2), f"temperature {temperature:.3g}"
         check_samples(assert_next_tokens, idx, logits, right, what, temperature=temperature)
-    # shifted logits have the same probabilities, and a low temperature gives the likeliest token
+    # shifted logits have the same probabilities, and with a low temperature, the most likely token is drawn
     idx = idx[: V * 300]
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
-        # float32 logits near 300 have an error of up to 1e-4, and so do the probabilities, relatively: too small to see
+        # float32 logits near 300 have errors of up to 1e-4, and probabilities have relative errors of that size
         what = f"logits near {shift}, temperature {temperature}"
         check_samples(assert_next_tokens, idx, logits + shift, right, what, temperature=temperature)
-    # with many tokens, unlikely ones must not be left out
+    # with many tokens, unlikely ones must not be omitted
     logits = -0.08 * torch.from_numpy(rng.permutation(64)).float()[None]
     right = expected("next_token", logits=logits, temperature=1.0)["probabilities"]
     idx, what = torch.zeros(30_000, 1, dtype=torch.int64), "64 tokens, no filter"
@@ -128,7 +128,7 @@ def test_generate_sampling_frequencies(rng, expected):
 
 
 def assert_fresh_draws(idx, model, probs, n=6):
-    """Check that each token is drawn independently; the probabilities [V] are always the same."""
+    """Check that all tokens are drawn independently, with the same probabilities [V]."""
     first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
     for step in range(n):
         assert_drawn(first[:, step], probs, f"new token {step}")
@@ -139,7 +139,7 @@ def assert_fresh_draws(idx, model, probs, n=6):
         "the same draws in two calls": (first, again),
     }
     for what, (one, other) in neighbours.items():
-        assert not unlikely((V * one + other).flatten(), pairs), f"{what}: each draw should be a fresh one"
+        assert not unlikely((V * one + other).flatten(), pairs), f"{what}: each draw should be independent"
 
 
 @pytest.mark.question("3.3", points=0.25, needs=["choose"])
@@ -165,7 +165,7 @@ def test_generate_top_k(rng, expected):
 
 
 def clear_calls(rng, expected, logits, count, temperature, top_k):
-    """Return up to `count` values of top_p far from all cumulative sums; first those where the order matters."""
+    """Return up to `count` values of top_p far from all cumulative sums, first those where the order matters."""
     top_p = (uniform(rng, 40, low=0.1, high=0.97) * 1000).round() / 1000
     answer = expected("top_p_calls", logits=logits[:2], temperature=temperature, top_k=top_k, top_p=top_p)
     clear = answer["margin"].tensor > 0.005
@@ -222,5 +222,5 @@ def test_generate_with_and_without_cache(rng, expected):
         for use_cache in (False, True)
     ]
     assert torch.equal(*tokens), (
-        f"with the same draws, a cache should not change the tokens, but with it {first_difference(*tokens[::-1])}"
+        f"with the same draws, the cache should not change the tokens, but {first_difference(*tokens[::-1])} with it"
     )

@@ -1,8 +1,8 @@
 """Part 3, graded: causal self-attention (Q3.2).
 
-During these tests, PyTorch's own attention raises an error if the submission calls it.
+During these tests, PyTorch's attention functions raise an error if the submission calls them.
 
-PYTEST_DONT_REWRITE: a message says what is wrong in the assignment's terms, pytest adds nothing to it.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ def test_attention_output(rng, expected):
         # float32, sums of at most 80 terms
         assert_value(
             f"attention to x {[batch, T, C]}, n_head {n_head}, block_size {block_size},", output, answer["output"],
-            rtol=1e-4, atol=1e-4, hint="is it Eq. 22, a token seeing itself and those before it?",
+            rtol=1e-4, atol=1e-4, hint="is it Eq. 22, where a token sees itself and earlier tokens?",
             again=partial(part3.run_attention, x, weights, n_head, block_size),
         )  # fmt: skip
 
@@ -44,16 +44,16 @@ def test_attention_weights_sum_to_one(rng):
     # float32, sums of 6 terms
     assert_value(
         "attention to values that are all 1", output, torch.ones_like(output), rtol=1e-4, atol=1e-4,
-        hint="their weighted mean is 1",
+        hint="their weighted mean should be 1",
     )  # fmt: skip
     v = legible(rng, n_head, T)
     attention = read(part3.run_attention(*prescribed(q, k, v), n_head, block_size=8), v)
     assert attention.min() > -1e-5, f"attention weights cannot be negative, but one is {attention.min():.3g}"
     later = attention.triu(1).abs().max()
-    assert later < 1e-5, f"a token gives weight to tokens after it, up to {later:.3g}"
+    assert later < 1e-5, f"a token gives weight to later tokens, up to {later:.3g}"
     seen = torch.ones(T, T).tril().bool()
     least = attention[..., seen].min()
-    assert least > 1e-6, f"a token should give weight to itself and all tokens before it, but one weight is {least:.3g}"
+    assert least > 1e-6, f"a token should give weight to itself and all earlier tokens, but one weight is {least:.3g}"
 
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
@@ -86,11 +86,11 @@ def test_attention_is_causal(rng):
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_masked_scores_have_no_weight(rng, expected):
-    """Masked scores get no weight, however small the other scores are."""
+    """Check that masked scores get no weight, however low the other scores are."""
     n_head, T, hs = 2, 8, 4
     for size in (60, 600, 6000, 200_000):
         for sign in (-1, 1):
-            # half of the keys have this product with each query, the others 0: exact in float32, however large it is
+            # half of the keys have this product with each query, the others 0: exact in float32 for any size
             q, k, v = torch.zeros(n_head, T, hs), torch.zeros(n_head, T, hs), normal(rng, n_head, T, hs)
             q[..., 0] = 1
             early = torch.arange(T) < T // 2
@@ -100,7 +100,7 @@ def test_masked_scores_have_no_weight(rng, expected):
             which = f"attention where {'visible' if sign < 0 else 'masked'} tokens have products of {sign * size}"
             assert_value(
                 which, split_heads(output, n_head)[0], answer["heads"], rtol=1e-4, atol=1e-4,
-                hint="is what is masked below all other scores?",
+                hint="are masked scores below all other scores?",
             )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_attention_gradients(rng, expected):
             # float32, sums of at most 80 tokens with both signs
             assert_value(
                 f"the gradient of attention with respect to {name}", obtained[name], value, rtol=1e-3, atol=1e-4,
-                hint="is something detached, or the output wrong too?",
+                hint="is something detached, or is the output wrong too?",
             )  # fmt: skip
 
 
@@ -137,20 +137,20 @@ def test_attention_is_written_out(rng, expected):
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32, summed in a different order
-    hint = "PyTorch's attention gives other numbers"
+    hint = "PyTorch's attention returns other numbers"
     assert_value("attention", first, answer["output"], rtol=1e-4, atol=1e-4, hint=hint)
     weights, idx = gpt_weights(rng, SIZES, scale=0.16), integers(rng, 13, 3, 6)
     for batches in (None, integers(rng, 13, 3, 4, 9)):
         answer = expected("gpt", idx=idx, weights=weights, n_head=SIZES["n_head"], batches=batches)
         logits = part3.run_gpt(idx, SIZES, weights, batches)
         # the same through two layers, and after three training steps
-        hint = "a GPT with PyTorch's attention and the same weights gives other ones"
+        hint = "a GPT with PyTorch's attention and the same weights returns other logits"
         assert_value("logits of a GPT", logits, answer["logits"], rtol=1e-4, atol=1e-3, hint=hint)
 
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_with_cache(rng, expected):
-    """Queries of the last T of S tokens, as in generation."""
+    """Use queries of the last T of S tokens, as in generation."""
     for lengths in ([1, 1, 1, 1], [4, 1, 1], [3, 4, 1, 2], [6]):
         T, n_head, C = sum(lengths), 2, 8
         x, weights = normal(rng, 2, T, C), attention_weights(rng, C)
@@ -158,7 +158,7 @@ def test_attention_with_cache(rng, expected):
         pieces = part3.run_attention_in_pieces(x, weights, n_head, 12, lengths)
         # float32, the same sums of at most 10 terms in a different order
         assert_value(
-            f"attention of T = {lengths} tokens one after the other, to the keys and values of all S so far,",
+            f"attention of T = {lengths} tokens in turn to the keys and values of all S tokens so far,",
             pieces, answer["output"], rtol=1e-4, atol=1e-4,
-            hint="it is not what all tokens at once give: which rows and columns of the mask?",
+            hint="it differs from the result for all tokens at once: which rows and columns of the mask are used?",
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Part 3: the graded tests that students do not get.
 
-PYTEST_DONT_REWRITE: messages say what is wrong in the assignment's terms, and pytest adds nothing to them.
+PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
 """
 
 import pytest

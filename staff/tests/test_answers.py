@@ -94,7 +94,7 @@ def test_other_inputs_are_nobodys_mistake(tmp_path, rng):
     for seed, number, oracle, given in [(0, 0, "bpd", others), (0, 0, "kld", inputs), (5, 0, "bpd", inputs)]:
         with pytest.raises(answers.AnswersError, match="not your mistake"):
             file.answer(seed, "test_x", number, oracle, given)
-    with pytest.raises(answers.AnswersError, match="test_y, --seed 1"):
+    with pytest.raises(answers.AnswersError, match="test_y, seed 1"):
         file.answer(1, "test_y", 0, "bpd", inputs)
 
 

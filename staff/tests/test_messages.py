@@ -81,16 +81,16 @@ def of(known, right: Tensor, obtained: Tensor) -> str:
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (lambda x: 0.5 * x, "it is 1/2 of what is expected"),
-        (lambda x: -x / 784, "it is -1/784 of what is expected"),
-        (lambda x: 3 * x, "it is 3 times what is expected"),
-        (lambda x: x * math.log(2), "it is 0.6931 times what is expected"),
-        (lambda x: x * 1.00003, "it is 1.00003 times what is expected"),
+        (lambda x: 0.5 * x, "it is 1/2 of the expected value"),
+        (lambda x: -x / 784, "it is -1/784 of the expected value"),
+        (lambda x: 3 * x, "it is 3 times the expected value"),
+        (lambda x: x * math.log(2), "it is 0.6931 times the expected value"),
+        (lambda x: x * 1.00003, "it is 1.00003 times the expected value"),
         (lambda x: -x, "it has the wrong sign"),
         (lambda x: x + 0.25, "it is off by the same number everywhere, 0.25"),
         (lambda x: 0 * x, "it is 0 everywhere"),
         (lambda x: 0 * x + 7, "all its numbers are 7"),
-        (lambda x: x.flip(2), "it is mirrored: dimension 2 runs the other way"),
+        (lambda x: x.flip(2), "it is mirrored: dimension 2 is reversed"),
         (lambda x: x.transpose(1, 2), "it is transposed: dimensions 1 and 2 are swapped"),
         (lambda x: x.roll(1, 1), "it is shifted by 1 along dimension 1"),
         (lambda x: x.roll(-2, 0), "it is shifted by -2 along dimension 0"),
@@ -109,11 +109,11 @@ def test_what_is_seen_of_large_tensors(known, change, sentence, rng):
     "change, sentence",
     [
         (lambda x: x[[2, 0, 4, 1, 3]], "the numbers are right, but in another order along dimension 0"),
-        (lambda x: x[:1].expand(5, 3), "it is the same all along dimension 0"),
-        (lambda x: x.mean(0), "it is the mean of what is expected over dimension 0"),
-        (lambda x: x.sum(1, keepdim=True), "it is the sum of what is expected over dimension 1"),
-        (lambda x: x.sum(), "it is the sum of all numbers that are expected"),
-        (lambda x: x[0], "it is the first of dimension 0 alone"),
+        (lambda x: x[:1].expand(5, 3), "it is the same everywhere along dimension 0"),
+        (lambda x: x.mean(0), "it is the mean of the expected numbers over dimension 0"),
+        (lambda x: x.sum(1, keepdim=True), "it is the sum of the expected numbers over dimension 1"),
+        (lambda x: x.sum(), "it is the sum of all expected numbers"),
+        (lambda x: x[0], "it is only the first entry of dimension 0"),
     ],
 )
 def test_what_is_seen_of_small_tensors(change, sentence, rng):
@@ -151,7 +151,7 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
 
 def test_nothing_is_seen_of_what_is_expected_to_be_the_same():
     """If all expected numbers or images of a batch are equal, patterns that depend on differences are not reported."""
-    assert of(Whole, torch.ones(4, 3).double(), torch.full((4, 3), 0.5)) == "it is 1/2 of what is expected"
+    assert of(Whole, torch.ones(4, 3).double(), torch.full((4, 3), 0.5)) == "it is 1/2 of the expected value"
     twice, once = torch.tensor([[1.0, 5.0, 2.0], [0.3, 0.1, 0.7]]).double()
     assert of(Whole, torch.stack([twice, twice, once]), torch.stack([once, once, twice])) == ""
     right = torch.arange(3.0).double().expand(4, 3)
@@ -164,7 +164,7 @@ def test_what_is_seen_is_said_only_where_no_known_mistake_fits():
     value = Value(torch.tensor([1.0, 2.0]), [("it is doubled", torch.tensor([2.0, 4.0]))])
     for obtained, sentence in [
         ([2.0, 4.0], "x is wrong: it is doubled\n"),
-        ([3.0, 6.0], "3 times what is expected; why\n"),
+        ([3.0, 6.0], "3 times the expected value; why\n"),
     ]:
         with pytest.raises(AssertionError, match=sentence):
             judge.assert_value("x", torch.tensor(obtained), value, rtol=1e-3, hint="why")
@@ -183,7 +183,7 @@ def test_a_recorded_tensor_is_described_as_a_live_one(rng):
         (20, 30), numbers[:SUMS].double(), numbers[SUMS : SUMS + 2].double(), numbers[SUMS + 2 :].double()
     )
     assert len(recorded.shown) == len(places(600))
-    assert seen(recorded, right / 3, 1e-5, 1e-6) == "it is 1/3 of what is expected"
+    assert seen(recorded, right / 3, 1e-5, 1e-6) == "it is 1/3 of the expected value"
 
 
 # --- random draws -----------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_what_is_off_of_noise_is_said(rng):
         "the mean is off; the shape of the distribution is Gaussian": noise + 0.3,
         "the spread is off; the shape of the distribution is Gaussian": 1.3 * noise,
         "the mean and the spread are off; it is not Gaussian either": noise.exp(),
-        "its mean and its spread are right, the shape of the distribution is not": judge.standardized(laplace),
+        "its mean and spread are right, but the shape of the distribution is not": judge.standardized(laplace),
     }.items():
         with pytest.raises(AssertionError, match=sentence) as error:
             judge.assert_standard_normal("the noise", draws)
@@ -236,7 +236,7 @@ def test_nan_that_is_hidden_or_spread_is_named():
     judge.assert_nan("the loss", math.nan)
     for output, sentence in [
         ([0.5, 1.0], "KLD hides .*\nexpected nan\nobtained 0.5"),
-        ([math.nan] * 2, "KLD is NaN where"),
+        ([math.nan] * 2, "KLD is NaN although"),
     ]:
         with pytest.raises(AssertionError, match=sentence):
             judge.assert_nan("KLD", torch.tensor(output), where)
@@ -248,7 +248,7 @@ def test_what_differs_from_call_to_call_is_named(rng):
     value, calls = Value(torch.ones(3), [("it is doubled", 2 * torch.ones(3))]), iter(torch.randn(9, 3, generator=rng))
     with pytest.raises(AssertionError, match="x is wrong: it changes between calls, even with the same inputs; why\n"):
         judge.assert_value("x", next(calls), value, rtol=1e-3, hint="why", again=lambda: next(calls))
-    with pytest.raises(AssertionError, match="it is 3 times what is expected; why\n"):
+    with pytest.raises(AssertionError, match="it is 3 times the expected value; why\n"):
         judge.assert_value("x", 3 * torch.ones(3), value, rtol=1e-3, hint="why", again=lambda: 3 * torch.ones(3))
     with pytest.raises(AssertionError, match="it changes between calls"):
         judge.assert_value("x", 3 * torch.ones(3), value, rtol=1e-3, again=lambda: 3 * torch.ones(4))

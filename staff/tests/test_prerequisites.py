@@ -85,6 +85,6 @@ def test_a_run_says_what_to_fix_first(tmp_path):
     message = tests["test_vae_forward_losses"]["message"]
     line = 1 + text[: text.index("# Q1.7: combine")].count("\n")
     assert message.startswith(f"first fix KLD (part1_vae/utils.py:{line}) or KLD_per_dim (part1_vae/utils.py:")
-    assert "\nL_reg of VAE.forward is wrong: it is 7 times what is expected" in message
+    assert "\nL_reg of VAE.forward is wrong: it is 7 times the expected value" in message
     assert message in ended.stdout and "needs" not in tests["test_kld_values"]
     assert tests["test_kld_values"]["message"].startswith("KLD of mean and log_std")

@@ -23,7 +23,7 @@ from adapters.stand_ins import (
 
 
 def run_sample_reparameterize(mean: Tensor, std: Tensor) -> Tensor:
-    """Return z, one draw."""
+    """Return one draw of z."""
     from part1_vae.utils import sample_reparameterize
 
     mean, std = mean.clone(), std.clone()
@@ -53,7 +53,7 @@ def run_kld(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def run_kld_per_dim(mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return the summands of the divergence, [..., D]."""
+    """Return the terms of the divergence, [..., D]."""
     from part1_vae.utils import KLD_per_dim
 
     return KLD_per_dim(mean, log_std).detach()
@@ -80,8 +80,8 @@ def run_elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
 def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, training: bool) -> dict:
     """Draw the manifold of a linear decoder (weight [16, 28, 28, 2], bias [16, 28, 28]).
 
-    Returns image [1 or 3, H, W]; z: the codes that the decoder got; training: its mode afterwards; left: a description
-    of gradients that were left behind, or "".
+    Returns image [1 or 3, H, W]; z: the codes that the decoder received; training: the decoder's mode afterwards; left:
+    a description of remaining gradients, or "".
     """
     from part1_vae.utils import visualize_manifold
 
@@ -111,9 +111,9 @@ def _network(name: str, seed: int, gain: float = 1, **sizes: int) -> nn.Module:
 
 
 def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: float = 1) -> tuple[Tensor, Tensor]:
-    """Run a fresh encoder in evaluation mode, for as many channels as the images have -> mean, log_std, each [B, D].
+    """Run a fresh encoder for the images' number of channels in evaluation mode -> mean, log_std, each [B, D].
 
-    With a large gain, the inputs of a final activation, if there is one, are large too.
+    With a large gain, the inputs of a final activation, if there is one, are also large.
     """
     sizes = {"num_input_channels": imgs.size(1), "num_filters": num_filters, "z_dim": z_dim}
     imgs, encoder = imgs.clone(), _network("CNNEncoder", seed, gain, **sizes).eval()
@@ -123,7 +123,7 @@ def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: flo
 
 
 def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[dict[str, float], bool]:
-    """Return the sizes of the gradients of a loss of mean and log_std, by the parameters' names, and whether there is a
+    """Return, for a loss of mean and log_std, the gradient's size by parameter name; and whether there is a
     convolution."""
     encoder = _network("CNNEncoder", seed, num_filters=num_filters, z_dim=z_dim)
     mean, log_std = encoder(imgs)
@@ -137,15 +137,15 @@ def run_decoder(z: Tensor, num_filters: int, seed: int, levels: int = 16, gain: 
 
 
 def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """Return the sizes of the gradients of a loss of the logits, by the parameters' names; the gradient that reaches z;
-    and whether there is a convolution."""
+    """Return, for a loss of the logits, the gradient's size by parameter name and the gradient that reaches z; and
+    whether there is a convolution."""
     decoder = _network("CNNDecoder", seed, num_filters=num_filters, z_dim=z.size(1))
     z = z.clone().requires_grad_()
     return gradient_sizes(decoder, decoder(z).square().sum(), z), gradient_of(z), has_convolution(decoder)
 
 
 def run_decoder_device(device: str) -> str:
-    """Return `decoder.device` of a decoder that was moved to this device."""
+    """Return `decoder.device` of a decoder on this device."""
     return str(_network("CNNDecoder", 0, num_filters=4, z_dim=2).to(device).device)
 
 
@@ -163,7 +163,7 @@ def _vae(z_dim: int) -> nn.Module:
 def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> dict:
     """Run VAE.forward with an encoder that returns (mean, log_std) and a linear decoder.
 
-    Returns L_rec, L_reg, bpd: scalars; z [B, D]: the codes that the decoder got; gradients: those of the bpd with
+    Returns L_rec, L_reg, bpd: scalars; z [B, D]: the codes that the decoder received; gradients: of the bpd with
     respect to mean, log_std, weight and bias.
     """
     vae = _vae(mean.size(1))
@@ -180,7 +180,7 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
 
 
 def run_vae_latents(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Return what the decoder of a VAE gets: twice in training mode, then in evaluation with and without gradients."""
+    """Return the codes that a VAE's decoder gets: two training calls, then evaluation with and without gradients."""
     vae = _vae(mean.size(1))
     replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
     for training, gradients in ((True, True), (True, True), (False, True), (False, False)):
@@ -201,7 +201,7 @@ def run_vae_slope(
 ) -> dict[str, Tensor]:
     """Run VAE.forward at points along a direction of log_std, with the same noise each time.
 
-    Returns gradient: that of the bpd with respect to log_std [B, D]; below, above: the bpd one step to either side.
+    Returns gradient: of the bpd with respect to log_std [B, D]; below, above: the bpd one step to either side.
     """
 
     def forward(size: float) -> dict:
@@ -212,9 +212,9 @@ def run_vae_slope(
 
 
 def run_vae_sample(logits: Tensor, z_dim: int, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Call VAE.sample several times, with a decoder that returns logits[i % N] for image i of a batch, whatever z is.
+    """Call VAE.sample several times, with a decoder that returns logits[i % N] for image i of a batch, for any z.
 
-    Returns the samples, and the z's that the decoder got.
+    Returns the samples, and the z's that the decoder received.
     """
     vae = _vae(z_dim).train()
     replace(vae, decoder=RowDecoder(logits))

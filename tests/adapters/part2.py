@@ -41,7 +41,7 @@ def _network(name: str, z_dim: int, seed: int) -> nn.Module:
 def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1) -> Tensor:
     """Run a fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> its output for x.
 
-    Its parameters are first multiplied by the gain: if that is large, so are the inputs of the last activation.
+    Its parameters are first multiplied by the gain; if this is large, so are the inputs of the last activation.
     """
     network = _network(name, z_dim, seed).eval()
     with torch.no_grad():
@@ -51,14 +51,14 @@ def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1
 
 
 def run_discriminators(z: Tensor, number: int, gain: float = 1) -> Tensor:
-    """Run `number` newly initialized discriminators, see `run_aae_network` -> their logits [number, B]."""
+    """Run `number` newly initialized discriminators (see `run_aae_network`) -> their logits [number, B]."""
     logits = [run_aae_network("Discriminator", z, z.size(1), seed, gain) for seed in range(number)]
     return torch.stack([each.flatten() for each in logits])
 
 
 def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """Return the sizes of the gradients of a loss of the output, by the parameters' names; the gradient that reaches x;
-    and whether there is a convolution."""
+    """Return, for a loss of the output, the gradient's size by parameter name and the gradient that reaches x; and
+    whether there is a convolution."""
     network = _network(name, z_dim, seed)
     x = x.clone().requires_grad_()
     loss = network(x).square().sum()
@@ -66,7 +66,7 @@ def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tu
 
 
 def run_aae_forward(x: Tensor, encoder: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """AdversarialAE.forward with a linear encoder [D, 784] and decoder ([1, 28, 28, D], [1, 28, 28]) -> recon_x, z."""
+    """Run AdversarialAE.forward with linear encoder [D, 784] and decoder [1, 28, 28, D], [1, 28, 28] -> recon_x, z."""
     aae = _aae(len(encoder))
     replace(aae, encoder=LinearEncoder(encoder), decoder=LinearDecoder(weight, bias))
     recon_x, z = aae(x)
@@ -78,7 +78,7 @@ def run_aae_loss_autoencoder(
 ) -> dict:
     """Call get_loss_autoencoder with a linear discriminator (weight [D], bias []).
 
-    Returns loss; logs: name -> number; gradients: those of the loss with respect to recon_x and z_fake.
+    Returns loss; logs: name -> number; gradients: of the loss with respect to recon_x and z_fake.
     """
     aae = _aae(z_fake.size(1))
     replace(aae, discriminator=LinearDiscriminator(weight, bias))
@@ -96,7 +96,7 @@ def run_aae_loss_autoencoder(
 def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> dict:
     """Call get_loss_discriminator; the codes z_fake have the logits fake [B], all other codes the logit real [].
 
-    Returns loss; logs: name -> number; seen: the codes that the discriminator got, from the prior and from z_fake;
+    Returns loss; logs: name -> number; seen: the codes that the discriminator received, from the prior and from z_fake;
     to_fake, to_real: gradients of the loss with respect to these logits.
     """
     aae = _aae(z_fake.size(1))
@@ -112,7 +112,7 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
 
 
 def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
-    """Call get_loss_discriminator of one model several times -> the codes that the discriminator got in each call."""
+    """Call one model's get_loss_discriminator several times -> the codes that the discriminator received per call."""
     aae = _aae(z_fake.size(1))
     weight, bias = torch.zeros(z_fake.size(1)), torch.zeros(())
     replace(aae, discriminator=LinearDiscriminator(weight, bias))
@@ -124,7 +124,7 @@ def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
 
 
 def run_aae_sample(weight: Tensor, bias: Tensor, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Call AdversarialAE.sample several times, with a linear decoder -> the samples, and the z's that it got."""
+    """Call AdversarialAE.sample several times, with a linear decoder -> the samples, and the decoder's inputs z."""
     aae = _aae(weight.size(-1)).train()
     replace(aae, decoder=LinearDecoder(weight, bias))
     with left_alone(aae):

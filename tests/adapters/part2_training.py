@@ -1,4 +1,4 @@
-"""Part 2: the training of the adversarial autoencoder, watched through Lightning's Trainer."""
+"""Part 2: the training of the adversarial autoencoder, observed through Lightning's Trainer."""
 
 import logging
 import warnings
@@ -20,16 +20,16 @@ from adapters.stand_ins import (
 def run_aae_training(x: Tensor, lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Tensor]) -> list[dict]:
     """Train linear networks on the batches x [batches, B, 1, 28, 28], with Lightning's Trainer.
 
-    The weights are reset before each batch, so that its steps do not depend on the batches before it.
+    The weights are reset before each batch, so that its steps do not depend on earlier batches.
 
     Args:
         weights: "encoder.weight" [D, 784], "decoder.weight" [1, 28, 28, D], "decoder.bias" [1, 28, 28],
             "discriminator.weight" [D], "discriminator.bias" [].
 
-    Returns for each batch: steps: the steps of the optimizers, in order (class, lr, weight_decay, betas or None,
-    amsgrad, maximize; before and after: the weights; gradients: those of the parameters it trains); seen: the codes
-    that the discriminator got; logged: the values that the training step logged; training: whether all modules are
-    in training mode afterwards.
+    Returns, for each batch, steps: the optimizers' steps, in order (class, lr, weight_decay, betas or None, amsgrad,
+    maximize; before and after: the weights; gradients: of the parameters that the optimizer trains); seen: the codes
+    that the discriminator received; logged: the values that the training step logged; training: whether all modules
+    are in training mode afterwards.
     """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback
@@ -69,7 +69,7 @@ def _linear_aae(lambda_: float, ae_lr: float, d_lr: float, weights: dict[str, Te
 
 
 class _Recorder:
-    """Records how each batch and each optimizer step changes the parameters, which start at these weights."""
+    """Records how each batch and each optimizer step changes the parameters, which start from these weights."""
 
     def __init__(self, model: nn.Module, weights: dict[str, Tensor]):
         self.seen = model.discriminator.seen
@@ -89,7 +89,7 @@ class _Recorder:
 
     def after_step(self, optimizer, *_) -> None:
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        # not before the step: a closure may compute them during it
+        # not read before the step, because a closure may compute them during the step
         gradients = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
         self.batches[-1]["steps"][-1].update(gradients=gradients, after=self.values())
 

@@ -20,14 +20,14 @@ def _gpt_config(**fields):
 
 @torch.no_grad()
 def _filled(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """Set some of the module's parameters, and return it."""
+    """Set some of the module's parameters; return the module."""
     for name, value in weights.items():
         module.get_parameter(name).copy_(value)
     return module
 
 
 def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **fields) -> nn.Module:
-    """Return CausalSelfAttention with these weights, in evaluation mode; without dropout unless `fields` sets it."""
+    """Return CausalSelfAttention with these weights, in evaluation mode, without dropout unless `fields` sets it."""
     from part3_gpt.gpt import CausalSelfAttention
 
     sizes = {"n_layer": 1, "n_head": n_head, "n_embd": len(weights["c_proj.weight"]), "vocab_size": 2}
@@ -36,7 +36,7 @@ def _attention(weights: dict[str, Tensor], n_head: int, block_size: int, **field
 
 
 def _gpt(sizes: dict[str, int], weights: dict[str, Tensor]) -> nn.Module:
-    """Return a GPT in evaluation mode, without dropout; creating it does not advance the tests' random generator."""
+    """Return a GPT in evaluation mode, without dropout; do not advance the tests' random generator."""
     from part3_gpt.gpt import GPT
 
     with torch.random.fork_rng(devices=[]):
@@ -45,9 +45,9 @@ def _gpt(sizes: dict[str, int], weights: dict[str, Tensor]) -> nn.Module:
 
 
 def _causal_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return the mean of the tokens so far; it replaces attention, so that Q3.3 can be tested before Q3.2 is done.
+    """Return the mean of the tokens so far, as a substitute for attention: Q3.3 can be tested before Q3.2 is done.
 
-    Like attention, it takes the queries of the last T of S tokens, as the cache requires.
+    Like attention, this takes the queries of the last T of S tokens, as the cache requires.
     """
     T, S = q.size(2), v.size(2)
     means = v.cumsum(dim=2) / torch.arange(1, S + 1)[:, None]
@@ -61,12 +61,12 @@ def _with_causal_means(model: nn.Module) -> nn.Module:
 
 
 class _NoFusedAttention(TorchFunctionMode):
-    """Makes PyTorch's own attention raise while Q3.2 is tested, whoever calls it and under whatever name."""
+    """Makes PyTorch's attention functions, by any name, raise an error during the tests of Q3.2."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
         if "attention" in name:
-            raise RuntimeError(f"Q3.2 asks for attention that is written out, so {name} cannot be used here")
+            raise RuntimeError(f"in Q3.2, attention must be written out, so {name} must not be used")
         return func(*args, **(kwargs or {}))
 
 
@@ -107,7 +107,7 @@ def run_attention_gradients(
 def run_attention_twice(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, training: bool = False, attn_pdrop: float = 0.0
 ) -> dict:
-    """Call one CausalSelfAttention twice -> the outputs of both calls; x and weights as they are afterwards."""
+    """Call one CausalSelfAttention twice -> the outputs of both calls; x and the weights after the calls."""
     attention = _attention(weights, n_head, block_size, attn_pdrop=attn_pdrop).train(training)
     x = x.clone()
     with _NoFusedAttention(), torch.no_grad(), left_alone(attention):
@@ -120,7 +120,7 @@ def run_attention_twice(
 def run_attention_in_pieces(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, lengths: list[int]
 ) -> Tensor:
-    """Cut x along T into pieces of these lengths, and process them in order with a key/value cache -> [B, T, C]."""
+    """Split x along T into pieces of these lengths, and process them in order with a key/value cache -> [B, T, C]."""
     from part3_gpt.cache import KVCache
 
     attention, cache = _attention(weights, n_head, block_size), KVCache(x.size(1))
@@ -134,7 +134,7 @@ def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batc
     Args:
         sizes: n_layer, n_head, n_embd, vocab_size and block_size.
         weights: all parameters, by name.
-        batches: first train on these [steps, B, T + 1], by plain gradient descent.
+        batches: [steps, B, T + 1], on which to train first, by plain gradient descent.
     """
     model = _gpt(sizes, weights).train()
     with _NoFusedAttention():
@@ -149,7 +149,7 @@ def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batc
 
 
 def run_choose_elsewhere(logits: Tensor, **options) -> None:
-    """Call choose on the meta device, which has no numbers; options: temperature, do_sample, top_k, top_p.
+    """Call choose on the meta device, where tensors have no data; options: temperature, do_sample, top_k, top_p.
 
     Raises:
         RuntimeError: choose creates tensors on the CPU.
@@ -172,13 +172,13 @@ def run_generate(
     generator_seed: int | None = None,
     **options,
 ) -> dict[str, Tensor]:
-    """Call GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts as they are afterwards.
+    """Call GPT.generate -> tokens [B, T + max_new_tokens]; idx: the prompts after the call.
 
-    The mean of the tokens so far replaces attention, see `_causal_mean`.
+    The mean of the tokens so far replaces attention; see `_causal_mean`.
 
     Args:
         sizes, weights: as in `run_gpt`; missing parameters are random.
-        generator_seed: the seed of a generator for the draws; None: pass no generator.
+        generator_seed: the seed of the generator for sampling; None: do not pass a generator.
         options: temperature, do_sample, top_k, top_p, use_cache.
     """
     if generator_seed is not None:

@@ -1,4 +1,4 @@
-"""Small networks that replace blanks, and helpers that the adapters of several parts share."""
+"""Small networks that replace blanks, and helpers that the adapters share."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def replayed(function: Callable, *arguments) -> list:
-    """Call a function with each argument, with the same noise each time, and return the results."""
+    """Call a function with each argument, with the same noise each time; return the results."""
     seed, results = int(torch.randint(2**31, ())), []
     for argument in arguments:
         torch.default_generator.manual_seed(seed)
@@ -21,12 +21,12 @@ def replayed(function: Callable, *arguments) -> list:
 
 
 def gradient_of(x: Tensor) -> Tensor:
-    """The gradient that reached x; zeros if none did."""
+    """Return the gradient that reached x, or zeros if none did."""
     return torch.zeros_like(x) if x.grad is None else x.grad
 
 
 class Replacing(nn.Module):
-    """A network that replaces another one; it takes attributes that it lacks, such as z_dim, from the other one."""
+    """A network that replaces another one, from which it takes missing attributes, such as z_dim."""
 
     def __getattr__(self, name: str):
         try:
@@ -38,14 +38,14 @@ class Replacing(nn.Module):
 
 
 def replace(model: nn.Module, **networks: Replacing) -> None:
-    """Replace the model's networks of these names."""
+    """Replace the model's networks with these names."""
     for name, network in networks.items():
-        vars(network)["replaced"] = (getattr(model, name),)  # in a tuple it is not part of the model
+        vars(network)["replaced"] = (getattr(model, name),)  # in a tuple, so that it is not part of the model
         setattr(model, name, network)
 
 
 class StandIn(Replacing):
-    """A linear network. Records the codes that it gets, if its inputs are codes."""
+    """A linear network that records the codes that it receives, if its inputs are codes."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
         super().__init__()
@@ -61,7 +61,7 @@ class StandIn(Replacing):
         """Record the codes z.
 
         Raises:
-            RuntimeError: they are on another device.
+            RuntimeError: the codes are on another device.
         """
         if z.device != self.device:
             raise RuntimeError(f"z is on the device {z.device} {ELSEWHERE} {self.device}")
@@ -69,7 +69,7 @@ class StandIn(Replacing):
 
 
 def _never_failing(init: Callable) -> Callable:
-    """Return a constructor that only stores its arguments, as attributes, if layers are not written yet or wrong."""
+    """Return a constructor that only stores its arguments, as attributes, if it fails to build the layers."""
 
     def __init__(self, *args, **kwargs) -> None:
         try:
@@ -86,7 +86,7 @@ def _never_failing(init: Callable) -> Callable:
 
 @contextmanager
 def to_be_replaced(*networks: type[nn.Module]) -> Iterator[None]:
-    """Allow networks that are built in this context to be unfinished: stand-ins will replace them."""
+    """Allow unfinished networks to be built in this context; stand-ins will replace them."""
     with ExitStack() as stack:
         for network in networks:
             stack.enter_context(mock.patch.object(network, "__init__", _never_failing(network.__init__)))
@@ -94,7 +94,7 @@ def to_be_replaced(*networks: type[nn.Module]) -> Iterator[None]:
 
 
 class LinearDecoder(StandIn):
-    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Records the z that it gets."""
+    """A decoder whose logits are linear in z: weight [L, H, W, D], bias [L, H, W]. Records its inputs."""
 
     def forward(self, z: Tensor) -> Tensor:
         self.see(z)
@@ -102,7 +102,7 @@ class LinearDecoder(StandIn):
 
 
 class RowDecoder(StandIn):
-    """A decoder whose logits do not depend on z: weight[i % N] for image i, counted over all calls. Records the z."""
+    """A decoder with logits weight[i % N] for image i, counted over all calls, for any z. Records its inputs."""
 
     def forward(self, z: Tensor) -> Tensor:
         first = sum(map(len, self.seen))
@@ -129,7 +129,7 @@ class LinearEncoder(StandIn):
 
 
 class LinearDiscriminator(StandIn):
-    """A discriminator whose logit is linear in the code: weight [D], bias []. Records the codes that it gets."""
+    """A discriminator whose logit is linear in the code: weight [D], bias []. Records its inputs."""
 
     def forward(self, z: Tensor) -> Tensor:
         self.see(z)
@@ -137,7 +137,7 @@ class LinearDiscriminator(StandIn):
 
 
 class TableDiscriminator(StandIn):
-    """A discriminator that knows some codes [B, D]: their logits are weight [B], that of any other code is bias []."""
+    """A discriminator that knows some codes [B, D]: their logits are weight [B], that of other codes is bias []."""
 
     def __init__(self, codes: Tensor, weight: Tensor, bias: Tensor):
         super().__init__(weight, bias)
@@ -151,16 +151,16 @@ class TableDiscriminator(StandIn):
 
 @torch.no_grad()
 def perturbed(network: nn.Module) -> nn.Module:
-    """Perturb the parameters, as training would: a layer may be initialized with zeros."""
+    """Perturb the parameters, as training would, because layers may be initialized with zeros."""
     for parameter in network.parameters():
         parameter += 0.03 * torch.randn_like(parameter)
     return network
 
 
 def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str, float]:
-    """Return by parameter name the sum of the absolute values of the loss's gradient; 0 if there is none.
+    """Return, by parameter name, the sum of the absolute values of the loss's gradient; 0 without a gradient.
 
-    The key "" has the number of other tensors that get a gradient: neither the module's parameters nor the inputs.
+    The key "" has the number of tensors that get a gradient but are neither the module's parameters nor the inputs.
     """
     known = {id(x) for x in (*module.parameters(), *inputs)}
     unknown = {id(x) for x in leaves(loss)} - known
@@ -200,10 +200,10 @@ def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[Non
 
 
 def on_another_device(function: Callable[[], object]) -> None:
-    """Run a function on the meta device: ignore errors, as tensors have no numbers there, unless devices are mixed.
+    """Run a function on the meta device, where tensors have no data; ignore all errors except for mixed devices.
 
     Raises:
-        RuntimeError: tensors of two devices are combined.
+        RuntimeError: the function combines tensors on two devices.
     """
     try:
         function()
@@ -216,14 +216,14 @@ ELSEWHERE = "while the network is on"
 
 
 def as_numbers(logs: dict) -> dict[str, float]:
-    """Convert logged values, numbers or tensors, to floats. A tensor that is attached to its graph becomes NaN."""
+    """Convert logged values, numbers or tensors, to floats; a tensor that is attached to its graph becomes NaN."""
     return {
         key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
     }
 
 
 def sample_several_times(model: nn.Module, batch_size: int, calls: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Call sample() of a model whose decoder records its inputs -> the samples, and the z's that the decoder got."""
+    """Call sample() of a model whose decoder records its inputs -> the samples, and the decoder's inputs z."""
     samples, latents = [], []
     for _ in range(calls):
         model.decoder.seen.clear()

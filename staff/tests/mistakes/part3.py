@@ -20,7 +20,7 @@ DRAW = "return torch.multinomial(probs, num_samples=1, generator=generator)"
 LAST = "last = x[:, -1]"
 CROP = "x = model.hidden(idx[:, -model.block_size :])"
 CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
-WRITTEN_OUT = "attention that is written out"  # in the message about calls of fused attention
+WRITTEN_OUT = "attention must be written out"  # in the message where fused attention is called
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
 RESULT = "        return idx\n"
 PROMPT, NEW = (
@@ -97,7 +97,7 @@ MISTAKES = {
     "argmax for softmax": ("3.2", GPT, WEIGHTS, weights("F.one_hot(scores.argmax(-1), S).float()")),
     "uniform weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(0 * scores.masked_fill(scores == -torch.inf, 0), dim=-1)")),
     "no dropout": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)", "there is no dropout of attention weights in training"),
-    "dropout of the scores": ("3.2", GPT, WEIGHTS, "weights = F.softmax(self.attn_dropout(scores), dim=-1)", "dropout comes after the softmax"),
+    "dropout of the scores": ("3.2", GPT, WEIGHTS, "weights = F.softmax(self.attn_dropout(scores), dim=-1)", "dropout should come after the softmax"),
     "dropout of the scores before the mask": (
         "3.2", GPT, f"{MASK}\n        {WEIGHTS}", f"scores = self.attn_dropout(scores)\n        {MASK}\n        weights = F.softmax(scores, dim=-1)",
     ),
@@ -262,8 +262,8 @@ MISTAKES = {
     "NaN hidden in the attention weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=-1).nan_to_num()"), "is NaN"),
     "dropout in evaluation too": ("3.2", GPT, WEIGHTS, weights("F.dropout(F.softmax(scores, dim=-1), 0.2)"), "it changes between calls"),
     "values turned round": ("3.2", GPT, VALUES, "return -weights @ v", "it has the wrong sign"),
-    "tokens turned round": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 runs the other way"),
-    "a third of the values": ("3.2", GPT, VALUES, "return weights @ v / 3", "it is 1/3 of what is expected"),
+    "tokens turned round": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 is reversed"),
+    "a third of the values": ("3.2", GPT, VALUES, "return weights @ v / 3", "it is 1/3 of the expected value"),
     "greedy by chance": ("3.3", GPT, GREEDY, "return torch.multinomial(logits.softmax(-1), num_samples=1)", "it changes between calls"),
     "NaN hidden in the scores": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores.nan_to_num(neginf=-torch.inf), dim=-1)"), "is NaN"),
     "probabilities on another device": ("3.3", GPT, PROBS, PROBS + "\n    probs = probs * torch.ones(probs.shape)", "device"),
