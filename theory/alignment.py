@@ -2,14 +2,14 @@
 # # Attention as alignment: rewriting lists of dates
 #
 # For Section 3.1 (Eq. 19 to 21). A sequence-to-sequence model rewrites "03 jul 24 dec" as "0703 1224". The target has a
-# different order and more tokens than the source, and nothing tells the model which source token belongs to which
-# target token. We train the same model twice: with additive attention, and with only the encoder's last states.
+# different order and more tokens than the source, and the model is not told which source token belongs to which target
+# token. We train the same model twice: with additive attention, and with only the encoder's last states.
 #
 # **Predict before you run it**
 #
-# 1. Without attention, everything about the source passes through one vector. How does the accuracy depend on length?
-# 2. And with attention? Does the decoder still need that vector?
-# 3. The decoder writes the month of the second date. Which source tokens does it look at?
+# 1. Without attention, all information about the source passes through one vector. How does accuracy depend on length?
+# 2. How does it depend on length with attention? Does the decoder still need that vector?
+# 3. The decoder writes the month of the second date. Which source tokens does it attend to?
 
 # %%
 import argparse
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-parser = argparse.ArgumentParser(description="Rewriting dates, with and without additive attention.")
+parser = argparse.ArgumentParser(description="Rewriting dates with and without additive attention.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 VOCABULARY = "0 1 2 3 4 5 6 7 8 9 jan feb mar apr may jun jul aug sep oct nov dec start".split()  # 0 to 22
@@ -29,7 +29,7 @@ VOCABULARY = "0 1 2 3 4 5 6 7 8 9 jan feb mar apr may jun jul aug sep oct nov de
 
 # %%
 def lists_of_dates(n, dates):
-    """Source [N, 3 dates] and target [N, 4 dates]: "0 3 jul" becomes "0 7 0 3"."""
+    """Draw sources [N, 3 dates] and targets [N, 4 dates]: "0 3 jul" becomes "0 7 0 3"."""
     day, month = torch.randint(1, 29, (n, dates)), torch.randint(1, 13, (n, dates))
     source, target = [day // 10, day % 10, 9 + month], [month // 10, month % 10, day // 10, day % 10]
     return torch.stack(source, dim=-1).flatten(1), torch.stack(target, dim=-1).flatten(1)
@@ -45,7 +45,7 @@ class Rewriter(nn.Module):
         self.g = nn.Sequential(nn.Linear(2 * C, C), nn.Tanh(), nn.Linear(C, 10))
 
     def forward(self, source, length, target=None):
-        """Logits [B, length, 10], weights [B, length, T]; with a target, each step gets the correct previous digit."""
+        """Return logits [B, length, 10] and weights [B, length, T]; a target provides the correct previous digits."""
         h, last = self.encoder(self.embed(source))  # [B, T, C], [2, B, C / 2]
         s = context = torch.cat([*last], dim=1)  # [B, C]: the last state of each direction
         y, Uh, logits, weights = torch.full_like(source[:, 0], 22), self.U(h), [], []
@@ -83,14 +83,14 @@ with torch.no_grad():
     for dates in lengths:
         source, target = lists_of_dates(500, dates)
         for name, model in models.items():
-            right = model(source, target.size(1))[0].argmax(dim=2) == target  # each is fed its own digits
+            right = model(source, target.size(1))[0].argmax(dim=2) == target  # each model gets its own digits as input
             accuracy[name].append(right.all(dim=1).float().mean().item())
 for name, found in accuracy.items():
     print(f"{name:17}:", ", ".join(f"{d} dates {a:.0%}" for d, a in zip(lengths, found, strict=True)))
 assert accuracy["without attention"][MOST - 1] < 0.5 < 0.8 < min(accuracy["with attention"][:MOST])
 
 # %%
-# The alignment: row i has the weights of the source tokens when digit i of the target is written
+# The alignment: row i has the weights of the source tokens for digit i of the target
 dates = 3
 source, target = lists_of_dates(500, dates)
 with torch.no_grad():
@@ -98,7 +98,7 @@ with torch.no_grad():
 assert torch.allclose(weights.sum(dim=2), torch.ones(500, 4 * dates))
 own = torch.arange(4 * dates)[:, None] // 4 == torch.arange(3 * dates) // 3  # the tokens of the date being written
 on_own = (weights * own).sum(dim=2).mean().item()
-assert on_own > 0.6, on_own  # by chance it would be 1/3
+assert on_own > 0.6, on_own  # by chance, it would be 1/3
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "alignment.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: no initial state for the model with attention (`s` all zeros); an encoder that reads in one direction
-# only: where does the decoder look then?
+# **What to try**: no initial state for the model with attention (`s` all zeros); an encoder that reads in only one
+# direction: where does the decoder look then?

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Why the squared error blurs
 #
-# For Exercises 18, 19 and 20. Why do autoencoders produce blurry images? The code of an image does not say everything
-# about it. Suppose it leaves two images equally likely: a stroke, and the same stroke three pixels to the right. The
-# decoder has to give one answer for both. We search for the best answer under four losses.
+# For Exercises 18, 19 and 20. Why do autoencoders produce blurry images? The code of an image does not contain all
+# information about it. Suppose a code leaves two images equally likely: a stroke, and the same stroke three pixels to
+# the right. The decoder must give one answer for both. We search for the best answer under four losses.
 #
 # **Predict before you run it**
 #
 # 1. What does the best answer for the squared error look like? How much better is it than one of the two strokes?
-# 2. And for the squared error of the image's gradients (its edges)? And for the absolute error?
+# 2. What is the best answer for the squared error of the image gradients (the edges)? And for the absolute error?
 # 3. A decoder outputs the mean of a Gaussian for each pixel and maximizes log p(x|z). Is its answer sharper?
 
 # %%
@@ -41,7 +41,7 @@ def gradients(images):
 
 
 def corners(images):
-    """Harris and Stephens' measure: large where the image changes in both directions. [B, 1, H, W] -> the same."""
+    """Compute Harris and Stephens' measure, which is high where an image changes in both directions (same shape)."""
     across, down = gradients(images).split(1, dim=1)
     products = torch.cat([across**2, down**2, across * down], dim=1)  # [B, 3, H, W]
     a, b, c = F.avg_pool2d(products, 3, stride=1, padding=1).split(1, dim=1)
@@ -57,7 +57,7 @@ LOSSES = {  # answer [1, 1, H, W], targets [2, 1, H, W] -> the mean over both ta
 
 # %% [markdown]
 # ## The best answer to both
-# Gradient descent on the pixels of the answer, from grey noise.
+# We run gradient descent on the pixels of the answer, starting from grey noise.
 
 
 # %%
@@ -81,16 +81,16 @@ for name, loss in LOSSES.items():
     print(f"{name:15} one of the strokes {one_stroke:.2e}, best answer {best:.2e} ({best / one_stroke:.0%})")
 mean = strokes.mean(dim=0, keepdim=True)
 squared, absolute, gradient, corner = LOSSES.values()
-assert (answers["squared error"] - mean).abs().max() < 1e-3  # the mean of the two: two grey strokes
-assert torch.isclose(squared(mean, strokes), squared(strokes[:1], strokes) / 2)  # and half the error of either
+assert (answers["squared error"] - mean).abs().max() < 1e-3  # the mean of both: two grey strokes
+assert torch.isclose(squared(mean, strokes), squared(strokes[:1], strokes) / 2)  # half the error of each stroke
 assert torch.isclose(gradient(mean, strokes), gradient(strokes[:1], strokes) / 2)  # a linear filter: the same result
 assert (answers["gradient error"] - mean).abs().max() < 0.1
-assert torch.isclose(absolute(mean, strokes), absolute(strokes[:1], strokes))  # a median: any grey is as good
+assert torch.isclose(absolute(mean, strokes), absolute(strokes[:1], strokes))  # a median: any grey is equally good
 assert corner(answers["corner error"], strokes) < 0.9 * corner(mean, strokes)  # not linear: the mean is not the best
 
 # %% [markdown]
-# ## A Gaussian decoder is the squared error
-# -log N(x; mean, s²) = (x - mean)² / 2s² + a constant: the gradients differ only by the factor 1/2s².
+# ## A Gaussian decoder minimizes the squared error
+# -log N(x; mean, s²) = (x - mean)² / 2s² + a constant, so the gradients differ only by the factor 1/2s².
 
 # %%
 decoded, s = torch.rand(1, 1, 16, 16, requires_grad=True), 0.5
@@ -114,7 +114,7 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "blur.png", dpi=120)
 
 # %% [markdown]
-# The squared and the gradient error average images. The corner error averages corners, and many images have the same
-# corners: it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject each of these.
+# The squared error and the gradient error average images. The corner error averages corners; as many images have the
+# same corners, it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject them all.
 #
-# **What to try**: a shift of one pixel; the first stroke twice as likely; the sum of the corner and the squared error.
+# **What to try**: a shift of one pixel; a first stroke twice as likely; the sum of the corner error and squared error.

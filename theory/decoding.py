@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Decoding draws from the prior: a plain autoencoder and a VAE
 #
-# For Q1.1, exercise 15, and the food for thought "autoencoder or VAE?" of Section 1.1.1. Both models have the same
-# network and see the same 2,000 MNIST images. The plain autoencoder minimizes the reconstruction term alone, without
+# For Q1.1, Exercise 15, and the food for thought "autoencoder or VAE?" in Section 1.1.1. Both models have the same
+# network and see the same 2,000 MNIST images. The plain autoencoder minimizes only the reconstruction term, without
 # noise: its code is the mean. The VAE minimizes both terms of Eq. 11.
 #
 # **Predict before you run it**
 #
-# 1. Which of the two reconstructs images better?
-# 2. Nothing in the plain autoencoder's loss says where codes should lie. Where are they, and how far do they spread?
+# 1. Which of the two models reconstructs images better?
+# 2. The plain autoencoder's loss does not determine where codes lie. Where are they, and how far do they spread?
 # 3. We decode draws from N(0, I) with both decoders. What do the images look like?
 
 # %%
@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, kl_divergence
 
-if "__file__" in globals():  # run as a script: import the course from this folder, not an installed one
+if "__file__" in globals():  # run as a script: import from this repository, not from an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import data
 
 parser = argparse.ArgumentParser(description="Draws from the prior, decoded by a plain autoencoder and by a VAE.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
-torch.set_flush_denormal(True)  # tiny numbers in the state of Adam would make it slower
-COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00"] * 2  # drawn as digits, so two can share a colour
+torch.set_flush_denormal(True)  # subnormal numbers in Adam's state would slow it down
+COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00"] * 2  # two digits may share a colour
 
 # %%
 try:
@@ -74,8 +74,8 @@ models = {"autoencoder": train(False), "VAE": train(True)}
 
 # %% [markdown]
 # ## Where are the codes, and what do draws decode to?
-# A decoded draw gets the label of the most similar image. For draws like the data, the entropy of the labels is near
-# that of the data, log2(10) = 3.32 bits.
+# A decoded draw gets the label of the most similar image. If the draws are like the data, the entropy of the labels is
+# near that of the data, log2(10) = 3.32 bits.
 
 
 # %%
@@ -88,7 +88,7 @@ torch.manual_seed(1)
 with torch.no_grad():
     codes = {name: model.q(images).mean for name, model in models.items()}  # [2000, 2] each
     errors = {name: (m.decoder(codes[name]).sigmoid() - images).square().mean() for name, m in models.items()}
-    fitted = MultivariateNormal(codes["autoencoder"].mean(dim=0), codes["autoencoder"].T.cov())  # a prior, afterwards
+    fitted = MultivariateNormal(codes["autoencoder"].mean(dim=0), codes["autoencoder"].T.cov())  # a fitted prior
     z = torch.randn(1000, 2)
     drawn = {name: model.decoder(z).sigmoid() for name, model in models.items()}  # [1000, 196]
     drawn["fitted Gaussian"] = models["autoencoder"].decoder(fitted.sample((1000,))).sigmoid()
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "decoding.png", dpi=120)
 
 # %% [markdown]
-# Dashed circle: radius 2. "Fitted Gaussian": the autoencoder again, with draws from a Gaussian fitted to its codes.
-# **What to try**: `dims=8`; a regularization term that weighs ten times as much.
+# Dashed circle: radius 2. "Fitted Gaussian": the same autoencoder, with draws from a Gaussian fitted to its codes.
+# **What to try**: `dims=8`; a regularization term with ten times the weight.

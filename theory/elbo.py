@@ -1,14 +1,14 @@
 # %% [markdown]
 # # The ELBO, log p(x), and the gap between them
 #
-# For Q1.3, Q1.4 and Exercises 9 and 10. With one latent dimension every integral can be computed on a grid, so that for
-# once we see all three terms of Eq. 10: log p(x), the ELBO, and KL(q(z|x)‖p(z|x)).
+# For Q1.3, Q1.4 and Exercises 9 and 10. With one latent dimension, every integral can be computed on a grid, so we can
+# see all three terms of Eq. 10: log p(x), the ELBO, and KL(q(z|x)‖p(z|x)).
 #
 # **Predict before you run it**
 #
 # 1. Which term of Eq. 10 makes the ELBO a lower bound?
-# 2. First we train the encoder alone, then encoder and decoder. In which of the two phases can log p(x) change?
-# 3. Can the gap close completely? And while the ELBO rises, can the gap grow?
+# 2. We first train only the encoder, then encoder and decoder. In which of the two phases can log p(x) change?
+# 3. Can the gap close completely? Can it grow while the ELBO rises?
 
 # %%
 import argparse
@@ -42,7 +42,7 @@ def log_likelihood(theta):
 
 
 def three_terms(theta, mean, log_std):
-    """log p(x), ELBO and KL(q(z|x)‖p(z|x)), each [N], in nats: each from its own definition."""
+    """Compute log p(x), ELBO and KL(q(z|x)‖p(z|x)), each [N] in nats and from its definition."""
     log_joint = log_likelihood(theta) + log_prior
     log_p = torch.trapezoid(log_joint.exp(), z).log()  # Eq. 6
     q = Normal(mean[:, None], log_std.exp()[:, None])
@@ -55,8 +55,8 @@ def three_terms(theta, mean, log_std):
 
 
 # %% [markdown]
-# ## A check where the answer is known
-# With a linear decoder f(z) = b z everything is Gaussian: p(x) = N(0, b² + 0.4²), and so is the posterior.
+# ## A check with a known answer
+# With a linear decoder f(z) = b z, all distributions are Gaussian, including p(x) = N(0, b² + 0.4²) and the posterior.
 
 # %%
 b, variance = 0.8, 0.4**2
@@ -67,7 +67,7 @@ assert torch.allclose(log_p, Normal(0.0, (b**2 + variance) ** 0.5).log_prob(x))
 assert gap.abs().max() < 1e-6 and torch.allclose(elbo, log_p)  # q is the posterior: no gap
 
 # %% [markdown]
-# ## Raise the ELBO: first by phi alone, then by theta and phi
+# ## Raise the ELBO: first by training only phi, then theta and phi
 
 # %%
 steps = 150 if quick else 300
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "elbo.png", dpi=120)
 
 # %% [markdown]
-# Filled: the exact posteriors. Lines: q(z|x), which at first is the prior for all three.
-# **What to try**: a noisier decoder; training theta alone, with the first, bad q: what does log p(x) do?
+# Filled: the exact posteriors. Lines: q(z|x), which is initially the prior for all three data points.
+# **What to try**: a noisier decoder; training only theta, with the poor initial q: how does log p(x) change?

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Two ways to a gradient through a sample
 #
-# For Q1.6 and Exercises 11 and 12. x ~ N(θ, 1), and we want the gradient of E[x²] with respect to θ. It can
-# be computed exactly: E[x²] = θ² + 1, so the gradient is 2θ.
+# For Q1.6 and Exercises 11 and 12. Let x ~ N(θ, 1). We want the gradient of E[x²] with respect to θ. The exact
+# gradient is known: E[x²] = θ² + 1, so it is 2θ.
 #
 # **Predict before you run it**
 # 1. `Normal(theta, 1).sample()` and then `backward()`: what is the gradient of θ?
-# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized one d/dθ x². Which of them are unbiased?
-# 3. How much larger is the variance of the score-function estimate at θ = 2: 2 times, 20 times, 200 times?
+# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized estimate d/dθ x². Which of them is unbiased?
+# 3. By what factor is the variance of the score-function estimate higher at θ = 2: 2, 20 or 200?
 
 # %%
 import argparse
@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch.distributions import Normal
 
-parser = argparse.ArgumentParser(description="The gradient of E[x²]: score function against reparameterization.")
+parser = argparse.ArgumentParser(description="The gradient of E[x²]: score function versus reparameterization.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)
@@ -27,9 +27,9 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 
 # %% [markdown]
 # ## Two estimates
-# `Normal` has two methods that draw: `sample` and `rsample`. Q1.6 asks about the difference; in Q1.7 you write it.
-# Each sample has its own copy of θ, so that autograd gives the gradient of each sample. In Exercise 12,
-# x is any function of θ and of noise, and `backward` applies the same chain rule.
+# `Normal` has two methods that draw samples: `sample` and `rsample`. Q1.6 asks about the difference; in Q1.7, you
+# implement it. Each sample has its own copy of θ, so that autograd computes the gradient of each sample. In Exercise
+# 12, x is any function of θ and of noise, and `backward` applies the same chain rule.
 
 
 # %%
@@ -57,7 +57,7 @@ estimators = {"score function": score_function, "reparameterized": reparameteriz
 
 # %% [markdown]
 # ## Both are unbiased, but how noisy are they?
-# The variances in closed form: θ⁴ + 14θ² + 15 and 4. (Use the moments of u = x - θ: E[u²] = 1, E[u⁴] = 3, E[u⁶] = 15.)
+# In closed form: θ⁴ + 14θ² + 15 and 4. (The moments of u = x - θ are E[u²] = 1, E[u⁴] = 3 and E[u⁶] = 15.)
 
 # %%
 n = 20_000 if quick else 1_000_000
@@ -74,8 +74,8 @@ for name, estimate in estimators.items():
 
 # %% [markdown]
 # ## More dimensions
-# f(x) = x₁² + ... + x_D² at θ = (1, ..., 1). The weight f(x) grows with D and contains the noise of all coordinates:
-# the variance of the first coordinate's gradient is 30 for D = 1 (as above) and grows with D².
+# Let f(x) = x₁² + ... + x_D² at θ = (1, ..., 1). The weight f(x) grows with D and contains the noise of all
+# coordinates: the variance of the first coordinate's gradient is 30 for D = 1 (as above) and grows with D².
 
 # %%
 dimensions = [1, 3, 10, 30, 100]
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "gradients.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: subtract a constant (a baseline) from f(x) in `score_function`; is it still unbiased?
+# **What to try**: subtract a constant (a baseline) from f(x) in `score_function`: is the estimate still unbiased?
 # Then set f(x) = sign(x): which of the two estimates is wrong, and why?

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Entropy, cross-entropy and the KL divergence
 #
-# For Appendix A and Exercises 1, 2, 3 and 7. Appendix A says that the KL divergence is the length that a code wastes.
-# Here we write messages in a good code and in a bad one, and count.
+# For Appendix A and Exercises 1, 2, 3 and 7. According to Appendix A, the KL divergence is the length that a code
+# wastes. Here we encode messages with a good and a bad code, and count the bits.
 #
 # **Predict before you run it**
 # 1. Which has the highest entropy: a fair coin, a fair die, a random letter of the alphabet, a letter of a real text?
@@ -56,7 +56,7 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
 
 # %% [markdown]
 # ## A real text
-# Entropy of the next letter, given the k letters before it: H(k + 1 letters) - H(k letters).
+# The entropy of the next letter, given the k letters before it, is H(k + 1 letters) - H(k letters).
 
 # %%
 text = "\n".join(topics.values()).lower()[: 10**5 if quick else None]  # Python's language reference
@@ -73,8 +73,8 @@ assert close(next_letter[0], 4.14, 0.1)  # Shannon (1951) counted 4.14 bits for 
 
 # %% [markdown]
 # ## The wrong code
-# An optimal code gives a symbol of probability p a code word of log2(1/p) bits: frequent symbols get short words. These
-# two prefix codes are optimal for p and for q. The symbols are drawn from p.
+# An optimal code gives a symbol of probability p a code word of log2(1/p) bits, so frequent symbols get short words.
+# These two prefix codes are optimal for p and for q, respectively. The symbols are drawn from p.
 
 # %%
 p = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8], dtype=torch.double)  # of the symbols A, B, C, D
@@ -90,7 +90,7 @@ assert close(length_p, entropy(p), 5 / n**0.5) and close(length_q, cross_entropy
 
 # %% [markdown]
 # ## Not symmetric
-# The coins of Exercises 1 and 3. These numbers are in nats: a nat is 1.443 bits.
+# These are the coins of Exercises 1 and 3. The numbers are in nats: a nat is 1.443 bits.
 
 # %%
 for name, a, b, there, back in [("0.5, 0.1", 0.5, 0.1, 0.5108, 0.3681), ("0.5, 0.3", 0.5, 0.3, 0.0872, 0.0823)]:

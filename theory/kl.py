@@ -2,13 +2,13 @@
 # # The KL divergence of Gaussians, and of a Gaussian from two modes
 #
 # For Section 1.1.2 and Exercises 4, 5 and 6. The VAE's loss contains the KL divergence of two Gaussians (Eq. 13). You
-# program it in Q1.7; here `torch.distributions` computes it, and we check it twice.
+# implement it in Q1.7; here, `torch.distributions` computes it, and we check it in two other ways.
 #
 # **Predict before you run it**
 #
-# 1. KL is an integral of p(x) log(p(x)/q(x)). Is this negative anywhere? Can the integral be negative?
-# 2. It is 0.5 nats from N(0, 1) to N(1, 1), and 0.5 from N(1, 1) to N(2, 1). Is it 1 nat from N(0, 1) to N(2, 1)?
-# 3. p has two modes, q is one Gaussian. Where does q end up if we minimize KL(p‖q)? And if we minimize KL(q‖p)?
+# 1. KL is the integral of p(x) log(p(x)/q(x)). Is the integrand negative anywhere? Can the integral be negative?
+# 2. KL is 0.5 nats from N(0, 1) to N(1, 1), and 0.5 nats from N(1, 1) to N(2, 1). Is it 1 nat from N(0, 1) to N(2, 1)?
+# 3. p has two modes, and q is one Gaussian. Where does q end up if we minimize KL(p‖q)? And if we minimize KL(q‖p)?
 
 # %%
 import argparse
@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
 
-parser = argparse.ArgumentParser(description="KL divergence of Gaussians: three ways to compute it, two to minimize.")
+parser = argparse.ArgumentParser(description="KL divergence of Gaussians: computed in three ways, minimized in two.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)
@@ -34,7 +34,7 @@ x = torch.linspace(-15, 15, 3001)  # a grid for integrals
 
 
 def kl_by_quadrature(p, q):
-    """The integral of p log(p/q) over x, in nats."""
+    """Integrate p log(p/q) over x, in nats."""
     return torch.trapezoid(p.log_prob(x).exp() * (p.log_prob(x) - q.log_prob(x)), x)
 
 
@@ -48,7 +48,7 @@ assert abs(monte_carlo - exact) < 5 * terms.std() / len(draws) ** 0.5  # 5 stand
 
 # %% [markdown]
 # ## A divergence, not a distance
-# Never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than the direct route.
+# KL is never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than the direct way.
 
 # %%
 means, stds = torch.randn(2, 10_000), torch.rand(2, 10_000) + 0.1
@@ -63,7 +63,7 @@ assert detour == 1 and direct == 2  # (difference of the means)² / 2: no triang
 
 # %% [markdown]
 # ## Two modes, one Gaussian
-# We fit q to a mixture in both directions, by gradient descent on the integral. KL(q‖p) is fitted from two starts.
+# We fit q to a mixture by minimizing both divergences with gradient descent; for KL(q‖p), from two starting points.
 
 # %%
 two_modes = MixtureSameFamily(Categorical(torch.tensor([0.6, 0.4])), Normal(torch.tensor([-2.0, 2.5]), 0.7))

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # How many latent dimensions?
 #
-# For Exercises 14 and 16 and Q2.7. An autoencoder and a VAE with 1 to 64 latent dimensions learn 500 MNIST images.
+# For Exercises 14 and 16 and Q2.7. We train autoencoders and VAEs with 1 to 64 latent dimensions on 500 MNIST images.
 #
 # **Predict before you run it**
 #
-# 1. The code gets larger. How does the autoencoder's error change on the training set? And on the test set?
-# 2. The VAE has 64 latent dimensions. How many of them does it use?
-# 3. We decode random codes. For which sizes, and for which model, do the images show digits?
+# 1. As the code gets larger, how does the autoencoder's error change on the training set? And on the test set?
+# 2. How many of 64 latent dimensions does the VAE use?
+# 3. We decode random codes. For which sizes and for which model do the images show digits?
 
 # %%
 import argparse
@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-if "__file__" in globals():  # run as a script: import the course from this folder, not an installed one
+if "__file__" in globals():  # run as a script: import from this repository, not from an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import data
 
 parser = argparse.ArgumentParser(description="1 to 64 latent dimensions for an autoencoder and a VAE.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
-torch.set_flush_denormal(True)  # tiny numbers in the state of Adam would make it ten times slower
+torch.set_flush_denormal(True)  # subnormal numbers in Adam's state would slow it down tenfold
 STYLES = {"autoencoder": ("#E69F00", "s"), "VAE": ("#0072B2", "o")}
 
 # %%
@@ -70,7 +70,7 @@ def train(dims, is_vae):
 
 # %% [markdown]
 # A dimension counts as used if its mean KL divergence is above 0.1 nats. The VAE's codes are drawn from the prior. The
-# autoencoder has no prior, so for a fair comparison its codes are drawn from a Gaussian fitted to those of the images.
+# autoencoder has no prior, so for a fair comparison, its codes are drawn from a Gaussian fitted to the images' codes.
 
 
 # %%
@@ -89,11 +89,11 @@ for dims in sizes:
             errors[name].append((model.error(train_set), model.error(test_set)))
             drawn[name].append(draw(model, name == "VAE"))
             cost = kl_divergence(model.q(test_set), Normal(0.0, 1.0)).mean(dim=0)  # [D], in nats
-    used.append(int((cost > 0.1).sum()))  # of the VAE, the last of the two
+    used.append(int((cost > 0.1).sum()))  # of the VAE, which is trained last
     print(dims, "dimensions:", {n: [round(e, 4) for e in errors[n][-1]] for n in STYLES}, "the VAE uses", used[-1])
 plain, vae = (torch.tensor(errors[name]).T for name in STYLES)  # [2, sizes] each: training, test
-assert (plain[0].diff() < 0).all()  # more dimensions never hurt the autoencoder in training
-assert (plain[1] > plain[0]).all() and (vae[1] > vae[0]).all()  # 500 images are few: neither generalizes perfectly
+assert (plain[0].diff() < 0).all()  # more dimensions always reduce the autoencoder's training error
+assert (plain[1] > plain[0]).all() and (vae[1] > vae[0]).all()  # 500 images are too few to generalize perfectly
 assert used[0] == sizes[0] and used[-1] < sizes[-1] / 2  # the VAE leaves most of 64 dimensions at the prior
 
 # %%
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "latent_size.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: 5,000 images; half the weight for the KL term; draw the autoencoder's codes from N(0, I) instead.
+# **What to try**: 5,000 images; half the weight for the KL term; drawing the autoencoder's codes from N(0, I).

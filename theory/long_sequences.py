@@ -3,8 +3,8 @@
 # For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (You write attention in Q3.2.)
 #
 # **Predict before you run it**
-# 1. q and k have independent entries of variance 1. What does the variance of q·k depend on: d_k, the length, both?
-# 2. The length doubles. By what factor do multiplications grow? And if a token sees only itself and the 127 before it?
+# 1. q and k have independent entries of variance 1. Does the variance of q·k depend on d_k, on the length, or on both?
+# 2. If the length doubles, by what factor do multiplications grow? What if a token sees only the last 128 tokens?
 
 # %%
 import argparse
@@ -25,12 +25,12 @@ parser.add_argument("--quick", action="store_true", help="a smaller run for test
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-W, D = 128, 64  # tokens of the window, width of a token
+W, D = 128, 64  # tokens in the window, width of a token
 
 # %% [markdown]
 # ## The variance of a score
-# q·k is a sum of d_k products, each of variance 1. The length T only says how many such sums there are. With the
-# identity as V, attention returns its weights. If one key gets nearly all of them, the softmax passes on no gradient.
+# q·k is a sum of d_k products, each of variance 1. The length T only determines the number of such sums. With the
+# identity as V, attention returns its weights. If one key gets nearly all the weight, the softmax's gradient vanishes.
 
 # %%
 widths, lengths = [4, 16, 64, 256], [256, 512, 1024] if quick else [256, 512, 1024, 2048, 4096]
@@ -50,8 +50,8 @@ assert max(scaled) < 0.2 and unscaled[-1] > 0.8
 
 # %% [markdown]
 # ## Four ways through a sequence
-# Plain attention; PyTorch's fused kernel, which computes the T × T weights block by block and does not store them; a
-# window of W tokens; linear attention (Eq. 22e): phi(Q)(phi(K)ᵀV) needs no T × T matrix. Tensors are [1, 1, T, D].
+# We compare plain attention; PyTorch's fused kernel, which computes the T × T weights in blocks without storing them; a
+# window of W tokens; and linear attention (Eq. 22e), phi(Q)(phi(K)ᵀV), without a T × T matrix. Shapes: [1, 1, T, D].
 
 
 # %%
@@ -61,10 +61,10 @@ def plain(q, k, v):
 
 
 def window(q, k, v):
-    q = q.view(-1, 1, W, D)  # [T/W, 1, W, D]: each block of W queries sees its own keys and the block before
+    q = q.view(-1, 1, W, D)  # [T/W, 1, W, D]: each block of W queries sees its own keys and the previous block
     k, v = (F.pad(t, (0, 0, W, 0)).unfold(2, 2 * W, W)[0, 0].mT[:, None] for t in (k, v))  # [T/W, 1, 2W, D]
     mask = torch.ones(len(q), 1, W, 2 * W, dtype=torch.bool).tril(W).triu(1)
-    mask[0, :, :, :W] = False  # before the first block there is only padding
+    mask[0, :, :, :W] = False  # before the first block, there is only padding
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(1, 1, -1, D)
 
 
@@ -84,19 +84,19 @@ multiplications, kept, seconds = ({name: [] for name in METHODS} for _ in range(
 for name, method in METHODS.items():
     for T in lengths:
         q, k, v = (torch.randn(1, 1, T, D, requires_grad=True) for _ in range(3))
-        saved = {}  # bytes by address: a tensor that is kept twice is counted once
+        saved = {}  # bytes by address, so that a tensor kept twice counts once
         hooks = saved_tensors_hooks(lambda t, saved=saved: saved.update({t.data_ptr(): t.nbytes}) or t, lambda t: t)
         with FlopCounterMode(display=False) as counter, hooks:
             method(q, k, v)
         seconds[name].append(min(repeat(lambda m=method, t=(q, k, v): m(*t), timer=process_time, number=1)))
-        multiplications[name].append(counter.get_total_flops() / 2)  # it counts additions too
+        multiplications[name].append(counter.get_total_flops() / 2)  # the counter also counts additions
         kept[name].append(sum(saved.values()))
-squares, none = [2 * T**2 * D for T in lengths], [0] * len(lengths)  # PyTorch 2.11 counts none in its CPU kernel
+squares, none = [2 * T**2 * D for T in lengths], [0] * len(lengths)  # PyTorch 2.11 does not count its CPU kernel
 assert multiplications["plain"] == squares and multiplications["fused"] in (squares, none)
 assert multiplications["window"] in ([4 * T * W * D for T in lengths], none)
 assert multiplications["linear"] == [2 * T * D**2 + T * D for T in lengths]
-assert kept["plain"] == [4 * (T**2 + 3 * T * D) for T in lengths]  # 4 bytes a number: the weights, q, k, v
-assert kept["fused"] == [4 * (4 * T * D + T) for T in lengths]  # q, k, v, the output, a normalizer for each token
+assert kept["plain"] == [4 * (T**2 + 3 * T * D) for T in lengths]  # 4 bytes per number: the weights, q, k, v
+assert kept["fused"] == [4 * (4 * T * D + T) for T in lengths]  # q, k, v, the output, and a normalizer for each token
 
 # %%
 fig, axes = plt.subplots(1, 5, figsize=(17, 3.7), layout="constrained")
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "long_sequences.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: a window of 256; the causal form of linear attention; what does a window lose, what does linear lose?
+# **What to try**: a window of 256; causal linear attention. What is lost with a window, what with linear attention?

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # What each term of the VAE's loss does
-# For Q1.5 and exercise 13. The data are 36 images of 8 x 8 pixels: a white square in each of 6 x 6 positions. We train
+# For Q1.5 and Exercise 13. The data are 36 images of 8 x 8 pixels: a white square in each of 6 x 6 positions. We train
 # a VAE with a 2-dimensional z three times: with the reconstruction term, the regularization term, and their sum.
 #
 # **Predict before you run it**
-# 1. With the reconstruction term alone, what happens to the standard deviations of q(z|x)? And to the means?
-# 2. With the regularization term alone, what does a code say about its image?
-# 3. Both terms of one image are estimated with one sample, and with 100. How much noisier is the estimate with one?
+# 1. With only the reconstruction term, what happens to the standard deviations of q(z|x)? And to the means?
+# 2. With only the regularization term, what information does a code contain about its image?
+# 3. We estimate both terms of one image with one sample and with 100. How much noisier is the estimate with one sample?
 
 # %%
 import argparse
@@ -43,7 +43,7 @@ class SmallVAE(nn.Module):
     def reconstruction(self, x, z):  # -log p(x|z), summed over the pixels: [B, 64] and [..., B, 2] -> [..., B], in nats
         return -Bernoulli(logits=self.decoder(z)).log_prob(x).sum(dim=-1)
 
-    def regularization(self, x):  # KL(q(z|x)‖p(z)): [B, 64] -> [B], in nats; in Q1.7 you write it yourself
+    def regularization(self, x):  # KL(q(z|x)‖p(z)): [B, 64] -> [B], in nats; you implement it in Q1.7
         return kl_divergence(self.q(x), Normal(0.0, 1.0)).sum(dim=1)
 
 
@@ -76,7 +76,7 @@ assert rec_alone[2] < 0.5 * both[2] and abs(reg_alone[2] - 1) < 0.05
 
 # %% [markdown]
 # ## One image, estimated with 1, 10 and 100 samples
-# Exact: an integral over z on a grid, and a closed form. Estimates: means of -log p(x|z) and of log q(z|x) - log p(z).
+# Exact: an integral over a grid of z, and a closed form. Estimated: means of -log p(x|z) and of log q(z|x) - log p(z).
 
 # %%
 vae, x = trained["both"], images[14:15]
@@ -84,7 +84,7 @@ with torch.no_grad():
     q = vae.q(x)
     along = (torch.linspace(m - 6 * s, m + 6 * s, 101) for m, s in torch.cat([q.mean, q.stddev]).T)
     grid = torch.cartesian_prod(*along)  # [101², 2]
-    weight = q.log_prob(grid).sum(dim=1).softmax(dim=0)  # the density there, normalized to sum to 1
+    weight = q.log_prob(grid).sum(dim=1).softmax(dim=0)  # the density at the grid points, normalized to sum to 1
     exact = (weight * vae.reconstruction(x, grid)).sum()
     variance = (weight * (vae.reconstruction(x, grid) - exact) ** 2).sum()
     draws = {L: q.sample((2000, L)) for L in (1, 10, 100)}  # [2000, L, 1, 2] each
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "loss_terms.png", dpi=120)
 
 # %% [markdown]
-# Colours: row of the square. Bars: standard deviations of q(z|x). Dashed circles: radius 2.
+# Colours: the square's row. Bars: standard deviations of q(z|x). Dashed circles: radius 2.
 # **What to try**: weights 1 and 4 (a "beta-VAE"), or 1 and 0.1; draw z from the prior and decode it in each case.

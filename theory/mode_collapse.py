@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Mode collapse: a GAN and an adversarial autoencoder on eight Gaussians
-# For Q2.2. The data are eight clusters on a circle. Both models play the same game with a discriminator: in the GAN it
-# compares the generator's output with the data, in the adversarial autoencoder the encoder's codes with the prior. The
-# discriminator gives scores, and all losses are squared errors: a least-squares GAN (Mao et al., 2017).
+# For Q2.2. The data are eight clusters on a circle. Both models play the same game with a discriminator: in the GAN, it
+# compares the generator's output with the data; in the adversarial autoencoder, the encoder's codes with the prior. The
+# discriminator returns scores, and all losses are squared errors, as in a least-squares GAN (Mao et al., 2017).
 #
 # **Predict before you run it**
-# 1. The GAN's generator makes perfect points of one cluster only. Does its loss complain?
-# 2. The autoencoder gives two clusters the same code. Does its loss (Eq. 15) complain?
-# 3. We decode draws from the prior: how many of the eight clusters do they reach? And does every draw reach one?
+# 1. The GAN's generator produces perfect points, but only in one cluster. Is its loss high?
+# 2. The autoencoder gives two clusters the same code. Is its loss (Eq. 15) high?
+# 3. If we decode draws from the prior, how many of the eight clusters do they reach? Does every draw reach a cluster?
 
 # %%
 import argparse
@@ -40,7 +40,7 @@ def network(outputs):
 
 
 def error(scores, target):
-    """The mean squared distance of the scores from the target: 1 stands for "real", 0 for "fake"."""
+    """Compute the mean squared distance of the scores from the target: 1 for "real", 0 for "fake"."""
     return (scores - target).square().mean()
 
 
@@ -51,8 +51,8 @@ def step(adam, loss):
 
 
 def play(generate, players, real, extra_loss, steps):
-    """Play the game: `generate` returns a batch and fakes made from it; `real` returns samples they should resemble."""
-    D = network(1)  # it learns five times more slowly, so it is never the best possible discriminator
+    """Play the game: `generate` returns a batch and fakes made from it; the fakes should resemble samples of `real`."""
+    D = network(1)  # its learning rate is five times lower, so it is never the best possible discriminator
     adam, opponent = torch.optim.Adam(players, lr=5e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
     for _ in range(steps):
         with torch.no_grad():
@@ -83,8 +83,8 @@ def adversarial_autoencoder(seed, steps):
 
 # %% [markdown]
 # ## Count the clusters
-# A cluster counts as covered if more than 1 % of the draws are near it: within three standard deviations of its centre.
-# Draws spread over the whole plane would cover all eight, so the share of draws that are near a cluster counts as well.
+# A cluster counts as covered if more than 1 % of the draws are within three standard deviations of its centre. Draws
+# spread over the whole plane would cover all eight clusters, so we also report the fraction of draws near a cluster.
 
 
 # %%
@@ -102,7 +102,7 @@ for name, each in found.items():
     print(f"{name:23}:", ", ".join(f"{count} of 8 ({share:.0%} of the draws near one)" for count, share in each))
 gan_counts, aae_counts = ([count for count, _ in each] for each in found.values())
 assert min(gan_counts) <= 4 and sum(gan_counts) < sum(aae_counts)
-assert all(share > 0.15 for each in found.values() for _, share in each)  # neither draws just anything
+assert all(share > 0.15 for each in found.values() for _, share in each)  # the draws of both models are not arbitrary
 
 # %%
 fig, axes = plt.subplots(2, len(seeds), figsize=(12, 5.6), layout="constrained", squeeze=False)
@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "mode_collapse.png", dpi=120)
 
 # %% [markdown]
-# Grey: data. In colour: draws, one seed per picture. The prior has no gaps, so some draws must fall between clusters.
-# **What to try**: more seeds; a weight of 0.5 in place of 199 for the reconstruction; players that learn equally fast.
+# Grey: data. Colour: draws, one seed per picture. The prior has no gaps, so some draws must fall between clusters.
+# **What to try**: more seeds; a reconstruction weight of 0.5 instead of 199; players with equal learning rates.

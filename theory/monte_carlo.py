@@ -1,13 +1,13 @@
 # %% [markdown]
-# # Why nobody trains a VAE with samples from the prior
+# # Why VAEs are not trained with samples from the prior
 #
-# For Q1.2 and Exercise 8. Eq. 8 estimates log p(x) with samples of z. We test it on a model whose log p(x) is known:
+# For Q1.2 and Exercise 8. Eq. 8 estimates log p(x) with samples of z. We test this on a model with a known log p(x):
 # z ~ N(0, I) in D dimensions, and x is z with a little noise, x ~ N(z, 0.3² I).
 #
 # **Predict before you run it**
 #
-# 1. With 1,000 samples from the prior, how good is the estimate of log p(x) for D = 1? And for D = 20?
-# 2. How does the number of samples that you need grow with D: as D, D², or exponentially?
+# 1. With 1,000 samples from the prior, how accurate is the estimate of log p(x) for D = 1? And for D = 20?
+# 2. How does the number of samples needed grow with D: linearly, quadratically, or exponentially?
 # 3. The estimate is unbiased for p(x). Is its logarithm too high or too low on average?
 
 # %%
@@ -30,13 +30,13 @@ NOISE = 0.3
 
 
 # %% [markdown]
-# The third line of Eq. 9: the mean of p(x|z) p(z)/q(z) over z ~ q is p(x), for any q. With the prior as q it is Eq. 8.
-# The other q is close to the posterior: its mean is exact, and its standard deviations are 20 % too large.
+# By the third line of Eq. 9, the mean of p(x|z) p(z)/q(z) over z ~ q is p(x), for any q. With the prior as q, this is
+# Eq. 8. The other q is close to the posterior: its mean is exact, but its standard deviations are 20 % too large.
 
 
 # %%
 def log_weights(D, name, shape):
-    """log of p(x|z) p(z)/q(z) for draws of z from q, for the image x = (1, ..., 1)."""
+    """Compute log p(x|z) p(z)/q(z) for draws of z from q and the image x = (1, ..., 1)."""
     prior = Normal(torch.zeros(D), 1.0)
     q = prior if name == "prior" else Normal(torch.ones(D) / (1 + NOISE**2), 1.2 * NOISE / (1 + NOISE**2) ** 0.5)
     z = q.sample(shape)  # [..., D]
@@ -46,7 +46,7 @@ def log_weights(D, name, shape):
 log_p_of_one_pixel = Normal(0.0, (1 + NOISE**2) ** 0.5).log_prob(torch.tensor(1.0))  # the variances of z and noise add
 
 # %% [markdown]
-# ## 1,000 samples, 200 times over, in 1 to 20 dimensions
+# ## 200 estimates with 1,000 samples each, in 1 to 20 dimensions
 
 # %%
 repeats, L = (50, 300) if quick else (200, 1000)
@@ -63,8 +63,8 @@ assert all(e.abs().max() < 1.0 for e in errors["posterior"])
 
 # %% [markdown]
 # ## Samples needed for an error of 10 %
-# If one sample has the relative variance r, this takes r/0.1² samples. The factor E[p(x|z)²]/p(x)² of one dimension has
-# a closed form, since p(x|z)² is again a Gaussian in z, times 1/(2 sqrt(pi) 0.3). In D dimensions 1 + r is factor^D.
+# If one sample has the relative variance r, r/0.1² samples are needed. The factor E[p(x|z)²]/p(x)² of one dimension has
+# a closed form, because p(x|z)² is a Gaussian in z times 1/(2 sqrt(pi) 0.3). In D dimensions, 1 + r is factor^D.
 
 # %%
 narrower = Normal(0.0, (1 + NOISE**2 / 2) ** 0.5).log_prob(torch.tensor(1.0)).exp()
@@ -81,7 +81,7 @@ assert all(found < 60 for found in measured["posterior"])
 
 # %% [markdown]
 # ## Unbiased for p(x), not for log p(x)
-# Jensen's inequality again: the mean of the logarithms is below the logarithm of the mean.
+# By Jensen's inequality, the mean of the logarithms is below the logarithm of the mean.
 
 # %%
 D, few = 2, [1, 3, 10, 30, 100]
@@ -94,7 +94,7 @@ for L_few in few:
     assert log_error.mean() < -5 * log_error.std() / 20_000**0.5  # too low, by more than 5 standard errors
     bias.append(log_error.mean())
 print("bias of the logarithm for", few, "samples:", ", ".join(f"{b:.2f}" for b in bias), "nats")
-assert abs(bias[-1] / (-(factor**D - 1) / (2 * few[-1])) - 1) < 0.5  # near -r/2L, which Taylor's formula gives
+assert abs(bias[-1] / (-(factor**D - 1) / (2 * few[-1])) - 1) < 0.5  # near -r/2L, by a Taylor expansion
 
 # %%
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")

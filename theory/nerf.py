@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A neural radiance field of a small scene
 #
-# For appendix B and Q3.1 of the 2022 edition. The scene is given by formulas: a striped ball, and a smaller one
-# beside it. We take 24 photographs of it, fit a network to them, and render a view that was never photographed.
+# For Appendix B and Q3.1 of the 2022 edition. Formulas define the scene: a striped ball, and a smaller ball beside it.
+# We take 24 photographs of the scene, fit a network to them, and render a view that was not photographed.
 #
 # **Predict before you run it**
 #
-# 1. A ray passes through fog of density 2 over a length of 0.5. What share of the light comes from behind (Eq. B.3)?
-# 2. The network gets a position (x, y, z). What does the picture lose without the sines and cosines of Eq. B.7?
+# 1. A ray passes through fog of density 2 over a length of 0.5. What fraction of light passes through (Eq. B.3)?
+# 2. The network gets a position (x, y, z). What is missing in the picture without the sines and cosines of Eq. B.7?
 
 # %%
 import argparse
@@ -24,14 +24,14 @@ parser = argparse.ArgumentParser(description="A radiance field, with and without
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)
-torch.set_flush_denormal(True)  # tiny numbers would make it several times slower
+torch.set_flush_denormal(True)  # subnormal numbers would make it several times slower
 COLOURS, LINES = ["#999999", "#E69F00", "#0072B2"], ["-", ":", "--"]
-SIZE, NEAR, FAR = 24 if quick else 40, 2.0, 4.6  # pixels of a side, and where rays begin and end
+SIZE, NEAR, FAR = 24 if quick else 40, 2.0, 4.6  # pixels per side, and where rays begin and end
 
 
 # %%
 def scene(points):
-    """What the network has to learn: density [..., 1] and colour [..., 3] at points [..., 3]."""
+    """Return the function to learn: density [..., 1] and colour [..., 3] at points [..., 3]."""
     in_big = torch.sigmoid(60 * (0.6 - points.norm(dim=-1, keepdim=True)))
     in_small = torch.sigmoid(60 * (0.3 - (points - torch.tensor([0.7, 0.45, 0.3])).norm(dim=-1, keepdim=True)))
     stripes = torch.sigmoid(8 * torch.sin(14 * points[..., 1:2]))
@@ -41,7 +41,7 @@ def scene(points):
 
 
 def rays(angle):
-    """A camera on a circle around the scene: where its rays begin, and their directions, [SIZE², 3] each."""
+    """Return the origins and directions, [SIZE², 3] each, of the rays of a camera on a circle around the scene."""
     edge = 0.4 * (1 - 1 / SIZE)  # the middle of the outermost pixel
     u = torch.linspace(-edge, edge, SIZE)
     directions = torch.stack([u.repeat(SIZE), -u.repeat_interleave(SIZE), torch.full((SIZE**2,), -1.0)], dim=1)
@@ -50,7 +50,7 @@ def rays(angle):
 
 
 def render(field, origins, directions, pieces):
-    """Eq. B.5, on a white background: colours [R, 3], and the weights of the pieces [R, N]."""
+    """Render by Eq. B.5 on a white background: colours [R, 3], and the weights of the pieces [R, N]."""
     delta = (FAR - NEAR) / pieces
     t = NEAR + delta * (torch.arange(pieces) + torch.rand(len(origins), pieces))  # a random place in each piece
     density, colour = field(origins[:, None] + t[..., None] * directions[:, None])  # [R, N, 1], [R, N, 3]
@@ -60,9 +60,9 @@ def render(field, origins, directions, pieces):
     return (weights[..., None] * colour).sum(dim=1) + reached[:, -1:], weights
 
 
-# Is the renderer right? Fog of constant density lets the share exp(-density × length) of the light through.
+# Check the renderer: fog of constant density transmits the fraction exp(-density × length) of the light.
 through, weights = render(lambda at: (torch.full_like(at[..., :1], 0.5), torch.zeros_like(at)), *rays(0.0), 32)
-assert torch.allclose(through, torch.tensor(exp(-0.5 * (FAR - NEAR))))  # black fog before a white wall
+assert torch.allclose(through, torch.tensor(exp(-0.5 * (FAR - NEAR))))  # black fog in front of a white wall
 assert torch.allclose(weights.sum(dim=1) + through[:, 0], torch.tensor(1.0))  # Eq. B.6
 
 
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "nerf.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: 4 cameras, or all of them in one place (the food for thought of appendix B); more frequencies.
+# **What to try**: 4 cameras, or all of them in one place (the food for thought in Appendix B); more frequencies.

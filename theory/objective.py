@@ -1,11 +1,11 @@
 # %% [markdown]
 # # The three terms of the adversarial autoencoder, for four values of lambda
 # For Q2.3. Eq. 15 has three terms, Eq. 16 to 18: two of the discriminator, and the reconstruction. We train on 2,000
-# MNIST images with lambda 0, 0.5, 0.995 and 1. The losses and steps are yours: **fill in Q2.4 and Q2.5 first**.
+# MNIST images with lambda 0, 0.5, 0.995 and 1. This uses your losses and steps, so **fill in Q2.4 and Q2.5 first**.
 #
 # **Predict before you run it**
-# 1. Which of the networks (encoder, decoder, discriminator) want each term large, and which want it small?
-# 2. Suppose the discriminator can only guess: D = 1/2. What are Eq. 16 and Eq. 17 then, in nats?
+# 1. Which networks (encoder, decoder, discriminator) try to increase each term, and which try to decrease it?
+# 2. Suppose the discriminator can only guess: D = 1/2. What are the values of Eq. 16 and Eq. 17 in nats?
 # 3. What do the codes and the reconstructions look like for lambda = 1? And for lambda = 0?
 
 # %%
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-if "__file__" in globals():  # run as a script: import the part from this folder, not an installed one
+if "__file__" in globals():  # run as a script: import from this repository, not from an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from course import blanks, data
 from part2_aae.mnist import normalize
@@ -49,10 +49,10 @@ def mlp(*sizes):
 
 
 def train(lambda_):
-    """Eq. 16, 17 and 18 at each step, [steps, 3]; codes and reconstructions at the end."""
+    """Return Eq. 16, 17 and 18 at each step, [steps, 3], and the final codes and reconstructions."""
     torch.manual_seed(0)
-    model = (lit := LitAAE(z_dim=2, lambda_=0.5, d_lr=0.02)).model  # with smaller networks, so that this takes seconds
-    lit.hparams.lambda_ = lambda_  # after the constructor, which leaves the discriminator out for lambda = 1
+    model = (lit := LitAAE(z_dim=2, lambda_=0.5, d_lr=0.02)).model  # smaller networks below, for speed
+    lit.hparams.lambda_ = lambda_  # after the constructor, which omits the discriminator for lambda = 1
     model.encoder, model.decoder = mlp(196, 256, 2), mlp(2, 256, 196).append(nn.Tanh())
     model.discriminator = mlp(2, 128, 128, 1)
     history, names = [], ("loss_fake", "loss_real", "recon_loss")  # with the sign of Eq. 16, 17, 18: -, -, +
@@ -75,8 +75,8 @@ except NotImplementedError as error:
     sys.exit(blanks.describe(error))
 
 # %% [markdown]
-# A discriminator that guesses has Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. An autoencoder whose codes say nothing
-# about the image can do no better than to output the mean image.
+# For a discriminator that guesses, Eq. 16 = Eq. 17 = log(1/2) = -0.693 nats. If codes contain no information about the
+# image, the best output is the mean image.
 
 # %%
 mean_image = (images - images.mean(dim=0)).square().mean().item()
@@ -114,7 +114,7 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "objective.png", dpi=120)
 
 # %% [markdown]
-# Black lines: a discriminator that guesses; the mean image. Dashed circles: radius 2. Look at lambda = 0: does a
+# Black lines: a discriminator that guesses, and the mean image. Dashed circles: radius 2. Look at lambda = 0: does a
 # discriminator that guesses prove that q(z) is the prior?
 #
 # **What to try**: lambda = 0.9; a discriminator with a tenth of the learning rate; `z_dim=8`.

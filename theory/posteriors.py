@@ -2,14 +2,14 @@
 # # Three encoders and their q(z)
 #
 # For Q2.1 and Q2.7. q(z), the distribution of all codes, is the mean of q(z|x) over the data. An adversarial
-# autoencoder makes q(z) resemble the prior. We do that with three encoders, and with a simple distance in place of the
-# discriminator. The data x lie on a circle: two numbers each, but one intrinsic dimension.
+# autoencoder makes q(z) resemble the prior. We do this with three encoders, and with a simple distance instead of a
+# discriminator. The data x lie on a circle: they have two coordinates, but one intrinsic dimension.
 #
 # **Predict before you run it**
 #
 # 1. The x lie on a circle, and a deterministic encoder is a function of x. Where in the plane can its codes lie?
-# 2. Which encoders can fill the plane: those with one point, a Gaussian, or any distribution for each x?
-# 3. Where are the holes between the codes, and do they shrink or grow as z gets more dimensions?
+# 2. Which encoders can fill the plane: those with a point, a Gaussian, or an arbitrary distribution for each x?
+# 3. Where are the holes between the codes, and do they shrink or grow as the dimension of z increases?
 
 # %%
 import argparse
@@ -35,7 +35,7 @@ def network(inputs, outputs, width=128):
 
 
 class Encoder(nn.Module):
-    """q(z|x): one draw of z for each x, [N, 2] -> [N, D]."""
+    """Draws one z from q(z|x) for each x: [N, 2] -> [N, D]."""
 
     def __init__(self, kind, D):
         super().__init__()
@@ -57,7 +57,7 @@ def data(n):
 
 
 def energy_distance(a, b):
-    """Near 0 for two sets of draws from the same distribution: [N, D], [N, D] -> scalar (Székely and Rizzo)."""
+    """Compute a distance near 0 for draws from the same distribution: two [N, D] -> scalar (Székely and Rizzo)."""
     n = len(a)
     return 2 * torch.cdist(a, b).mean() - (torch.cdist(a, a).sum() + torch.cdist(b, b).sum()) / (n * (n - 1))
 
@@ -80,13 +80,13 @@ def train(kind, D):
 
 # %% [markdown]
 # ## Holes
-# A draw from the prior lies in a hole if no code is near it: within the distance at which 95 % of draws have another.
+# A draw from the prior lies in a hole if no code is near: within the distance at which 95 % of draws have another one.
 
 
 # %%
 def share_in_holes(codes, D):
     prior, others = torch.randn(2, len(codes), D)
-    near = torch.cdist(prior, others).amin(dim=1).quantile(0.95)  # distance to the nearest
+    near = torch.cdist(prior, others).amin(dim=1).quantile(0.95)  # distance to the nearest draw
     return (torch.cdist(prior, codes).amin(dim=1) > near).float().mean().item()
 
 
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "posteriors.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: leave out the reconstruction: what does each Gaussian q(z|x) become? Then let x fill a disc.
+# **What to try**: omit the reconstruction: what does each Gaussian q(z|x) become? Then let x fill a disc.

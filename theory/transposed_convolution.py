@@ -1,15 +1,15 @@
 # %% [markdown]
 # # Transposed convolutions
 #
-# For Exercise 17 and the decoders of parts 1 and 2. A convolution is linear, so it is a matrix. A
-# transposed convolution is the transposed matrix: it restores the shape, not the values.
+# For Exercise 17 and the decoders of parts 1 and 2. A convolution is linear, so it can be written as a matrix. The
+# transposed convolution is the transposed matrix, which restores the shape but not the values.
 #
 # **Predict before you run it**
 #
 # 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, to 7, to 4. What does the transposed
 #    convolution map 4 to? Is there more than one answer?
 # 2. How many times is each output pixel written, with kernel 3 and stride 2? With kernel 4?
-# 3. Convolution, then the transposed convolution with the same weights: do you get your image back?
+# 3. If you apply a convolution, then the transposed convolution with the same weights, do you get your image back?
 
 # %%
 import argparse
@@ -21,15 +21,15 @@ import torch
 import torch.nn.functional as F
 
 parser = argparse.ArgumentParser(description="Transposed convolutions: sizes, the matrix and its transpose, overlap.")
-parser.add_argument("--quick", action="store_true", help="for tests: saves no figure")
+parser.add_argument("--quick", action="store_true", help="for tests: do not save the figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
 # %% [markdown]
 # ## Sizes
-# Down: floor((n + 2 padding - kernel) / stride) + 1. With a stride of 2, two sizes are mapped to the same smaller size.
-# On the way up one of them has to be chosen: that is what `output_padding` is for.
+# The convolution maps n to floor((n + 2 padding - kernel) / stride) + 1. With a stride of 2, it maps two sizes to the
+# same smaller size. In the opposite direction, `output_padding` selects one of the two.
 
 
 # %%
@@ -52,7 +52,7 @@ for n in (28, 14, 7, 4):
 
 # %% [markdown]
 # ## The matrix
-# Column j of the matrix is the convolution's output for an image whose pixel j is 1 and whose other pixels are 0.
+# Column j of the matrix is the convolution's output for an image in which pixel j is 1 and all other pixels are 0.
 
 
 # %%
@@ -69,20 +69,20 @@ x, y = torch.randn(1, 1, 7, 7), torch.randn(1, 1, 4, 4)
 assert torch.allclose(conv(x).flatten(), matrix @ x.flatten())
 assert torch.allclose(transposed(y).flatten(), matrix.T @ y.flatten())
 
-# It is also how a gradient flows back through the convolution.
+# Gradients flow back through a convolution in the same way.
 x.requires_grad_()
 (gradient,) = torch.autograd.grad((conv(x) * y).sum(), x)
 assert torch.allclose(gradient, transposed(y))
 
-# And it is not an inverse: 49 numbers cannot be recovered from 16.
+# The transposed convolution is not an inverse: 49 numbers cannot be recovered from 16.
 back = transposed(conv(x))
 print(f"there and back: {x.numel()} numbers, relative error {(back - x).norm() / x.norm():.2f}")
 assert back.shape == x.shape and not torch.allclose(back, x) and torch.linalg.matrix_rank(matrix) == 16
 
 # %% [markdown]
 # ## Checkerboards
-# All weights 1 and an input of ones: every output pixel shows how many kernels write to it. Kernel 3 is not a multiple
-# of stride 2, so the number changes from pixel to pixel, and so does the brightness at first. Kernel 4 writes evenly.
+# With weights and inputs of 1, every output pixel shows how many kernels write to it. Kernel size 3 is not a multiple
+# of stride 2, so this number, and initially the brightness, varies between pixels. With kernel size 4, it does not.
 
 # %%
 ones = torch.ones(1, 1, 7, 7)
