@@ -318,5 +318,5 @@ def _of_shows(
     for rule in evidence:
         for key in ((rule.question, picture, epoch) for picture in rule.pictures for epoch in rule.at):
             if key[2] != "later" and key not in asked:
-                problems.append("evidence of question {}: no [[show]] asks for {} at epoch {}".format(*key))
+                problems.append("evidence of question {}: no [[show]] requires {} at epoch {}".format(*key))
     return problems

@@ -78,7 +78,7 @@ def _is_installed() -> bool:
 
 
 def _is_here() -> bool:
-    """Return whether the environment was created in this folder, or before `installed` recorded the folder."""
+    """Return whether the environment was created in this folder; older versions left the file `installed` empty."""
     return INSTALLED.read_text("utf-8").strip() in ("", str(REPOSITORY))
 
 

@@ -70,7 +70,7 @@ class CharTokenizer:
         return (self.decode(token.flatten()) for token in tokens)
 
     def state(self) -> dict[str, str]:
-        """The state from which `tokenizer_from` restores the tokenizer."""
+        """Return the state from which `tokenizer_from` restores the tokenizer."""
         return {"name": self.name, "content": self.vocabulary}
 
 
@@ -110,7 +110,7 @@ class BPETokenizer:
                 yield text
 
     def state(self) -> dict[str, str]:
-        """The state from which `tokenizer_from` restores the tokenizer."""
+        """Return the state from which `tokenizer_from` restores the tokenizer."""
         return {"name": self.name, "content": self.tokenizer.to_str()}
 
 

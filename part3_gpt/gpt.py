@@ -116,7 +116,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T, C]."""
+        """Map x [B, T, C] to [B, T, C]."""
         return self.dropout(self.c_proj(self.act(self.c_fc(x))))
 
 
@@ -131,7 +131,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """[B, T, C] -> [B, T, C]."""
+        """Map x [B, T, C] to [B, T, C]."""
         x = x + self.attn(self.ln_1(x), cache)
         return x + self.mlp(self.ln_2(x))
 

@@ -17,7 +17,7 @@ from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
-    """Exit and name the right command if a suite is started without pytest, where it would run no tests and succeed."""
+    """Exit with the right command if a suite is started without pytest, because it would run no tests and succeed."""
     started = sys.modules["__main__"]
     file = Path(getattr(started, "__file__", None) or "unknown")
     module = getattr(getattr(started, "__spec__", None), "name", "")

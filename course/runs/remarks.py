@@ -45,7 +45,7 @@ def stuck(run: Run, tag: str) -> bool:
 
 
 def nothing_learned(run: Run) -> Remarks:
-    """Remark on a last epoch with a loss no better than that of the first step."""
+    """Report a last epoch with a loss no better than that of the first step."""
     name = LOSS[run.program]
     first, (epochs, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is None or not values or min(values[-1], run.curve(f"val/{name}")[1][-1]) < 0.97 * first:
@@ -63,7 +63,7 @@ def nothing_learned(run: Run) -> Remarks:
 
 
 def jumps(run: Run) -> Remarks:
-    """Remark on a first epoch that is far worse than the first step although the model learns later."""
+    """Report a first epoch that is far worse than the first step although the model learns later."""
     name = LOSS[run.program]
     first, (_, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is not None and values and values[0] > 1.2 * first > values[-1]:
@@ -72,7 +72,7 @@ def jumps(run: Run) -> Remarks:
 
 
 def validation_rises(run: Run) -> Remarks:
-    """Remark on a best epoch before the last: overfitting if the training loss still falls, else too high a rate."""
+    """Report a validation loss that rises: overfitting if the training loss still falls, else a high learning rate."""
     name = LOSS[run.program]
     (epochs, val), (_, train) = run.curve(f"val/{name}"), run.curve(f"train/{name}")
     if len(val) < 2 or len(train) != len(val):
@@ -91,7 +91,7 @@ def validation_rises(run: Run) -> Remarks:
 
 
 def short(run: Run) -> Remarks:
-    """Remark on reasons why the numbers are not final."""
+    """Report reasons why the numbers are not final."""
     epochs, limit = run.flags.get("epochs"), run.flags.get("limit_batches")
     if limit:
         yield Remark(f"--limit_batches {limit}", "each epoch used only part of the data", minor=True)
@@ -104,7 +104,7 @@ def short(run: Run) -> Remarks:
 
 
 def other_than_asked(run: Run) -> Remarks:
-    """Remark on flags that no question requires, and on fewer epochs than a question requires."""
+    """Report flags that no question requires, and on fewer epochs than a question requires."""
     rubric = read_rubric()
     part = part_of(run, rubric)
     wanted = [(question, each) for question in rubric.questions.values() for each in question.runs]

@@ -48,7 +48,7 @@ def vae_sum(run: Run) -> Remarks:
 
 
 def vae_limited(run: Run) -> Remarks:
-    """Remark on a bound that stays above the minimum for logits in -1..1."""
+    """Report a bound that stays above the minimum for logits in -1..1."""
     bpd = run.last("val/bpd")
     if _is_limited(run):
         seen = f"val/bpd stays at {bpd:.4g}; with logits in -1..1 it cannot fall below {LIMITED_BPD:.2g}{rates(run)}"
@@ -62,7 +62,7 @@ def _is_limited(run: Run) -> bool:
 
 
 def vae_collapse(run: Run) -> Remarks:
-    """Remark on numbers as if z carried no information, where the best decoder gives one blurred image for every z."""
+    """Report that z seems to carry no information; the best output is then the same blurred image for every z."""
     bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
     if bpd is None or nats is None or kl is None or kl < -0.01 or _is_limited(run):
         return
@@ -78,7 +78,7 @@ def vae_collapse(run: Run) -> Remarks:
 
 
 def vae_too_good(run: Run) -> Remarks:
-    """Remark on good reconstructions with a low KL divergence: z lacks the noise that the KL divergence assumes."""
+    """Report good reconstructions with a low KL divergence: z lacks the noise that the KL divergence assumes."""
     nats, kl, bpd = (run.last(f"val/{name}") for name in ("reconstruction", "regularization", "bpd"))
     if nats is None or kl is None or bpd is None or kl < 0.1 or bpd < 0.3:  # a bpd this low is in a different unit
         return
@@ -108,7 +108,7 @@ def vae_slow(run: Run) -> Remarks:
 
 
 def aae_reconstruction(run: Run) -> Remarks:
-    """Remark on the losses of decoders that ignore the code, and on values that are impossible after a tanh."""
+    """Report the losses of decoders that ignore the code, and on values that are impossible after a tanh."""
     value = run.last("val/recon_loss")
     if value is None or run.flags.get("reconstruction", "mse") != "mse":
         return
@@ -142,7 +142,7 @@ def aae_sum(run: Run) -> Remarks:
 
 
 def aae_discriminator(run: Run) -> Remarks:
-    """Remark on a discriminator or an encoder that has won or does not learn."""
+    """Report a discriminator or an encoder that has won or does not learn."""
     _, accuracies = run.curve("val/accuracy")
     if not accuracies:
         return
@@ -182,7 +182,7 @@ def _unchanged(values: list[float]) -> bool:
 
 
 def gpt_sees_the_answer(run: Run) -> Remarks:
-    """Remark on a model that predicts nearly every token of the validation text: it must see the answers."""
+    """Report a model that predicts nearly every token of the validation text: it must see the answers."""
     bits, accuracy = run.last("val/bits_per_char"), run.last("val/accuracy")
     if bits is None or accuracy is None or bits > 1 or accuracy < 0.75:
         return
@@ -196,7 +196,7 @@ def gpt_sees_the_answer(run: Run) -> Remarks:
 
 
 def gpt_single_characters(run: Run) -> Remarks:
-    """Remark on about 4.7 bits: the model knows the frequencies of the characters, but ignores the context."""
+    """Report values near 4.7 bits: the model knows the frequencies of the characters, but ignores the context."""
     bits, start = run.last("val/bits_per_char"), run.first_step.get("train/bits_per_char_step", 0)
     if bits is None or run.flags.get("tokenizer") != "char" or not 4.2 < bits < 0.9 * start:
         return

@@ -232,7 +232,7 @@ def test_clothes_answer_no_question(tmp_path):
         ('number = "bpd"\n', "", "`expected` needs a `number`"),
         ("at = [0, 10, 80]", "", "`figures` and `at` (epochs) go together"),
         ("at = [0, 10, 80]", 'at = [0, "first", 80]', '"last"'),
-        ("at = [0, 10, 80]", "at = [0, 10, 70]", "no [[show]] asks for samples at epoch 80"),
+        ("at = [0, 10, 80]", "at = [0, 10, 70]", "no [[show]] requires samples at epoch 80"),
         ('curve = "log"', 'curve = "loglog"', "curve is 'loglog'"),
     ],
 )
