@@ -40,7 +40,7 @@ def doubling(largest: int, count: int) -> list[int]:
 
 
 def upper(sizes: list[int]) -> list[int]:
-    """Return the upper half of the sizes, with the middle one: the sizes to which a power is fitted."""
+    """Return the upper half of the sizes, including the middle one; the power law is fitted to these."""
     return sizes[(len(sizes) - 1) // 2 :]
 
 

@@ -21,7 +21,7 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.texts import read_text
 
 PROMPT, NEW_TOKENS = 64, 128
-TRAIN_BATCHES = 120  # about 20 s, so that the slow start of a new process does not count
+TRAIN_BATCHES = 120  # about 20 s, so that the slow start of a new process hardly matters
 
 
 def their_model(config: GPTConfig) -> nn.Module:
@@ -105,7 +105,8 @@ def generation(args, data: Path, model_type: str = "gpt2") -> Record:
     record = rate_table(f"{model_type}, {PROMPT} tokens in, {count} out", ways, goals, args.rounds)
     record.notes = (
         "Random weights, greedy decoding; all variants generated the same tokens. Recomputing the prefix is slow, so\n"
-        "only batch 1 does it. The matrix products alone are the lower bound: they read every weight once per token."
+        "only batch 1 does it. The matrix products alone give a lower bound on the time: they read every\n"
+        "weight once per token."
     )
     return record
 

@@ -47,7 +47,7 @@ GOALS = {  # goals for the mean over the seeds
     ("aae_fast", "val/recon_loss"): ("below", 0.05),
 }
 LAST = 30  # the median of the fluctuating MMD of the assignment's recipe is taken over this many final epochs
-WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: at most the operations of this many epochs of the assignment's recipe
+WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: no more operations than this many epochs of the assignment's recipe
 
 
 def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:

@@ -24,7 +24,7 @@ IMPORTS = {  # imports that every training program needs
     "import torch, torchvision, pytorch_lightning": "import torch, torchvision, pytorch_lightning",
 }
 FAST = "all fast tests in two processes, as timed by pytest"
-NOTES = """The time of a test file is from the start of pytest to the end of the first test, including all imports.
+NOTES = """The time of a test file is measured from the start of pytest to the end of the first test, including imports.
 `make test` also runs ruff and checks that everything is installed and that MNIST has been downloaded."""
 TO_END = 60  # seconds that pytest may take to stop after an interrupt
 

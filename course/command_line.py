@@ -27,7 +27,7 @@ def make_parser(program: str, about: str | None, commands: Iterable[ModuleType])
 
 
 def run(args: argparse.Namespace, problems: tuple[type[Exception], ...]) -> int:
-    """Run the selected command; print errors as one line.
+    """Run the selected command; print an error as a single line.
 
     Args:
         problems: exceptions whose text is an error message for the user.

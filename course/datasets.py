@@ -12,7 +12,7 @@ from course.flags import data_dir
 
 
 class DataError(Exception):
-    """The data is not available; the message says why and what to do. Status 2 means that a path is unusable."""
+    """The data is not available; the message says why and what to do. Status 2: a flag or path is unusable."""
 
     def __init__(self, message: str, status: int = 1):
         super().__init__(message)

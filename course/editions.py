@@ -1,4 +1,4 @@
-"""Editions of the assignment: a table in rubric.toml belongs to the editions in its `editions`, by default to all."""
+"""Editions of the assignment: a table in rubric.toml belongs to those listed in its `editions` (default: all)."""
 
 import tomllib
 from pathlib import Path

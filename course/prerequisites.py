@@ -39,7 +39,7 @@ def _comes_before(one: dict, other: dict) -> bool:
 
 
 def _suspects(test: dict, tests: list[dict]) -> list[str]:
-    """Return the functions that a test needs, except those that a passed test also needs."""
+    """Return the functions that a test needs, except those that a passing test also needs."""
     right = {name for each in tests if each["outcome"] == "passed" for name in each["needs"]}
     return [name for name in test["needs"] if name not in right] or test["needs"]
 

@@ -71,7 +71,7 @@ def read_checkpoint(parser: argparse.ArgumentParser, flag: str, path: Path, prog
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
+    except Exception as error:  # damaged files fail in many ways; none should cause a traceback
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         parser.error(f"{flag} {path}: not a checkpoint that can be read safely (damaged, or not ours): {reason}")
     run = checkpoint.get("run") if isinstance(checkpoint, dict) else None

@@ -108,7 +108,7 @@ class ConvDecoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Distinguishes samples of the prior from codes of the encoder (Q2.5).
+    """Distinguishes samples from the prior from codes of the encoder (Q2.5).
 
     Args:
         z_dim: size D of the code.
@@ -176,7 +176,7 @@ class AdversarialAE(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
 
-        The encoder tries to make the discriminator classify its codes as samples of the prior. Its loss is the binary
+        The encoder tries to make the discriminator classify its codes as samples from the prior. Its loss is the binary
         cross-entropy with the target "from the prior". This has the same goal as the minimum of Eq. 16, but its
         gradient does not vanish when the discriminator is confident.
 
@@ -198,7 +198,7 @@ class AdversarialAE(nn.Module):
         gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
         if lambda_ != 1:
             # Q2.5: compute gen_loss, and ae_loss as the weighted sum of both losses.
-            # Hint: gen_loss is low if the discriminator takes the codes for samples of the prior; compute it from
+            # Hint: gen_loss is low if the discriminator takes the codes for samples from the prior; compute it from
             # logits (F.binary_cross_entropy_with_logits).
             # BEGIN SOLUTION Q2.5
             logits = self.discriminator(z_fake)
@@ -216,7 +216,7 @@ class AdversarialAE(nn.Module):
 
         Returns:
             the loss, a scalar, in nats: the mean of loss_real and loss_fake; and for logging, detached: disc_loss,
-            loss_real (samples of the prior), loss_fake (codes), and accuracy, the fraction classified correctly.
+            loss_real (samples from the prior), loss_fake (codes), and accuracy, the fraction classified correctly.
         """
         # Q2.5: compute loss_real, loss_fake, their mean disc_loss, and the accuracy.
         # Hint: draw as many codes from the prior N(0, I) as z_fake has. No gradient may flow back to the encoder.

@@ -82,7 +82,7 @@ class BPETokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        # transformers may store both in tokenizer.json; texts would then be silently truncated or padded
+        # transformers may store these settings in tokenizer.json; texts would then be silently truncated or padded
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 

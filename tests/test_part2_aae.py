@@ -177,7 +177,7 @@ def test_discriminator_accuracy(rng, expected):
         answer = expected("accuracy", fake=fake, real=torch.tensor(real))
         logs = part2.run_aae_loss_discriminator(codes(rng, len(fake), 3), fake, torch.tensor(real))["logs"]
         assert "accuracy" in logs, f"the log should have the accuracy, but it has {sorted(logs)}"
-        # a logit of 0 may count as wrong for any code
+        # a logit of 0 may count as wrong for both kinds of code
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 

@@ -83,7 +83,7 @@ with torch.no_grad():
     for dates in lengths:
         source, target = lists_of_dates(500, dates)
         for name, model in models.items():
-            right = model(source, target.size(1))[0].argmax(dim=2) == target  # each model gets its own digits as input
+            right = model(source, target.size(1))[0].argmax(dim=2) == target  # fed its own digits
             accuracy[name].append(right.all(dim=1).float().mean().item())
 for name, found in accuracy.items():
     print(f"{name:17}:", ", ".join(f"{d} dates {a:.0%}" for d, a in zip(lengths, found, strict=True)))

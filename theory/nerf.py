@@ -7,7 +7,7 @@
 # **Predict before you run it**
 #
 # 1. A ray passes through fog of density 2 over a length of 0.5. What fraction of light passes through (Eq. B.3)?
-# 2. The network gets a position (x, y, z). What is missing in the picture without the sines and cosines of Eq. B.7?
+# 2. The network gets a position (x, y, z). What is missing from the picture without the sines and cosines of Eq. B.7?
 
 # %%
 import argparse

@@ -47,7 +47,7 @@ def assigned(rubric: Rubric) -> list[Assigned]:
 
 
 def find(run: Assigned, logs: Path) -> tuple[folder.Run | None, bool]:
-    """Find the newest complete run with these flags, else the newest unfinished one; also return if it is complete."""
+    """Return the newest complete run with these flags, else the newest unfinished one; and whether it is complete."""
     complete, unfinished = [], []
     for place in (logs / run.part.logs).glob("version_*"):
         try:
@@ -68,7 +68,7 @@ def make(args: argparse.Namespace) -> None:
     """Make or continue each run, or list the commands.
 
     Raises:
-        RunError: some runs could not be made.
+        RunError: some runs are still missing.
     """
     rubric, failed = read(), 0
     where = ["--log_dir", str(args.log_dir.resolve())]

@@ -45,7 +45,7 @@ def stuck(run: Run, tag: str) -> bool:
 
 
 def nothing_learned(run: Run) -> Remarks:
-    """Report a last epoch with a loss no better than that of the first step."""
+    """Report a run whose loss in the last epoch is hardly better than at the first step."""
     name = LOSS[run.program]
     first, (epochs, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is None or not values or min(values[-1], run.curve(f"val/{name}")[1][-1]) < 0.97 * first:

@@ -16,7 +16,7 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
     """Load the checkpoint's weights into the model.
 
     Returns:
-        the folder of the checkpoint's run; None if the file was copied elsewhere, so that a new run starts.
+        the folder of the checkpoint's run; None if the file was copied elsewhere, in which case a new run starts.
 
     Raises:
         Problem: the checkpoint does not fit the model.

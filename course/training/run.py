@@ -69,7 +69,7 @@ class Run:
             Problem: the folder no longer exists.
         """
         if self.held and not self.held.is_there():
-            raise Problem(f"the run's folder {self.folder} was moved or deleted while it ran; start a new run")
+            raise Problem(f"the run's folder {self.folder} was moved or deleted during the run; start a new run")
 
 
 @contextmanager

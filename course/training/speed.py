@@ -37,7 +37,7 @@ def log_faster() -> None:
     """Make `self.log` skip redundant work for each value.
 
     It moves the sums of a value to the device that they are already on (0.3 ms), and reads the signature of
-    `training_step` again (0.05 ms). Both are private parts of Lightning; `staff/tests/test_lightning.py` fails if a
+    `training_step` again (0.05 ms). Both are Lightning internals; `staff/tests/test_lightning.py` fails if a
     new version changes them.
     """
     _ResultMetric.to = _move_sums_if_needed

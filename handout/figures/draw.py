@@ -101,7 +101,7 @@ def level_that_encloses(share: float, density: np.ndarray) -> float:
 
 
 def prior_samples_in_posterior() -> tuple[np.ndarray, np.ndarray]:
-    """Samples of the prior [SAMPLES, 2], and which of them lie where SHARE of the posterior is [SAMPLES]."""
+    """Samples from the prior [SAMPLES, 2], and which of them lie where SHARE of the posterior is [SAMPLES]."""
     samples = np.random.default_rng(0).standard_normal((SAMPLES, 2))
     axis, density = posterior_grid()
     cell = np.clip(np.searchsorted(axis, samples), 0, len(axis) - 1)
@@ -158,7 +158,7 @@ def network(ax: Axes, x: float, y: float, name: str, formula: str, color: str, l
 
 
 def latent_space(ax: Axes, x: float, y: float) -> None:
-    """The prior as dashed circles, one image's q(z|x) as an ellipse, and a sample of it."""
+    """The prior as dashed circles, one image's q(z|x) as an ellipse, and a sample from it."""
     for radius in (0.5, 0.95):
         ax.add_patch(Circle((x, y), radius, fill=False, edgecolor=ORANGE, ls="--", lw=1.6))
     for size, opacity in ((1, 0.4), (0.5, 0.65)):
@@ -169,7 +169,7 @@ def latent_space(ax: Axes, x: float, y: float) -> None:
 
 
 def figure_3() -> Figure:
-    """The VAE as a U: an image, the encoder, a sample of q(z|x), the decoder, the decoded image, and both losses."""
+    """The VAE as a U: an image, the encoder, a sample from q(z|x), the decoder, the decoded image, and both losses."""
     figure, ax = canvas(5.6, 3.9, (0.0, 7.5), (-0.2, 5.0))
     picture(ax, digit(blurred=False), 0.15, 3.15, 1.3, r"image $\mathbf{x}$")
     picture(ax, digit(blurred=True), 0.15, 0.35, 1.3, r"$p_\theta(\mathbf{x}|\mathbf{z})$")

@@ -16,7 +16,7 @@ PURPLE = "#CC79A7"  # the discriminator; Okabe and Ito's, as the colours of draw
 
 
 def prior(ax: Axes, x: float, y: float, label: str, below: bool = True) -> None:
-    """A standard normal as two dashed circles, and one sample of it."""
+    """A standard normal as two dashed circles, and one sample from it."""
     for radius in (0.35, 0.7):
         ax.add_patch(Circle((x, y), radius, fill=False, edgecolor=ORANGE, ls="--", lw=1.6))
     ax.plot(x + 0.16, y + 0.22, "D", color=BLACK, ms=6, zorder=5)

@@ -1,6 +1,6 @@
 """The results of the grader: one file per student, validated when it is written and when it is read.
 
-A result that cannot be used is replaced by one without points that states the reason, so other students' results are
+A result that cannot be used is replaced by one that has no points and states the reason, so other students' results are
 not affected.
 """
 
@@ -31,7 +31,7 @@ DAMAGED = "the result cannot be used; grade this submission again"
 
 
 def blank(student: str, source: str, rubric: Rubric) -> dict:
-    """Return the result, without points, of a submission that has not been judged."""
+    """Return a result without points for a submission that has not been judged."""
     questions = {}
     for name, question in rubric.questions.items():
         questions[name] = {"points": question.points}
@@ -59,7 +59,7 @@ def now() -> str:
 
 
 def write(path: Path, result: dict, rubric: Rubric) -> dict:
-    """Write a result and return it. An invalid result is replaced by one without points that states the reason.
+    """Write a result and return it. An invalid result is replaced by one that has no points and states the reason.
 
     Raises:
         OSError: the file cannot be written.
@@ -130,7 +130,7 @@ def unlike(result: dict, rubric: Rubric) -> list[str]:
 
 
 def is_points(value: Any) -> bool:
-    """Return whether a value can be points: a number from 0 to 1e6 that is not a bool."""
+    """Return whether a value is a valid number of points: from 0 to 1e6, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value <= 1e6  # excludes NaN, infinity and huge integers

@@ -17,9 +17,9 @@ from pathlib import Path
 # some Python versions, such as 3.11, share one depth counter between threads: concurrent parsing fails
 PARSING = threading.Lock()
 LARGEST = 500_000  # largest file to parse, in bytes: its tree can take a thousand times as much memory
-TOTAL = 2_000_000  # bytes to parse per submission, which takes up to ten seconds per megabyte
+TOTAL = 2_000_000  # most bytes to parse per submission; parsing takes up to ten seconds per megabyte
 MOST = 100  # maximum findings per file
-PASSES = 5  # passes over a file; a chain of this many assignments in reverse order is resolved
+PASSES = 5  # passes over a file, enough to resolve a chain of this many assignments in reverse order
 LONGEST = 200  # maximum characters of a concatenated string
 QUESTION = re.compile(rb"\s*#\s*Q(\d{1,3}\.\d{1,3})\b")
 BUILTINS = ("getattr", "__import__", "vars")

@@ -1,4 +1,4 @@
-"""Convert the tables that people filled in to stored entries, and write a new form that contains all of them."""
+"""Convert the tables completed by people to stored entries, and write a new form that contains all of them."""
 
 import csv
 import io

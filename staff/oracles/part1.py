@@ -37,7 +37,7 @@ def posterior_spread(log_std: Tensor) -> Answer:
     """Return the standard deviation of z in VAE.forward."""
     std = log_std.double().exp()
     mistakes = [
-        ("it is the same for all images: is z the mean, not a sample of q(z|x)?", torch.zeros_like(std)),
+        ("it is the same for all images: is z the mean, not a sample from q(z|x)?", torch.zeros_like(std)),
         ("it is the variance of q(z|x)", std**2),
         ("it is the square root of the expected value, as if log_std were log_var", std**0.5),
         ("log_std is used where the standard deviation belongs", log_std.abs()),

@@ -210,5 +210,5 @@ def marks_left(content: bytes, file: str) -> list[str]:
     if b"\0" in content:
         return []
     lines = content.decode("utf-8", "replace").splitlines()
-    why = "such a mark must not be released"
+    why = "this mark must not be released"
     return [f"{file}:{number}: {why}: {line.strip()}" for number, line in enumerate(lines, 1) if _may_be_a_mark(line)]

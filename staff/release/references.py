@@ -84,7 +84,7 @@ def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]
 
 
 def without_test(tests: Collection[GradedTest], texts: dict[str, str]) -> list[str]:
-    """Return the links to a question's tests that lead to a file without them: "file:line: ..."."""
+    """Return the links to a question's tests whose target has no such tests: "file:line: ..."."""
     known = {(test.question, test.file) for test in tests if not test.hidden}
     return [
         f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[2]} has no tests of question {match[1]}"

@@ -72,7 +72,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
 
 
 def _outside(words: str, path: str) -> str:
-    """Return the text that replaces a link to a file outside the site: the path if the link shows the file's name."""
+    """Return what replaces a link to a file outside the site: the path if it shows the file's name, else its text."""
     name = words.strip("`")
     is_its_name = words == posixpath.basename(path) or (words.startswith("`") and path.endswith(name))
     return f"`{path}`" if is_its_name else words

@@ -128,12 +128,12 @@ def test_a_folder_that_is_deleted(program):
         subprocess.run(["rm", "-rf", str(run)], stderr=subprocess.DEVNULL)
     _, message = process.communicate()
     assert process.returncode == 1 and "Traceback" not in message, message
-    assert f"the run's folder {run} was moved or deleted while it ran" in message
+    assert f"the run's folder {run} was moved or deleted during the run" in message
     assert not run.exists(), "the folder was created again"
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_path, monkeypatch):
-    """A reference cycle may keep the error's traceback alive; a BytesIO with a view then crashes Python 3.12.1."""
+    """A reference cycle may keep the traceback alive; a BytesIO with an open view then crashes Python 3.12.1."""
     buffers = []
 
     class Buffer(io.BytesIO):

@@ -1,4 +1,4 @@
-"""Tests of the private parts of Lightning that `course.training` uses, and of the limits of Lightning's callbacks.
+"""Tests of the Lightning internals that `course.training` uses, and of the limits of Lightning's callbacks.
 
 They fail with a version of Lightning that changes these parts, or that makes our replacements unnecessary.
 """

@@ -50,7 +50,7 @@ def test_mmd_against_samples_of_the_prior():
         prior_prior = (kernel(prior, prior).sum() - m) / (m * (m - 1))
         cross = kernel(codes, prior)
         estimate = codes_codes - 2 * cross.mean() + prior_prior
-        # five standard errors due to the samples of the prior; kernels are between 0 and 1
+        # five standard errors due to the samples from the prior; kernels are between 0 and 1
         bound = 5 * 2 * (cross.mean(0).std() + 1 / m**0.5 / 2) / m**0.5
         assert abs(utils.mmd_to_normal(codes) - estimate) < bound, d
 

@@ -228,7 +228,7 @@ def test_two_latent_dimensions_do_not_end_in_black_images(mnist_files, seed):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_numbers_may_be_logged_as_well_as_tensors(aae, monkeypatch):
-    """A student's losses may log numbers from .item()."""
+    """A student's loss functions may log numbers from .item()."""
 
     def with_numbers(right):
         def get_loss(*args):

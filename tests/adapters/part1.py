@@ -123,7 +123,7 @@ def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: flo
 
 
 def run_encoder_gradients(imgs: Tensor, num_filters: int, z_dim: int, seed: int) -> tuple[dict[str, float], bool]:
-    """Return, for a loss of mean and log_std, the gradient's size by parameter name; and whether there is a
+    """For a loss on mean and log_std, return the size of each parameter's gradient by name, and whether there is a
     convolution."""
     encoder = _network("CNNEncoder", seed, num_filters=num_filters, z_dim=z_dim)
     mean, log_std = encoder(imgs)
@@ -137,7 +137,7 @@ def run_decoder(z: Tensor, num_filters: int, seed: int, levels: int = 16, gain: 
 
 
 def run_decoder_gradients(z: Tensor, num_filters: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """Return, for a loss of the logits, the gradient's size by parameter name and the gradient that reaches z; and
+    """For a loss on the logits, return the size of each parameter's gradient by name, the gradient that reaches z, and
     whether there is a convolution."""
     decoder = _network("CNNDecoder", seed, num_filters=num_filters, z_dim=z.size(1))
     z = z.clone().requires_grad_()

@@ -57,7 +57,7 @@ def run_discriminators(z: Tensor, number: int, gain: float = 1) -> Tensor:
 
 
 def run_aae_network_gradients(name: str, x: Tensor, z_dim: int, seed: int) -> tuple[dict[str, float], Tensor, bool]:
-    """Return, for a loss of the output, the gradient's size by parameter name and the gradient that reaches x; and
+    """For a loss on the output, return the size of each parameter's gradient by name, the gradient that reaches x, and
     whether there is a convolution."""
     network = _network(name, z_dim, seed)
     x = x.clone().requires_grad_()

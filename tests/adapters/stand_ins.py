@@ -38,7 +38,7 @@ class Replacing(nn.Module):
 
 
 def replace(model: nn.Module, **networks: Replacing) -> None:
-    """Replace the model's networks with these names."""
+    """Replace the model's networks of these names with the given ones."""
     for name, network in networks.items():
         vars(network)["replaced"] = (getattr(model, name),)  # in a tuple, so that it is not part of the model
         setattr(model, name, network)

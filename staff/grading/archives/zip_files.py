@@ -8,7 +8,7 @@ from typing import BinaryIO
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading, why_refused
 from staff.grading.archives.submission import MB, SubmissionError, show
 
-LONGEST_DIRECTORY = 8 * MB  # the list of entries is read in one piece
+LONGEST_DIRECTORY = 8 * MB  # the list of entries is read all at once
 
 
 def of_zip(file: BinaryIO, meter: Meter) -> Iterator[Entry]:

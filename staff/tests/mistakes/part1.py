@@ -79,7 +79,7 @@ MISTAKES = {
         "logits = self.decoder(sample_reparameterize(mean, log_std.abs()))",
     ),
     "decoder gets the mean": (
-        "1.7", TRAIN, DECODE, "logits = self.decoder(mean)", "not a sample of q(z|x)",
+        "1.7", TRAIN, DECODE, "logits = self.decoder(mean)", "not a sample from q(z|x)",
     ),
     "z detached": (
         "1.7", TRAIN, DECODE,

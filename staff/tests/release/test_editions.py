@@ -88,7 +88,7 @@ def test_wrong_marks_are_named(wrong, message):
     "line", ["<!-- EDITION 2023 -->", "a # EDITION 2023", "# begin edition", "<!--END EDITION-->", "END EDITION -->"]
 )
 def test_no_mark_is_released(line):
-    assert marks_left(f"x\n{line}\n".encode(), "a.py") == [f"a.py:2: such a mark must not be released: {line}"]
+    assert marks_left(f"x\n{line}\n".encode(), "a.py") == [f"a.py:2: this mark must not be released: {line}"]
     assert marks_left(b"# the edition of 2023, from its beginning to its end\n", "a.py") == []
 
 

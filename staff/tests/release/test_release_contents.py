@@ -139,7 +139,7 @@ def test_a_mark_where_none_can_be_is_refused(tmp_path, course, file, line):
     with pytest.raises(release.ReleaseError) as found:
         release.contents(dataclasses.replace(course, sources={}), "2026", root=tmp_path)
     place = f"{file.removeprefix('template/')}:2"
-    assert str(found.value) == f"{place}: such a mark must not be released: {line.strip()}"
+    assert str(found.value) == f"{place}: this mark must not be released: {line.strip()}"
 
 
 def test_folders_decide_what_is_released(tmp_path, course):

@@ -172,7 +172,7 @@ class Cluster:
         values = {"controller_port": ports[0], "node_port": ports[1], "requeue_delay": self.requeue_delay}
         names = {"host": self.host, "folder": self.folder, "user": getpass.getuser()}
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values, **names))
-        # each GPU needs a device file; without cgroups, SLURM does not control the access to it
+        # each GPU needs a device file; without cgroups, SLURM does not control access to it
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         for name in ("state", "spool", "disk"):
             (self.folder / name).mkdir()
