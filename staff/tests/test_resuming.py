@@ -259,7 +259,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
     assert program("--lr", "1e30", log_dir=tmp_path / "other") == 1
     message = capsys.readouterr().err
     assert "the loss is no longer finite at step 2 (epoch 1)" in message
-    assert f"smaller --{'ae_lr' if program.name == 'aae' else 'lr'} (it was 1e+30)" in message
+    assert f"lower --{'ae_lr' if program.name == 'aae' else 'lr'} (it was 1e+30)" in message
     assert "There is no checkpoint yet" in message
     assert not (program.run(tmp_path / "other") / "checkpoints").exists()
     # weights that become non-finite in the last batch of an epoch are found before anything is drawn or saved
