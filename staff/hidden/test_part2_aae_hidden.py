@@ -15,7 +15,7 @@ def test_discriminator_loss_gradients(rng, expected):
     logits = {"fake": normal(rng, 20), "real": normal(rng)}
     answer = expected("discriminator_loss", **logits)
     got = part2.run_aae_loss_discriminator(codes(rng, 20, 4), **logits)
-    for name, whose in (("to_fake", "codes of images"), ("to_real", "codes of the prior")):
+    for name, whose in (("to_fake", "codes of images"), ("to_real", "codes from the prior")):
         # float32
         assert_any(
             f"the gradient of the discriminator's loss with respect to its logits for {whose}", got[name],

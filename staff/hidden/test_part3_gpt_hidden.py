@@ -18,7 +18,7 @@ def test_gpt_is_causal(rng):
     T = SIZES["block_size"]
     idx = integers(rng, 13, 1, T).repeat(T + 1, 1)
     token = torch.arange(T)
-    idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t changes token t; the last, none
+    idx[token, token] = (idx[token, token] + 1 + integers(rng, 12, T)) % 13  # row t changes token t; the last row, none
     for when, batches in (("fresh", None), ("after some training steps", integers(rng, 13, 5, 4, T + 1))):
         logits = part3.run_gpt(idx, SIZES, gpt_weights(rng, SIZES), batches)
         assert logits.shape == (T + 1, T, 13), f"logits should be {(T + 1, T, 13)}, not {tuple(logits.shape)}"

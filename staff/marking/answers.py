@@ -1,4 +1,4 @@
-"""Read the model answers to the written questions from `answers.toml`, and check them against rubric and handout."""
+"""Read the model answers to the written questions from `answers.toml`; check them against the rubric and handout."""
 
 import re
 import tomllib
@@ -19,7 +19,7 @@ class AnswersError(Exception):
 
 @dataclass(frozen=True)
 class Credit:
-    """What earns some of a question's points."""
+    """An element of an answer that earns some of the question's points."""
 
     points: float
     earned: str
@@ -87,7 +87,7 @@ def _answer(fields: dict) -> ModelAnswer:
 
 
 def disagreements(answers: dict[str, ModelAnswer], rubric: Rubric, handout: Handout) -> list[str]:
-    """List where the model answers disagree with the rubric's manual points or cite things that the handout lacks."""
+    """List where model answers disagree with the rubric's manual points or cite something missing from the handout."""
     manual = {question.id: question.manual for question in rubric.questions.values() if question.manual}
     problems = [f"question {name} has manual points, but no model answer" for name in manual.keys() - answers.keys()]
     for name, answer in answers.items():

@@ -1,4 +1,4 @@
-"""Convert the tables completed by people to stored entries, and write a new form that contains all of them."""
+"""Store the values in the tables that people filled in, and write a new form that contains all stored values."""
 
 import csv
 import io
@@ -76,7 +76,7 @@ def same(one: Value, other: Value) -> bool:
 
 
 def keep(folder: Path, entries: Entries, students: list[str], rubric: Rubric) -> Path:
-    """Write the entries, and a form that has them and a row for every student. Return the path of the form.
+    """Write the entries, and a form with these entries and a row for every student. Return the form's path.
 
     Leave a form that already has this content as the spreadsheet program saved it.
 
@@ -100,7 +100,7 @@ def of_shards(folder: Path, shards: Iterable[Path], students: list[str], rubric:
     """Return the entries for several shards of a class, and for the folder that they are merged into.
 
     Raises:
-        ValueError: see `collect`; or two shards differ.
+        ValueError: see `collect`; or two shards have conflicting entries.
     """
     entries = stored.read(folder)
     others = [collect(shard, (), students, rubric) for shard in shards if shard.resolve() != folder.resolve()]

@@ -52,7 +52,7 @@ class Entries:
         return None if entry is None else entry.value
 
     def of_group(self, student: str, group: list[str], question: str, kind: str) -> Entry | None:
-        """Return a student's entry, or else that of the other group members if all of theirs agree."""
+        """Return a student's entry, or else the other group members' entry if theirs all agree."""
         if own := self.places.get((student, question, kind)):
             return own
         others = [entry for mate in group if (entry := self.places.get((mate, question, kind)))]
@@ -62,7 +62,7 @@ class Entries:
         return {student for student, _, _ in self.places}
 
     def put(self, place: Place, new: Entry, replace: bool = False) -> str | None:
-        """Store an entry. If another file has a different value for it, keep the old entry and return a sentence."""
+        """Store an entry. If another file has a different value for it, keep the old entry and report the conflict."""
         old = self.places.get(place)
         if old is None:
             self.places[place] = new

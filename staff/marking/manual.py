@@ -56,7 +56,7 @@ def _title(question: Question, kind: str) -> str:
 def form(students: list[str], entries: Entries, rubric: Rubric) -> str:
     """Return the table to fill in, including the entries so far.
 
-    Write it with the encoding utf-8-sig, so that Excel reads it correctly.
+    Save it with the encoding utf-8-sig, so that Excel reads it correctly.
     """
     wanted = columns(rubric)
     file = io.StringIO()
@@ -145,7 +145,7 @@ def parse(text: str, path: Path, students: list[str], rubric: Rubric) -> dict[st
 
 
 def _cells(names: list[str]) -> dict[str, str]:
-    """Map each text of a cell, in the form's spelling or as a plain name, to the student; omit ambiguous texts."""
+    """Map each possible cell text, in the form's spelling or as a plain name, to a student; omit ambiguous ones."""
     alike: dict[str, set[str]] = {}
     for name in names:
         alike.setdefault(cell(name), set()).add(name)

@@ -205,7 +205,7 @@ def _pixel_mistakes(logits: Tensor):
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
     yield "rows and columns of the image are swapped", p.mT
-    # reshaped to [B * 784, 16] by view alone: a row has numbers of different pixels
+    # reshaped to [B * 784, 16] by view alone: a row has numbers from different pixels
     for name, each in (("probabilities", p), ("logits", logits)):
         rows = each.reshape(len(each), 784, 16)
         rows = rows.softmax(-1) if name == "logits" else rows

@@ -159,7 +159,7 @@ def accuracy(fake: Tensor, real: Tensor) -> Answer:
 
 
 def autoencoder_step(x: Tensor, weights: Weights, lambda_: float) -> Answer:
-    """Return the gradients of Eq. 15 for linear networks with respect to encoder and decoder, by parameter name."""
+    """Return the gradients of Eq. 15 for linear networks: name of an encoder or decoder parameter -> gradient."""
     names = [name for name in weights if "coder" in name]
     rest = {name: value.double() for name, value in weights.items() if name not in names}
 
