@@ -35,7 +35,7 @@ ROOT_FILES = (
     "pyproject.toml",
     "setup.cfg",
 )
-ANSWERS = "tests/answers.npz"  # recorded answers of the oracles, which students do not get
+ANSWERS = "tests/answers.npz"  # the oracles' recorded answers; students get these instead of the oracles
 RUBRIC, LAUNCH = "course/rubric.toml", ".vscode/launch.json"
 PICTURE = re.compile(r"\]\((?:\.\./)?(docs/[\w./-]+\.png)\)")
 Files = dict[str, bytes]

@@ -14,7 +14,7 @@ PROBLEMS = (build.ReleaseError,)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Compare rubric, blanks and graded tests, and all pages unless only one part is checked; print a table."""
+    """Compare the rubric, blanks and graded tests, plus all pages unless one part is selected; print a table."""
     course = build.read_course(part=args.part) if args.part else _agreed_course()
     if args.tests:
         Checks(course, course.rubric.year, lambda line: print(f"- {line}", flush=True)).run()

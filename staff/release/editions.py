@@ -56,7 +56,7 @@ HIDDEN = re.compile(r" *<!-- EDITION ([^\s:]+): (.*?) -->")
 
 
 def belongs(file: str, edition: str) -> bool:
-    """Return whether an edition has a file, given its path in the repository."""
+    """Return whether an edition includes a file, given its path in the repository."""
     return not any(
         fnmatchcase(file, pattern) for other, patterns in ONLY.items() if other != edition for pattern in patterns
     )

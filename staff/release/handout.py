@@ -83,7 +83,7 @@ def _heading(title: str, current: str, file: str, handout: Handout) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of a Markdown file, as GitHub makes them: from its headings and from HTML."""
+    """Return the anchors of a Markdown file, as GitHub generates them: from its headings and from HTML."""
     found: set[str] = set()
     for _, title in headings(text):
         name, count = slug(title), 0

@@ -1,7 +1,7 @@
 """Check that rubric and handout agree, and that every equation, question, figure and test cited in a file exists.
 
-Cite an equation of another paper as "their fifth equation" or "equation (5) in the paper", so that it is not taken for
-one of the handout's.
+Cite an equation of another paper as "their fifth equation" or "equation (5) in the paper", so that it is not
+mistaken for an equation in the handout.
 """
 
 import re
@@ -27,7 +27,7 @@ INTRODUCTION = FOLDER + "00_introduction.md"
 
 
 def disagreements(rubric: Rubric, handout: Handout, texts: dict[str, str]) -> list[str]:
-    """Return the questions that the handout lacks, repeats, or gives other points than the rubric."""
+    """Return the questions that are missing or repeated in the handout, or whose points differ from the rubric."""
     problems = []
     for question in rubric.questions.values():
         stated = handout.questions.get(question.id, [])

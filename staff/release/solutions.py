@@ -1,9 +1,9 @@
 """Find released code that gives an answer away because one place has all parts of a blank's solution.
 
 A place is a function, the top level of a script, a notebook cell or a block of Python in Markdown. Its names are those
-of variables and attributes, and: "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for the
-exponential of a doubled value, "+ noise *" for a sum with a multiple of noise, "(@) @" for a matrix product whose left
-factor contains another one, "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a difference,
+of its variables and attributes, and: "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for
+the exponential of a doubled value, "+ noise *" for a sum with a multiple of noise, "(@) @" for a matrix product whose
+left factor contains another one, "mask[a - b:" and "tril(a - b)" for the rows of a mask that start at a difference,
 "a * x + (1 - a) * y" for a weighted mean, "arange() + 0.5" for midpoints, and "[*a.parameters(), *b.parameters()]" for
 the parameters of two networks.
 """
@@ -25,7 +25,7 @@ EXPONENTIALS = ("exp", "expm1")
 
 @dataclass(frozen=True)
 class Solution:
-    """The solution of a blank: each part is a name, or several names separated by |, one of which is sufficient."""
+    """The solution of a blank: each part is a name, or several names separated by |, any of which is sufficient."""
 
     question: str
     blank: str
@@ -203,5 +203,5 @@ def _is_difference(node: ast.AST | None) -> bool:
 
 
 def _is_doubled(node: ast.AST) -> bool:
-    """Return whether a node is a product with 2."""
+    """Return whether a node is a product with the factor 2."""
     return any(isinstance(each, ast.Constant) and each.value == 2 for each in _factors(node))

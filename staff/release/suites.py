@@ -142,7 +142,7 @@ def not_written(rubric: Rubric, root: Path) -> list[str]:
 
 
 def _epochs(node: ast.AST) -> tuple[int, ...]:
-    """Return the epochs of a node such as `epochs = (10, 80)`, as in a part's class of figures."""
+    """Return the epochs of a node such as `epochs = (10, 80)`, as in the class for a part's figures."""
     match node:
         case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
             return ast.literal_eval(value)

@@ -11,7 +11,7 @@ from staff.release.leaks import find_leaks
 
 
 def write(files: Files, out: Path, course: Course) -> None:
-    """Write the release. Replace an earlier one in this folder, and leave other files in it alone.
+    """Write the release. Replace an earlier release in this folder, and leave its other files unchanged.
 
     Raises:
         ReleaseError: the folder has other files but no release, a file of the earlier release has changed, or a line

@@ -62,7 +62,7 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str 
 
 
 def missing_packages() -> list[str]:
-    """Return the packages of the extra `handout` that are not installed."""
+    """Return the packages in the extra `handout` that are not installed."""
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return [name for name in NEEDED if name not in installed]
 
@@ -85,7 +85,7 @@ def built_pdf(out: Path, edition: str, root: Path = REPOSITORY) -> bytes | None:
     """Return the PDF in `out` if one was built.
 
     Raises:
-        SiteError: the chapters have changed since then, or the PDF is for another edition.
+        SiteError: the chapters have changed since it was built, or the PDF is for another edition.
     """
     if not (out / PDF).exists():
         return None

@@ -29,7 +29,7 @@ def assemble(pages: dict[str, str]) -> str:
     """Combine several pages into one.
 
     Args:
-        pages: name -> HTML of Sphinx's theme "basic", in the order of the PDF. The head of the first page is used.
+        pages: name -> HTML from Sphinx's "basic" theme, in the order of the PDF. The head of the first page is used.
     """
     first = next(iter(pages.values()))
     head, _, _ = first.partition("</head>")
@@ -73,7 +73,7 @@ def _with_answers_at_the_end(content: str, name: str) -> str:
 
 
 def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
-    """Print a page of HTML, with the date `epoch` in the PDF.
+    """Print an HTML page to a PDF that has the date `epoch`.
 
     Raises:
         PrintError: the browser does not run, does not write a PDF, or takes more than MINUTES.

@@ -39,10 +39,10 @@ def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
 
 
 def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
-    """Convert a chapter for MyST. Return it and its pictures: path in the repository -> path beside the source.
+    """Convert a chapter for MyST. Return the result and its pictures: path in the repository -> path in the site.
 
     Args:
-        file: its path in the repository.
+        file: the chapter's path in the repository.
     """
     pictures: dict[str, str] = {}
     text = NAVIGATION.sub("", without_staff(text, file)).replace("\n \n", "\n\n")
@@ -72,7 +72,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
 
 
 def _outside(words: str, path: str) -> str:
-    """Return what replaces a link to a file outside the site: the path if it shows the file's name, else its text."""
+    """Replace a link to a file outside the site: return the path if the link shows the file's name, else its text."""
     name = words.strip("`")
     is_its_name = words == posixpath.basename(path) or (words.startswith("`") and path.endswith(name))
     return f"`{path}`" if is_its_name else words
