@@ -1,1 +1,1 @@
-"""Code for staff only: release, grading, marking, hidden tests, and the tests of everything that is not graded."""
+"""Code for staff only: release, grading, marking, hidden tests, and the ungraded tests."""

@@ -16,7 +16,7 @@ SOURCES = (
     "setup.cfg",
 )  # fmt: skip
 STAFF = "staff/tests/"
-FOR_TESTS = ("pytest", "scipy")  # the packages of the extra `dev` that the graded suites import
+FOR_TESTS = ("pytest", "scipy")  # the packages in the extra `dev` that the graded suites import
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, as root, when the image is built.
 set -euo pipefail

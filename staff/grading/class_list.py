@@ -52,7 +52,7 @@ def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students
 
 
 def withdraw(out: Path, paths: Iterable[Path], submissions: Iterable[Submission]) -> list[str]:
-    """Set aside the results whose submission has been removed from one of these paths, and return their students."""
+    """Set aside the results of submissions that were removed from one of these paths, and return their students."""
     folders = {str(path.resolve()) for path in paths}
     there = {member for submission in submissions for member in submission.everybody}
     gone = []
@@ -71,7 +71,7 @@ def _lay_in(where: str, folders: set[str]) -> bool:
 
 
 def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[dict]:
-    """Return the results, marked `unlisted` if not on the roster, and an empty one for each other student on it."""
+    """Return the results, marked `unlisted` if not on the roster, and an empty result for each other student on it."""
     there = {result["student"] for result in found}
     rows = [result | {"unlisted": bool(people.people) and result["student"] not in people.people} for result in found]
     for person in people.people.values():
@@ -84,7 +84,7 @@ def with_everybody(found: list[dict], people: Roster, rubric: Rubric) -> list[di
 def newest(folders: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
     """Return each student's newest result in these folders, as student -> file, and a line for each older result.
 
-    An unusable file counts only if there is no other.
+    An unusable file counts only if the student has no other.
     """
     chosen: dict[str, tuple[str, Path]] = {}
     said = []

@@ -53,7 +53,7 @@ def add(commands) -> None:
         "--memory", type=number(0.25, below=1000), default=2.0, help="memory limit of a submission in GB (default: 2)"
     )
     command.add_argument(
-        "--sandbox", choices=LEVELS[:-1], help="the sandbox's level (default: the strongest that works here)"
+        "--sandbox", choices=LEVELS[:-1], help="the sandbox's level (default: the strongest that works on this machine)"
     )
     command.add_argument("--unsafe", action="store_true", help="if no sandbox works, run submissions without one")
     command.set_defaults(run=grade)

@@ -21,11 +21,11 @@ SHARES = ("automatic", "evidence", "manual")
 NAMES = {"automatic": "Tests", "evidence": "Runs handed in", "manual": "Written answer"}
 HIDDEN_FAILED = "a hidden test failed"
 HIDDEN_PASSED = "a hidden test passed"
-MESSAGE = 2000  # maximum characters of a message
-LINE = 200  # maximum characters of a name, a path, a sentence
-MOST = 50  # maximum entries of a list
+MESSAGE = 2000  # maximum characters in a message
+LINE = 200  # maximum characters in a name, a path or a sentence
+MOST = 50  # maximum entries in a list
 TEMPLATES = Path(__file__).with_name("templates")
-SHORT = 24  # maximum characters of a cell that is never wrapped
+SHORT = 24  # maximum characters in a cell that is never wrapped
 ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)")
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero-width, surrogate, private-use, unassigned
 
@@ -61,12 +61,12 @@ def figure(value: float | None) -> str:
 
 
 def known(question: dict) -> float:
-    """Return the points earned in a question, as far as they are known."""
+    """Return the points earned in a question so far."""
     return round(math.fsum(question[share] for share in SHARES if question[share] is not None), 4)
 
 
 def known_of(question: dict) -> float:
-    """Return the points available in a question, without those that are not judged yet."""
+    """Return the points available in a question, excluding those that are not judged yet."""
     return round(math.fsum(question[f"{share}_of"] - question[f"{share}_open"] for share in SHARES), 4)
 
 

@@ -32,7 +32,7 @@ JUDGED_WITH = (
     "staff/grading/inside/prepare.py", "staff/grading/inside/stored_runs.py",
 )  # fmt: skip
 
-EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # errors of the machine
+EVERYBODYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}  # caused by the machine
 
 
 def digest(files: Iterable[tuple[str, Path]]) -> str:
@@ -57,7 +57,7 @@ class Class:
         out: the output folder.
         rules: how each submission is judged.
         seed: the seed of the random inputs for all submissions; None: see `seed_of`.
-        has_data: whether MNIST is available, so that evidence that waits for it can be judged.
+        has_data: whether MNIST is available, so that evidence waiting for it can be judged.
     """
 
     out: Path
@@ -323,7 +323,7 @@ def grade_one(source: Path, student: str, on_progress: Callable[[dict], None] = 
                 raise JudgeError("; ".join(["no sandbox works on this machine", *judges.current().weaker]))
             submission = archives.Submission(student, source)
             result = course.grade(submission, judges, on_progress)
-            if result and results.is_undecided(result):  # without progress, so that the points shown do not drop
+            if result and results.is_undecided(result):  # no progress reports, so that the points shown do not drop
                 result = course.grade(submission, judges)
             return result
         finally:

@@ -187,8 +187,8 @@ def grade(root: Path) -> None:
         rubric = read_rubric()
         result = grade_one(root / "submission", student_of(root), lambda so_far: _progress(path, so_far, rubric))
         write_results(path, results_json(result, rubric))
-    except BaseException as error:  # also SystemExit: students need a result, and the staff every error
-        traceback.print_exc(file=sys.stdout)  # only the staff sees standard output
+    except BaseException as error:  # also SystemExit: students need a result, and staff need every error
+        traceback.print_exc(file=sys.stdout)  # only staff see standard output
         extra = {"grader_failed": line(type(error).__name__)}
         write_results(path, empty | {"output": BROKEN, "extra_data": extra})
 

@@ -63,13 +63,13 @@ def to_watch(rubric: rubrics.Rubric) -> dict:
 
 
 class Judge:
-    """A judge process that threads can share. `level`: the sandbox level in use; `weaker`: why no stronger one is.
+    """A judge process that threads can share. `level`: the sandbox level in use; `weaker`: why no stronger one works.
 
     Args:
         level: the requested sandbox level; None: the strongest that works on this machine.
 
     Raises:
-        JudgeError: the process does not start, or the requested level does not work here.
+        JudgeError: the process does not start, or the requested level does not work on this machine.
     """
 
     def __init__(self, level: str | None = None):

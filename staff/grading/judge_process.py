@@ -31,7 +31,7 @@ from staff.grading.kit import SandboxError, Zygote
 
 
 class Session:
-    """Manage the submission's processes: one per question, replaced if it ends."""
+    """Manage the submission's processes: one per question, replaced when it ends."""
 
     def __init__(self, zygote: Zygote, submission: Path, rules: Rules):
         from staff.grading.sandbox import Allowance

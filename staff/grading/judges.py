@@ -35,7 +35,7 @@ class Judges:
 
     @contextmanager
     def borrowed(self) -> Iterator[Judge]:
-        """Lend the current judge. A judge that fails is not lent again, and is closed after its last user returns."""
+        """Lend the current judge. A failed judge is not lent again, and is closed after its last user returns it."""
         with self._lock:  # so that the judge cannot be closed before this user is counted
             judge = self.current()
             self._users[judge] += 1

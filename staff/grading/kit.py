@@ -20,7 +20,7 @@ TO_IMPORT = 120  # seconds
 
 
 class SandboxError(Exception):
-    """The sandbox does not work on this machine, or the zygote does not start. This is for the staff to fix."""
+    """The sandbox does not work on this machine, or the zygote does not start. The staff must fix this."""
 
 
 def make_kit(folder: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Identify the students behind submissions: the same student in all folders, and never two people under one name.
+"""Identify the students behind submissions: match each student across folders, and never merge two people into one.
 
-The roster determines the owner, or else the system that delivered the file, or else the file's name. If a student
+The roster determines the owner, or else the platform that delivered the file, or else the file's name. If a student
 or group made several attempts, the newest counts; files that were handed in together count together.
 """
 
@@ -71,8 +71,8 @@ def _handed(found: Found, others: Iterable[Found], roster: Roster) -> Handed:
 
 
 def _beside(found: Found, others: Iterable[Found]) -> Found | None:
-    """Return the submission of the same name in the same folder, such as `ada.zip` for `ada.pdf`. Return None for
-    archives, and for files that a system delivered."""
+    """Return the submission with the same name in the same folder, such as `ada.zip` for `ada.pdf`. Return None for
+    archives, and for files that a platform delivered."""
     if found.readable or found.owners:
         return None
     same = (each for each in others if each.readable and not each.owners and key(each.stem) == key(found.loose_stem))
@@ -80,7 +80,7 @@ def _beside(found: Found, others: Iterable[Found]) -> Found | None:
 
 
 def _safe(text: str) -> str:
-    """Turn a name into a file name. A name that is too long is cut and ends in a hash of the whole, to stay unique."""
+    """Turn a name into a file name. A long name is cut and ends in a hash of the full name, to stay unique."""
     name, whole = safe_name(text), unicodedata.normalize("NFC", text).lstrip(".-")
     if len(whole) <= len(name):
         return name
@@ -88,7 +88,7 @@ def _safe(text: str) -> str:
 
 
 def _mixed(handed: Handed, roster: Roster) -> list[str]:
-    """Return a problem if several submissions share a name, and neither the roster nor a system identifies them."""
+    """Return a problem if several submissions share a name, and neither the roster nor a platform identifies them."""
     found = [each for each in handed.found if not _beside(each, handed.found)]
     if handed.student in roster.people or len(found) < 2:
         return []

@@ -73,7 +73,7 @@ def _counts(results: list[dict], judged: list[dict]) -> Block:
         mean = math.fsum(points) / len(points)
         lines.append(f"automatic points: mean {number(mean)}, median {number(middle)}, best {number(points[-1])}")
     levels = Counter(result["sandbox"] for result in results if result["sandbox"])
-    lines += [["judged in sandbox level ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
+    lines += [["judged at sandbox level ", Code(name), f": {count}"] for name, count in sorted(levels.items())]
     return Items(lines)
 
 

@@ -137,7 +137,7 @@ def is_points(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    """Return whether a value can be a figure of a submission: a float, even NaN, or an integer from -1e6 to 1e6."""
+    """Return whether a value is a valid figure from a submission: a float, even NaN, or an integer from -1e6 to 1e6."""
     return isinstance(value, float) or is_points(value) or (type(value) is int and is_points(-value))
 
 
@@ -239,5 +239,5 @@ def _wrong_fields(content: Any, fields: Fields, place: str) -> list[str]:
 def _shown(value: Any) -> str:
     try:
         return line(repr(value), 60)
-    except (ValueError, RecursionError):  # an integer of over 4,300 digits
+    except (ValueError, RecursionError):  # an integer with over 4,300 digits
         return f"this {type(value).__name__}"

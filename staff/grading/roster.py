@@ -1,7 +1,7 @@
 """The students of the course: roster.csv, one row per student.
 
-Columns: `id`, the student's name in the grader; `name`; `group`; and any others, for the student's names in other
-systems: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email`, etc. Only `id` is required.
+Columns: `id`, the student's name in the grader; `name`; `group`; and any others, for the student's names on other
+platforms: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email`, etc. Only `id` is required.
 """
 
 import csv
@@ -19,7 +19,7 @@ FILE = "roster.csv"  # saved with the results, for later commands
 
 @dataclass(frozen=True)
 class Person:
-    """A row of the roster. `names`: column -> the student's name in that system."""
+    """A row of the roster. `names`: column -> the student's name on that platform."""
 
     id: str
     name: str = ""
@@ -39,7 +39,7 @@ class Roster:
         return [each.id for each in self.people.values() if each.group == group] if group else [student]
 
     def who(self, owner: Owner) -> list[Person]:
-        """Return the students who match an owner: by the system's id, or else by a column, name or group."""
+        """Return the students who match an owner: by the platform's id, or else by a column, name or group."""
         people = self.people.values()
         by_number = [each for each in people if same(each.names.get(owner.platform, ""), owner.id)]
         ids = {plain(name) for name in (owner.id, *owner.names)}
@@ -86,7 +86,7 @@ def _spellings(name: str) -> set[str]:
 
 
 def read(path: Path) -> Roster:
-    """Read a roster. Semicolons and tabs also work as separators, as Excel may have replaced the commas.
+    """Read a roster. Semicolons and tabs also work as separators, because Excel may have replaced the commas.
 
     Raises:
         ValueError: the roster is invalid; the message has a line for each problem.

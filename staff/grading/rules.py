@@ -1,8 +1,8 @@
 """Find forbidden names in a submission's syntax trees, without running any of its code.
 
 For each file, one table maps names to their meanings (`F` -> torch.nn.functional). It is filled from all imports and
-assignments regardless of scope, so a parameter with the name of an import counts as the import. Code can hide a name
-(`exec`, computed names), so the grader also checks at run time. Only this check covers code that never runs.
+assignments regardless of scope, so a parameter with the same name as an import counts as the import. Code can hide a
+name (`exec`, computed names), so the grader also checks at run time. Only this check covers code that never runs.
 """
 
 import ast
@@ -16,8 +16,8 @@ from pathlib import Path
 
 # some Python versions, such as 3.11, share one depth counter between threads: concurrent parsing fails
 PARSING = threading.Lock()
-LARGEST = 500_000  # largest file to parse, in bytes: its tree can take a thousand times as much memory
-TOTAL = 2_000_000  # most bytes to parse per submission; parsing takes up to ten seconds per megabyte
+LARGEST = 500_000  # largest file to parse, in bytes: its syntax tree can take a thousand times as much memory
+TOTAL = 2_000_000  # maximum bytes to parse per submission; parsing takes up to ten seconds per megabyte
 MOST = 100  # maximum findings per file
 PASSES = 5  # passes over a file, enough to resolve a chain of this many assignments in reverse order
 LONGEST = 200  # maximum characters of a concatenated string
@@ -31,7 +31,7 @@ LOOKED_AT = (
     ast.Subscript, ast.Constant, ast.BinOp,
 )  # fmt: skip
 
-Node = tuple[ast.AST, str, int]  # a node, the "Class.function" that contains it, and the first line of that
+Node = tuple[ast.AST, str, int]  # a node, the "Class.function" that contains it, and the first line of the latter
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _question(comments: list[tuple[int, str]], first: int, line: int) -> str | N
 
 
 class _Names:
-    """Resolve the names in a file, as far as they can lead to a forbidden name.
+    """Resolve the names in a file that can lead to a forbidden name.
 
     A meaning is a forbidden name, a prefix of one ("torch"), or one of TOOLS. This keeps the number of meanings
     small, whatever the file does.

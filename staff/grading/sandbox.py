@@ -88,7 +88,7 @@ class Child:
         """Call an adapter and return its value.
 
         Args:
-            until: the deadline; with an allowance, how long to wait for a busy machine.
+            until: the deadline; with an allowance, how long to wait on a busy machine.
             allowance: the time that the process may use.
 
         Raises:
@@ -139,7 +139,7 @@ class Child:
             return False
 
     def read(self, until: float):
-        """Return the next message of a process that sends messages unprompted."""
+        """Return the next message from a process that sends messages unprompted."""
         return wire.read(self.answer.fileno(), until)
 
     def _value(self, reply):
@@ -201,7 +201,7 @@ class Child:
 
 
 def probe(zygote: Zygote, level: str) -> list[str] | None:
-    """Try out a level and return what it fails to prevent on this machine; None: the level is not available."""
+    """Try out a level and return what it fails to prevent on this machine; None if the level is not available."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         os.chmod(folder, 0o700)
         secret, submission = Path(folder, "secret"), Path(folder, "submission")
@@ -239,7 +239,7 @@ def strongest(zygote: Zygote) -> tuple[str, list[str]]:
 
 
 def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
-    """Check that `level` works here and return it with no lines; None: return the result of `strongest`.
+    """Check that `level` works here and return it with no lines; if it is None, return `strongest(zygote)`.
 
     Raises:
         SandboxError: the requested level does not work on this machine.

@@ -1,6 +1,6 @@
 """Find the submissions, and make a clean copy of the files that count in each.
 
-`finding` finds submissions; `reading`, with `zip_files` and `tar_files`, lists the entries of one; `planning` decides
+`finding` finds submissions; `reading`, with `zip_files` and `tar_files`, lists the entries of each; `planning` decides
 which entries count; `staging` makes the copy.
 """
 

@@ -15,7 +15,7 @@ PIECE = 1 << 16  # bytes per read
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder in a submission. `name`: its path there. `refusal`: why it can never count, e.g. "is a link"."""
+    """A file or folder in a submission. `name`: relative path. `refusal`: why it can never count, e.g. "is a link"."""
 
     name: str
     folder: bool = False
@@ -68,7 +68,7 @@ class Guard:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Report any exception while reading an archive as damage to the archive, unless the operating system raises it.
+    """Report any exception raised while reading an archive as damage, unless it comes from the operating system.
 
     Raises:
         SubmissionError: in place of the many exceptions that zipfile and tarfile raise for invalid archives.

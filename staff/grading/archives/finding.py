@@ -14,7 +14,7 @@ BESIDE = (".csv", ".yml", ".yaml", ".json", ".html", ".htm", ".txt", ".md", ".lo
 
 @dataclass(frozen=True)
 class Found:
-    """A file or folder that was handed in, and its owners according to a learning platform; () if they are unknown."""
+    """A file or folder that was handed in, and its owners according to a learning platform; () if unknown."""
 
     path: Path
     owners: tuple[Owner, ...] = ()
@@ -36,7 +36,7 @@ class Found:
 
 def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found], list[str]]:
     """Find the submissions. A folder is one submission if the folders of the parts are directly in it; otherwise, each
-    of its entries is one. The number of paths, and their form on the command line, do not matter.
+    of its entries is one. The number and form of the paths on the command line do not matter.
 
     Args:
         own: files and folders that are never submissions; see `own_files.is_own` for others.

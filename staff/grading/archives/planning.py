@@ -247,7 +247,7 @@ def _unit(place: Names) -> Names:
 
 
 def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
-    """Return the archives inside a submission, at most `most`, unless they are nested too deeply."""
+    """Return the first `most` archives inside a submission, ignoring those that are nested too deeply."""
     possible = [(names, entry) for names, entry in _possible(entries, Plan()) if not entry.folder]
     packed = [entry for names, entry in possible if len(names) <= PARTS_DEPTH and names[-1].lower().endswith(PACKED)]
     return packed[:most]

@@ -36,7 +36,7 @@ METADATA = 20_000_000  # bytes
 class Owner:
     """The person or group who handed in a file, as identified by the learning platform.
 
-    names: other names of the person, such as an email address. order: larger for a later attempt; (): unknown.
+    names: other names of the person, such as an email address. order: larger for a later attempt; () if unknown.
     file: the name that the student gave the file, without the attempt number.
     """
 

@@ -113,7 +113,7 @@ def _of_folder(source: Path, root: int, limits: Limits) -> Iterator[Entry]:
 
 
 def _pieces_below(root: int, names: Names) -> Iterator[bytes]:
-    """Yield the content of a file below an open folder; open each name in turn, in case one has become a link.
+    """Yield the content of a file below an open folder; open each folder in turn, in case one has become a link.
 
     Raises:
         SubmissionError: the path is no longer a regular file, or cannot be read.

@@ -35,11 +35,11 @@ class Submission:
         student: a unique name that is safe as a file name. source: the folder or archive.
         more: other files of the same attempt, such as logs.zip beside code.zip.
         members: the students of a group, including this one; () if the student is not in a group.
-        names: student -> name and group, as far as they are known.
+        names: student -> name and group, if known.
         older: names of files that were handed in earlier and do not count.
         problem: why none of its files can be read.
         only_a_name: whether only the name of the file identifies the student.
-        place: the download that it was unpacked from.
+        place: the download that the submission was unpacked from.
     """
 
     student: str

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading
 
-LONGEST_HEADER = 1 << 14  # maximum bytes of a header: on some headers, tarfile's patterns take quadratic time
+LONGEST_HEADER = 1 << 14  # maximum bytes of a header: tarfile's regexes take quadratic time on some headers
 MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of it
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from staff.grading.evidence.runs import Doubt
 
-APART = 0.02  # a claimed figure that differs by more from the recomputed one causes a warning
+APART = 0.02  # a larger difference between the claimed and the recomputed figure causes a warning
 
 
 def numbers(value, shape: tuple[int, ...], what: str) -> Tensor:

@@ -169,7 +169,7 @@ class _Judging:
             raise Doubt(f"Pictures (PNG) are missing from figures/: {', '.join(lacking)}.")
 
     def _lacking(self, run: Run, name: str) -> list[str]:
-        """Return the epochs at which a picture is missing: "epoch 20", or "a later epoch" if there is none but 0."""
+        """Return the epochs at which a picture is missing: "epoch 20", or "a later epoch" if only epoch 0 has one."""
         drawn = pictures(run.folder, self.root, name)
         missing = [epoch for epoch in self.rule.at if not (drawn - {0} if epoch == "later" else epoch in drawn)]
         return ["a later epoch" if epoch == "later" else f"epoch {epoch}" for epoch in missing]

@@ -1,7 +1,7 @@
 """The Linux system calls that isolate a process: namespaces, Landlock, seccomp, limits.
 
-No portable library for these can be installed without a compiler or a system package. Each function does one thing
-and raises OSError if the kernel refuses.
+No portable library for these calls can be installed without a compiler or a system package. Each function does one
+thing and raises OSError if the kernel refuses.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
 )  # fmt: skip
 LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same numbers on all machines
 MOUNT_SETATTR = 442
-LARGE_PAGE, COLLAPSE = 1 << 21, 25  # bytes; advice to madvise
+LARGE_PAGE, COLLAPSE = 1 << 21, 25  # the size of a huge page in bytes; madvise's advice value
 MOST_NAMES = 10_000  # maximum files and folders in the scratch folder: each uses kernel memory
 
 
@@ -75,7 +75,7 @@ def new_root(visible: list[Path], place: Path, scratch_bytes: int) -> None:
 
 
 def _show(path: Path, root: Path) -> None:
-    """Bind-mount a file or folder below the new root, read-only; recreate it there if it is a symbolic link."""
+    """Bind-mount a file or folder below the new root, read-only; if it is a symbolic link, recreate the link."""
     target = root / path.relative_to("/")
     if path.is_symlink():  # /lib -> usr/lib, python3 -> python3.11
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ REFUSED = {
     "msgctl": (71, 187), "msgsnd": (69, 189), "msgrcv": (70, 188), "mq_unlink": (241, 181), "mknod": (133, -1),
     "mknodat": (259, 33), "truncate": (76, 45), "syslog": (103, 116),
 }  # fmt: skip
-# these pretend to succeed but do nothing, as Landlock does not protect the grader's files from them
+# these pretend to succeed but do nothing, because Landlock does not protect the grader's files from them
 PRETENDED = {
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, -1),
     "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1),
@@ -245,7 +245,7 @@ def adopt_orphans() -> None:
 
 
 def limit(cpu_seconds: int, file_bytes: int, open_files: int, data_bytes: int) -> None:
-    """Limit this process: CPU time, size of a file, open files, and memory beyond its current use."""
+    """Limit this process's CPU time, file sizes, open files, and memory beyond its current use."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
     data_bytes += pages * resource.getpagesize()
     limits = {

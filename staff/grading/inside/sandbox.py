@@ -33,7 +33,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a submission's process. memory: bytes beyond the interpreter's. scratch: bytes of its files."""
+    """Limits of a submission's process. memory: bytes beyond the interpreter's. scratch: bytes of files it writes."""
 
     cpu_seconds: int = 120
     memory: int = 2 << 30
@@ -164,7 +164,7 @@ def _watch(level, submission, kit, scratch, limits, answer, control, serve) -> s
 
 
 def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> None:
-    """Become the sandboxed process; never returns. Errors in setting up the sandbox are written to the pipe `trouble`.
+    """Become the sandboxed process; never return. Errors in setting up the sandbox are written to the pipe `trouble`.
 
     `kernel.die_with_parent` has no effect if the warden was killed before the call, and a process in a new namespace
     cannot see the warden. In that case the pipe has no reader, which is checked here.

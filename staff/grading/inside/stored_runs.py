@@ -1,4 +1,4 @@
-"""Read the checkpoints and event files of submitted runs, in the process of their submission."""
+"""Read the checkpoints and event files of submitted runs, inside the submission's process."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ COMPILED = "_orig_mod."  # the prefix that torch.compile adds to parameter names
 
 
 def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.Module:
-    """Load the network of a checkpoint, in evaluation mode. Only numbers, strings and tensors are unpickled.
+    """Load the network from a checkpoint, in evaluation mode. Only numbers, strings and tensors are unpickled.
 
     Args:
         flags: the arguments of the network if the checkpoint has no hyperparameters.

@@ -16,9 +16,9 @@ class Watch:
     """Wrap forbidden names to record where they are used.
 
     Args:
-        submission: its folder. A use counts if the submission's code is on the call stack, e.g. if a PyTorch layer
-            builds a forbidden layer for the submission. An access to a forbidden module that comes from an installed
-            package such as PyTorch does not count, even if the submission called the package.
+        submission: the submission's folder. A use counts if code in this folder is on the call stack, e.g. if a PyTorch
+            layer builds a forbidden layer for the submission. Access to a forbidden module by an installed package
+            such as PyTorch does not count, even if the submission called the package.
         allowed: files of the submission that may use the names.
     """
 

@@ -78,7 +78,7 @@ def _describe_tensor(value: Tensor, tensors: list[bytes]) -> dict:
 
 
 def decode(text: bytes, blob: bytes):
-    """Decode the value of a message.
+    """Decode the value in a message.
 
     Raises:
         WireError: the message is malformed.

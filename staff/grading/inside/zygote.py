@@ -75,7 +75,7 @@ def import_all() -> None:
 
 
 class Calls:
-    """Answer calls of the adapters: {"call": "part1.run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
+    """Answer calls to the adapters: {"call": "part1.run_kld", "args": [...], "kwargs": {...}, "seed": 1}.
 
     Args:
         watch: names whose use by the submission is recorded, {"names": [...], "allowed": [files]}; see `watch.Watch`.
