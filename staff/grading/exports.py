@@ -116,6 +116,6 @@ def _all_of(question: dict) -> float:
 
 
 def _sum(values) -> float | None:
-    """Return the sum of the known values; None if none is known."""
+    """Return the sum of the known values; None if no value is known."""
     there = [value for value in values if value is not None]
     return round(math.fsum(there), 4) if there else None

@@ -1,6 +1,6 @@
 """The feedback for a student: `feedback/STUDENT.md` and `.html`, generated from one result.
 
-All text from a submission passes through `clean` and then the escaping of one of the two renderers. The pages have no
+All text from a submission passes through `clean` and is then escaped by one of the two renderers. The pages have no
 scripts and load nothing. A hidden test appears as a fixed sentence: neither its name nor its message is shown.
 """
 

@@ -166,8 +166,8 @@ class Class:
     def seed_of(self, content: str) -> int:
         """Return the seed of the random inputs for a submission; it depends only on the submission and the tests.
 
-        The seed cannot be computed without the hidden tests. A submission cannot contain its seed, which depends on the
-        content.
+        The seed cannot be computed without the hidden tests. A submission cannot contain its own seed, because the
+        seed depends on the content.
         """
         if self.seed is not None:
             return self.seed

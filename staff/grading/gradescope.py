@@ -1,6 +1,6 @@
 """Write Gradescope's results.json, or build the zip to upload: `python -m staff.grading.gradescope --build OUT.zip`.
 
-On Gradescope, `run_autograder` of that zip calls `python -m staff.grading.gradescope --root /autograder`. It writes a
+On Gradescope, `run_autograder` in that zip calls `python -m staff.grading.gradescope --root /autograder`. It writes a
 complete, valid result immediately, because a run that reaches the time limit cannot write another.
 """
 
@@ -66,7 +66,7 @@ def _bounded(value: Any, most: float) -> float:
 
 
 def _score(result: dict, rubric: Rubric) -> float:
-    """Return the points of tests and evidence; manual points are entered on Gradescope itself."""
+    """Return the points for tests and evidence; manual points are entered on Gradescope itself."""
     points = []
     for name, question in result.get("questions", {}).items():
         if name in rubric.questions:

@@ -26,7 +26,7 @@ OPTIMIZED = (
 
 
 def _edition() -> str | None:
-    """Return the rubric's edition, or None if the rubric cannot be read; code that needs its points reports this."""
+    """Return the rubric's edition, or None if the rubric is unreadable; the error is reported where points are used."""
     with suppress(rubrics.RubricError):
         return rubrics.read().edition
 

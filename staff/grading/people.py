@@ -1,7 +1,7 @@
 """Identify the students behind submissions: match each student across folders, and never merge two people into one.
 
 The roster determines the owner, or else the platform that delivered the file, or else the file's name. If a student
-or group made several attempts, the newest counts; files that were handed in together count together.
+or group made several attempts, the newest counts; files that were handed in together count as one attempt.
 """
 
 import hashlib

@@ -152,7 +152,7 @@ def _given(results: list[dict]) -> list[Block]:
 
 
 def sentence(message: str | None) -> str:
-    """Return the first line of a message with its numbers replaced by N, so that equal mistakes give equal text."""
+    """Return the first line of a message with numbers replaced by N, so that similar mistakes give the same text."""
     lines = line((message or "").strip().split("\n", 1)[0])
     return NUMBER.sub("N", lines) or "no message"
 

@@ -20,7 +20,7 @@ LARGEST = 500_000  # largest file to parse, in bytes: its syntax tree can take a
 TOTAL = 2_000_000  # maximum bytes to parse per submission; parsing takes up to ten seconds per megabyte
 MOST = 100  # maximum findings per file
 PASSES = 5  # passes over a file, enough to resolve a chain of this many assignments in reverse order
-LONGEST = 200  # maximum characters of a concatenated string
+LONGEST = 200  # maximum characters in a concatenated string
 QUESTION = re.compile(rb"\s*#\s*Q(\d{1,3}\.\d{1,3})\b")
 BUILTINS = ("getattr", "__import__", "vars")
 TOOLS = (
@@ -157,7 +157,7 @@ class _Names:
         return len(self.stars) + sum(map(len, self.table.values()))
 
     def _cut(self, name: str) -> set[str]:
-        """Reduce a name to its meanings: the forbidden names that contain it, and itself if it is a prefix of one."""
+        """Reduce a name to its meanings: the forbidden names that contain it, plus itself if it is a prefix of one."""
         found = {wanted for wanted in self.wanted if f"{name}.".startswith(f"{wanted}.")}
         return found | ({name} if any(wanted.startswith(f"{name}.") for wanted in self.wanted) else set())
 

@@ -239,7 +239,7 @@ def strongest(zygote: Zygote) -> tuple[str, list[str]]:
 
 
 def choose(zygote: Zygote, level: str | None) -> tuple[str, list[str]]:
-    """Check that `level` works here and return it with no lines; if it is None, return `strongest(zygote)`.
+    """Return `level`, and no lines, if it works on this machine; if it is None, return `strongest(zygote)`.
 
     Raises:
         SandboxError: the requested level does not work on this machine.

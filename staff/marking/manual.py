@@ -114,7 +114,7 @@ def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row
     """Read a table that was filled in, and return student -> row.
 
     Args:
-        students: all students who may occur.
+        students: all students who may occur in the table.
 
     Raises:
         ValueError: the table has errors; the message lists each error with its line and column.

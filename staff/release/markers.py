@@ -1,4 +1,4 @@
-"""Process the marks in the solution's files, which determine the lines that students get.
+"""Process the marks that determine which lines of a file students get.
 
 In Python, `# BEGIN SOLUTION Q1.7` and `# END SOLUTION` enclose a blank. The comment above it begins with `# Q1.7:` and
 stays in the template. In files without blanks, lines between `BEGIN STAFF` and `END STAFF` (in Markdown or # comments)
@@ -27,7 +27,7 @@ STAFF = re.compile(r"(?:#|<!--) (BEGIN|END) STAFF(?: -->)?")
 
 
 class MarkerError(Exception):
-    """A mark is wrong; the message begins with file and line."""
+    """A mark is wrong; the message begins with the location."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ SOLUTIONS = [
 
 
 def find_solutions(files: Files) -> list[str]:
-    """Return the places in released files that have all parts of a solution: "file:line: ..."."""
+    """Return the places in released files that contain all parts of a solution: "file:line: ..."."""
     found = []
     for file, content in files.items():
         for line, what, names in places(file, content):
@@ -112,7 +112,7 @@ def _dedented(text: str) -> str:
 
 
 def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, set[str]]]:
-    """Yield a place for each function of a source, and one for the code outside functions."""
+    """Yield a place for each function in a source, and one for the code outside functions."""
     try:
         tree = ast.parse(source)
     except SyntaxError:  # an excerpt: use only its words

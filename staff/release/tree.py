@@ -54,7 +54,7 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
 
 
 def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the texts that students of an edition get, without passages of other editions, and the staff's texts.
+    """Return the texts that students of an edition get, without passages of other editions, and the texts for staff.
 
     Line numbers do not change.
 

@@ -224,8 +224,8 @@ def _claim(names: Names, place: Names, entry: Entry, claimed: dict[Names, Names]
 
 
 def overlay(plans: list[tuple[str, Plan]]) -> Plan:
-    """Merge the plans of several files of one submission, given with the files' names. Each part, and each program's
-    runs, come from the first file that has them."""
+    """Merge the plans of a submission's files, given as (file name, plan) pairs. Each part, and each program's runs,
+    come from the first file that has them."""
     if len(plans) == 1:
         return plans[0][1]
     whole, lacks = Plan(), {}

@@ -76,7 +76,7 @@ def _counting(pieces: Callable[[], Iterator[bytes]], meter: Meter) -> Iterator[b
 
 
 def _kind(name: str, file: BinaryIO) -> str:
-    """Detect the kind of an archive from its first bytes, or else from its name: many .tar.gz files are not gzip."""
+    """Detect the kind of an archive from its first bytes, or else from its name: many .tar.gz files are not gzipped."""
     start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
     if start[257:262] == b"ustar":

@@ -23,7 +23,7 @@ def stage(submission: Submission, folder: Path, limits: Limits | None = None) ->
     """Copy the files that count in a submission: the parts' folders under their standard names, logs/ and answers.md.
 
     Args:
-        folder: a new or empty folder. If this function fails after this check, it removes the folder.
+        folder: a new or empty folder. If staging fails, the folder is removed, unless it was not empty.
 
     Raises:
         SubmissionError: the submission cannot be read or exceeds a limit; the message is a sentence for the student.

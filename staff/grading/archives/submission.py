@@ -33,7 +33,7 @@ class Submission:
 
     Attributes:
         student: a unique name that is safe as a file name. source: the folder or archive.
-        more: other files of the same attempt, such as logs.zip beside code.zip.
+        more: other files from the same attempt, such as logs.zip beside code.zip.
         members: the students of a group, including this one; () if the student is not in a group.
         names: student -> name and group, if known.
         older: names of files that were handed in earlier and do not count.

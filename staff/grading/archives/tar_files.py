@@ -15,7 +15,7 @@ MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of it
 
 
 def unpacked(file: BinaryIO, kind: str, meter: Meter, out: BinaryIO) -> BinaryIO:
-    """Decompress a tar file into another file, counting the bytes, and return that file."""
+    """Decompress a tar file into another file, counting the bytes, and return the new file."""
     pieces = _xz(file) if kind == "xz" else _gz_or_bz2(file, kind)
     for piece in pieces:
         meter.count(len(piece))

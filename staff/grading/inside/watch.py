@@ -63,7 +63,7 @@ class Watch:
         """Record the innermost frame in the submission, if the submission is on the call stack.
 
         Args:
-            ends_in: a folder; the call does not count if a frame of a file in this folder is found first.
+            ends_in: a folder; the call does not count if a frame from a file in this folder is found first.
         """
         frame = sys._getframe(2)
         while frame is not None:

@@ -38,7 +38,7 @@ class Closed(Exception):
 
 
 def encode(value) -> bytes:
-    """Encode a value as a message: tensors, numbers, strings, None, and lists, tuples and dictionaries of them.
+    """Encode a value as a message: tensors, numbers, strings, None, and lists, tuples and dictionaries of these.
 
     Raises:
         WireError: the value has another type, or is too large.
