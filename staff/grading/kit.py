@@ -46,7 +46,7 @@ def _refuse_installed_parts(packages: list[str]) -> None:
 
 
 class Zygote:
-    """The process from which submissions' processes are forked; see `inside.zygote`. It starts in the background.
+    """The process that submissions' processes are forked from; see `inside.zygote`. It starts in the background.
 
     Raises:
         SandboxError: the solution is installed.

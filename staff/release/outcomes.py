@@ -24,7 +24,7 @@ class Wrong:
 
 
 def find_wrong(test: GradedTest, entry: dict | None, filled: tuple[str, ...]) -> Wrong | None:
-    """Return what is wrong with the outcome of a test, or None.
+    """Describe a wrong outcome of a test; return None if the outcome is right.
 
     Args:
         entry: the test's entry in --points-json.

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 
 def prepare() -> None:
-    """Prepare PyTorch. Call this in the process from which the others are forked."""
+    """Prepare PyTorch. Call this in the process that the others are forked from."""
     use_sixteen_bits()
     torch.compile = compile_nothing
 

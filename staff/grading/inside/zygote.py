@@ -1,4 +1,4 @@
-"""The process from which submissions' processes are forked: it has imported PyTorch, and nothing secret.
+"""The process that submissions' processes are forked from: it has imported PyTorch, but nothing secret.
 
 `kit.Zygote` starts it with a kit (inside/, course/ and the adapters) and without the site module, so that no
 installed package can lead to the solution. It receives requests on a socket, each with two file descriptors:
