@@ -247,7 +247,7 @@ def grade_all(
         show: whether to show a progress bar with the rate and the time left.
 
     Returns:
-        The number of submissions with each outcome: "graded", "partly", "there already", "unreadable" or "failed".
+        The number of submissions with each outcome: "graded", "partly", "already judged", "unreadable" or "failed".
     """
     work = _Work(course, submissions, judges, show)
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(submissions)))]
@@ -273,7 +273,7 @@ class _Work:
     def __init__(self, course: Class, submissions: list[archives.Submission], judges: Judges, show: bool):
         self.course, self.judges = course, judges
         self.left, self.lock = list(reversed(submissions)), threading.Lock()
-        self.counts = dict.fromkeys(("graded", "partly", "there already", "unreadable", "failed"), 0)
+        self.counts = dict.fromkeys(("graded", "partly", "already judged", "unreadable", "failed"), 0)
         self.again: list[archives.Submission] = []
         self.trouble: list[BaseException] = []
         self.stop = threading.Event()
@@ -296,7 +296,7 @@ class _Work:
             with self.lock:
                 if result and results.is_undecided(result):
                     self.again.append(submission)
-                self.counts["there already" if result is None else result["status"]] += 1
+                self.counts["already judged" if result is None else result["status"]] += 1
                 self.bar.set_postfix_str(submission.student[:30])
                 self.bar.update()
 

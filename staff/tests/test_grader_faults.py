@@ -207,7 +207,7 @@ def test_the_disk_is_full(tmp_path, class_of_four, monkeypatch, capsys):
     assert command_line.main(arguments) == 0
     assert {student: result for student, result in results(out).items() if student in before} == before
     assert list(results(out)) == ["ada", "bob", "cem", "dana"]
-    assert "2 graded, 2 there already" in capsys.readouterr().out
+    assert "2 graded, 2 already judged" in capsys.readouterr().out
 
 
 @pytest.mark.slow

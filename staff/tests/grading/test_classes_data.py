@@ -39,7 +39,7 @@ def test_what_could_not_be_judged_without_mnist_is_judged_again(tmp_path, grade,
     QuickJudge.special["ada"] = {"evidence": evidence(1.0)}
     mnist["there"] = True
     assert grade("class") == 0
-    assert "1 graded, 1 there already" in grade.said and "MNIST" not in grade.said
+    assert "1 graded, 1 already judged" in grade.said and "MNIST" not in grade.said
     assert sorted(QuickJudge.judged) == ["ada", "ada", "bob"] and rows(tmp_path)["ada"]["evidence"] == "6"
     result = json.loads((tmp_path / "grades" / "results" / "ada.json").read_text())
     assert result["questions"]["2.6"]["evidence"] == 2

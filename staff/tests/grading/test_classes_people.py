@@ -55,7 +55,7 @@ def test_a_systems_download_is_graded_as_it_comes(tmp_path, grade):
     }  # fmt: skip
     zipped(tmp_path / "submissions.zip", {name: packed(tmp_path) for name in names[:1]})
     assert grade("submissions.zip") == 0
-    assert "1 there already" in grade.said and list(rows(tmp_path)) == ["doejane_345"]
+    assert "1 already judged" in grade.said and list(rows(tmp_path)) == ["doejane_345"]
     shutil.rmtree(tmp_path / "grades")
     export = {
         f"assignment_1_export/submission_{number}/{name}": text for number in (1, 2) for name, text in parts().items()

@@ -88,7 +88,7 @@ def test_a_damaged_result_is_named_and_judged_again(ada, grade, content):
     assert (rows(ada)["bob"]["total"], rows(ada)["bob"]["status"]) == ("0", "failed")
     assert rows(ada)["bob"]["problem"].startswith("the result cannot be used; grade this submission again")
     assert grade("class") == 0
-    assert "1 graded, 1 there already" in grade.said and rows(ada)["bob"]["total"] == "24"
+    assert "1 graded, 1 already judged" in grade.said and rows(ada)["bob"]["total"] == "24"
 
 
 def test_a_student_whose_folder_is_named_like_a_part(ada, grade):

@@ -83,7 +83,7 @@ def test_a_class_of_sixty(tmp_path, grade):
     words = [*sorted(handed.iterdir()), "--manual", "jo.csv", "--manual", "kim.csv"]
     for attempt in range(2):
         assert grade(*words) == 0, grade.said
-        assert not attempt or f"{readable} there already" in grade.said
+        assert not attempt or f"{readable} already judged" in grade.said
         check(rows(tmp_path))
     assert len(QuickJudge.judged) == readable + len(LATE) - 1, "nobody is judged twice; one has only a late attempt"
 

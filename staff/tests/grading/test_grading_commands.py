@@ -98,7 +98,7 @@ def test_an_honest_and_a_hostile_submission_in_part_1(tmp_path, level, bystander
 def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
     words = an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time="2")
     assert command_line.main(words) == 0
-    assert "2 there already" in capsys.readouterr().out
+    assert "2 already judged" in capsys.readouterr().out
 
 
 def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time: str) -> list[str]:
@@ -151,7 +151,7 @@ def test_a_class_on_the_command_line(tmp_path, level, capsys):
     assert {path.name for path in (out / "feedback").iterdir()} == {"ada.md", "ada.html", "bob.md", "bob.html"}
     assert "Q1.7 is not filled in yet" in (out / "feedback" / "ada.md").read_text()
     assert command_line.main([*words, "-o", str(out)]) == 0
-    assert "2 there already" in capsys.readouterr().out
+    assert "2 already judged" in capsys.readouterr().out
 
 
 def test_nothing_to_merge(tmp_path, capsys):
