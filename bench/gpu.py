@@ -147,7 +147,7 @@ def epoch_of(run: Timed | str) -> float | str:
 
 
 def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int:
-    """Return 6 N + 12 L H Q T for forward and backward (PaLM, appendix B); as in nanoGPT, N has no position weights."""
+    """Return 6 N + 12 L H Q T for forward and backward (PaLM, appendix B); as in nanoGPT, N omits position weights."""
     config = config.with_sizes()
     parameters = sum(parameter.numel() for parameter in model.parameters()) - config.block_size * config.n_embd
     return 6 * parameters + 12 * config.n_layer * config.n_embd * block_size

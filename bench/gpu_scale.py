@@ -23,7 +23,7 @@ class Scale:
         flags: flags of train.py in parts 1 and 2; `gpt_flags`: in part 3.
         epochs: number of epochs of the VAE's full run; the other runs have `few`.
         batches: batches per epoch of the bare loops; None means all.
-        config, batch, steps: the GPT, the sequences per step, and the number of timed steps.
+        config, batch, steps: the GPT, the number of sequences per step, and the number of timed steps.
         rows, prompt, new: texts per batch, prompt tokens and new tokens of the generation.
     """
 

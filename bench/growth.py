@@ -51,7 +51,7 @@ def power_law(sizes: list[int], costs: list[float]) -> tuple[float, float]:
 
 
 def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
-    """Return a and b of the best fit a + b n, by least squares of the relative errors."""
+    """Return a and b of the best fit a + b n, by least squares on the relative errors."""
     each, fixed = np.polyfit(sizes, costs, 1, w=1 / np.array(costs))
     return float(fixed), float(each)
 
@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Copy a run `count` times into its parent folder, with other learning rates and new curves of EPOCHS epochs."""
+    """Copy a run `count` times into its parent folder, with different learning rates and new curves of EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):
@@ -245,7 +245,7 @@ def copies(run: Path, count: int) -> list[Path]:
 
 
 def _other(row: dict, epoch: int, number: int) -> dict:
-    """Derive the metrics of an epoch of the copy `number` from the metrics of another epoch."""
+    """Derive the metrics of an epoch of copy `number` from the metrics of another epoch."""
     factor = (1 + number / 1000) / epoch**0.5
     return {tag: value * factor if isinstance(value, float) else value for tag, value in row.items()} | {"epoch": epoch}
 

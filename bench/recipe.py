@@ -88,7 +88,7 @@ def extra(plan: Plan, data: Path) -> float:
 
 
 def made(plans: list[str], args, data: Path) -> tuple[Record, dict[tuple[str, str], float]]:
-    """Make the runs of each plan, one per seed; return the record and the mean of each metric over the seeds."""
+    """Carry out the runs of each plan, one per seed; return the record and the mean of each metric over the seeds."""
     table, rows, means = Table(["run", "finished", "threads", "epochs", "best epoch", "obtained"], []), [], {}
     for name in plans:
         plan = PLANS[name]

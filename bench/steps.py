@@ -124,7 +124,7 @@ def alone_milliseconds(name: str, data: Path, count: int) -> float:
 
 
 def product_milliseconds(name: str, data: Path, count: int) -> float:
-    """Return the milliseconds of equally many operations in products of large matrices, which is the best case."""
+    """Return the milliseconds of the same number of operations in products of large matrices: the best case."""
     a, b = torch.randn(2, WIDTH, WIDTH)
     rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations per second
     return 1000 * operations(convolutions(PARTS[name], data)) / rate

@@ -80,7 +80,7 @@ def refused(tmp_path: Path, source: Path, limits: Limits | None = None) -> str:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Return path -> content of all files in a folder; fail on anything that is not a file or a folder."""
+    """Return path -> content for all files in a folder; fail on anything that is not a file or a folder."""
     found = {}
     for path in sorted(root.rglob("*")):
         mode = path.lstat().st_mode

@@ -78,7 +78,7 @@ def gpt(tmp_path):
 
 @pytest.fixture
 def one_thread():
-    """Use one thread: results are bit-identical only if this process and its children use equally many threads."""
+    """Use one thread: results are bit-identical only if this process and its children use the same number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -87,7 +87,7 @@ def one_thread():
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """Halve the time of runs in this process: they draw no pictures, write no page and generate only short texts."""
+    """Halve the time of runs in this process: they draw no pictures, write no report and generate only short texts."""
     monkeypatch.setattr(Program, "pictures", False)
 
 
@@ -130,7 +130,7 @@ def level(zygote) -> str:
 # --- several processes ------------------------------------------------------------------------------------------------
 
 # beginning of a test file's name -> group; the tests of a group share an expensive fixture, so they run in one process.
-# Other files run in any process that is free.
+# Other files run in any free process.
 TOGETHER = {
     **dict.fromkeys(["attacks", "evidence", "grader_faults", "grading"], "the zygote"),
     **{what: what for what in ("generate", "release", "suites", "part1_run", "part2_run", "part3_run")},

@@ -163,6 +163,6 @@ def entered(points: dict[str, dict[str, float]]) -> entries.Entries:
 
 
 def write(folder, manual=None) -> list:
-    """Write all exports of the results in a folder; return the written files."""
+    """Write all exports of the results to a folder; return the written files."""
     found, _ = results.read_all(folder, RUBRIC)
     return exports.write(folder, entries.apply(found, entered(manual or {}), RUBRIC), RUBRIC)

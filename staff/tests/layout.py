@@ -28,7 +28,7 @@ def top(path: str) -> str:
 
 
 def imports(source: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield the line and name of each imported module, and whether importing the file imports it at once."""
+    """Yield the line and name of each imported module, and whether it is imported as soon as the file is."""
     tree = ast.parse(source)
     inside = {id(child) for node in ast.walk(tree) if is_function(node) for child in ast.walk(node)}
     inside |= {id(child) for node in ast.walk(tree) if is_left_out(node) for child in ast.walk(node)}
@@ -63,7 +63,7 @@ def modules(files: Files) -> dict[str, str]:
 
 
 def resolve(name: str, known: dict[str, str]) -> str | None:
-    """Return the path of the module that `import name` or `from a import b` (name a.b) loads; None if not ours."""
+    """Return the path of our module that `import name` or `from a import b` (name a.b) loads, or None."""
     return known.get(name) or known.get(name.rpartition(".")[0])
 
 

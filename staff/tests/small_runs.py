@@ -50,7 +50,7 @@ _remember = cache(cache)  # returns the same cached version for the same functio
 
 
 class Version(NamedTuple):
-    """A file in its state at some moment; it can be read like a path."""
+    """A version of a file, identified by inode, size and modification time; it can be read like a path."""
 
     path: Path
     inode: int
@@ -62,7 +62,7 @@ class Version(NamedTuple):
 
 
 class Program:
-    """The training program of one part, to be called in this process or started as a user would.
+    """The training program of one part, to be called in this process or started as a user would start it.
 
     Args:
         name: "vae", "aae" or "gpt", as in the folder of its runs.
@@ -122,7 +122,7 @@ class Program:
 
 @contextmanager
 def no_pictures():
-    """Make runs draw no pictures, write no page and generate only short texts."""
+    """Make runs draw no pictures, write no report and generate only short texts."""
 
     def save_curves(curves, path, *_, **__):
         path.parent.mkdir(exist_ok=True)
@@ -163,7 +163,7 @@ def _trained(name: str, data: Path | None, epochs: int) -> Path:
     import pytorch_lightning as pl
     from pytorch_lightning.trainer.trainer import Trainer
 
-    usual = mock.patch.object(pl, "Trainer", Trainer)  # even if the test that needs it has replaced it
+    usual = mock.patch.object(pl, "Trainer", Trainer)  # even if the test that needs the run has replaced it
     with open(RUNS / f"{name}-{epochs}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed_there.exists():

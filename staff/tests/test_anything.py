@@ -66,7 +66,7 @@ class Seen(Exception):
 
 
 def options(parse: Callable, *argv: str) -> list[str]:
-    """Return the flags of a command line, found by a call of `parse`."""
+    """Return the flags of a command line, found by calling `parse`."""
 
     def show(self, *args, **kwargs):
         raise Seen(self)
@@ -226,7 +226,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("count", [50, THOROUGH])
 def test_summaries(count, tmp_path):
-    """The summaries belong to submitted runs."""
+    """Read each summary as that of a submitted run."""
     run = tmp_path / "logs" / "vae" / "version_0"
     run.mkdir(parents=True)
     part = next(iter(rubric.read().parts.values()))
@@ -250,7 +250,7 @@ ROW = st.dictionaries(st.sampled_from(["epoch", "train/bpd", "val/bpd", "val/reg
 
 @pytest.mark.parametrize("count", [25, THOROUGH])
 def test_pages_and_remarks(count, tmp_path):
-    """The summary contains odd values."""
+    """Report on and diagnose a run whose summary contains odd values."""
     run = tmp_path / "logs" / "vae" / "version_0"
     run.mkdir(parents=True)
     flags_of_run = st.dictionaries(st.sampled_from(["z_dim", "epochs", "lr", "limit_batches", "dataset"]), JSON)

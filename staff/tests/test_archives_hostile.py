@@ -53,7 +53,7 @@ def test_a_bomb_by_ratio(kind, tmp_path):
 
 
 def test_a_bomb_stops_at_the_limit_not_after_it(tmp_path):
-    """Of 60 MB of zeros, packed into 60 KB, at most one piece more than 10 MB is unpacked."""
+    """From 60 MB of zeros, packed into 60 KB, at most 10 MB and one more piece are unpacked."""
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         for _ in range(60):
             file.write(bytes(1_000_000))
@@ -248,7 +248,7 @@ def test_a_tar_header_with_a_negative_or_enormous_size(kind, size, tmp_path):
 
 
 def test_a_tar_header_that_is_too_long(tmp_path):
-    """tarfile searches it for a number with a regular expression that takes quadratic time."""
+    """tarfile searches such a header for a number with a regular expression that takes quadratic time."""
     source = tmp_path / "a.tar"
     source.write_bytes(tar_header(b"x", b"%011o\0" % 512_000, b"x") + b"1" * 512_000 + bytes(10240))
     before = time.monotonic()
@@ -278,7 +278,7 @@ def test_a_sparse_file_is_left_out(tmp_path):
 
 
 def test_a_sparse_file_that_leads_back(tmp_path):
-    """Its size in the header is negative, but its declared real size is not."""
+    """The file's size in the header is negative, but its declared real size is not."""
     sparse = bytearray(tar_header(b"part1_vae/sparse", b"\xff" * 10 + b"\xf8\x00", b"S"))
     sparse[483:495] = b"00000000001\0"
     sparse[148:156] = b" " * 8

@@ -1,4 +1,4 @@
-"""Tests of `python -m course runs`, which makes all runs of the assignment and can continue them."""
+"""Tests of `python -m course runs`, which starts all runs of the assignment or continues them."""
 
 import json
 from importlib import import_module
@@ -77,7 +77,7 @@ def a_run(folder: Path, flags: dict, epochs: int, finished: bool = False) -> Non
 
 
 def test_a_run_that_was_stopped_is_continued(runs):
-    """A run with other flags is not continued, nor one that was started with too few epochs: it lacks some figures."""
+    """A run with other flags is not continued, nor is one started with too few epochs, which lacks some figures."""
     a_run(runs.logs / "vae" / "version_0", {"z_dim": 20, "epochs": 5}, epochs=5, finished=True)
     a_run(runs.logs / "vae" / "version_1", {"z_dim": 20, "limit_batches": 6}, epochs=80, finished=True)
     a_run(runs.logs / "vae" / "version_2", {"z_dim": 20, "recipe": "fast"}, epochs=3)

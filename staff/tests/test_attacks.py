@@ -1,7 +1,7 @@
 """Grade the bank of attacks as a class: they get no points, see and harm nothing, and do not affect honest work.
 
-Each run takes a new sample of the attacks. ATTACKS=all in the environment takes all of them; any other word takes those
-whose names contain it.
+Each run takes a new sample of the attacks. ATTACKS=all in the environment selects all of them; any other word selects
+those whose names contain it.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ class Battle:
         return self.names[int(student[1:])] if student[1:].isdecimal() else student
 
     def failed(self) -> dict[str, str]:
-        """Return name -> problem of the submissions that the grader could not judge."""
+        """Return name -> problem for the submissions that the grader could not judge."""
         results = [json.loads(path.read_text()) for path in (self.out / "results").glob("*.json")]
         return {self._name(each["student"]): each["problem"] for each in results if each["status"] != "graded"}
 
@@ -200,7 +200,7 @@ def chosen(names: list[str], seed: int) -> list[str]:
 
 @pytest.fixture
 def fight(tmp_path, trees, free):
-    """Return a function: fight(names, flags...) grades these attacks, makes the common checks, returns the battle."""
+    """Return a function: fight(names, flags...) grades these attacks, runs the common checks and returns the battle."""
     battles = []
 
     def run(names: list[str], *flags: str, honest: bool = True) -> tuple[Battle, subprocess.CompletedProcess]:

@@ -153,7 +153,7 @@ def not_as_agreed() -> Tree:
 
 
 def a_notebook() -> Tree:
-    """Return a submission with a notebook for a module, a `from utils import *` that needs the folder, and Python 2."""
+    """Return a submission with a notebook as a module, a `from utils import *` that needs the folder, and Python 2."""
     tree = solution()
     cells = [{"cell_type": "code", "source": tree.pop(UTILS).splitlines(True), "metadata": {}, "outputs": []}]
     tree["part1_vae/utils.ipynb"] = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}})
@@ -206,7 +206,7 @@ def test_broken(graded, tmp_path, make, points, said, problems):
             assert phrase in messages(result, part)
     assert result["problems"] == problems
     assert of_parts(result) == points
-    assert of_questions(result) == plain(tmp_path, tree), "plain pytest gives other points"
+    assert of_questions(result) == plain(tmp_path, tree), "plain pytest gives different points"
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ WRONG = [(part1, "log_std for log_var"), (part2, None), (part3, None)]
 
 
 def mistaken(bank, name: str | None) -> Tree:
-    """Return the solution with one mistake of the bank (None: the first)."""
+    """Return the solution with one mistake from the bank (None: the first)."""
     _, file, right, wrong, *_ = bank.MISTAKES[name or sorted(bank.MISTAKES)[0]]
     tree = solution()
     assert tree[file].count(right) == 1

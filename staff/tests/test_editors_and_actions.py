@@ -84,7 +84,7 @@ def test_packages_and_mnist_are_cached(jobs):
 
 
 def test_a_step_uses_the_output_of_an_earlier_one(jobs):
-    """GitHub silently replaces the output of a step that does not exist by an empty string."""
+    """GitHub silently replaces the output of a step that does not exist with an empty string."""
     found = 0
     for job in jobs.values():
         known: set[str] = set()

@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("KILLS", "2"))  # how often a run of each part is kil
 
 # --- runs that are killed --------------------------------------------------------------------------------------------
 
-# Prints "ready" when everything is imported, then counts the changes of files in the log folder. The first argument is
+# Prints "ready" when everything is imported, then counts the changes to files in the log folder. The first argument is
 # the number of the change before which the process is killed (0: never). At the end it prints the number of changes.
 RUNNER = """
 import os, signal, sys
@@ -57,7 +57,7 @@ os._exit(status)
 
 
 class Killed:
-    """The program of a part, which is run for three epochs and killed now and then."""
+    """The program of a part, which is run for three epochs and killed at random moments."""
 
     def __init__(self, program: Program):
         self.program = program
@@ -188,7 +188,7 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
 
 
 def test_a_folder_is_not_held_by_who_was_started(tmp_path):
-    """The workers that load data do not hold it; they may outlive the run by some seconds."""
+    """The workers that load data do not hold the folder; they may outlive the run by some seconds."""
     (read, write), (started, starting) = os.pipe(), os.pipe()
     owner = os.fork()
     if owner == 0:

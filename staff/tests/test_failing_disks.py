@@ -22,7 +22,7 @@ from small_runs import PARTS, REPOSITORY, Program
 
 
 class Disk:
-    """A small disk that only processes started with `start` see; for this process it is the folder `outside`."""
+    """A small disk, mounted only for processes started with `start`; this process reaches it at `outside`."""
 
     def __init__(self, place: Path, size: str):
         place.mkdir()

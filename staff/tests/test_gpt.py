@@ -208,7 +208,7 @@ def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
 
 
 def test_top_p_of_1_drops_nothing(rng):
-    """In float32, the most likely of GPT-2's 50,257 tokens already sum to 1, but no token may be dropped."""
+    """In float32, the probabilities of the likeliest of 50,257 tokens sum to 1, but no token may be dropped."""
     logits = 10 * torch.randn(2, 50257, generator=rng)
     assert torch.equal(keep_top_p(logits, 1.0), logits)
 

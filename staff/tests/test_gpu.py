@@ -19,7 +19,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 
 
 class Losses(pl.Callback):
-    """A callback that records the loss of each step, and stops the run like a signal after batch `stop_after`."""
+    """A callback that records the loss of each step, and stops the run as a signal would after batch `stop_after`."""
 
     def __init__(self, stop_after: int | None = None):
         self.stop_after, self.seen = stop_after, []
@@ -78,7 +78,7 @@ def exact(monkeypatch):
 
 @on_a_gpu
 def test_the_losses_of_a_gpu_are_those_of_the_cpu(run, exact):
-    """They agree to 1e-4 over 20 steps; only the order of summation differs."""
+    """The losses agree to 1e-4 over 20 steps; only the order of summation differs."""
     cpu, gpu = Losses(), Losses()
     for callback, accelerator in ((cpu, "cpu"), (gpu, "gpu")):
         assert run(accelerator, callback, "--limit_batches", "20", "--accelerator", accelerator) == 0

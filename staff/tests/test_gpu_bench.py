@@ -124,7 +124,7 @@ def test_gpt2s_flops():
     config = GPTConfig("gpt2", vocab_size=50257, block_size=1024, tie_weights=True)
     with torch.device("meta"):
         model = GPT(config)
-    matrices = 12 * 12 * 768**2 + 50257 * 768  # of the blocks, and of the embedding, which is also the last layer
+    matrices = 12 * 12 * 768**2 + 50257 * 768  # blocks, and the embedding, which is also the last layer
     vectors = 12 * (4 * 768 + 9 * 768) + 2 * 768  # LayerNorms and biases
     assert gpu.flops_per_token(model, config, 1024) == 6 * (matrices + vectors) + 12 * 12 * 768 * 1024
 

@@ -1,4 +1,4 @@
-"""Tests of data and steps on a GPU, with a stand-in for machines that have none."""
+"""Tests of data and steps on a GPU, with a stand-in for machines without a GPU."""
 
 from types import SimpleNamespace
 
@@ -51,7 +51,7 @@ def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, sh
         loader.first_batch = first_batch
         batches = iter(loader)
         if shuffled:
-            loader.sampler.set_epoch(number)  # like Lightning, after the iterator was created
+            loader.sampler.set_epoch(number)  # as in Lightning, after the iterator was created
         return [(x.tolist(), y.tolist()) for x, y in batches]
 
     usual, moved = (
@@ -134,7 +134,7 @@ class MetaStrategy(SingleDeviceStrategy):
         super().__init__(META, accelerator)
 
     def reduce(self, tensor, *args, **kwargs):
-        """Return 1: before the first step, Lightning asks whether there are any data."""
+        """Return 1: before the first step, Lightning asks whether there is any data."""
         return torch.ones(())
 
     def teardown(self):
@@ -191,7 +191,7 @@ def test_the_loss_of_each_fiftieth_step_is_looked_at(monkeypatch):
 
 
 def test_the_device_without_values_shows_who_looks(vae, on_meta):
-    """The first step is logged, which reads a value and fails on "meta"."""
+    """Logging the first step reads a value, which fails on "meta"."""
     with pytest.raises(RuntimeError, match="meta tensors"):
         vae(*ON_META)
 
@@ -207,7 +207,7 @@ def test_a_negative_std_is_found_in_validation_at_the_latest():
 
 
 def test_several_gpus_do_not_wait_for_each_other_at_each_batch(monkeypatch):
-    """They wait to agree on whether one of them got a signal: at each batch on CPUs, at every tenth on GPUs."""
+    """Processes wait to agree on whether one of them got a signal: at each batch on CPUs, at every tenth on GPUs."""
     resume, decisions = ExactResume(None), []
     for device in ("cpu", "cuda"):
         trainer = a_trainer(device, processes=2)
@@ -308,7 +308,7 @@ def test_what_is_compiled(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_network_is_compiled_once(aae, monkeypatch):
-    """It is not compiled again for evaluation without gradients, nor for the smaller last batch of an evaluation."""
+    """It is not compiled again for evaluation without gradients or for the smaller last batch of an evaluation."""
     compile_with, split, batches = torch.nn.Module.compile, data._split, []
 
     def backend(graph, inputs):

@@ -58,7 +58,7 @@ def results(out: Path) -> dict[str, dict]:
 
 
 class Grader:
-    """The grader's command line; its processes can be identified by their temporary folder."""
+    """The grader's command line, whose processes can be identified by their temporary folder."""
 
     def __init__(self, folder: Path, submissions: Path):
         self.out, self.temporary = folder / "grades", folder / f"tmp{random.randrange(10**12)}"
@@ -96,7 +96,7 @@ class Grader:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
-    """Kill it alternately alone and with its process group, as a batch system does."""
+    """Kill the grader, alternately alone and with its whole process group, as a batch system does."""
     (tmp_path / "undisturbed").mkdir()
     undisturbed = Grader(tmp_path / "undisturbed", class_of_four)
     began = time.monotonic()
@@ -117,7 +117,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
             process.wait()
-        assert grader.gone_within(60), f"{grader.processes()} are left"  # an import delays the end
+        assert grader.gone_within(60), f"{grader.processes()} are left"  # a process ends only after its imports
         for student, result in results(grader.out).items():
             assert result == wanted[student], "a result is either correct or missing"
     process = grader.start()
@@ -262,7 +262,7 @@ def ask(
 
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
-    """While its warden is stopped, the grader does not wait; afterwards no process is left."""
+    """The grader does not wait for a stopped warden; once the warden continues, no process is left."""
     monkeypatch.setattr(sandbox, "TO_END", 0.3)
     warden = NewWarden(zygote)
 
@@ -326,7 +326,7 @@ def test_a_solution_that_is_installed_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_other_side_sends_no_message():
-    """Any other content is refused as an answer, and nothing else happens."""
+    """Malformed answers are refused, and nothing else happens."""
     impossible = '{"tensor": ["float32", [0, 250000000, 250000000, 250000000, 250000000]]}'
     for text in ('{"dict": []}', impossible, '{"list": 3}', "[" * 100_000, '{"float": "x"}'):
         with pytest.raises(wire.WireError):

@@ -300,7 +300,7 @@ def grade_one(source, student, on_progress):
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """Unpack the zip as Gradescope does, which keeps the file modes."""
+    """Unpack the zip as Gradescope does, preserving the file modes."""
     with zipfile.ZipFile(archive) as content:
         for entry in content.infolist():
             path = Path(content.extract(entry, root / "source"))

@@ -120,7 +120,7 @@ def test_broad_gaussian_is_best_in_one_direction():
 
 
 def test_one_mode_is_best_in_the_other_direction():
-    starts = ([2, -0.7], [0, 0.7], [1, 0])  # a mode, the broad Gaussian, in between
+    starts = ([2, -0.7], [0, 0.7], [1, 0])  # at a mode, at the broad Gaussian, and in between
     found = [optimize.minimize(lambda v: from_gaussian(v[0], math.exp(v[1])), s, method="Nelder-Mead") for s in starts]
     best = min(found, key=lambda result: result.fun)
     assert_quoted(6, f"{best.x[0]:.4f}", f"{math.exp(best.x[1]):.4f}", f"{math.log(2):.4f}")

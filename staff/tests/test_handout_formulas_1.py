@@ -104,7 +104,7 @@ def test_kl_adds_up_over_independent_components():
 
 # --- section 1.2: the decoder and the Monte Carlo estimate -----------------------------------------------------------
 
-A, B = 0.2, 0.9  # probability of heads of two coins, each chosen with probability 0.5
+A, B = 0.2, 0.9  # probability of heads for each of two coins, which are chosen with probability 0.5
 EVIDENCE = 0.5 * A + 0.5 * B
 
 
@@ -244,7 +244,7 @@ def test_spread_of_the_score_function_estimate_in_twenty_dimensions():
 
 
 def test_gradient_of_a_density_is_no_density():
-    def gradient(z, step=1e-5):  # of the density of N(0.3, 0.5²) with respect to its mean
+    def gradient(z, step=1e-5):  # derivative of the density of N(0.3, 0.5²) with respect to its mean
         return (stats.norm.pdf(z, 0.3 + step, 0.5) - stats.norm.pdf(z, 0.3 - step, 0.5)) / (2 * step)
 
     assert integrate.quad(gradient, -5, 5)[0] == pytest.approx(0, abs=1e-6)

@@ -47,7 +47,7 @@ def optimal(data, generated):
 
 
 def value(data, generated, d):
-    """Return the value of Eq. 14f for distributions over a few kinds, with 0 log 0 = 0."""
+    """Return the value of Eq. 14f for discrete distributions, with 0 log 0 = 0."""
     terms = [p * math.log(x) for p, x in zip(data, d, strict=True) if p]
     terms += [g * math.log(1 - x) for g, x in zip(generated, d, strict=True) if g]
     return sum(terms)
@@ -92,7 +92,7 @@ def test_value_of_two_gaussians():
     p, g = stats.norm(0, 1), stats.norm(1.5, 0.7)
 
     def integrand(x):
-        logit = p.logpdf(x) - g.logpdf(x)  # of Eq. 14h; Eq. 14h itself rounds to 1 far from g
+        logit = p.logpdf(x) - g.logpdf(x)  # logit of Eq. 14h, which itself rounds to 1 far from g
         return -p.pdf(x) * np.logaddexp(0, -logit) - g.pdf(x) * np.logaddexp(0, logit)
 
     def divergence(x):
@@ -149,7 +149,7 @@ def test_dirac_delta_is_the_limit_of_narrow_gaussians():
 
 
 def test_mean_over_codes_is_a_mean_over_images():
-    encode = np.tanh  # of x ~ N(0, 1); the codes have a density here, by the change of variables z = tanh(x)
+    encode = np.tanh  # with x ~ N(0, 1); the change of variables z = tanh(x) gives the density of the codes
     density = lambda z: stats.norm.pdf(np.arctanh(z)) / (1 - z**2)  # noqa: E731
     over_codes, _ = integrate.quad(lambda z: math.exp(z) * density(z), -1, 1)
     over_images, _ = integrate.quad(lambda x: math.exp(encode(x)) * stats.norm.pdf(x), -10, 10)
@@ -235,7 +235,7 @@ def test_intrinsic_dimension_differs_between_digits(images, labels):
     each = [levina_bickel(images[0][:5000][labels[:5000] == digit], 10) for digit in range(10)]
     assert each.index(min(each)) == 1 and each.index(max(each)) == 8
     assert_quoted(f"{min(each):.1f}", f"{max(each):.1f}")
-    assert sum(value < 8 for value in each) == 1 and max(each) < 20  # 8 is near the low end, and 20 is above all
+    assert sum(value < 8 for value in each) == 1 and max(each) < 20  # 8 is near the low end, and 20 exceeds all of them
 
 
 def gaussian_kernel_mean(point, width, nodes=60):
@@ -256,7 +256,7 @@ def test_mmd_is_that_of_the_text():
 
 
 def mean_distance_to_the_nearest(dimension, codes=54_000):
-    """Return E[distance of a sample to the nearest of many codes], all from N(0, I), by quadrature over lengths."""
+    """Return E[distance from a sample to the nearest of many codes], all from N(0, I), by quadrature over lengths."""
     share = (np.arange(200) + 0.5) / 200
     lengths = stats.chi2(dimension).ppf(share)  # |sample|²
     r = np.linspace(0, 1.5 if dimension == 2 else 12, 6001)[1:]

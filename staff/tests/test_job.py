@@ -57,7 +57,7 @@ def preempt(process: subprocess.Popen, line: str) -> tuple[str, str]:
 
 
 def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
-    """A stand-in for the program prints its flags, and at first waits until it is stopped."""
+    """A stand-in for the program prints its flags; the first time, it then waits until it is stopped."""
     checkpoints = f"logs/job_7/{job.program}/version_0/checkpoints"
     python = executable(
         tmp_path / "python",
@@ -80,7 +80,7 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
 
 
 def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
-    """This happens if --time is so short that the signal arrives while the program starts."""
+    """A job reaches no checkpoint if --time is so short that the signal arrives while the program starts."""
     python = executable(tmp_path / "python", 'echo "$@"; exit 143')
     for count, requeued in (("", 1), ("1", 2), ("2", 2)):
         stopped = job(PYTHON=python, **({"SLURM_RESTART_COUNT": count} if count else {}))
@@ -107,7 +107,7 @@ def test_a_job_does_not_take_a_folder_for_its_runs(job, tmp_path):
 
 
 def test_the_program_gets_all_cpus_of_a_task(job, tmp_path):
-    """Since SLURM 22.05, srun reads the number from SRUN_CPUS_PER_TASK, but sbatch sets SLURM_CPUS_PER_TASK."""
+    """Since SLURM 22.05, srun reads the CPU count from SRUN_CPUS_PER_TASK, but sbatch sets SLURM_CPUS_PER_TASK."""
     python = executable(tmp_path / "python", 'echo "${SRUN_CPUS_PER_TASK-none}"')
     for variables, said in (({"SLURM_CPUS_PER_TASK": "4"}, "4\n"), ({}, "none\n")):
         assert job(PYTHON=python, **variables).communicate() == (said, "")

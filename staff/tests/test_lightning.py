@@ -83,7 +83,7 @@ def test_sums_that_are_added_count_in_the_mean():
 
 
 def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monkeypatch):
-    """If this fails, `log_faster` is no longer needed, or no longer has an effect."""
+    """If this test fails, `log_faster` is no longer needed or no longer has an effect."""
     moves = []
     monkeypatch.setattr(_ResultMetric, "to", lambda self, device: moves.append(device) or move_sums(self, device))
     plain = fit([]).callback_metrics
@@ -97,7 +97,7 @@ def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monk
 
 
 def test_lightning_reads_a_signature_at_each_log_and_log_faster_once(monkeypatch):
-    """If this fails, `log_faster` is no longer needed, or no longer has an effect."""
+    """If this test fails, `log_faster` is no longer needed or no longer has an effect."""
     reads = []
 
     def read(*args, **kwargs):

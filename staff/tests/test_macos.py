@@ -1,4 +1,4 @@
-"""Tests of macOS, as far as they can run elsewhere: spawned workers, and a stand-in for MPS."""
+"""Tests for macOS that run on other systems: spawned workers, and a stand-in for MPS."""
 
 import json
 import os

@@ -52,7 +52,7 @@ def numbers_of(message: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("known", KNOWN)
 def test_no_message_shows_the_same_digits(known, rng):
-    """This also holds if the only wrong number is one that the students' repository does not record."""
+    """Include the case in which the students' repository does not record the only wrong number."""
     right = torch.randn(40, 30, generator=rng).double()
     for size in (1e-2, 1e-4, 3e-6):
         for at in (slice(None), (17, 5)):
@@ -150,7 +150,7 @@ def test_nothing_is_said_where_nothing_is_seen(known, rng):
 
 
 def test_nothing_is_seen_of_what_is_expected_to_be_the_same():
-    """If all expected numbers or images of a batch are equal, patterns that depend on differences are not reported."""
+    """If all expected numbers or images in a batch are equal, patterns that depend on differences are not reported."""
     assert of(Whole, torch.ones(4, 3).double(), torch.full((4, 3), 0.5)) == "it is 1/2 of the expected value"
     twice, once = torch.tensor([[1.0, 5.0, 2.0], [0.3, 0.1, 0.7]]).double()
     assert of(Whole, torch.stack([twice, twice, once]), torch.stack([once, once, twice])) == ""

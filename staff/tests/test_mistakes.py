@@ -95,12 +95,12 @@ def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
-    """Judge unusual correct solutions and, for each question, a harmless change of a docstring."""
+    """Judge unusual correct solutions and, for each question, a harmless change to a docstring."""
     questions = {entry[0] for entry in part.MISTAKES.values()}
     harmless = {f"Q{each}": (each, "course/files.py", '"""Atomic', '"""The atomic') for each in sorted(questions)}
     found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
     blamed = {name: messages for name, messages in found.items() if messages}
-    assert not blamed, f"right solutions lose points: {blamed}"
+    assert not blamed, f"correct solutions lose points: {blamed}"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, 
     wrong, right = sample(part.MISTAKES, 10, seed), sample(part.RIGHT, 4, seed)
     found = verdicts(tmp_path, {name: entry for name, entry in wrong.items() if name not in part.HIDDEN_ALONE} | right)
     blamed = {name: found[name] for name in right if found[name]}
-    assert not blamed, f"right solutions lose points: {blamed}"
+    assert not blamed, f"correct solutions lose points: {blamed}"
     missed = [name for name in wrong if name in found and not found[name]]
     assert not missed, f"{len(missed)} of {len(wrong)} wrong solutions lose no point: {missed}"
     phrases = {name: entry[4] for name, entry in wrong.items() if len(entry) > 4 and name in found}
@@ -150,7 +150,7 @@ def test_each_entry_finds_its_line(part):
 
 
 def test_the_banks_are_large():
-    """Many of the mistakes must also be recognised by their results."""
+    """Many of the mistakes must also be recognised from their results."""
     wrong, right = (
         [entry for bank in BANKS.values() for entry in getattr(bank, of).values()] for of in ("MISTAKES", "RIGHT")
     )

@@ -22,7 +22,7 @@ def handout() -> handouts.Handout:
 
 
 def test_the_2022_edition_has_its_own_answers_too():
-    """Its own answers are those to Q2.4, which asks for no epochs, and Q3.1, which is about another subject."""
+    """Only the answers to Q2.4, which does not ask for epochs, and Q3.1, which has another subject, differ."""
     own, others, other = answers.read(), answers.read(edition="2022"), rubrics.read(edition="2022")
     assert {name for name, each in others.items() if own.get(name) != each} == {"2.4", "3.1"}
     manual = {question.id: question.manual for question in other.questions.values() if question.manual}

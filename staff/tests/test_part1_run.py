@@ -61,7 +61,7 @@ def test_a_gelu_sees_rows_of_channels_and_gives_back_what_it_did():
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():
-    """Subnormals would make the last steps of an epoch twice as slow; after the program, they are enabled again."""
+    """Subnormals would double the time of the last steps of an epoch; after the program, they are enabled again."""
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor cannot change its treatment of subnormals")
     small, there = torch.full((100,), 1e-30), []
@@ -273,7 +273,7 @@ def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_two_processes_train_to_the_figures_of_one(vae, tmp_path):
-    """With half the batch in each, two processes compute the same in expectation, with other noise and order."""
+    """With half the batch each, two processes compute the same in expectation, with different noise and data order."""
     common = ["--num_filters", "8", "--z_dim", "8", "--epochs", "2", "--limit_batches", "200"]
     ends = {}
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():

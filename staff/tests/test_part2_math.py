@@ -36,7 +36,7 @@ def test_the_gradient_error_sees_edges_and_brightness():
 
 
 def test_mmd_against_samples_of_the_prior():
-    """The oracle replaces the integrals over the prior by means over many of its samples."""
+    """The oracle replaces the integrals over the prior with means over many samples from it."""
     torch.manual_seed(0)
 
     def kernel(a, b):
@@ -110,7 +110,7 @@ def test_the_codes_of_all_processes_are_compared():
         hparams=SimpleNamespace(z_dim=2, reconstruction="mse"), log_dict=lambda v, **_: logged.update(v)
     )
     lit.model = SimpleNamespace(encoder=lambda x: x)
-    # as if another process had the other half: gather first the number of codes, then the codes
+    # as if another process had the other half: first gather the number of codes, then the codes
     lit.all_gather = lambda mine: torch.stack([mine, codes[300:] if mine.dim() else torch.tensor(300)])
     run, trainer = SimpleNamespace(vectors={}), SimpleNamespace(logger=None, world_size=2)
     callback = CodeStatistics(run)
@@ -165,7 +165,7 @@ def test_mse_is_logged_beside_the_gradient_error():
 
 @torch.no_grad()
 def test_the_initialization_does_what_its_docstring_says():
-    """Compare the output's variance divided by the input's mean square, over many weights and pixels."""
+    """Estimate the output's variance divided by the input's mean square from many weights and pixels."""
     for layer, x, expected in [
         (torch.nn.Linear(400, 300), torch.randn(200, 400), 2),
         (torch.nn.Conv2d(64, 64, 3), torch.randn(8, 64, 16, 16), 2),

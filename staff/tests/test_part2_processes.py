@@ -59,7 +59,7 @@ def test_two_processes_have_the_same_weights(aae, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lambda_", ["0.99", "1"])
 def test_two_processes_train_to_the_figures_of_one(aae, tmp_path, lambda_):
-    """With half the batch in each, two processes compute the same in expectation, with other noise and order."""
+    """With half the batch each, two processes compute the same in expectation, with different noise and data order."""
     common = ["--num_filters", "8", "--z_dim", "8", "--epochs", "2", "--limit_batches", "200", "--lambda_", lambda_]
     ends = {}
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():

@@ -91,7 +91,7 @@ def test_reconstructions_show_each_label_over_its_reconstruction(mnist_files):
         tile, below = (shown[0, 1 + r * 29 : 29 + r * 29, 1 + label * 29 : 29 + label * 29] for r in (0, 1))
         found = (dataset.images[:, 0] == (255 * tile).round()).all(-1).all(-1).nonzero()
         assert [int(dataset.labels[i]) for i in found] == [label]
-        assert_close(below, 1 - tile, msg="the lower row is what the model made of the upper one")
+        assert_close(below, 1 - tile, msg="the lower row shows the reconstructions of the upper row")
 
 
 def test_interpolations_begin_and_end_with_their_images(mnist_files):

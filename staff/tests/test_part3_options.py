@@ -28,7 +28,7 @@ def published(tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_fine_tuning(gpt, published, tmp_path, monkeypatch, capsys):
-    # the usual flags for a small network would contradict --pretrained
+    # the usual flags for a small network would conflict with --pretrained
     monkeypatch.setattr("small_runs.SMALL_NETWORK", {"gpt": ["--block_size", "16"]})
     monkeypatch.setattr("small_runs.SMALL", ["--batch_size", "4", "--limit_batches", "2", "--accelerator", "cpu"])
     (tmp_path / "own.txt").write_text(RHYME * 20)
@@ -142,7 +142,7 @@ def test_a_text_learned_by_heart(gpt, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(gpt, tmp_path):
-    """With half the batch in each, two processes learn as well as one, and their run can be resumed."""
+    """With half the batch each, two processes learn as well as one, and their run can be resumed."""
     common = ["--epochs", "2", "--lr", "0.01", "--limit_batches", "20"]
     for name, flags in {"one": ["--batch_size", "32"], "two": ["--batch_size", "16", "--devices", "2"]}.items():
         process = gpt.start(*common, *flags, log_dir=tmp_path / name)
@@ -161,7 +161,7 @@ def test_two_processes_train_as_one(gpt, tmp_path):
 
 @pytest.mark.slow
 def test_compiling_without_a_compiler(gpt, monkeypatch, tmp_path):
-    """This needs a separate process, because PyTorch caches that it found no compiler."""
+    """This needs a separate process, because PyTorch remembers that it found no compiler."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CXX", "g++")

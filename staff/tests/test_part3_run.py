@@ -75,7 +75,7 @@ def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_final_curve_names_the_best_epoch(gpt, monkeypatch):
-    """Checkpoint callbacks run after the figures, so the curve of an epoch cannot show yet whether it is the best."""
+    """Checkpoint callbacks run after the figures, so an epoch's curve cannot yet show whether the epoch is the best."""
     best = []
     monkeypatch.setattr(Figures, "curves", lambda self, results: best.append(dict(self.run.best)))
     assert gpt("--epochs", "2") == 0
@@ -177,7 +177,7 @@ def test_the_steps_are_those_of_a_plain_loop(gpt, one_thread):
     trained = torch.load(gpt.run() / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, parameter in model.named_parameters():
         pairs = [trained[f"model.{name}"], parameter.detach()]
-        if name.endswith("c_attn.bias"):  # the keys' bias has only rounding errors as gradient
+        if name.endswith("c_attn.bias"):  # the gradient of the keys' bias is only rounding error
             pairs = [torch.cat([bias[:16], bias[32:]]) for bias in pairs]
         assert_close(*pairs, atol=2e-5, rtol=1e-3)
     assert [row["train/lr"] for row in history(gpt.run())] == pytest.approx(rates)

@@ -29,7 +29,7 @@ STOPPED = "Q1.7 is not filled in yet: draw z."
         ([KLD, row("test_bpd", "1.7", "elbo_to_bpd")], "test_bpd"),  # test_bpd needs fewer blanks
         ([{**KLD, "message": STOPPED}], "test_kld"),
         ([{**KLD, "outcome": "passed"}], None),
-        ([{**KLD, "hidden": True}], None),  # students do not know a hidden test
+        ([{**KLD, "hidden": True}], None),  # students do not see hidden tests
         ([row("test_manifold", "1.7", "visualize_manifold")], None),
         ([row("test_sample", "1.8", "KLD")], None),  # a later question
         ([row("test_more", "1.7", *FORWARD["needs"])], None),  # test_more needs the same blanks

@@ -18,7 +18,7 @@ SIZES = {"n_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 97, "n_positions
 
 @pytest.fixture(params=["tied", "untied"])
 def theirs(request) -> "transformers.GPT2LMHeadModel":
-    """Return a small GPT-2 of transformers in which all parameters, including biases and LayerNorms, are random."""
+    """Return a small GPT-2 from transformers in which all parameters, including biases and LayerNorms, are random."""
     ends = {"bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": request.param == "tied"}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SIZES, **ends, embd_pdrop=0.2)).eval()
     with torch.no_grad():

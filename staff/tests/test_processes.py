@@ -54,7 +54,7 @@ def test_processes_that_found_different_checkpoints():
 
 
 def test_loading_goes_on_after_a_signal():
-    """The run stops only at the end of a batch, so the workers must keep loading; the run then ends them."""
+    """The run stops only at the end of a batch, so the workers must keep loading until the run ends them."""
     images = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_fetch", lambda *_: Path())
@@ -67,7 +67,7 @@ def test_loading_goes_on_after_a_signal():
         os.kill(worker.pid, signum)
     assert len(list(batches)) == 9
     assert worker.is_alive()
-    worker.terminate()  # like DataLoader, if a worker does not respond
+    worker.terminate()  # as DataLoader does if a worker does not respond
     with suppress(RuntimeError):  # PyTorch's handler raises it when a worker ends
         worker.join(timeout=60)
     worker.join(timeout=60)

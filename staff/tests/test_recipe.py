@@ -57,7 +57,7 @@ def test_kernels_move_as_pytorchs_muon_moves_matrices():
 
 def test_all_else_moves_as_with_adam():
     torch.manual_seed(0)
-    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel is next to an image
+    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel is next to the image
     start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
     settings = {"lr": 0.1, "betas": (0.5, 0.99)}
     with_kernel = [*start, torch.randn(4, 4, 3, 3)], [[*step, torch.randn(4, 4, 3, 3)] for step in gradients]

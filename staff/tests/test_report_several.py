@@ -51,7 +51,7 @@ def test_a_figure_that_is_asked_of_one_of_the_runs(tmp_path):
 
 
 def test_what_no_question_asks_for_is_beside_each_other_too(tmp_path):
-    """An example are the codes of two runs with two latent dimensions, of which the page shows the last."""
+    """For example, the page shows the last codes of each of two runs with two latent dimensions."""
     figures = (
         {"codes_epoch_003.png": 1, "samples_epoch_003.png": 3},
         {"codes_epoch_002.png": 2, "codes_epoch_012.png": 3},

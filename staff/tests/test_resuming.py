@@ -22,7 +22,7 @@ from course.training.problems import Problem
 from course.training.run import Run
 from small_runs import PARTS, REPOSITORY, with_callback
 
-SLOW = pytest.mark.slow  # for the same tests with other parts, moments and signals
+SLOW = pytest.mark.slow  # marks the same tests with other parts, moments and signals
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -65,7 +65,7 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_data_order_and_the_noise_matter(vae, tmp_path):
-    """The metrics that the test above compares depend on both."""
+    """The metrics that the test above compares depend on the data order and the noise."""
     vae("--epochs", "1", "--seed", "43", log_dir=tmp_path / "other")
     first, second = (history(run)[0] for run in (vae.finished(1), vae.run(tmp_path / "other")))
     assert first["train/bpd"] != second["train/bpd"]
@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
 
 
 def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
-    """On a GPU the loss is checked only now and then."""
+    """On a GPU, the loss is checked only at some of the steps."""
     stop = StopOnNaN(Run(SimpleNamespace(lr=0.1), folder=None))
     stop.total = torch.tensor(float("nan"))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))

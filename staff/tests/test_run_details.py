@@ -38,7 +38,7 @@ class Enough(Exception):
 
 
 class Start(pl.Callback):
-    """A callback that records weights, data order and first random number at the first step, then ends the run."""
+    """A callback that records the weights, data order and first random number at the first step, then ends the run."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.weights = torch.cat([parameter.detach().flatten() for parameter in pl_module.parameters()])
@@ -62,7 +62,7 @@ def test_the_seed_gives_weights_order_and_noise(program, monkeypatch):
 
 
 def test_each_step_has_its_own_noise():
-    """The noise depends on seed, process, epoch and batch; in validation and test, it is the same in each epoch."""
+    """The noise depends on the seed, process, epoch and batch; in validation and test, it is the same in each epoch."""
     drawn = {}
     for seed in (1, 2):
         callback = Reproducible(seed)
@@ -96,7 +96,7 @@ class Drawing(pictures.Pictures):
 
 
 def test_pictures_have_the_same_noise_and_leave_the_model_as_it_was(monkeypatch, tmp_path):
-    """Otherwise one could not watch a digit improve over the epochs, and a GPT would continue without dropout."""
+    """New noise would hide how a digit improves over the epochs; in eval mode, training would lack dropout."""
     drawn = []
     monkeypatch.setattr(figures, "save_image", lambda picture, *_: drawn.append(picture))
     trainer = SimpleNamespace(is_global_zero=True, logger=None)
@@ -202,7 +202,7 @@ def test_reconstructions_are_below_their_originals(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_weights_that_are_not_finite_are_not_saved_in_mid_epoch(vae, monkeypatch, capsys):
-    """The last loss was still finite, so only the check before saving can find them."""
+    """The last loss was still finite, so only the check before saving can find the non-finite weights."""
 
     class Break(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -303,7 +303,7 @@ def test_the_vae_begins_with_pytorchs_initialization():
 
 
 def test_the_aae_begins_with_hes_initialization():
-    """The discriminator has PyTorch's initialization."""
+    """The discriminator keeps PyTorch's initialization."""
     torch.manual_seed(0)
     model = AdversarialAE(z_dim=8)
     checked = layers(model)

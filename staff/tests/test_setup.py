@@ -67,7 +67,7 @@ def test_make_clean_keeps_data_runs_and_a_release(folder):
 
 
 def test_a_release_goes_where_it_is_asked_for(folder):
-    """make passes on a path that contains a space."""
+    """`make release` accepts a path that contains a space."""
     (folder / ".venv" / "bin").mkdir(parents=True)
     python = folder / ".venv" / "bin" / "python"
     python.write_text('#!/bin/sh\nfor word; do echo "<$word>"; done\n')
@@ -144,7 +144,7 @@ def test_a_bare_python_is_allowed_what_needs_no_packages():
 
 
 def test_an_old_python_is_told_which_one_is_needed():
-    """course/__init__.py has only syntax of old versions, so they can compile it and print the message."""
+    """course/__init__.py uses only old syntax, so old versions of Python can compile it and print the message."""
     source = (REPOSITORY / "course" / "__init__.py").read_text("utf-8")
     ast.parse(source, feature_version=(3, 7))
     code = "import sys; sys.version_info = (3, 8, 1); sys.argv = ['-m', 'setup']; import course"

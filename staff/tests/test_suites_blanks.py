@@ -17,7 +17,7 @@ from test_mistakes import SLOW_IMPORTS
 
 
 def blanks() -> list[tuple[str, str, str]]:
-    """Return each blank: its place, like "part1_vae/utils.py KLD Q1.7", its file, and the text with it open."""
+    """Return each blank: its place, like "part1_vae/utils.py KLD Q1.7", its file, and the file's text with it open."""
     from staff.release.markers import regions, template  # imported late: the judging processes must not import course
 
     found = []
@@ -79,7 +79,7 @@ def failed(folder: Path, blank: tuple[str, str, str]) -> tuple[str, dict[str, st
 
 @pytest.mark.slow
 def test_an_open_blank_costs_only_what_needs_it(tmp_path):
-    """Tests that do not need it pass, and the failed tests name a blank."""
+    """Tests that do not need the open blank pass, and the failed tests name a blank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:

@@ -57,7 +57,7 @@ def test_each_hidden_test_is_a_function_of_its_own():
 
 
 def test_all_that_a_graded_test_asserts_has_a_message():
-    """pytest does not rewrite the assertions of graded tests, so they must explain themselves."""
+    """pytest does not rewrite the assertions of graded tests, so each needs its own message."""
     for suite in (*SUITES, Path(judge.__file__)):
         tree = ast.parse(suite.read_text())
         assert "PYTEST_DONT_REWRITE" in ast.get_docstring(tree)

@@ -1,4 +1,4 @@
-"""Tests of TensorBoard, started as by `make tensorboard` and queried over HTTP like its web pages do."""
+"""Tests of TensorBoard, started as by `make tensorboard` and queried over HTTP as its web pages do."""
 
 import html
 import io

@@ -1,4 +1,4 @@
-"""Tests of the demos in theory/: each runs, its assertions hold, its figure is not empty, and its form is right."""
+"""Tests of the demos in theory/: each runs, its assertions hold, its figure is not empty, and its format is right."""
 
 import re
 import runpy
@@ -30,7 +30,7 @@ def cells(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def undisturbed(monkeypatch):
-    """Restore PyTorch's defaults and modes and sys.path after the test, since a script may change them."""
+    """Restore sys.path and PyTorch's defaults and modes after the test, since a script may change them."""
     import matplotlib.pyplot as plt
 
     matplotlib.use("Agg")
@@ -52,7 +52,7 @@ def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, r
     fig = runpy.run_path(str(script), run_name="__main__")["fig"]
     assert {path: path.stat().st_mtime_ns for path in (THEORY / "figures").iterdir()} == committed
     printed = capsys.readouterr().out
-    for code_page in ("cp1252", "cp1250", "cp932"):  # Windows prints to files in local code pages
+    for code_page in ("cp1252", "cp1250", "cp932"):  # Windows uses a local code page for output to files
         printed.encode(code_page)
 
     fig.savefig(tmp_path / "figure.png")
@@ -125,7 +125,7 @@ def test_wrong_flag_is_refused(undisturbed, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["transposed_convolution", "gradients"])
 def test_runs_as_a_notebook(name, undisturbed, monkeypatch):
-    """Run it cell by cell as in Jupyter, with Jupyter's command line and without __file__."""
+    """Run the script cell by cell as in Jupyter, with Jupyter's command line and without __file__."""
     monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     namespace = {"__name__": "__main__"}

@@ -36,7 +36,7 @@ def demos(text: str) -> set[str]:
 
 
 def question(edition: str, anchor: str) -> str:
-    """Return the text of a question, from its heading to the next heading, anchor or food for thought."""
+    """Return the text of a question, from its heading to the next heading, anchor or "food for thought" box."""
     chapters = sorted((REPOSITORY / "handout").glob("[0-9ABC]*.md"))
     text = "\n".join(path.read_text("utf-8") for path in chapters if editions.belongs(f"handout/{path.name}", edition))
     start = text.index(f'<a id="q{anchor}"></a>')
@@ -46,7 +46,7 @@ def question(edition: str, anchor: str) -> str:
 
 
 def written() -> list[tuple[str, str]]:
-    """Return edition and anchor of each question whose points are all for an answer in words."""
+    """Return the edition and anchor of each question whose points are all for an answer in words."""
     questions = [
         (edition, each) for edition in editions.ONLY for each in rubrics.read(edition=edition).questions.values()
     ]

@@ -55,7 +55,7 @@ def test_what_is_imported_is_declared():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """Build a wheel from the tracked files; return the folder into which it is unpacked, as by pip."""
+    """Build a wheel from the tracked files; return the folder into which it is unpacked, as pip would."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for file in tracked(REPOSITORY):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_what_is_in_the_wheel(installed):
-    """It contains all files of the packages except the tests, including templates, rubric.toml and job.sh."""
+    """The wheel contains all files of the packages except the tests, including templates, rubric.toml and job.sh."""
     there = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     apart = ("staff/tests/", "staff/hidden/", "staff/grading/README.md")
     wanted = {file for file in tracked(REPOSITORY) if file.startswith(("course/", "staff/"))}

@@ -14,7 +14,7 @@ class Attack:
     """An attack: its goal (`tries`), its code, and the other files that it adds (path -> content).
 
     file: the file to which the code is appended. solved: attack the solution instead of the template.
-    everywhere: append the code to the same file of each part. most: the points it may get although 0 would be right.
+    everywhere: append the code to the same file in each part. most: the points that it may get, although it deserves 0.
     """
 
     tries: str

@@ -81,7 +81,7 @@ def KLD(mean, log_std):
 """,
     ),
     "memory files": Attack(
-        "use memory through files in memory",
+        "use memory through in-memory files",
         """
 def KLD(mean, log_std):
     import os
@@ -178,7 +178,7 @@ def KLD(mean, log_std):
 """,
     ),
     "a thread that outlives": Attack(
-        "continue after the answer was given",
+        "keep running after giving the answer",
         """
 import threading, time
 
@@ -321,7 +321,7 @@ for number in (428, 429, 430, 442):
         everywhere=True,
     ),
     "device files": Attack(
-        "create a device file for the disk, and write to it",
+        "create a device file for the disk, and read from it",
         """
 import os, stat, tempfile
 for major, minor in ((254, 0), (8, 0), (259, 0), (1, 1), (1, 2)):

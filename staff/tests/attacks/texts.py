@@ -17,10 +17,10 @@ def raising(what: str) -> str:
 ATTACKS = {
     "hostile text": Attack("inject into a terminal, browser or spreadsheet", raising(f'ValueError("{HOSTILE}")')),
     "hostile text from a blank": Attack(
-        "do the same in the message of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
+        "inject the same text through the message of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
     ),
     "hostile source": Attack(
-        "do the same in a source line and a function name",
+        "inject text through a source line and a function name",
         "def KLD(mean, log_std):\n"
         "    raise ValueError('')  # \x1b[31m\u202e <MARKER>-source <script>alert(1)</script>\n",
     ),

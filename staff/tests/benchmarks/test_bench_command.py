@@ -115,7 +115,7 @@ SMALL = {"num_filters": 8, "z_dim": 2}
 )
 @pytest.mark.parametrize("program", ["vae", "aae"], indirect=True)
 def test_the_losses_of_train_py_are_those_of_the_plain_loop(program, mnist_files, monkeypatch, size, count):
-    """The optimizations of a step (layout, fused optimizers, one row per pixel) do not change the losses."""
+    """Check that a step's optimizations (layout, fused optimizers, one row per pixel) do not change the losses."""
     part, plain, loss = {"vae": (part1, part1.Plain, "bpd"), "aae": (part2, part2.LitAAE, "ae_loss")}[program.name]
     losses, layouts = [], set()
 

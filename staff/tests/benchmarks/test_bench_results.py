@@ -48,7 +48,7 @@ def test_errors_count_in_proportion_to_the_cost(rng):
     costs = (4 + 0.5 * sizes) * torch.empty(10).uniform_(0.7, 1.4, generator=rng).numpy()
     found = growth.fixed_and_each(sizes.tolist(), costs.tolist())
     best = scipy.optimize.least_squares(lambda line: (line[0] + line[1] * sizes - costs) / costs, x0=(1, 1))
-    assert found == pytest.approx(best.x, rel=1e-4)  # scipy's search stops at about 1e-8 of the cost
+    assert found == pytest.approx(best.x, rel=1e-4)  # scipy stops at relative changes of 1e-8
 
 
 def test_sizes_double_and_the_upper_half_is_fitted():

@@ -43,7 +43,7 @@ def secrets_are_remembered():
 
 @pytest.fixture
 def staged(tmp_path, logs) -> Path:
-    """Return a submission with the correct solution of parts 1 and 2 and with the runs in `logs`."""
+    """Return a submission with the correct solutions to parts 1 and 2 and with the runs in `logs`."""
     root = tmp_path.resolve() / "submission"
     for part in (PARTS["vae"], PARTS["aae"]):
         shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,5 +58,5 @@ def open_child(zygote, level, staged):
 
 @pytest.fixture
 def judge(open_child, staged):
-    """Return a function: judge(what, flags of the run, full=...) -> the row of one rule for the staged submission."""
+    """Return a function: judge(what, flags of the run, full=...) -> one rule's row for the staged submission."""
     return partial(judge_one, staged, open_child)

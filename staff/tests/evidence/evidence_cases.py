@@ -10,7 +10,7 @@ from staff.grading import evidence
 RUBRIC = rubrics.read()
 
 
-IMAGES, MANY = 100, 500  # images to judge a run with; MANY where a test compares values
+IMAGES, MANY = 100, 500  # how many images judge a run; MANY is for tests that compare values
 
 
 # flags of the tests' small runs, which have two latent dimensions and train for a few steps
@@ -20,7 +20,7 @@ VAE_RUN, AE_RUN, AAE_RUN = {"z_dim": 2}, {"z_dim": 2, "lambda_": 1.0}, {"z_dim":
 def judge_one(
     root: Path, open_child, what: str, run: dict, seed: int = 1, seconds: float = 60, images: int = IMAGES, **fields
 ) -> dict:
-    """Judge a run with these flags by one rule, worth 2 points; return the row of the rule."""
+    """Judge a run with these flags by one rule, worth 2 points; return the rule's row."""
     part = 2 if "lambda_" in run else 1
     question = next(each for each in RUBRIC.questions.values() if each.part == part and each.evidence)
     if what != "pictures":

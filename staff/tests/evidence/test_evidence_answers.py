@@ -160,7 +160,7 @@ def test_the_noise_is_normal_and_nobody_elses():
 
 
 def test_the_seed_that_a_submission_gets_says_nothing(judge, staged):
-    """If it depended on the real seed, the submission could reproduce the noise and subtract it from z."""
+    """If this seed depended on the real one, the submission could reproduce the noise and subtract it from z."""
     value = judge("bpd", VAE_RUN)["recomputed"]
     edit(staged, NETWORKS, "    " + DECODED, f"    raise ValueError(torch.initial_seed())\n        {DECODED}")
     told = {judge("bpd", VAE_RUN, seed=seed)["warning"] for seed in (1, 2)}

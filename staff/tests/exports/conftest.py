@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def grades(tmp_path):
-    """Return a function: grades(result, ...) writes results like the grader and returns the folder."""
+    """Return a function: grades(result, ...) writes results as the grader does and returns the folder."""
 
     def write(*results: dict):
         (tmp_path / "results").mkdir(exist_ok=True)

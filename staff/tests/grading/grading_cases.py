@@ -27,7 +27,7 @@ def released() -> release.Files:
 
 
 def a_template(folder: Path) -> Path:
-    """Write the parts as released, without any answer, and return the folder; they are judged quickly."""
+    """Write the parts as released, without any answers, which makes them quick to judge; return the folder."""
     for file, content in released().items():
         if file.split("/")[0] in PARTS.values():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

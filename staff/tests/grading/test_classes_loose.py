@@ -59,7 +59,7 @@ def test_a_file_of_the_course_is_no_student(tmp_path, grade, name):
 
 
 def test_what_the_command_uses_and_writes_is_no_student(tmp_path, grade):
-    """The files are in the submissions' folder and have arbitrary names; a second run also finds `-o grades` there."""
+    """The roster and the points are in the submissions' folder; a second run also finds the folder `grades`."""
     zipped(tmp_path / "ada.zip", parts())
     (tmp_path / "people.txt").write_text("id\nada\n")
     (tmp_path / "jo.txt").write_text("student,Q1.1\nada,2\n")
@@ -83,7 +83,7 @@ def test_a_loose_file_of_a_student_on_the_roster(tmp_path, grade):
 
 
 def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
-    """This also holds without a roster; in another folder, the report could be somebody else's."""
+    """Even without a roster, the report is not an attempt; in another folder, it could be somebody else's."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     unpacked(tmp_path / "class" / "bob", parts())
     for name in ("ada.pdf", "Bob.txt", "eve.txt"):
@@ -97,7 +97,7 @@ def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
 
 
 def test_texts_that_a_system_delivers_are_their_students(tmp_path, grade):
-    """These are Blackboard's .txt file for each attempt, and text that was typed into Moodle or Canvas."""
+    """The texts are Blackboard's .txt file for each attempt, and text that was typed into Moodle or Canvas."""
     names = {
         "p3_jdoe_attempt_2026-11-20-10-05-00.txt": "jdoe",
         "p3_blee_attempt_2026-11-20-10-05-00.txt": "blee",

@@ -83,7 +83,7 @@ def test_two_graders_tables_are_merged(folder, grade):
     assert {student: row["manual"] for student, row in rows(folder).items()} == {"ada": "4.5", "bob": "3"}
     assert grade("class") == 0 and rows(folder)["ada"]["manual"] == "4.5"
     table(one, "student,Q1.1\nada,1\n")
-    assert grade("class", "--manual", one) == 0, "a file may correct itself"
+    assert grade("class", "--manual", one) == 0, "a file may correct its own entries"
     assert rows(folder)["ada"]["manual"] == "4"
 
 

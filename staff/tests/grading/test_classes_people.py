@@ -1,4 +1,4 @@
-"""Tests of the owner of a submission: system names, a roster, groups, attempts, withdrawn and late submissions."""
+"""Tests of finding a submission's owner: system names, a roster, groups, attempts, withdrawn and late submissions."""
 
 import json
 import os
@@ -234,7 +234,7 @@ def test_points_of_one_in_a_group_count_for_all(roster, grade):
 
 
 def test_a_shard_is_the_same_when_somebody_comes_late(tmp_path, grade):
-    """Grade a class in two shards, then again after late submissions; `merge` uses and names the newer result."""
+    """Grade a class in two shards, then again after late submissions; `merge` uses and reports the newer result."""
     for number in range(6):
         zipped(tmp_path / "class" / f"s{number}.zip", parts())
 

@@ -78,7 +78,7 @@ def test_an_error_in_one_submission_is_its_own(ada, grade, error, monkeypatch):
     "content", [b"", b"[" * 100_000, b'{"seconds": %d}' % DIGITS, b'{"student": "bob"}'], ids=range(4)
 )
 def test_a_damaged_result_is_named_and_judged_again(ada, grade, content):
-    """Its row states the reason, the other rows are still written, and the exit status reports the problem."""
+    """The student's row states the reason, other rows are still written, and the exit status reports the problem."""
     zipped(ada / "class" / "bob.zip", parts())
     assert grade("class") == 0
     (ada / "grades" / "results" / "bob.json").write_bytes(content)

@@ -12,7 +12,7 @@ PAIRS = {(20, 25), (36, 38)}  # groups; the first member hands in
 
 
 def has(number: int) -> list[str]:
-    """Return the parts that a student did: any combination except none."""
+    """Return the parts that a student did: at least one, in any combination."""
     return [part for bit, part in enumerate(PARTS) if (number % 7 + 1) >> bit & 1]
 
 

@@ -102,7 +102,7 @@ def test_an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys):
 
 
 def an_honest_and_a_hostile_submission(tmp_path, level, bystander, capsys, at_a_time: str) -> list[str]:
-    """Grade both from the command line, in the strongest sandbox that works on this machine."""
+    """Grade both submissions from the command line, in the strongest sandbox that works on this machine."""
     honest = a_template(tmp_path / "class" / "ada")
     text = (REPOSITORY / "part1_vae" / "utils.py").read_text()
     (honest / "part1_vae" / "utils.py").write_text(text.replace(KL, "0.5 * (torch.expm1(log_std)"))
@@ -233,7 +233,7 @@ def test_python_without_asserts_is_refused(tmp_path, flags, variables):
 
 
 def test_a_judge_without_asserts_refuses(tmp_path, monkeypatch, capsys):
-    """Only the judge process runs the graded tests, so it checks this itself."""
+    """Only the judge process runs the graded tests, so it checks by itself that asserts are enabled."""
     a_template(tmp_path / "ada")
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -O "$@"\n')

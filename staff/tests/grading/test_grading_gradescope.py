@@ -51,7 +51,7 @@ def test_what_a_busy_machine_could_not_judge_is_judged_again(submit):
 
 
 def test_what_still_cannot_be_judged_is_no_mistake(submit):
-    """It earns no points yet, and the student is told why and what to do."""
+    """An undecided test earns no points yet, and the student is told why and what to do."""
     content = submit(parts(), busy=2)
     lost = TESTS[0]["points"] + TESTS[-1]["points"]
     assert content["score"] == 24 - lost and len(QuickJudge.judged) == 2

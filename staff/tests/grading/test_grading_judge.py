@@ -163,7 +163,7 @@ class StandInJudge:
 
 
 def test_a_judge_that_failed_ends_with_the_last_who_asks_it():
-    """Callers that are already using it may finish; the next caller gets another judge."""
+    """Callers that are already using the judge may finish; the next caller gets another one."""
     judges = grade.Judges(StandInJudge)
     with judges.borrowed() as neighbours:
         with pytest.raises(judge.JudgeError), judges.borrowed() as mine:

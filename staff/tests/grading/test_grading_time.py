@@ -95,7 +95,7 @@ def test_a_short_sleep_is_no_fault(ask):
 
 @pytest.fixture
 def busy(monkeypatch):
-    """Make the first `fails` attempts at the submission "busy" undecided; busy() -> number of others beside each."""
+    """Make the first `fails` attempts at the submission "busy" undecided; busy() -> count of others at each attempt."""
     running, besides, judge = [], [], QuickJudge.judge
 
     def judging(self, root, seed, rules, on_test):

@@ -27,7 +27,7 @@ with workplace() as folder:
 
 GRADE = """
 import multiprocessing, sys, time
-multiprocessing.set_start_method("forkserver")  # the default from Python 3.14 on
+multiprocessing.set_start_method("forkserver")  # the default since Python 3.14
 from class_cases import QuickJudge
 from staff import __main__ as command_line
 from staff.grading import judge
@@ -101,7 +101,7 @@ def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs /dev/shm")
 def test_a_killed_grader_leaves_nothing_in_shared_memory(temporary, tmp_path):
-    """This includes the semaphore of its progress bar, and everything else that only a live process would remove."""
+    """It leaves neither its progress bar's semaphore nor anything else that only a live process would remove."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     path = f"{REPOSITORY}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path}

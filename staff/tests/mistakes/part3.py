@@ -20,7 +20,7 @@ DRAW = "return torch.multinomial(probs, num_samples=1, generator=generator)"
 LAST = "last = x[:, -1]"
 CROP = "x = model.hidden(idx[:, -model.block_size :])"
 CACHED = "x = model.hidden(idx[:, cache[0].length :], cache)"
-WRITTEN_OUT = "attention must be written out"  # in the message where fused attention is called
+WRITTEN_OUT = "attention must be written out"  # in the message if fused attention is called
 APPEND = "idx = torch.cat([idx, idx_next], dim=1)"
 RESULT = "        return idx\n"
 PROMPT, NEW = (

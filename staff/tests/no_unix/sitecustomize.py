@@ -1,4 +1,4 @@
-"""A stand-in for Windows: with this folder in PYTHONPATH, Python hides Unix-only modules and calls.
+"""A stand-in for Windows: with this folder on PYTHONPATH, Python hides Unix-only modules and calls.
 
 The standard library still sees them, because its files for Windows are not on this machine. Other libraries cannot
 import Unix-only modules. The files below STUDENTS_ROOT can use neither such modules nor such calls, and get an error if
@@ -28,7 +28,7 @@ def is_of_python(file: str) -> bool:
 
 
 class NoUnixModules(MetaPathFinder):
-    """A finder that finds no modules, but lets only the standard library import Unix-only modules."""
+    """A finder that finds no modules itself and lets only the standard library import Unix-only modules."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in unix_only.MODULES:
@@ -51,7 +51,7 @@ class Guarded(types.ModuleType):
 
 
 sys.meta_path.insert(0, NoUnixModules())
-for module in unix_only.MODULES:  # forget those that Python imported at its start
+for module in unix_only.MODULES:  # forget those that Python imported at startup
     if module != "posix":
         sys.modules.pop(module, None)
 for module in unix_only.CALLS:

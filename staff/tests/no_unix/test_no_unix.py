@@ -1,4 +1,4 @@
-"""Tests of Windows, as far as they can run elsewhere: the students' files without Unix-only modules and calls.
+"""Tests for Windows that run on other systems: the students' files without Unix-only modules or calls.
 
 The folders have a space and an umlaut in their names, and opening a text file requires an encoding.
 """
@@ -89,7 +89,7 @@ except EncodingWarning: raise SystemExit("no Windows in sight")
 
 
 def test_the_stand_in_has_none_of_it(tmp_path):
-    """Test the stand-in itself: the probe prints its last line only if nothing of Unix was visible."""
+    """Test the stand-in itself: the probe prints its last line only if no Unix-only module or call was visible."""
     (tmp_path / "course.py").write_text(PROBE)
     done = on_windows(tmp_path, "-c", "import course")
     assert done.stderr.strip() == "no Windows in sight"
@@ -142,7 +142,7 @@ def test_a_gpt_writes(checkout, tmp_path):
 
 @pytest.mark.slow
 def test_the_graded_tests_run(tmp_path):
-    """Run them in this repository, where the staff's files compute the expected values and may use Unix."""
+    """Run the tests in this repository, where the staff's files compute the expected values and may use Unix."""
     points = tmp_path / "Punkte für mich.json"
     suites = ["tests/test_part1_formulas.py", "tests/test_part3_gpt.py"]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", points, *suites]
@@ -205,7 +205,7 @@ def test_a_file_that_another_program_has_open_is_replaced_later(refusals, second
 
 
 def test_a_picture_of_the_tree_has_no_name_that_windows_refuses(students):
-    """Neither may two names differ only in case."""
+    """Nor may two names differ only in case."""
     reserved = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
     parts = {part for file in students for part in file.split("/")}
     assert not [part for part in parts if set(part) & set('<>:"|?*\\') or part != part.rstrip(" .")]

@@ -33,7 +33,7 @@ CALLS = {
 
 
 def uses(source: str) -> Iterator[tuple[int, str]]:
-    """Yield line and name of each Unix-only module or call that is not guarded by a condition on the platform."""
+    """Yield the line and name of each Unix-only module or call that is not guarded by a condition on the platform."""
 
     def visit(node: ast.AST, guarded: bool) -> Iterator[tuple[int, str]]:
         if not guarded:

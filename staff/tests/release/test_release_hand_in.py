@@ -28,7 +28,7 @@ def test_runs_can_be_handed_in_with_git(tmp_path, files):
 
 
 def test_students_do_not_get_the_pictures_that_questions_ask_for(files):
-    """Pictures of runs of the assigned length could be handed in as a student's own."""
+    """Released pictures of runs of the assigned length could be handed in as a student's own."""
     asked = re.compile(r"docs/(vae|aae)_(samples|reconstructions|manifold|curve|recon_curve)(_\d+)?\.png")
     assert [file for file in release.tracked(REPOSITORY) if asked.fullmatch(file)]
     assert not [file for file in files if asked.fullmatch(file)]

@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node with two fake GPUs, from Debian's packages, without system services and cgroups.
+"""A SLURM cluster of one node with two fake GPUs, from Debian's packages, without system services or cgroups.
 
     apt-get install slurm-wlm munge
     python staff/tests/slurm/cluster.py                  # run until Ctrl-C; print how other terminals can use it
@@ -72,7 +72,7 @@ class Cluster:
     `disk` is a folder on a disk of 6 MB.
 
     Args:
-        requeue_delay: seconds that a requeued job waits, at least 5; SLURM replaces less by its default, 120.
+        requeue_delay: seconds that a requeued job waits, at least 5; SLURM replaces lower values with its default, 120.
     """
 
     def __init__(self, requeue_delay: int = 120):
@@ -107,7 +107,7 @@ class Cluster:
             raise Unavailable(f"{', '.join(missing)} not found; apt-get install slurm-wlm munge")
         self.folder.chmod(0o755)
         self._configure()
-        self._run("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(self.disk))  # before the node's namespace
+        self._run("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(self.disk))  # before the node unshares mounts
         self._run("mungekey", "--create", f"--keyfile={self.folder / 'munge.key'}")
         files = {"key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log", "socket": "socket"}
         options = [f"--{option}={self.folder}/munge.{file}" for option, file in files.items()]

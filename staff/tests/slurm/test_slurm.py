@@ -77,7 +77,7 @@ def desk(cluster, mnist_files, tmp_path) -> Iterator[Desk]:
 
 
 def test_a_job_at_its_time_limit_goes_on(desk, tmp_path):
-    """It gets the signal two minutes before the limit, as train.job requests, or up to a minute earlier."""
+    """The job gets the signal two minutes before the limit, as train.job requests, or up to a minute earlier."""
     flags = ["--epochs", "100", "--limit_batches", "100", "--generate_every_n_steps", "0"]
     job = desk.train("gpt", *flags)
     unbroken = Program("gpt", desk.data, tmp_path / "unbroken")
