@@ -221,7 +221,7 @@ def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
 
 
 def generation_rates(scale: Scale, models: dict[str, nn.Module], rows: int) -> tuple[dict[str, float], float]:
-    """Return each model's new tokens per second with greedy decoding, and the share of tokens on which both agree."""
+    """Return each model's new tokens per second with greedy decoding, and the share of tokens that are equal."""
     torch.manual_seed(0)
     prompts = torch.randint(scale.config.vocab_size, (rows, scale.prompt), device=scale.device)
     rates, tokens = {}, {}

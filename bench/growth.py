@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Copy a run `count` times into its parent folder, with different learning rates and new curves of EPOCHS epochs."""
+    """Copy a run `count` times into its parent folder, with different learning rates and curves of EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""Time to quality: `recipe` compares `--recipe fast`, with three seeds, with the assignment's recipe.
+"""Time to quality: `recipe` compares `--recipe fast` (three seeds) with the assignment's recipe.
 
 `recipe_80` measures the VAE after 80 epochs of `--recipe fast`. Both take hours on a CPU, so they run only if they are
 named. The runs are kept in build/recipe: an interrupted run is resumed, and a complete run is not repeated.

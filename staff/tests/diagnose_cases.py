@@ -5,7 +5,7 @@ from pathlib import Path
 from course.runs import diagnose
 from course.runs import folder as runs
 
-SYMPTOMS = {  # symptom -> a phrase of its remark
+SYMPTOMS = {  # symptom -> a phrase in its remark
     "averaged": "averaged over the pixels instead of summed",
     "sum": "is a term missing or weighted",
     "bits": "check elbo_to_bpd",

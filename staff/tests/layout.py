@@ -47,7 +47,7 @@ def is_function(node: ast.AST) -> bool:
 
 
 def is_left_out(node: ast.AST) -> bool:
-    """Return whether an import of the file skips this block, which is for type checkers or for `python -m`."""
+    """Return whether importing the file skips this block, which is for type checkers or for `python -m`."""
     return isinstance(node, ast.If) and re.search(r"TYPE_CHECKING|^__name__ == '__main__'$", ast.unparse(node.test))
 
 
@@ -102,7 +102,7 @@ def too_long(files: Files) -> list[str]:
 
 
 def imported_at_once(files: Files) -> dict[str, set[str]]:
-    """Return path -> the paths of our modules that an import of the file imports at once."""
+    """Return path -> the paths of our modules that are imported as soon as the file is."""
     known = modules(files)
     return {
         path: {target for _, name, at_once in imports(source) if at_once and (target := resolve(name, known))} - {path}
@@ -111,7 +111,7 @@ def imported_at_once(files: Files) -> dict[str, set[str]]:
 
 
 def reached(files: Files, start: str) -> set[str]:
-    """Return all of our modules that an import of `start` loads, including their packages."""
+    """Return all of our modules that importing `start` loads, including their packages."""
     edges, found, new = imported_at_once(files), set(), {start}
     while new:
         found |= new

@@ -164,7 +164,7 @@ def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Generate arbitrary bytes, or the content after a cut, an insertion or a change of some bytes."""
+    """Generate arbitrary bytes, or the content with some bytes cut, inserted or changed."""
     place = st.integers(0, len(content))
     cut = place.map(lambda at: content[:at])
     put_in = st.tuples(place, st.binary(max_size=20)).map(lambda p: content[: p[0]] + p[1] + content[p[0] :])

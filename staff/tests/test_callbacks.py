@@ -13,7 +13,7 @@ from part1_vae.mnist import mnist
 from part1_vae.options import parse_args
 from part1_vae.train import VAE
 
-OUTPUT = {  # callback -> its output, which a run without it lacks: files and entries of summary.json
+OUTPUT = {  # callback -> its output, which a run without the callback lacks: files and entries of summary.json
     "Reproducible": set(),
     "StopOnNaN": set(),
     "LatentUse": {"results test/kl_per_dim", "results test/active_dims"},

@@ -194,7 +194,7 @@ def test_defaults_are_the_assignments():
     args = parse_args_of_part2([])
     assert (args.epochs, args.batch_size, args.ae_lr, args.d_lr) == (100, 64, 1e-3, 5e-3)
     assert (args.z_dim, args.lambda_, args.reconstruction) == (8, 0.995, "mse")
-    assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name of --ae_lr"
+    assert parse_args_of_part2(["--lr", "0.01"]).ae_lr == 0.01, "another name for --ae_lr"
 
 
 # Runs each command as Python would, but makes imports of slow packages fail; prints the outcome of each command.

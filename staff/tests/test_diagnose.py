@@ -156,7 +156,7 @@ def test_a_run_that_the_assignment_asks_for_has_no_such_note(tmp_path, capsys):
 
 
 def test_a_discriminator_that_stands_still(tmp_path):
-    """Its accuracy changes with the encoder, but its loss on codes from the prior stays exactly the same."""
+    """The accuracy changes with the encoder, but the loss on codes from the prior stays exactly the same."""
     assert said_of(tmp_path, "aae", [aae_row(0.24, 0.26) | FROZEN, aae_row(0.2, 0.29) | FROZEN]) == {"not trained"}
 
 

@@ -132,7 +132,7 @@ def files(run: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(program, tmp_path):
-    """A killed run is resumed; half of the time, it may be killed again."""
+    """A killed run is resumed; in half of the cases, it may be killed again."""
     rng = random.Random(program.name)
     killed = Killed(program)
     whole = killed.whole(tmp_path / "whole")

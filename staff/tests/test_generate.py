@@ -51,7 +51,7 @@ def written(capsys, *argv: str, status: int = 0) -> str:
 
 @pytest.fixture(autouse=True)
 def plain_output(monkeypatch):
-    """Make `reconfigure` do nothing: pytest's replacement for standard output does not have it."""
+    """Make `reconfigure` do nothing, because pytest's replacement for standard output lacks it."""
     monkeypatch.setattr(io.TextIOBase, "reconfigure", lambda self, **options: None, raising=False)
 
 

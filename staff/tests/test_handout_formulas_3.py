@@ -222,7 +222,7 @@ DENSITY, LENGTH = np.array([0.5, 2, 0, 4]), 0.5
 
 
 def pieces(density, length):
-    """Return opacity, transmittance and weight of Eq. B.5."""
+    """Return the opacity, transmittance and weight of Eq. B.5."""
     opacity = 1 - np.exp(-density * length)
     transmittance = np.concatenate([[1], np.cumprod(1 - opacity)[:-1]])
     return opacity, transmittance, transmittance * opacity

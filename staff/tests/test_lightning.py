@@ -21,7 +21,7 @@ from course.training.speed import log_faster, move_sums, read_signature
 
 
 class Line(pl.LightningModule):
-    """A model whose weight learns the mean of x, and which logs like the models of the parts."""
+    """A model whose weight learns the mean of x and that logs as the models of the parts do."""
 
     def __init__(self, values=(4.0, 3.0, 2.0, 1.0)):
         super().__init__()

@@ -149,7 +149,7 @@ def test_two_processes_train_as_one(gpt, tmp_path):
         _, error = process.communicate(timeout=300)
         assert process.returncode == 0, error
     one, two = (history(gpt.run(tmp_path / name)) for name in ("one", "two"))
-    # the same number of examples in another order
+    # the same number of examples in a different order
     assert two[-1]["train/cross_entropy"] == pytest.approx(one[-1]["train/cross_entropy"], abs=0.15)
     process = gpt.start(
         *common, "--batch_size", "16", "--devices", "2", "--epochs", "3", "--resume", "last", log_dir=tmp_path / "two"

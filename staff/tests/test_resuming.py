@@ -1,4 +1,4 @@
-"""Tests that a run that was stopped and resumed ends like an uninterrupted run."""
+"""Tests that a run that was stopped and resumed ends as an uninterrupted run does."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ SLOW = pytest.mark.slow  # marks the same tests with other parts, moments and si
 @pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("program", ["vae", pytest.param("aae", marks=SLOW)], indirect=True)
 def test_state_in_another_layout(program, tmp_path):
-    """A run continues identically if the optimizer state in its checkpoint has another memory layout."""
+    """A run continues identically if the optimizer state in its checkpoint has a different memory layout."""
     assert program("--epochs", "1", "--channels_last") == 0
     run, other = program.run(), tmp_path / "other" / program.name / "version_0"
     shutil.copytree(run, other)

@@ -146,7 +146,7 @@ class Values(pl.Callback):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_each_example_has_the_same_weight(program, monkeypatch, tmp_path):
-    """The last batch of an epoch is smaller."""
+    """The last batch of an epoch is smaller than the others."""
     split, values = data._split, Values()
     monkeypatch.setattr(data, "_split", lambda *args: [[rows[:35] for rows in part] for part in split(*args)])
     (tmp_path / "text.txt").write_text("so many letters, of several kinds. " * 170)  # 37 windows in validation

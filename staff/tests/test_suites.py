@@ -264,7 +264,7 @@ def test_the_table_ends_with_a_sum(ended):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_points(ended, small):
-    """Run them with pytest-xdist as `make test` does; failures are reported in the same way."""
+    """Run the suites with pytest-xdist as `make test` does; failures are reported in the same way."""
     result = run(small, "-n", "2", "--dist", "loadscope", "--points-json", "two.json", "--seed", "7")
     assert result.returncode == 1, result.stdout + result.stderr
     assert json.loads((small / "two.json").read_text()) == ended[1]

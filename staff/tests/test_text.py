@@ -80,7 +80,7 @@ def test_files_that_are_not_there_or_empty(tmp_path):
 
 @pytest.fixture
 def server():
-    """Start a local web server that has one text; yield its URL and the list of requested paths."""
+    """Start a local web server that serves one text; yield its URL and the list of requested paths."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -215,7 +215,7 @@ def test_a_damaged_result(content, results, capsys):
 
 
 def test_the_page_in_the_repository_is_that_of_the_results(results):
-    """If this fails after an edit of a result or of the code that writes the page, run `python -m bench overview`."""
+    """If this fails after an edit to a result or to the code that writes the page, run `python -m bench overview`."""
     results.mkdir(parents=True)
     for path in REAL.glob("*.json"):
         (results / path.name).write_bytes(path.read_bytes())

@@ -144,7 +144,7 @@ def test_hidden_tests_are_a_fixed_sentence():
         assert text.count("a hidden test failed") == text.count("a hidden test passed") == 1
         assert not re.search("secret|42.5|0.625|0.375|scaling", text)
         assert "123456789" not in text, "the seed would reveal the inputs of the next grading"
-        assert text == make(make_result(tests=[case(), *hidden[::-1]]), RUBRIC), "nor may their order reveal anything"
+        assert text == make(make_result(tests=[case(), *hidden[::-1]]), RUBRIC), "the order must not reveal anything"
 
 
 # --- the report on the class ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tests of grading with and without MNIST: it is downloaded first, and runs that lacked it are judged again."""
+"""Tests of grading with and without MNIST: it is downloaded first, and runs not judged without it are judged later."""
 
 import json
 import subprocess

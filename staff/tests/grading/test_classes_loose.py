@@ -1,4 +1,4 @@
-"""Tests of loose files among the submissions: a student's file gets a row, the course's own files do not."""
+"""Tests of loose files among the submissions: a student's file gets a row, but the course's own files do not."""
 
 import os
 

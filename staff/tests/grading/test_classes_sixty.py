@@ -85,7 +85,7 @@ def test_a_class_of_sixty(tmp_path, grade):
         assert grade(*words) == 0, grade.said
         assert not attempt or f"{readable} already judged" in grade.said
         check(rows(tmp_path))
-    assert len(QuickJudge.judged) == readable + len(LATE) - 1, "nobody is judged twice; one has only a late attempt"
+    assert len(QuickJudge.judged) == readable + len(LATE) - 1, "each attempt is judged once (one student: only late)"
 
 
 def check(found: dict[str, dict]) -> None:

@@ -49,7 +49,7 @@ def test_a_class_is_graded_once(class_, judges, tmp_path):
     assert {"test_kld_values", "test_kld_gradients"} <= set(failed) and 20 < points(result) < 24
     assert "the standard deviation is used where the variance belongs" in failed["test_kld_values"]["message"]
     assert failed["test_vae_forward_losses"]["message"].startswith("first fix KLD or KLD_per_dim, Q1.7: ")
-    # it is judged again if the submission or its tests have changed, or if somebody asks for it
+    # a submission is judged again if it or its tests have changed, or on request
     (right.source / "part1_vae" / "utils.py").write_text("raise ValueError('half done')\n")
     result = class_.grade(right, judges)
     assert points(result) == 16 and "ValueError: half done" in result["tests"][0]["message"]

@@ -95,7 +95,7 @@ def test_a_job_at_its_time_limit_goes_on(desk, tmp_path):
 
     again = desk.wait_for_end(job, "COMPLETED", 400)
     waited = datetime.fromisoformat(again["StartTime"]).timestamp() - stopped
-    assert REQUEUE_DELAY <= waited < REQUEUE_DELAY + 30, "for as long as SLURM's credentials are valid"
+    assert REQUEUE_DELAY <= waited < REQUEUE_DELAY + 30, "the job waits until SLURM's credentials expire"
     print(f"stopped {early:.0f} s before its end, began again after {waited:.0f} s")
     assert process.wait(timeout=400) == 0
     assert_same_end(desk.run("gpt", job), unbroken.run())
@@ -109,7 +109,7 @@ def test_two_tasks_with_two_devices_go_on_after_a_preemption(desk):
     assert desk.cluster.job(job)["TresPerJob"] == "gres:gpu:2"
     step = desk.cluster.call("scontrol", "-o", "show", "step", f"{job}.0")
     assert " Tasks=2 " in step and "TresPerTask=cpu:4" in step, "as train.job requests"
-    desk.cluster.call("scancel", "--signal=TERM", job)  # signals the job steps, like SLURM before a time limit
+    desk.cluster.call("scancel", "--signal=TERM", job)  # signals the job steps, as before a time limit
     desk.cluster.wait(job, lambda row: row["Restarts"] == "1")
     stopped = checkpoint(desk.run("vae", job))["run"]
     assert stopped["processes"] == 2 and 2 <= stopped["epochs_done"] < 20
