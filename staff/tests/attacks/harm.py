@@ -5,8 +5,8 @@ from attacks import Attack
 LOOP = "    while True:\n        pass\n"
 
 ATTACKS = {
-    "endless loop": Attack("use all the time that it can get", f"def KLD(mean, log_std):\n{LOOP}"),
-    "endless loop at import": Attack("use all the time for every question", "while True:\n    pass"),
+    "endless loop": Attack("use as much time as possible", f"def KLD(mean, log_std):\n{LOOP}"),
+    "endless loop at import": Attack("use up the time limit of every question", "while True:\n    pass"),
     "a loop that stops for nothing": Attack(
         "ignore alarms and signals, and catch every exception",
         """
@@ -139,7 +139,7 @@ def KLD(mean, log_std):
 """,
     ),
     "fork bomb": Attack(
-        "start processes without end",
+        "start processes endlessly",
         """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -165,7 +165,7 @@ def KLD(mean, log_std):
 """,
     ),
     "threads": Attack(
-        "start threads without end",
+        "start threads endlessly",
         """
 def KLD(mean, log_std):
     import threading, time
@@ -195,7 +195,7 @@ for daemon in (True, False):
         everywhere=True,
     ),
     "a process that outlives": Attack(
-        "survive the end of the grading",
+        "outlive the grading",
         """
 import os, time
 try:
