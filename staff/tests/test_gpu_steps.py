@@ -308,7 +308,7 @@ def test_what_is_compiled(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_network_is_compiled_once(aae, monkeypatch):
-    """It is not compiled again for evaluation without gradients or for the smaller last batch of an evaluation."""
+    """The network is not recompiled for evaluation without gradients or for the smaller last batch in evaluation."""
     compile_with, split, batches = torch.nn.Module.compile, data._split, []
 
     def backend(graph, inputs):

@@ -270,7 +270,7 @@ def test_each_flag_is_explained(parse, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(options3.MODEL_SIZES))
 def test_each_model_of_the_table_can_be_built(name):
-    """Build them on the meta device, which needs no memory."""
+    """Build each model on the meta device, which needs no memory."""
     layers, heads, embedding = options3.MODEL_SIZES[name]
     config = GPTConfig(vocab_size=2, block_size=2, n_layer=layers, n_head=heads, n_embd=embedding)
     with torch.device("meta"):

@@ -190,7 +190,7 @@ def test_the_demo_has_all_its_steps(monkeypatch):
 
 
 def test_a_command_that_is_not_there(monkeypatch):
-    """An example is uv, which `make setup` looks for."""
+    """One such command is uv, which `make setup` looks for."""
 
     def run(command, **options):
         raise FileNotFoundError(command[0])

@@ -10,7 +10,7 @@ from staff.grading import evidence
 RUBRIC = rubrics.read()
 
 
-IMAGES, MANY = 100, 500  # how many images judge a run; MANY is for tests that compare values
+IMAGES, MANY = 100, 500  # number of images to judge a run on; MANY is for tests that compare values
 
 
 # flags of the tests' small runs, which have two latent dimensions and train for a few steps

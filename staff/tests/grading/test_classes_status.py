@@ -56,7 +56,7 @@ def test_the_umask_decides_who_can_read_grades(tmp_path, grade, umask, mode):
 
 
 def test_a_clone_of_the_students_repository_leaves_out_nothing_worth_a_word(tmp_path, grade):
-    """With GitHub Classroom the clone contains .git and the files of runs; only unexpected files are reported."""
+    """With GitHub Classroom, the clone contains .git and the files of runs; only unexpected files are reported."""
     clone = {name: content for name, content in released().items() if not name.startswith("part")} | parts()
     clone |= {".git/HEAD": b"", "data/MNIST/raw/x": b"", ".venv/bin/python": b"", "part1_vae/__pycache__/a.pyc": b""}
     unpacked(tmp_path / "class" / "practical-octo", clone)

@@ -101,7 +101,7 @@ def test_what_is_somebody_elses_stays(temporary, tmp_path, grade):
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs /dev/shm")
 def test_a_killed_grader_leaves_nothing_in_shared_memory(temporary, tmp_path):
-    """It leaves neither its progress bar's semaphore nor anything else that only a live process would remove."""
+    """The grader leaves neither its progress bar's semaphore nor anything else that only a live process removes."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     path = f"{REPOSITORY}:{Path(__file__).parent}:{Path(__file__).parents[1]}"
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": path}

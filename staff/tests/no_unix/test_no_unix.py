@@ -205,7 +205,7 @@ def test_a_file_that_another_program_has_open_is_replaced_later(refusals, second
 
 
 def test_a_picture_of_the_tree_has_no_name_that_windows_refuses(students):
-    """Nor may two names differ only in case."""
+    """Check also that no two names differ only in case."""
     reserved = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
     parts = {part for file in students for part in file.split("/")}
     assert not [part for part in parts if set(part) & set('<>:"|?*\\') or part != part.rstrip(" .")]
