@@ -11,13 +11,13 @@ from part1_vae.cnn_encoder_decoder import GREY_LEVELS
 
 
 def discretize(x: Tensor, num_values: int) -> Tensor:
-    """Divide the range 0..1 into `num_values` equal bins: floats of any shape -> int64 in 0..num_values-1."""
+    """Assign values in 0..1 to `num_values` equal bins: floats of any shape -> int64 in 0..num_values-1."""
     return (x * num_values).floor().clamp(0, num_values - 1).long()
 
 
 def four_bits(images: Tensor) -> Tensor:
     """Convert images [N, 1, 28, 28] from 0..255 to 0..15, one byte per pixel."""
-    # in chunks: all images as floats would take a quarter of a gigabyte
+    # in chunks: converting all images to floats at once would take a quarter of a gigabyte
     return torch.cat([discretize(part / 255, num_values=GREY_LEVELS).to(torch.uint8) for part in images.split(1000)])
 
 

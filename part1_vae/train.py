@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part1_vae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below, so that --help and flag errors appear immediately
 
 import pytorch_lightning as pl
 import torch
@@ -108,7 +108,7 @@ class VAE(pl.LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        """Log the epoch's means and, in training, each step's values; return the loss, which is the bpd."""
+        """Log the epoch's means and, in training, each step's values; return the loss in bits per dimension."""
         imgs, _ = batch
         rec, reg, bpd = self(imgs)
         values = {f"{stage}/bpd": bpd, f"{stage}/reconstruction": rec, f"{stage}/regularization": reg}
@@ -185,7 +185,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown=["bpd"]),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # unpickles no code
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # safe unpickling
         run.load_best(model)
         results = trainer.test(model, test_loader, verbose=False)
         summarize(run, trainer, results)

@@ -19,7 +19,7 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
     axes = figure.subplots()
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     colours = [LABELS[label % len(LABELS)] for label in labels.tolist()]
-    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # in one call, so that no label covers another
+    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # in one call: no label covers the others
     for label in labels.unique().tolist():
         axes.scatter([], [], s=3, linewidths=0, c=LABELS[label % len(LABELS)], label=str(label))
         middle = points[labels == label].median(dim=0).values.tolist()

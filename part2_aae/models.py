@@ -8,7 +8,7 @@ from part2_aae.utils import mean_squared_gradient_error
 
 
 def initialize(module: nn.Module) -> None:
-    """Apply He initialization to one module: weights from N(0, 2/n), biases 0; an argument for `Module.apply`.
+    """Apply He initialization to one module: weights from N(0, 2/n), biases 0. Pass this function to `Module.apply`.
 
     In linear layers and convolutions, n is the number of inputs per output, so the variance of the output is twice the
     mean square of the input (less at the padded border); a ReLU would halve it again. In a transposed convolution,
@@ -108,7 +108,7 @@ class ConvDecoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Distinguishes samples from the prior from codes of the encoder (Q2.5).
+    """Classifies codes as samples from the prior or as outputs of the encoder (Q2.5).
 
     Args:
         z_dim: size D of the code.
@@ -177,13 +177,13 @@ class AdversarialAE(nn.Module):
         """Compute the loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
 
         The encoder tries to make the discriminator classify its codes as samples from the prior. Its loss is the binary
-        cross-entropy with the target "from the prior". This has the same goal as the minimum of Eq. 16, but its
+        cross-entropy with the target "from the prior". Minimizing it has the same goal as minimizing Eq. 16, but its
         gradient does not vanish when the discriminator is confident.
 
         Args:
             x, recon_x: images and reconstructions [B, 1, 28, 28].
             z_fake: the codes of the images [B, D]; gradients flow back through them to the encoder.
-            lambda_: weight of the reconstruction, 0..1. At 1, the discriminator is not used.
+            lambda_: weight of the reconstruction loss, 0..1. At 1, the discriminator is not used.
 
         Returns:
             the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats per
@@ -198,7 +198,7 @@ class AdversarialAE(nn.Module):
         gen_loss, ae_loss = torch.zeros_like(recon_loss), recon_loss
         if lambda_ != 1:
             # Q2.5: compute gen_loss, and ae_loss as the weighted sum of both losses.
-            # Hint: gen_loss is low if the discriminator takes the codes for samples from the prior; compute it from
+            # Hint: gen_loss is low if the discriminator mistakes the codes for samples from the prior; compute it from
             # logits (F.binary_cross_entropy_with_logits).
             # BEGIN SOLUTION Q2.5
             logits = self.discriminator(z_fake)
@@ -219,7 +219,7 @@ class AdversarialAE(nn.Module):
             loss_real (samples from the prior), loss_fake (codes), and accuracy, the fraction classified correctly.
         """
         # Q2.5: compute loss_real, loss_fake, their mean disc_loss, and the accuracy.
-        # Hint: draw as many codes from the prior N(0, I) as z_fake has. No gradient may flow back to the encoder.
+        # Hint: draw as many codes from the prior N(0, I) as z_fake contains. No gradient may flow back to the encoder.
         # BEGIN SOLUTION Q2.5
         z_real = torch.randn_like(z_fake)
         real, fake = self.discriminator(z_real), self.discriminator(z_fake.detach())

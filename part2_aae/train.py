@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part2_aae.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below, so that --help and flag errors appear immediately
 
 import pytorch_lightning as pl
 import torch
@@ -36,7 +36,7 @@ class LitAAE(pl.LightningModule):
 
     Args:
         z_dim, num_filters, reconstruction: see `AdversarialAE`.
-        lambda_: weight of the reconstruction, 0..1 (Eq. 15); at 1 this is a plain autoencoder.
+        lambda_: weight of the reconstruction loss, 0..1 (Eq. 15); at 1, this is a plain autoencoder.
         ae_lr, d_lr: learning rates of Adam (encoder and decoder) and SGD (discriminator).
     """
 
@@ -83,14 +83,14 @@ class LitAAE(pl.LightningModule):
         with self.toggled_optimizer(ae_optimizer):
             recon_x, z = self.model(x)
             # Q2.4: update encoder and decoder; `logs` is the dictionary that their loss returns for logging.
-            # Hint: `self.model` computes the loss, `self.hparams.lambda_` is its weight, `self._step` does the rest.
+            # Hint: `self.model` computes the loss with weight `self.hparams.lambda_`; `self._step` does the rest.
             # BEGIN SOLUTION Q2.4
             loss, logs = self.model.get_loss_autoencoder(x, recon_x, z, self.hparams.lambda_)
             self._step(ae_optimizer, loss)
             # END SOLUTION
         if self.adversarial:
             with self.toggled_optimizer(d_optimizer):
-                # Q2.5: update the discriminator on the codes z, and add its loss's logging values to `logs`.
+                # Q2.5: update the discriminator on the codes z, and add what its loss returns for logging to `logs`.
                 # Hint: `self.model` computes this loss too, `self._step` does the rest, and `logs` is a dictionary.
                 # BEGIN SOLUTION Q2.5
                 loss, d_logs = self.model.get_loss_discriminator(z.detach())
@@ -187,7 +187,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, loaders, shown),
             ],
         )
-        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # unpickles no code
+        trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # safe unpickling
         run.load_best(model)
         summarize(run, trainer, trainer.test(model, test_loader, verbose=False))
 

@@ -19,7 +19,7 @@ def mean_squared_gradient_error(recon_x: Tensor, x: Tensor) -> Tensor:
     """Compute the squared error of the image gradients, averaged over pixels and directions, a scalar.
 
     This loss compares edges rather than grey values. The filter is linear, so the gradient of the difference is the
-    difference of the gradients. The padding is 0 for both images, so a wrong overall brightness appears at the borders.
+    difference of the gradients. Both images are padded with 0, so an error in overall brightness shows at the borders.
     """
     return image_gradients(recon_x - x).square().mean()
 

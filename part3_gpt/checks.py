@@ -52,7 +52,7 @@ def check_arguments(
     top_k: int | None,
     top_p: float | None,
 ) -> None:
-    """Raise a ValueError that includes the value if an argument of `GPT.generate` is out of range."""
+    """Raise a ValueError if an argument of `GPT.generate` is out of range; the message includes its value."""
     if idx.dim() != 2 or idx.size(1) == 0 or idx.is_floating_point():
         raise ValueError(f"idx is {idx.dtype} of shape {tuple(idx.shape)}: it must be tokens [B, T] with T >= 1")
     if idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < vocab_size:

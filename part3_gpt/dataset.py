@@ -22,7 +22,7 @@ END_OF_TEXT = "<|endoftext|>"  # GPT-2's token between two documents
 
 
 class CharTokenizer:
-    """A tokenizer for which each character is a token.
+    """A tokenizer that treats each character as a token.
 
     Args:
         vocabulary: the distinct characters of a text, sorted; a token is an index into it.
@@ -99,7 +99,7 @@ class BPETokenizer:
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def stream(self, tokens: Iterable[Tensor]):
-        """Decode tokens [1, 1] one by one up to the end of the document; hold incomplete characters back."""
+        """Decode tokens [1, 1] one by one up to the end of the document; hold back incomplete characters."""
         stream = decoders.DecodeStream(skip_special_tokens=False)
         end = self.tokenizer.token_to_id(END_OF_TEXT)
         for token in tokens:
@@ -127,7 +127,7 @@ def tokenizer_from(state: dict[str, str]) -> CharTokenizer | BPETokenizer:
         return CharTokenizer(content)
     try:
         return BPETokenizer(Tokenizer.from_str(content))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"its tokenizer cannot be read: {error}") from error
 
 
@@ -179,7 +179,7 @@ def gpt2_tokenizer(name_or_folder: str | Path = "gpt2") -> BPETokenizer:
 def _from_json(path: Path) -> BPETokenizer:
     try:
         return BPETokenizer(Tokenizer.from_file(str(path)))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises nothing more specific
         raise DataError(f"{path}: cannot be read as a tokenizer: {error}") from error
 
 
@@ -260,7 +260,7 @@ def loaders(
 ) -> tuple[DataLoader, DataLoader]:
     """Return DataLoaders of training windows and, from the last tenth of the text, validation windows.
 
-    Training windows start a quarter of a block apart, so an epoch predicts each token four times, with different
+    Training windows start a quarter of a block apart, so each token is predicted four times per epoch, with different
     amounts of context; validation windows do not overlap.
 
     Raises:
@@ -277,7 +277,7 @@ def loaders(
         from course.workers import leave_signals_to_the_run
 
         options.update(persistent_workers=True, worker_init_fn=leave_signals_to_the_run)
-    whole_batches = len(train) >= batch_size  # a short text has only one, incomplete batch
+    whole_batches = len(train) >= batch_size  # a short text yields a single, incomplete batch
     return (
         EpochLoader(train, sampler=Shuffle(len(train), seed), drop_last=whole_batches, **options),
         EpochLoader(val, sampler=InOrder(len(val)), **options),

@@ -18,7 +18,7 @@ if __name__ == "__main__":
         os._exit(128 + signum)
 
     signal.signal(signal.SIGINT, leave)
-    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below, so that --help and flag errors appear immediately
 
 import argparse
 import time
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Run the program; return the exit status: 0; 2 for invalid input; 1 for unavailable files or an open blank."""
+    """Return the exit status: 0 for success, 1 for unavailable files or an open blank, 2 for invalid input."""
     sys.stdout.reconfigure(errors="replace")  # terminals that do not use UTF-8 show a question mark
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
     value = args.pretrained if args.checkpoint is None else args.checkpoint_path

@@ -59,7 +59,7 @@ def _add_model_flags(part: argparse._ArgumentGroup) -> None:
 
 
 def _add_training_flags(part: argparse._ArgumentGroup) -> None:
-    part.add_argument("--weight_decay", type=number(0), default=0.1, help="of AdamW, for matrices only")
+    part.add_argument("--weight_decay", type=number(0), default=0.1, help="weight decay of AdamW, for matrices only")
     part.add_argument("--betas", type=number(0, below=1), nargs=2, default=[0.9, 0.95], metavar="BETA", help="of AdamW")
     part.add_argument("--clip_grad_norm", type=positive_number, default=1.0, help="maximum gradient norm")
     part.add_argument(
@@ -76,12 +76,12 @@ def _add_further_flags(more: argparse._ArgumentGroup) -> None:
     for name, what in {"n_layer": "layers", "n_head": "heads", "n_embd": "channels"}.items():
         more.add_argument(f"--{name}", type=whole_number(1, 65536), help=f"number of {what}, instead of --model_type")
     more.add_argument(
-        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="tie output and token embedding"
+        "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="tie the last layer to the embedding"
     )
     more.add_argument(
-        "--warmup_steps", type=whole_number(0), default=100, help="learning rate warm-up (at most a tenth of all)"
+        "--warmup_steps", type=whole_number(0), default=100, help="steps of warm-up (at most a tenth of all steps)"
     )
-    more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="of embeddings, residuals, attention")
+    more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="for embeddings, residuals, attention")
     more.add_argument(
         "--flash",
         action=argparse.BooleanOptionalAction,

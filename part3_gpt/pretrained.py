@@ -1,4 +1,4 @@
-"""GPT-2's files, config.json and model.safetensors: download them from the Hugging Face hub, read and write them.
+"""Download GPT-2's files, config.json and model.safetensors, from the Hugging Face hub; read and write such files.
 
 Their tensors have the same names as ours, with or without the prefix "transformer.", with these differences:
 - four weights of each block are stored transposed, as [in, out];

@@ -56,7 +56,7 @@ def keep_text(text: str, source: str | None, run: Run) -> None:
 
 
 def _kept(checkpoint: Path) -> str | None:
-    """Read the text kept by the checkpoint's run; return None if there is none or the checkpoint was copied."""
+    """Read the text kept by the checkpoint's run; return None if no text is found, e.g. for a copied checkpoint."""
     if checkpoint.parent.name != "checkpoints":
         return None
     try:

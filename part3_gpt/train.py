@@ -13,7 +13,7 @@ if not __package__:  # run as a script: import from this repository, not from an
 from part3_gpt.options import parse_args
 
 if __name__ == "__main__":
-    args = parse_args()  # before the slow imports below: --help and wrong flags respond immediately
+    args = parse_args()  # before the slow imports below, so that --help and flag errors appear immediately
 
 import pytorch_lightning as pl
 import torch
@@ -46,7 +46,7 @@ class LitGPT(pl.LightningModule):
         config: the model's configuration.
         tokenizer: stored in the checkpoint, with `text`, a hash that identifies the text.
         block_size: tokens in a training window, at most the model's block_size.
-        tokens_per_char: of the training and the validation text, to compute bits per character.
+        tokens_per_char: for the training and the validation text, to compute bits per character.
         lr: the maximum learning rate, reached after `warmup_steps` (or a tenth of all steps, if that is less); the
             learning rate then decays to a tenth of this along a cosine.
     """
@@ -235,7 +235,7 @@ def train(args: argparse.Namespace) -> None:
                 *extras(args, made.loaders, SHOWN),
             ],
         )
-        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # unpickles no code
+        trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # safe unpickling
         run.load_best(lit)
         if trainer.is_global_zero and run.folder:
             drawing.finish(lit)
