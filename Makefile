@@ -14,7 +14,7 @@ help:
 	@echo "make demo         download MNIST, and train the models of all parts on the CPU for one or two epochs"
 	@echo "make theory       run the demos for the written questions, which write figures to theory/figures/"
 	@echo "make notebooks    convert these demos to notebooks in build/notebooks/"
-	@echo "make runs         make or continue all runs that the assignment requires (hours)"
+	@echo "make runs         start or continue all runs that the assignment requires (hours)"
 	@echo "make test         run the tests and show the points"
 	@echo "make submission   list what is missing and build the zip to hand in"
 	@echo "make tensorboard  show the runs in logs/ in TensorBoard"

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from course import command_line, tasks
 
-COMMANDS = (  # modules with a function `add`, imported when needed: those in `tasks` must run before installation
+COMMANDS = (  # modules with a function `add`, imported only when needed, because `tasks` must run before installation
     "course.tasks",
     "course.next",
     "course.runs.report",

@@ -49,7 +49,7 @@ def _read(raw: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 class ImageDataset(Dataset):
-    """Images and labels in memory; a batch is read by one index operation.
+    """Images and labels in memory; a batch is read with one indexing operation.
 
     Args:
         images: [N, ...], in the smallest dtype that holds their values.
@@ -84,11 +84,11 @@ def whole_batch(batch):
 class EpochLoader(DataLoader):
     """A DataLoader whose next epoch can begin at a later batch: set `first_batch`.
 
-    The order is not drawn until the first batch is requested, so the sampler's epoch may be set until then.
+    The order is not drawn until the first batch is requested, so the sampler's epoch can still be set before that.
     """
 
     first_batch = 0
-    source: Iterable | None = None  # of batches built elsewhere; see `course.training.on_device`
+    source: Iterable | None = None  # batches built elsewhere; see `course.training.on_device`
 
     def __iter__(self):
         start, self.first_batch = self.first_batch, 0
@@ -127,7 +127,7 @@ class InOrder(DistributedSampler):
     def _indices(self) -> range:
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         count = 1 if alone else torch.distributed.get_world_size()
-        if count > self.size:  # a process without examples could not take part in averages, so each takes all
+        if count > self.size:  # a process without examples could not take part in averages: each takes all
             return range(self.size)
         return range(0 if alone else torch.distributed.get_rank(), self.size, count)
 

@@ -1,4 +1,4 @@
-"""The datasets: their files, and a check that they are present.
+"""The files of the datasets, and a check that these files are present.
 
 All parts share one folder: `--data_dir`, else the environment variable DGM_DATA_DIR, else `data/` in the repository.
 It contains the four unpacked files of each dataset, in torchvision's layout (`MNIST/raw/`).

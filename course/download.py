@@ -18,7 +18,7 @@ from course.datasets import FILES, DataError, find, is_whole
 from course.files import write_whole
 from course.parser import Parser
 
-LARGEST = 512 << 20  # maximum size of a download in bytes, all held in memory; the largest dataset file has 10 MB
+LARGEST = 512 << 20  # maximum size of a download in bytes, all held in memory; the largest dataset file is 10 MB
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _limit_size(response, **_) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the first in a chain of errors, on one line: "Connection refused", not the connection pool's error."""
+    """Return the first error in a chain, on one line: "Connection refused" rather than the connection pool's error."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(getattr(error, "strerror", None) or error)

@@ -36,7 +36,7 @@ def write_whole(path: str | Path, content: bytes) -> Path:
 
 
 def _replace(temporary: str, path: Path) -> None:
-    """Call `os.replace`, repeatedly on Windows, where it fails while, say, a virus scanner has the file open."""
+    """Call `os.replace`; on Windows, retry, because it fails while, say, a virus scanner has the file open."""
     patience = time.monotonic() + SECONDS_TO_REPLACE
     while True:
         try:

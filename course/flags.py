@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def data_dir(flag: str | Path | None = None) -> Path:
-    """Return the dataset folder: the flag, DGM_DATA_DIR, or data/ in the repository (else in the current folder)."""
+    """Return the dataset folder: the flag, else DGM_DATA_DIR, else data/ in the repository or the current folder."""
     home = REPOSITORY if (REPOSITORY / "setup.cfg").is_file() else Path()
     return Path(os.path.expanduser(flag or os.environ.get("DGM_DATA_DIR") or home / "data"))
 

@@ -1,4 +1,4 @@
-"""The last lines printed after the graded tests: the points that they do not count, and what to do next."""
+"""The last lines printed after the graded tests: the points not counted, and the next step."""
 
 import ast
 from pathlib import Path

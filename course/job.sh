@@ -7,7 +7,7 @@
 
 logs="logs/job_$SLURM_JOB_ID" # used only by this job, so that `--resume last` finds its run
 if [[ " $* " == *" --log_dir"* ]]; then
-    echo "error: --log_dir: a job looks for its checkpoint in $logs; to use another place, make logs a link" >&2
+    echo "error: --log_dir: a job looks for its checkpoint in $logs; to write elsewhere, make logs a symbolic link" >&2
     exit 2
 fi
 

@@ -1,4 +1,4 @@
-"""Folders that one process locks."""
+"""Folders that only one process at a time may hold."""
 
 import os
 import socket
@@ -39,7 +39,7 @@ class HeldFolder:
         if not self.locked:
             return
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
-        if hasattr(os, "register_at_fork"):  # or a worker that outlives this process would keep the lock
+        if hasattr(os, "register_at_fork"):  # otherwise, a worker that outlives this process would keep the lock
             os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self.lock)))
 
     def release(self) -> None:

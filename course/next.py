@@ -1,7 +1,7 @@
 """Show the next step: `python -m course next`.
 
-This is the first blank, in the order of the parts' READMEs, that is open or has a failing test. Once all tests pass, it
-is the runs, the written answers and the submission.
+This is the first blank, in the order of the parts' READMEs, that is open or has a failing test. Once all tests pass,
+the remaining steps are the runs, the written answers and the submission.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def _is_at_blank(result: dict) -> bool:
 
 
 def _select(names: list[str], results: list[dict]) -> str:
-    """Build an expression for pytest's -k: the common start of the names if no other test has it, else the names.
+    """Build an expression for pytest's -k: the common prefix of the names if no other test has it, else the names.
 
     Return "" if these are all tests of their question, or too many to name.
     """
@@ -205,7 +205,7 @@ def describe(step: Step, hint: bool) -> str:
     lines = []
     if step.message:
         lines += [f"next: Q{step.question}, {step.select} fails", _indented(step.message)]
-        lines += ["It runs this code of yours:"] * bool(step.places)
+        lines += ["It runs these parts of your code:"] * bool(step.places)
         lines += [f"    {_place(blank)}: {blank.what}" for blank in step.places]
     else:
         (blank,) = step.places

@@ -22,7 +22,7 @@ class RubricError(Exception):
 class Part:
     """A part of the assignment: its points, its folder, and the folder of its runs in logs/.
 
-    A part with written answers only has neither folder.
+    A part that consists of written answers has neither folder.
     """
 
     number: int
@@ -247,7 +247,7 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
 
 
 def _of_parts(parts: list[Part], questions: list[Question]) -> list[str]:
-    """Check that a part has both folders, or neither if it has written answers only."""
+    """Check that a part has both folders, or neither if it consists of written answers."""
     problems = []
     for part in parts:
         if bool(part.folder) != bool(part.logs):

@@ -40,7 +40,7 @@ def missing_code(rubric: Rubric, root: Path) -> list[str]:
 
 
 def missing_answers(rubric: Rubric, root: Path) -> list[str]:
-    """List questions without a written answer in answers.md, where the heading is followed only by the title."""
+    """List problems in answers.md: questions without an answer, answers that are too long, and missing pictures."""
     try:
         text = (root / ANSWERS).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The flag that a user may have meant; imported only for an unknown one."""
+"""Suggest the flag that a user may have meant; imported only if a flag is unknown."""
 
 import argparse
 import difflib
@@ -7,7 +7,7 @@ from course.parser import Parser
 
 
 def suggest(parser: Parser, unknown: list[str]) -> str:
-    """Return the end of the error message for unknown arguments: the most similar flag, or where to find them all."""
+    """Return the end of the error message for unknown arguments: the most similar flag, or a reference to --help."""
     near = (_nearest(_known_flags(parser), word.partition("=")[0]) for word in unknown if word.startswith("--"))
     return next((f"; did you mean {flag}?" for flag in near if flag), "; --help lists the flags")
 

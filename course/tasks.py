@@ -87,7 +87,7 @@ def _python_of_environment() -> Path:
 
 
 def _python() -> str:
-    """Return this Python if it has PyTorch, else the environment's, after setting that up."""
+    """Return this Python if it has PyTorch, else the environment's Python, after setting up the environment."""
     if find_spec("torch"):
         return sys.executable
     setup()

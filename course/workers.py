@@ -1,4 +1,4 @@
-"""What a process that loads data does with signals; imported only with --num_workers."""
+"""Signal handling in processes that load data; imported only with --num_workers."""
 
 import signal
 

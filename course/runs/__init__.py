@@ -1,1 +1,1 @@
-"""Commands that make runs, read their folders, and report on them."""
+"""Commands that start runs, read their folders, and report on them."""

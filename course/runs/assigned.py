@@ -1,4 +1,4 @@
-"""Make all runs that the assignment requires, one after the other: `python -m course runs` (`make runs`)."""
+"""Start all runs that the assignment requires, one after another: `python -m course runs` (`make runs`)."""
 
 import argparse
 import shlex
@@ -19,7 +19,7 @@ from course.submission import missing_code
 class Assigned:
     """A run that the assignment requires: flags of the part's train.py, a number of epochs, and the questions.
 
-    The run is made with the part's default number of epochs, but counts as complete after `epochs`.
+    The command trains for the part's default number of epochs, but the run counts as complete after `epochs`.
     """
 
     part: Part
@@ -47,7 +47,7 @@ def assigned(rubric: Rubric) -> list[Assigned]:
 
 
 def find(run: Assigned, logs: Path) -> tuple[folder.Run | None, bool]:
-    """Return the newest complete run with these flags, else the newest unfinished one; and whether it is complete."""
+    """Return the newest complete run with these flags, else the newest unfinished one, and whether it is complete."""
     complete, unfinished = [], []
     for place in (logs / run.part.logs).glob("version_*"):
         try:
@@ -65,7 +65,7 @@ def find(run: Assigned, logs: Path) -> tuple[folder.Run | None, bool]:
 
 
 def make(args: argparse.Namespace) -> None:
-    """Make or continue each run, or list the commands.
+    """Start or continue each run, or list the commands.
 
     Raises:
         RunError: some runs are still missing.
@@ -90,7 +90,7 @@ def make(args: argparse.Namespace) -> None:
         if not args.list:
             failed += bool(missing) or not train([*command, *where])
     if failed:
-        raise RunError(f"{failed} of {len(runs)} runs are missing, see above; then run the same command again")
+        raise RunError(f"{failed} of {len(runs)} runs are missing; fix the errors above and run this command again")
 
 
 def train(command: list[str]) -> bool:
@@ -115,7 +115,7 @@ def train(command: list[str]) -> bool:
 
 def add(commands) -> None:
     """Add `runs` to the commands."""
-    parser = commands.add_parser("runs", help="make or continue all runs that the assignment requires")
+    parser = commands.add_parser("runs", help="start or continue all runs that the assignment requires")
     parser.add_argument("--list", action="store_true", help="only list the commands and the complete runs")
     parser.add_argument("--log_dir", type=Path, default=REPOSITORY / "logs", help="the folder with the runs")
     parser.add_argument("--data_dir", help="dataset folder (default: DGM_DATA_DIR, else data/ in the repository)")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def titles(runs: list[Path]) -> list[str]:
-    """Return a title per run: the flags that differ, wrapped to the column width, or the folder if it is unreadable."""
+    """Return a title per run, wrapped to the column width: the flags that differ, or the folder; see `differences`."""
     return [textwrap.fill(text, 45) for text in differences(runs, [_flags_of(run) for run in runs])]
 
 

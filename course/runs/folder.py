@@ -135,7 +135,7 @@ def _of_checkpoint(folder: Path, path: Path) -> Run:
         return _run(folder, path, content["run"], state, state.get("seconds"), {})
     except RunError:
         raise
-    except Exception as error:  # damaged files fail in many ways; none of them should be a traceback
+    except Exception as error:  # damaged files fail in many ways; none should cause a traceback
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise RunError(f"{path}: cannot be read (damaged, or not a checkpoint of this project): {reason}") from error
 

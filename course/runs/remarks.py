@@ -104,7 +104,7 @@ def short(run: Run) -> Remarks:
 
 
 def other_than_asked(run: Run) -> Remarks:
-    """Report flags that no question requires, and on fewer epochs than a question requires."""
+    """Report flags that no question requires, and runs with fewer epochs than a question requires."""
     rubric = read_rubric()
     part = part_of(run, rubric)
     wanted = [(question, each) for question in rubric.questions.values() for each in question.runs]

@@ -90,7 +90,7 @@ def vae_too_good(run: Run) -> Remarks:
 
 
 def vae_slow(run: Run) -> Remarks:
-    """Check that the bpd is below 2 after two epochs, as in the assignment, and later better than one fixed image."""
+    """Check that the bpd is below 2 after two epochs (see the assignment), and later lower than for a fixed image."""
     bpd, minor = run.last("val/bpd"), bool(run.flags.get("limit_batches"))
     if bpd is None or run.done < 2 or bpd > 0.97 * run.first_step.get("train/bpd_step", 4) or _is_limited(run):
         return
@@ -108,7 +108,7 @@ def vae_slow(run: Run) -> Remarks:
 
 
 def aae_reconstruction(run: Run) -> Remarks:
-    """Report the losses of decoders that ignore the code, and on values that are impossible after a tanh."""
+    """Report losses typical of decoders that ignore the code, and values that are impossible after a tanh."""
     value = run.last("val/recon_loss")
     if value is None or run.flags.get("reconstruction", "mse") != "mse":
         return

@@ -8,10 +8,10 @@ pictures       the figures, and when they are drawn
 finite         stops a run whose loss is no longer finite
 extras         Trainer arguments for flags, machine or cluster: fused optimizers, a progress bar, limits
 entry          turns errors and signals into one line and an exit status
-problems       what stops a run, and its message
+problems       errors and signals that stop a run
 
 These modules import others only when needed: folders (creating or locking a run's folder), board (TensorBoard), record
-(summary.json and the report, at the end), speed (what makes every run faster), on_device (data on a GPU), resuming
+(summary.json and the report, at the end), speed (optimizations for all runs), on_device (data on a GPU), resuming
 (--resume), midepoch (stopping within an epoch), several (--devices above 1), slurm (SLURM jobs), explain (error
 messages), network (--channels_last, --compile), recipe (--recipe fast), progress (a bar).
 

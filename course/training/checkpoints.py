@@ -12,7 +12,7 @@ from course.training.run import Run
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which here writes last.ckpt after each epoch."""
+    """A ModelCheckpoint that writes last.ckpt after each epoch."""
 
     def __init__(self, run: Run):
         super().__init__(run.folder and run.folder / "checkpoints", filename="last", enable_version_counter=False)
@@ -27,9 +27,9 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which here writes best.ckpt when the monitored metric reaches a new minimum.
+    """A ModelCheckpoint that writes best.ckpt when the monitored metric reaches a new minimum.
 
-    The original class forgets the best value if the run's folder has been moved, and mistakes another run's file for
+    Lightning's class forgets the best value if the run's folder has been moved, and mistakes another run's file for
     its own if a copied checkpoint is resumed.
 
     Args:
@@ -78,4 +78,4 @@ class WholeCheckpoints(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(exist_ok=True)  # fails if the run's folder was deleted
-        write_whole(path, buffer.getvalue())  # not getbuffer(), which crashes Python 3.12.1 in a traceback
+        write_whole(path, buffer.getvalue())  # not getbuffer(): a traceback can keep it open, which crashes 3.12.1

@@ -99,7 +99,7 @@ class ExactResume(Checkpoint):
             from course.training.resuming import resume_training
 
             resume_training(trainer, self.run.args, self.batches_done)
-        on_signals(self._remember)  # from here on, stop at the end of a batch
+        on_signals(self._remember)  # a signal now stops the run at the end of a batch
 
     def on_train_end(self, trainer, pl_module):
         self.run.seconds += time.monotonic() - self.since

@@ -50,7 +50,7 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
 
 
 def plugins(args) -> list:
-    """Return the Trainer's `plugins`: complete checkpoint files, and no requeueing by Lightning (`train.job` does it).
+    """Return the Trainer's `plugins`: atomic checkpoint writes, and no requeueing by Lightning (`train.job` does that).
 
     Raises:
         Problem: the number of processes in the SLURM job does not match the flags.

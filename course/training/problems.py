@@ -1,4 +1,4 @@
-"""What stops a training run: errors, Ctrl-C and SIGTERM; and their messages."""
+"""Errors and signals that stop a training run, and their messages."""
 
 import signal
 import sys
@@ -32,7 +32,7 @@ def say(text: str) -> None:
 
 
 def on_signals(handler: Callable) -> None:
-    """Call `handler` for Candle Ctrl-C and SIGTERM."""
+    """Call `handler` on Ctrl-C and SIGTERM."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, handler)
 

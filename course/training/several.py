@@ -20,7 +20,7 @@ class Distributed(DDPStrategy):
 
     def reduce(self, tensor, group=None, reduce_op="mean"):
         if torch.is_tensor(tensor) and not tensor.is_floating_point():
-            tensor = tensor.double()  # a number of examples; Lightning would round their mean down
+            tensor = tensor.double()  # a number of examples, whose mean Lightning would round down
         return super().reduce(tensor, group, reduce_op)
 
 
@@ -39,7 +39,7 @@ def distributed(find_unused_parameters: bool = False) -> Strategy:
 
 
 class TrainsSomething(Callback):
-    """Stops if a process has too few examples for a batch, because the Trainer would then train nothing silently."""
+    """Stops if a process has too few examples for a batch, because the Trainer would then silently train nothing."""
 
     def on_fit_end(self, trainer, pl_module):
         if trainer.num_training_batches == 0:

@@ -36,7 +36,7 @@ move_sums, read_signature = _ResultMetric.to, module.is_param_in_hook_signature
 def log_faster() -> None:
     """Make `self.log` skip redundant work for each value.
 
-    It moves the sums of a value to the device that they are already on (0.3 ms), and reads the signature of
+    `self.log` moves the sums of a value to the device that they are already on (0.3 ms), and reads the signature of
     `training_step` again (0.05 ms). Both are Lightning internals; `staff/tests/test_lightning.py` fails if a
     new version changes them.
     """

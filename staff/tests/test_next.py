@@ -117,7 +117,7 @@ def test_a_student_who_fills_in_one_blank_after_the_other(small):
         "part 1: Q1.7 -F\n"
         "next: Q1.7, test_half fails\n"
         "    half of 4 is 2\n"
-        "It runs this code of yours:\n"
+        "It runs these parts of your code:\n"
         "    part1_vae/utils.py, line 3, in half: half of x.\n"
         "hint: two halves are a whole.\n"
         "test: python -m pytest --question 1.7 -k test_half\n"

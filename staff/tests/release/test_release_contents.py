@@ -307,7 +307,7 @@ def test_a_student_trains_before_all_is_filled_in(tmp_path, course, mnist_files,
     assert partly.returncode == 0, partly.stderr
     said = partly.stdout + partly.stderr
     for what, question in left_out.items():
-        assert len(re.findall(rf"without {what}: Q{question}: .* \(to be filled in: ", said)) == 1, said
+        assert len(re.findall(rf"skipping {what}: Q{question}: .* \(to be filled in: ", said)) == 1, said
     newest = max((program.log_dir / name).iterdir())  # the failed attempt may have left a folder
     figures = {path.name.split("_epoch")[0] for path in newest.glob("figures/*")}
     assert not figures & set(left_out) and figures & {"reconstructions", "attention"}
