@@ -27,7 +27,7 @@ HINTS = {  # text in an exception's message -> possible cause
     "grad can be implicitly created only for scalar": "the loss should be one number: the mean over the batch?",
     "does not require grad": "there is nothing to differentiate: is something detached?",
     "modified by an inplace operation": "a tensor that the gradient needs is modified in place",
-    "contains either `inf`, `nan` or element < 0": "these are not probabilities: is there a softmax, and of what?",
+    "contains either `inf`, `nan` or element < 0": "these are not probabilities: is a softmax missing?",
     "is not on the expected device": "the test uses the device meta: is a tensor created without device=...?",
     "'NoneType' object": "a function returns None: is a `return` missing?",
     "got NoneType": "a function returns None: is a `return` missing?",

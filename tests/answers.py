@@ -30,7 +30,7 @@ def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tens
 
 
 class Whole:
-    """A tensor of which all numbers are known."""
+    """A tensor whose numbers are all known."""
 
     def __init__(self, tensor: Tensor, precision: float = 0.0):
         self.tensor, self.shape, self.precision = tensor, tensor.shape, precision
@@ -43,12 +43,12 @@ class Whole:
 
     @property
     def varied(self) -> bool:
-        """Return whether its numbers are known to differ from each other."""
+        """Return whether the tensor's numbers are known to differ from each other."""
         return len(self.tensor.unique()) > 1
 
     @property
     def rms(self) -> float:
-        """Return the root of the mean squared number."""
+        """Return the root mean square of the numbers."""
         return (self.tensor.square().sum().item() / max(1, self.shape.numel())) ** 0.5
 
     def of(self, tensor: Tensor) -> "Whole":
@@ -56,7 +56,7 @@ class Whole:
         return Whole(tensor, self.precision)
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same linear functions of this tensor and of an obtained one: here, the numbers themselves."""
+        """Return the same linear functions of this tensor and the obtained one; here, the numbers themselves."""
         return self.tensor.flatten(), obtained.flatten()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
@@ -69,7 +69,7 @@ class Whole:
 
 
 class Sketch:
-    """A tensor of which only some numbers and some sums with random signs are known.
+    """A tensor for which only some numbers and some sums with random signs are known.
 
     Args:
         size: the sum of the absolute values of the tensor's numbers, and the sum of their squares.
@@ -80,16 +80,16 @@ class Sketch:
 
     @property
     def varied(self) -> bool:
-        """Return whether its numbers are known to differ from each other."""
+        """Return whether the tensor's numbers are known to differ from each other."""
         return len(self.shown.unique()) > 1
 
     @property
     def rms(self) -> float:
-        """Return the root of the mean squared number."""
+        """Return the root mean square of the numbers."""
         return (self.size[1].item() / self.shape.numel()) ** 0.5
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same linear functions of this tensor and of an obtained one: here, the known sums and numbers."""
+        """Return the same linear functions of this tensor and the obtained one; here, the known sums and numbers."""
         numbers = obtained.flatten()
         ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
         return torch.cat([self.sums, self.shown]), ours
@@ -155,7 +155,7 @@ class Value:
 
     @property
     def rms(self) -> float:
-        """Return the root of the mean squared number."""
+        """Return the root mean square of the numbers."""
         return self.right.rms
 
     @property
@@ -214,7 +214,7 @@ class Recorded:
         self.sentences, self.tests = index["sentences"], index["tests"]
 
     def answer(self, seed: int, test: str, number: int, oracle: str, inputs: dict) -> Answer:
-        """Return the answer to the test's call of `expected` with this number, counted from 0.
+        """Return the answer to the test's call number `number` of `expected`, counted from 0.
 
         Raises:
             AnswersError: no answer was recorded, or it was recorded for different inputs.

@@ -17,7 +17,7 @@ from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
-    """Exit with the right command if a suite is started without pytest, because it would run no tests and succeed."""
+    """Exit with the right command if a suite is started without pytest: it would run no tests and report success."""
     started = sys.modules["__main__"]
     file = Path(getattr(started, "__file__", None) or "unknown")
     module = getattr(getattr(started, "__spec__", None), "name", "")
@@ -200,7 +200,7 @@ def assert_causal(changes, t, what):
     before = size[0, :t].max().item() if t else 0
     assert before < 1e-5, f"{what}: token {t} influences tokens before it, by up to {before:.2g}"
     without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
-    assert not without, f"{what}: token {t} should influence itself and all later tokens, but not on {without}"
+    assert not without, f"{what}: token {t} should influence itself and all later tokens, but not {without}"
     assert (size[1:] < 1e-5).all(), f"{what}: a sequence influences another one in the batch"
 
 

@@ -50,7 +50,7 @@ def test_encoder_depends_on_its_input(rng):
         changed[2 * number : 2 * number + 2, :, row, column] = 15 - imgs[:2, :, row, column]
     unchanged, *means = part1.run_encoder(changed, 8, 64, seed=2)[0].split(2)
     for pixel, each in zip(pixels, means, strict=True):
-        # more than a different order of summation would change
+        # larger than the effect of a different order of summation
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
         assert matters, f"pixel {pixel} of the image does not affect the mean"
 

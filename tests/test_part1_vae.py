@@ -118,7 +118,7 @@ def test_vae_forward_gradients(rng, expected):
 
 
 def sigmas(sums, moments, images):
-    """Return how many sigma the summed scores of some images are from those of draws with these moments."""
+    """Return how many sigmas the summed scores of some images are from those expected for draws with these moments."""
     mean, variance = images * moments.T
     return (sums - mean) / variance.clamp(min=1e-6).sqrt()
 

@@ -42,7 +42,7 @@ def test_aae_encoder_depends_on_its_input(rng):
         changed[2 * number : 2 * number + 2, :, row, column] *= -1
     unchanged, *codes_then = part2.run_aae_network("ConvEncoder", changed, 8, seed=2).split(2)
     for pixel, each in zip(pixels, codes_then, strict=True):
-        # more than a different order of summation would change
+        # larger than the effect of a different order of summation
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
         assert matters, f"pixel {pixel} of the image does not affect the code"
     gradients, _, has_convolution = part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)

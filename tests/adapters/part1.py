@@ -88,10 +88,10 @@ def run_visualize_manifold(weight: Tensor, bias: Tensor, grid_size: int, trainin
     on_another_device(lambda: visualize_manifold(LinearDecoder(weight, bias).to("meta"), grid_size=grid_size))
     decoder = LinearDecoder(weight, bias).train(training)
     image = visualize_manifold(decoder, grid_size=grid_size)
-    left = "the image needs one" if image.requires_grad else ""
+    left = "the image requires gradients" if image.requires_grad else ""
     for parameter in decoder.parameters():
-        left = left or ("the decoder's parameters have one" if parameter.grad is not None else "")
-        left = left or ("" if parameter.requires_grad else "the decoder's parameters need none any more")
+        left = left or ("the decoder's parameters have gradients" if parameter.grad is not None else "")
+        left = left or ("" if parameter.requires_grad else "the decoder's parameters no longer require them")
     return {"image": image.detach(), "z": torch.cat(decoder.seen), "training": decoder.training, "left": left}
 
 

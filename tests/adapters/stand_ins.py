@@ -137,7 +137,7 @@ class LinearDiscriminator(StandIn):
 
 
 class TableDiscriminator(StandIn):
-    """A discriminator that knows some codes [B, D]: their logits are weight [B], that of other codes is bias []."""
+    """A discriminator that knows some codes [B, D]: their logits are weight [B]; other codes get bias []."""
 
     def __init__(self, codes: Tensor, weight: Tensor, bias: Tensor):
         super().__init__(weight, bias)
