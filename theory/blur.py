@@ -114,7 +114,7 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "blur.png", dpi=120)
 
 # %% [markdown]
-# The squared error and the gradient error average images. The corner error averages corners; as many images have the
-# same corners, it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject them all.
+# The squared error and the gradient error average images. The corner error averages corners. Because many images have
+# the same corners, it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject all.
 #
-# **What to try**: a shift of one pixel; a first stroke twice as likely; the sum of the corner error and squared error.
+# **What to try**: a shift of one pixel; one stroke twice as likely as the other; the corner error plus squared error.

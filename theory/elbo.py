@@ -27,7 +27,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
 
 # %% [markdown]
 # ## The model
-# z ~ N(0, 1) and x|z ~ N(f(z), 0.4²). The decoder f is curved, so p(z|x) is not Gaussian. Each of three data points
+# z ~ N(0, 1) and x|z ~ N(f(z), 0.4²). The decoder f is curved, so p(z|x) is not Gaussian. Each of the three data points
 # has its own mean and standard deviation of q(z|x), as if from an encoder that can output anything.
 
 # %%

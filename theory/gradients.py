@@ -6,7 +6,7 @@
 #
 # **Predict before you run it**
 # 1. `Normal(theta, 1).sample()` and then `backward()`: what is the gradient of θ?
-# 2. The score-function estimate is x² d/dθ log p(x), the reparameterized estimate d/dθ x². Which of them is unbiased?
+# 2. The score-function estimate is x² d/dθ log p(x); the reparameterized one is d/dθ x². Which of them is unbiased?
 # 3. By what factor is the variance of the score-function estimate higher at θ = 2: 2, 20 or 200?
 
 # %%
@@ -57,7 +57,7 @@ estimators = {"score function": score_function, "reparameterized": reparameteriz
 
 # %% [markdown]
 # ## Both are unbiased, but how noisy are they?
-# In closed form: θ⁴ + 14θ² + 15 and 4. (The moments of u = x - θ are E[u²] = 1, E[u⁴] = 3 and E[u⁶] = 15.)
+# The variances are θ⁴ + 14θ² + 15 and 4. (The moments of u = x - θ are E[u²] = 1, E[u⁴] = 3 and E[u⁶] = 15.)
 
 # %%
 n = 20_000 if quick else 1_000_000

@@ -6,7 +6,7 @@
 # **Predict before you run it**
 #
 # 1. As the code gets larger, how does the autoencoder's error change on the training set? And on the test set?
-# 2. How many of 64 latent dimensions does the VAE use?
+# 2. How many of its 64 latent dimensions does the VAE use?
 # 3. We decode random codes. For which sizes and for which model do the images show digits?
 
 # %%
@@ -94,7 +94,7 @@ for dims in sizes:
 plain, vae = (torch.tensor(errors[name]).T for name in STYLES)  # [2, sizes] each: training, test
 assert (plain[0].diff() < 0).all()  # more dimensions always reduce the autoencoder's training error
 assert (plain[1] > plain[0]).all() and (vae[1] > vae[0]).all()  # 500 images are too few to generalize perfectly
-assert used[0] == sizes[0] and used[-1] < sizes[-1] / 2  # the VAE leaves most of 64 dimensions at the prior
+assert used[0] == sizes[0] and used[-1] < sizes[-1] / 2  # the VAE leaves most of its 64 dimensions at the prior
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(15, 4.2), layout="constrained", width_ratios=[1.1, 1, 1, 1])

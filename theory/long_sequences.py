@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Attention and long sequences
-# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (You write attention in Q3.2.)
+# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (Q3.2: implement it.)
 #
 # **Predict before you run it**
 # 1. q and k have independent entries of variance 1. Does the variance of q·k depend on d_k, on the length, or on both?
-# 2. If the length doubles, by what factor do multiplications grow? What if a token sees only the last 128 tokens?
+# 2. If the length doubles, how does the number of multiplications grow? And if a token sees only the last 128?
 
 # %%
 import argparse
@@ -117,4 +117,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "long_sequences.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: a window of 256; causal linear attention. What is lost with a window, what with linear attention?
+# **What to try**: a window of 256; causal linear attention. What do you lose with a window? With linear attention?

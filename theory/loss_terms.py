@@ -6,7 +6,7 @@
 # **Predict before you run it**
 # 1. With only the reconstruction term, what happens to the standard deviations of q(z|x)? And to the means?
 # 2. With only the regularization term, what information does a code contain about its image?
-# 3. We estimate both terms of one image with one sample and with 100. How much noisier is the estimate with one sample?
+# 3. We estimate both terms for one image with one sample and with 100. How much noisier is the former?
 
 # %%
 import argparse
@@ -95,7 +95,7 @@ for name, (estimates, exact) in estimated.items():
     for L, estimate in estimates.items():
         print(f"{name}, {L:3} samples: {estimate.mean():.2f} ± {estimate.std():.2f} nats; exactly {exact:.2f}")
         assert abs(estimate.mean() - exact) < 5 * estimate.std() / 2000**0.5  # unbiased, even with one sample
-assert all(abs(rec[L].std() / (variance / L) ** 0.5 - 1) < 0.2 for L in draws)  # 100 times as many: a tenth the noise
+assert all(abs(rec[L].std() / (variance / L) ** 0.5 - 1) < 0.2 for L in draws)  # 100 samples: a tenth of the noise
 
 # %%
 fig, (*maps, last) = plt.subplots(1, 4, figsize=(14, 3.7), layout="constrained")

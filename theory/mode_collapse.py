@@ -102,7 +102,7 @@ for name, each in found.items():
     print(f"{name:23}:", ", ".join(f"{count} of 8 ({share:.0%} of the draws near one)" for count, share in each))
 gan_counts, aae_counts = ([count for count, _ in each] for each in found.values())
 assert min(gan_counts) <= 4 and sum(gan_counts) < sum(aae_counts)
-assert all(share > 0.15 for each in found.values() for _, share in each)  # the draws of both models are not arbitrary
+assert all(share > 0.15 for each in found.values() for _, share in each)  # neither model's draws are arbitrary
 
 # %%
 fig, axes = plt.subplots(2, len(seeds), figsize=(12, 5.6), layout="constrained", squeeze=False)

@@ -63,7 +63,7 @@ assert all(e.abs().max() < 1.0 for e in errors["posterior"])
 
 # %% [markdown]
 # ## Samples needed for an error of 10 %
-# If one sample has the relative variance r, r/0.1² samples are needed. The factor E[p(x|z)²]/p(x)² of one dimension has
+# If a sample has relative variance r, r/0.1² samples are needed. The factor E[p(x|z)²]/p(x)² for one dimension has
 # a closed form, because p(x|z)² is a Gaussian in z times 1/(2 sqrt(pi) 0.3). In D dimensions, 1 + r is factor^D.
 
 # %%

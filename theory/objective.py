@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The three terms of the adversarial autoencoder, for four values of lambda
-# For Q2.3. Eq. 15 has three terms, Eq. 16 to 18: two of the discriminator, and the reconstruction. We train on 2,000
-# MNIST images with lambda 0, 0.5, 0.995 and 1. This uses your losses and steps, so **fill in Q2.4 and Q2.5 first**.
+# For Q2.3. Eq. 15 has three terms: two of the discriminator (Eq. 16, 17), and the reconstruction (Eq. 18). We train on
+# 2,000 MNIST images with lambda 0, 0.5, 0.995 and 1. The demo uses your code: **fill in Q2.4 and Q2.5 first**.
 #
 # **Predict before you run it**
 # 1. Which networks (encoder, decoder, discriminator) try to increase each term, and which try to decrease it?
@@ -83,7 +83,7 @@ mean_image = (images - images.mean(dim=0)).square().mean().item()
 last = {lambda_: history[-100:].mean(dim=0).tolist() for lambda_, (history, _, _) in runs.items()}
 for lambda_, (eq16, eq17, eq18) in last.items():
     print(f"lambda = {lambda_:5}: Eq. 16 {eq16:6.3f} nats, Eq. 17 {eq17:6.3f} nats, Eq. 18 {eq18:.3f}")
-print(f"to guess: {log(0.5):.3f} nats; the mean image: {mean_image:.3f}")
+print(f"guessing: {log(0.5):.3f} nats; the mean image: {mean_image:.3f}")
 for lambda_ in (0.0, 0.5, 0.995):  # close to guessing
     assert abs(last[lambda_][0] - log(0.5)) < 0.15 and abs(last[lambda_][1] - log(0.5)) < 0.15
 assert last[0.0][2] > 2 * mean_image

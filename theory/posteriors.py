@@ -7,7 +7,7 @@
 #
 # **Predict before you run it**
 #
-# 1. The x lie on a circle, and a deterministic encoder is a function of x. Where in the plane can its codes lie?
+# 1. The data lie on a circle, and a deterministic encoder is a function of x. Where in the plane can its codes lie?
 # 2. Which encoders can fill the plane: those with a point, a Gaussian, or an arbitrary distribution for each x?
 # 3. Where are the holes between the codes, and do they shrink or grow as the dimension of z increases?
 
@@ -80,7 +80,7 @@ def train(kind, D):
 
 # %% [markdown]
 # ## Holes
-# A draw from the prior lies in a hole if no code is near: within the distance at which 95 % of draws have another one.
+# A draw from the prior lies in a hole if no code is within a radius r; for 95 % of draws, another draw is within r.
 
 
 # %%

@@ -6,7 +6,7 @@
 #
 # **Predict before you run it**
 #
-# 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, to 7, to 4. What does the transposed
+# 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, then 7, then 4. What does the transposed
 #    convolution map 4 to? Is there more than one answer?
 # 2. How many times is each output pixel written, with kernel 3 and stride 2? With kernel 4?
 # 3. If you apply a convolution, then the transposed convolution with the same weights, do you get your image back?
@@ -81,7 +81,7 @@ assert back.shape == x.shape and not torch.allclose(back, x) and torch.linalg.ma
 
 # %% [markdown]
 # ## Checkerboards
-# With weights and inputs of 1, every output pixel shows how many kernels write to it. Kernel size 3 is not a multiple
+# With weights and inputs of 1, an output pixel counts the kernel's writes to it. Kernel size 3 is not a multiple
 # of stride 2, so this number, and initially the brightness, varies between pixels. With kernel size 4, it does not.
 
 # %%

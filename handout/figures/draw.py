@@ -1,7 +1,7 @@
 """Draw figures 1, 2, 3 and 7 of the handout: `python handout/figures/draw.py`.
 
-The other figures come from the scripts beside this one. The same versions of Python, NumPy and matplotlib give the same
-bytes.
+The other scripts in this folder draw the other figures. With the same versions of Python, NumPy and matplotlib, the
+output is identical, byte for byte.
 """
 
 import argparse
@@ -36,7 +36,7 @@ STYLE = {
 
 
 def canvas(width: float, height: float, xlim: tuple[float, float], ylim: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty drawing area without axes, in which one unit is as wide as it is high."""
+    """Create an empty drawing area without axes, in which one unit is as wide as it is high."""
     figure, ax = plt.subplots(figsize=(width, height))
     figure.subplots_adjust(0, 0, 1, 1)
     ax.set(xlim=xlim, ylim=ylim, aspect="equal")
@@ -49,7 +49,7 @@ def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color:
 
 
 def node(ax: Axes, x: float, y: float, label: str, observed: bool) -> None:
-    """A random variable of a graphical model: grey if it is observed."""
+    """Draw a random variable of a graphical model: grey if it is observed."""
     ax.add_patch(Circle((x, y), 0.5, facecolor="#cccccc" if observed else "white", edgecolor=BLACK, lw=1.6, zorder=3))
     ax.text(x, y, label, ha="center", va="center", fontsize=20, zorder=4)
 
@@ -58,7 +58,7 @@ def node(ax: Axes, x: float, y: float, label: str, observed: bool) -> None:
 
 
 def figure_1() -> Figure:
-    """Plate notation: a latent z_n and an observed x_n for each of N images, and the decoder's weights theta."""
+    """Draw plate notation: a latent z_n and an observed x_n for each of N images, and the decoder's weights theta."""
     figure, ax = canvas(4.6, 2.4, (0.0, 6.5), (0.2, 3.6))
     box = FancyBboxPatch((0.2, 0.35), 3.9, 3.1, "round,pad=0,rounding_size=0.2", fill=False, edgecolor=BLACK, lw=1.4)
     ax.add_patch(box)
@@ -81,27 +81,27 @@ SHARE = 0.9  # of the posterior, enclosed by its outer contour
 
 
 def log_joint(z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
-    """log p(x|z) + log p(z), up to a constant, for three noisy measurements x of a point z in the plane."""
+    """Compute log p(x|z) + log p(z), up to a constant, for three noisy measurements x of a point z in the plane."""
     radius = np.hypot(z1 + 0.3, z2 + 0.3)
     errors = (radius - 1.7) / 0.13, (z1 - z2 - 0.1) / 0.8, (z1 + z2 - 2.0) / 0.9
     return -0.5 * (sum(error**2 for error in errors) + z1**2 + z2**2)
 
 
 def posterior_grid(cells: int = 400, reach: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """The axis of a square grid, and p(z|x) on it, which sums to 1 over the cells."""
+    """Return the axis of a square grid, and p(z|x) on the grid, which sums to 1 over the cells."""
     axis = np.linspace(-reach, reach, cells, endpoint=False) + reach / cells  # the middle of each cell
     density = np.exp(log_joint(*np.meshgrid(axis, axis)))
     return axis, density / density.sum()
 
 
 def level_that_encloses(share: float, density: np.ndarray) -> float:
-    """The density of which the cells above it hold this share of the probability."""
+    """Return the density such that the cells above it contain this share of the probability."""
     falling = np.sort(density, axis=None)[::-1]
     return float(falling[np.searchsorted(falling.cumsum(), share)])
 
 
 def prior_samples_in_posterior() -> tuple[np.ndarray, np.ndarray]:
-    """Samples from the prior [SAMPLES, 2], and which of them lie where SHARE of the posterior is [SAMPLES]."""
+    """Draw samples from the prior [SAMPLES, 2]; return them, and whether each is in the outer contour [SAMPLES]."""
     samples = np.random.default_rng(0).standard_normal((SAMPLES, 2))
     axis, density = posterior_grid()
     cell = np.clip(np.searchsorted(axis, samples), 0, len(axis) - 1)
@@ -109,7 +109,7 @@ def prior_samples_in_posterior() -> tuple[np.ndarray, np.ndarray]:
 
 
 def figure_2() -> Figure:
-    """The prior's contours and samples, and the posterior of one image, which covers little of them."""
+    """Draw the prior's contours and samples, and the posterior of one image, which covers few of the samples."""
     figure, ax = plt.subplots(figsize=(5, 5.1), layout="constrained")
     axis, density = posterior_grid()
     samples, inside = prior_samples_in_posterior()
@@ -131,7 +131,7 @@ def figure_2() -> Figure:
 
 
 def digit(blurred: bool) -> np.ndarray:
-    """A hand-made seven, 28 by 28 pixels in 0..15, from each pixel's distance to its strokes."""
+    """Return a hand-made seven, 28 by 28 pixels in 0..15, from each pixel's distance to its strokes."""
     corners = np.array([[7.0, 8], [20.5, 7.5], [13.5, 22]])
     rows, columns = np.mgrid[:28, :28]
     distance = np.full((28, 28), np.inf)
@@ -150,7 +150,7 @@ def picture(ax: Axes, pixels: np.ndarray, x: float, y: float, size: float, label
 
 
 def network(ax: Axes, x: float, y: float, name: str, formula: str, color: str, left: float, right: float) -> None:
-    """A trapezoid that is `left` high on its left and `right` on its right, centred at x, y."""
+    """Draw a trapezoid that is `left` high on its left and `right` on its right, centred at x, y."""
     corners = [(x - 0.95, y - left), (x - 0.95, y + left), (x + 0.95, y + right), (x + 0.95, y - right)]
     ax.add_patch(Polygon(corners, facecolor=color, edgecolor="none", alpha=0.22))
     ax.text(x, y + 0.04, name, ha="center", va="bottom")
@@ -158,7 +158,7 @@ def network(ax: Axes, x: float, y: float, name: str, formula: str, color: str, l
 
 
 def latent_space(ax: Axes, x: float, y: float) -> None:
-    """The prior as dashed circles, one image's q(z|x) as an ellipse, and a sample from it."""
+    """Draw the prior as dashed circles, one image's q(z|x) as an ellipse, and a sample from it."""
     for radius in (0.5, 0.95):
         ax.add_patch(Circle((x, y), radius, fill=False, edgecolor=ORANGE, ls="--", lw=1.6))
     for size, opacity in ((1, 0.4), (0.5, 0.65)):
@@ -169,7 +169,7 @@ def latent_space(ax: Axes, x: float, y: float) -> None:
 
 
 def figure_3() -> Figure:
-    """The VAE as a U: an image, the encoder, a sample from q(z|x), the decoder, the decoded image, and both losses."""
+    """Draw the VAE as a U: image, encoder, a sample from q(z|x), decoder, decoded image, and both losses."""
     figure, ax = canvas(5.6, 3.9, (0.0, 7.5), (-0.2, 5.0))
     picture(ax, digit(blurred=False), 0.15, 3.15, 1.3, r"image $\mathbf{x}$")
     picture(ax, digit(blurred=True), 0.15, 0.35, 1.3, r"$p_\theta(\mathbf{x}|\mathbf{z})$")
@@ -191,13 +191,13 @@ def figure_3() -> Figure:
 
 
 def coin_entropy(p: np.ndarray) -> np.ndarray:
-    """Bits of a coin that shows heads with probability p; 0 log 0 is 0."""
+    """Compute the entropy, in bits, of a coin that shows heads with probability p; 0 log 0 is 0."""
     inside = np.clip(p, 1e-300, 1), np.clip(1 - p, 1e-300, 1)
     return -(p * np.log2(inside[0]) + (1 - p) * np.log2(inside[1]))
 
 
 def figure_7() -> Figure:
-    """Eq. 24 for a coin, over its probability of heads."""
+    """Plot Eq. 24 for a coin, over its probability of heads."""
     figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
     p = np.linspace(0, 1, 501)
     ax.plot(p, coin_entropy(p), color=BLUE, lw=2.5)

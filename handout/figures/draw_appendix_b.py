@@ -1,6 +1,6 @@
 """Draw figure B.1 of the handout: `python handout/figures/draw_appendix_b.py`.
 
-The same versions of Python, NumPy and matplotlib give the same bytes. Shapes, colours and style are those of `draw.py`.
+With the same versions of Python, NumPy and matplotlib, the output is identical. Shapes and colours come from `draw.py`.
 """
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 def ray(cells: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Distance, density, transmittance and weight per unit of length along a ray: Eq. B.3 to B.5."""
+    """Return distance, density, transmittance and weight per unit of length along a ray (Eq. B.3 to B.5)."""
     step = 6 / cells
     t = np.linspace(step / 2, 6 - step / 2, cells)
     density = 0.7 * np.exp(-(((t - 1.8) / 0.5) ** 2)) + 5.0 * ((t > 4) & (t < 5.2))
@@ -22,7 +22,7 @@ def ray(cells: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def figure_b1() -> Figure:
-    """Density, transmittance and weight along a ray through a cloud and into a wall."""
+    """Plot density, transmittance and weight along a ray through a cloud and into a wall."""
     figure, axes = plt.subplots(3, 1, figsize=(5, 5.2), sharex=True, layout="constrained")
     t, *curves = ray()
     names = [r"density $\sigma$", r"transmittance $\mathcal{T}$", r"weight $\mathcal{T}\sigma$"]

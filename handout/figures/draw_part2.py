@@ -1,6 +1,6 @@
 """Draw figures 4 and 5 of the handout: `python handout/figures/draw_part2.py`.
 
-The same versions of Python, NumPy and matplotlib give the same bytes. Shapes, colours and style are those of `draw.py`.
+With the same versions of Python, NumPy and matplotlib, the output is identical. Shapes and colours come from `draw.py`.
 """
 
 import numpy as np
@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-PURPLE = "#CC79A7"  # the discriminator; Okabe and Ito's, as the colours of draw.py
+PURPLE = "#CC79A7"  # for the discriminator; from Okabe and Ito's palette, like the colours in draw.py
 
 
 # --- shared pieces ---------------------------------------------------------------------------------------------------
 
 
 def prior(ax: Axes, x: float, y: float, label: str, below: bool = True) -> None:
-    """A standard normal as two dashed circles, and one sample from it."""
+    """Draw a standard normal as two dashed circles, and one sample from it."""
     for radius in (0.35, 0.7):
         ax.add_patch(Circle((x, y), radius, fill=False, edgecolor=ORANGE, ls="--", lw=1.6))
     ax.plot(x + 0.16, y + 0.22, "D", color=BLACK, ms=6, zorder=5)
@@ -25,7 +25,7 @@ def prior(ax: Axes, x: float, y: float, label: str, below: bool = True) -> None:
 
 
 def discriminator(ax: Axes, x: float, y: float) -> None:
-    """A box with rounded corners, 1.9 wide and 1.3 high, centred at x, y."""
+    """Draw a box with rounded corners, 1.9 wide and 1.3 high, centred at x, y."""
     corner = (x - 0.95, y - 0.65)
     box = FancyBboxPatch(corner, 1.9, 1.3, "round,pad=0,rounding_size=0.2", facecolor=PURPLE, alpha=0.3, lw=0)
     ax.add_patch(box)
@@ -34,7 +34,7 @@ def discriminator(ax: Axes, x: float, y: float) -> None:
 
 
 def verdict(ax: Axes, x: float, y: float, question: str, height: float) -> None:
-    """The arrow that leaves the discriminator's top, with what it decides."""
+    """Draw the arrow that leaves the discriminator's top, labelled with the question that it answers."""
     arrow(ax, (x, y + 0.68), (x, y + 0.68 + height))
     ax.text(x, y + 0.75 + height, question, ha="center", va="bottom")
 
@@ -43,7 +43,7 @@ def verdict(ax: Axes, x: float, y: float, question: str, height: float) -> None:
 
 
 def figure_4() -> Figure:
-    """A GAN: noise becomes a generated image, and the discriminator sees it or a real one."""
+    """Draw a GAN: noise becomes a generated image, and the discriminator sees either this image or a real one."""
     figure, ax = canvas(5.6, 4.1, (0.0, 8.0), (-0.75, 5.1))
     prior(ax, 0.95, 1.1, "noise $p(\\mathbf{z})$")
     network(ax, 3.0, 1.1, "generator", "$G(\\mathbf{z})$", GREEN, 0.4, 0.75)
@@ -67,7 +67,7 @@ def figure_4() -> Figure:
 
 
 def codes(ax: Axes, x: float, y: float) -> None:
-    """The codes of many images as dots, and that of one image."""
+    """Draw the codes of many images as dots, and highlight the code of one image."""
     dots = 0.36 * np.random.default_rng(3).standard_normal((70, 2))
     dots = dots[np.hypot(*dots.T) < 0.8]
     ax.scatter(x + dots[:, 0], y + dots[:, 1], s=12, color=BLUE, alpha=0.45, lw=0)
@@ -75,7 +75,7 @@ def codes(ax: Axes, x: float, y: float) -> None:
 
 
 def figure_5() -> Figure:
-    """The AAE: an autoencoder above, and a discriminator that compares its codes with the prior."""
+    """Draw the AAE: an autoencoder above, and a discriminator that compares its codes with the prior."""
     figure, ax = canvas(5.6, 5.5, (-0.3, 7.4), (-0.55, 7.0))
     picture(ax, digit(blurred=False), 0.15, 5.5, 1.3, r"image $\mathbf{x}$")
     picture(ax, digit(blurred=True), 0.15, 2.75, 1.3, "reconstruction")

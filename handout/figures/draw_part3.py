@@ -1,6 +1,6 @@
 """Draw figure 6 of the handout: `python handout/figures/draw_part3.py`.
 
-The same versions of Python, NumPy and matplotlib give the same bytes. Shapes, colours and style are those of `draw.py`.
+With the same versions of Python, NumPy and matplotlib, the output is identical. Shapes and colours come from `draw.py`.
 """
 
 import matplotlib.pyplot as plt
@@ -18,20 +18,20 @@ ROW = 1  # the word that the upper part shows
 
 
 def alignment() -> np.ndarray:
-    """Eq. 21: the weights [target, source] that belong to SCORES, which are chosen by hand."""
+    """Compute Eq. 21: the weights [target, source] for SCORES, which are chosen by hand."""
     exponentials = np.exp(SCORES)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def cell(ax: Axes, x: float, y: float, label: str, color: str) -> None:
-    """A vector: a rounded box with its name."""
+    """Draw a vector as a rounded box with its name."""
     corner = (x - 0.5, y - 0.3)
     ax.add_patch(FancyBboxPatch(corner, 1.0, 0.6, "round,pad=0,rounding_size=0.15", facecolor=color, alpha=0.3, lw=0))
     ax.text(x, y, label, ha="center", va="center", fontsize=16)
 
 
 def draw_annotations(ax: Axes, weights: np.ndarray) -> None:
-    """The source words, their annotations, and one line from each to the context vector, as wide as its weight."""
+    """Draw the source words, their annotations, and a line from each to the context vector, as wide as its weight."""
     for j, (word, weight) in enumerate(zip(SOURCE, weights, strict=True)):
         x = 1.0 + 1.55 * j
         ax.text(x, 0.0, word, ha="center", va="center")
@@ -44,7 +44,7 @@ def draw_annotations(ax: Axes, weights: np.ndarray) -> None:
 
 
 def draw_mechanism(ax: Axes) -> None:
-    """Eq. 19 and 20 for the second target word."""
+    """Draw Eq. 19 and 20 for the second target word."""
     draw_annotations(ax, alignment()[ROW])
     cell(ax, 3.35, 2.95, "$c_2$", ORANGE)
     cell(ax, 1.0, 4.2, "$s_1$", GREEN)
@@ -60,7 +60,7 @@ def draw_mechanism(ax: Axes) -> None:
 
 
 def draw_matrix(ax: Axes) -> None:
-    """All weights; a row is a target word and sums to 1."""
+    """Draw all weights; each row belongs to a target word and sums to 1."""
     weights = alignment()
     ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(weights.shape):
@@ -74,7 +74,7 @@ def draw_matrix(ax: Axes) -> None:
 
 
 def figure_6() -> Figure:
-    """Additive attention: how one context vector comes about, and the whole alignment."""
+    """Draw additive attention: how one context vector is computed, and the whole alignment."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(5, 7.2), height_ratios=[1.15, 1], layout="constrained")
     draw_mechanism(above)
     draw_matrix(below)
