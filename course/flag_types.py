@@ -19,7 +19,7 @@ def whole_number(least: int, most: int = 1_000_000) -> Callable[[str], int]:
 
 
 def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], float]:
-    """Create an argparse type: a finite number for which `allowed` returns True; error messages call it `what`."""
+    """Create an argparse type: a finite number for which `allowed` returns True; `what` describes it in errors."""
 
     def check(text: str) -> float:
         try:

@@ -18,8 +18,8 @@ class Held(Exception):
 class HeldFolder:
     """A folder that this process holds until it releases the folder or ends, for whatever reason.
 
-    The lock is on the file .lock in the folder; .lock.owner names the owner. Child processes do not share the lock. It
-    works across machines if the file system supports that, as NFS does; `locked` is False if the file system does not
+    The lock is on the file .lock in the folder; .lock.owner names the owner. Child processes do not share it. Locks
+    work across machines if the file system supports that, as NFS does; `locked` is False if the file system does not
     support locks at all.
 
     Raises:

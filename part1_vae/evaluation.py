@@ -77,7 +77,7 @@ def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, deco
     Returns:
         nats [B].
     """
-    # float64 because z - mean has only a few exact digits in float32 if the posterior is narrow; CPU: MPS lacks float64
+    # float64, because z - mean has few exact digits in float32 for a narrow posterior; on the CPU, as MPS lacks float64
     mean, log_std = (each.cpu().double() for each in vae.encoder(imgs))
     log_weights = []
     for _ in range(num_samples):

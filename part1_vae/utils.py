@@ -63,7 +63,7 @@ def elbo_to_bpd(elbo: Tensor, img_shape: tuple[int, ...]) -> Tensor:
     """Convert a negative log-likelihood bound from nats per image to bits per dimension (section 1.6, Q1.7).
 
     Args:
-        elbo: the loss of each image in nats, [B]. Despite the name this is the *negative* ELBO, a positive number.
+        elbo: the loss of each image in nats, [B]. Despite the name, this is the *negative* ELBO, a positive number.
         img_shape: shape of the images, including the batch dimension, [B, C, H, W].
 
     Returns:

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Return the exit status: 0 for success, 1 for unavailable files or an open blank, 2 for invalid input."""
+    """Run the program; return 0 on success, 1 for unavailable files or an open blank, 2 for invalid input."""
     sys.stdout.reconfigure(errors="replace")  # terminals that do not use UTF-8 show a question mark
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
     value = args.pretrained if args.checkpoint is None else args.checkpoint_path

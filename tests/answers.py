@@ -214,7 +214,7 @@ class Recorded:
         self.sentences, self.tests = index["sentences"], index["tests"]
 
     def answer(self, seed: int, test: str, number: int, oracle: str, inputs: dict) -> Answer:
-        """Return the answer to the test's call number `number` of `expected`, counted from 0.
+        """Return the answer to call number `number` (counted from 0) of `expected` in a test.
 
         Raises:
             AnswersError: no answer was recorded, or it was recorded for different inputs.

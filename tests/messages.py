@@ -134,7 +134,7 @@ def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterato
 
 
 def _shapes(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterator[str]:
-    """Yield descriptions of how to turn a tensor of the wrong shape into the right one, or how it results from that."""
+    """Yield descriptions of how a tensor of the wrong shape relates to the right one, e.g. as its transpose or sum."""
     if obtained.numel() == known.shape.numel():
         if known.error(obtained.reshape(known.shape), rtol, atol) <= 1:
             yield "the numbers are right"

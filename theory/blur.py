@@ -115,6 +115,6 @@ if "ipykernel" not in sys.modules and not quick:
 
 # %% [markdown]
 # The squared error and the gradient error average images. The corner error averages corners. Because many images have
-# the same corners, it does not determine the image (shown clipped to 0..1). A discriminator (part 2) could reject all.
+# the same corners, it does not determine the image (shown clipped to 0..1). A discriminator could reject these answers.
 #
 # **What to try**: a shift of one pixel; one stroke twice as likely as the other; the corner error plus squared error.

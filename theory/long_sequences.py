@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Attention and long sequences
-# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (Q3.2: implement it.)
+# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (You implement it in Q3.2.)
 #
 # **Predict before you run it**
 # 1. q and k have independent entries of variance 1. Does the variance of q·k depend on d_k, on the length, or on both?
-# 2. If the length doubles, how does the number of multiplications grow? And if a token sees only the last 128?
+# 2. If the length doubles, how does the number of multiplications grow? And if a token sees only the last 128 tokens?
 
 # %%
 import argparse

@@ -51,7 +51,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def add_described(writer: SummaryWriter, program: str, tag: str, value: float, step: int | None) -> None:
-    """Add a scalar as `writer.add_scalar` does, with its tag's description; TensorBoard reads the first of these."""
+    """Add a scalar as `writer.add_scalar` does, with its tag's description; TensorBoard shows the first one."""
     summary = scalar(tag, value)
     metadata = summary.value[0].metadata
     # without data_class, TensorBoard replaces the metadata with that of a plain value

@@ -14,7 +14,7 @@ from course.training.run import Run
 
 
 class Pictures(Callback):
-    """Draws figures before training, at the epochs required by the assignment, every `--sample_every`, and at the end.
+    """Draws figures: before training, at the required epochs, every `--sample_every` epochs, and at the end.
 
     A part's subclass defines `epochs`; `pictures(model)`, name -> function that draws an image [3, H, W] in 0..1, which
     is written to figures/NAME_epoch_NNN.png and to TensorBoard; and `curves(results)`, which draws the metrics in

@@ -58,7 +58,7 @@ def node(ax: Axes, x: float, y: float, label: str, observed: bool) -> None:
 
 
 def figure_1() -> Figure:
-    """Draw plate notation: a latent z_n and an observed x_n for each of N images, and the decoder's weights theta."""
+    """Draw a plate diagram: a latent z_n and an observed x_n for each of N images, and the decoder's weights theta."""
     figure, ax = canvas(4.6, 2.4, (0.0, 6.5), (0.2, 3.6))
     box = FancyBboxPatch((0.2, 0.35), 3.9, 3.1, "round,pad=0,rounding_size=0.2", fill=False, edgecolor=BLACK, lw=1.4)
     ax.add_patch(box)
@@ -95,7 +95,7 @@ def posterior_grid(cells: int = 400, reach: float = 3.0) -> tuple[np.ndarray, np
 
 
 def level_that_encloses(share: float, density: np.ndarray) -> float:
-    """Return the density such that the cells above it contain this share of the probability."""
+    """Return the density for which the cells above it contain this share of the probability."""
     falling = np.sort(density, axis=None)[::-1]
     return float(falling[np.searchsorted(falling.cumsum(), share)])
 
