@@ -71,7 +71,7 @@ def next_line(tests: list[dict], root: Path, rubric: Rubric | None = None) -> st
     order = list(rubric.questions)
     lost = [test for test in tests if test["outcome"] != "passed" and test["question"] in order]
     if not lost:
-        return "next: `python -m course next` says what comes after these tests"
+        return "next: `python -m course next` shows the step after these tests"
     first = min((test["question"] for test in lost), key=order.index)
     lost = [test for test in lost if test["question"] == first]
     more = "for a hint: python -m course next --hint"

@@ -35,7 +35,7 @@ DEMO = (
         "part3_gpt/train.py --epochs 1 --accelerator cpu",
     ),
     ("it generates text (seconds)", "part3_gpt/generate.py --checkpoint last --do_sample --temperature 0.8 --prompt"),
-)  # programs that are missing in this edition are skipped
+)  # programs that are missing from this edition are skipped
 # the tests' tensors are so small that more threads would only slow them down, especially on a busy machine
 FOR_TESTS = {"OMP_NUM_THREADS": "1"}
 PROMPT = 'The "assert" statement'

@@ -117,7 +117,7 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--checkpoint", metavar="RUN|last", help="a run's folder (its best epoch), a checkpoint, or the newest run"
     )
     source.add_argument(
-        "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with such a model"
+        "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with a GPT-2 model"
     )
     parser.add_argument("--prompt", help="the text to continue; default: generate from the start of a text")
     parser.add_argument("--max_new_tokens", type=whole_number(0), default=200, help="number of tokens to generate")

@@ -41,7 +41,7 @@ def shown(expected: Tensor, obtained: Tensor) -> tuple[str, str]:
 
 
 def beyond(bound: float, value: float) -> str:
-    """Format a value on the wrong side of a bound with enough digits to show that."""
+    """Format a value on the wrong side of a bound with enough digits to tell it from the bound."""
     return pair(bound, value)[1]
 
 

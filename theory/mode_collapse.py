@@ -51,7 +51,7 @@ def step(adam, loss):
 
 
 def play(generate, players, real, extra_loss, steps):
-    """Play the game: `generate` returns a batch and fakes made from it; the fakes should resemble samples of `real`."""
+    """Play the game: `generate` returns a batch and fakes made from it; fakes should resemble samples from `real`."""
     D = network(1)  # its learning rate is five times lower, so it is never the best possible discriminator
     adam, opponent = torch.optim.Adam(players, lr=5e-3), torch.optim.Adam(D.parameters(), lr=1e-3)
     for _ in range(steps):

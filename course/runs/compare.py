@@ -30,7 +30,7 @@ def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) 
     """Choose the figures to show, as rows: each name at each epoch.
 
     Args:
-        names: names of figures; None: all those that every run has.
+        names: names of figures; None: all figures that every run has.
         epochs: None: the last epoch at which every run has all of these figures.
 
     Raises:

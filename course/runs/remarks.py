@@ -114,7 +114,7 @@ def other_than_asked(run: Run) -> Remarks:
         odd = [name for name, value in USUAL.items() if run.flags.get(name, value) != value]
         names = odd or sorted({name for _, each in wanted for name in each if name != "epochs"})
         flags = " ".join(f"--{name} {run.flags.get(name)}" for name in names)
-        yield Remark(flags, "no question asks for such a run; see the part's README for the commands", minor=True)
+        yield Remark(flags, "no question asks for this run; see the part's README for the commands", minor=True)
     for question, each in answered:
         if is_number(run.flags.get("epochs")) and run.flags["epochs"] < each.get("epochs", 0):
             more = f"Q{question.id} asks for {each['epochs']}: continue with --resume and --epochs {each['epochs']}"

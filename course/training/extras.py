@@ -16,7 +16,7 @@ def extras(args, loaders: tuple[DataLoader, ...], shown: Sequence[str]) -> list[
     Args:
         shown: names of the metrics to show next to the progress bar.
     """
-    # imported here, so that readers can skip what only makes a run faster or is not in a default run
+    # imported here, so that readers can skip code that only makes a run faster or that a default run does not use
     from course.training.speed import FusedOptimizers
 
     callbacks: list[Callback] = [FusedOptimizers()]

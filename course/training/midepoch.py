@@ -1,8 +1,8 @@
-"""Stop in the middle of an epoch, and continue there.
+"""Stop in the middle of an epoch, and continue from the same batch.
 
 Lightning's checkpoints lack the metrics' sums of an unfinished epoch. These functions read and modify
 `trainer._results`, Lightning's private collection of logged values: each entry has a `value` and a
-`cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes them.
+`cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes these.
 """
 
 from torch import Tensor
@@ -21,7 +21,7 @@ def sum_up(trainer) -> dict[str, tuple[float, float]]:
 
 
 def add_sums(trainer, sums: dict[str, tuple[float, float]]) -> None:
-    """Add the sums of the epoch's first part to those of a resumed run."""
+    """Add the sums from before a stop to those of the resumed epoch."""
     for key, (value, count) in sums.items():
         metric = trainer._results[key]
         metric.value, metric.cumulated_batch_size = metric.value + value, metric.cumulated_batch_size + int(count)

@@ -1,4 +1,4 @@
-"""Keep the data on the GPU; imported only if there is one."""
+"""Keep the data on the GPU; imported only if a GPU is available."""
 
 from collections.abc import Iterator
 

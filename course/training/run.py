@@ -37,7 +37,7 @@ class Run:
         return self.folder / "figures" / name
 
     def load_best(self, model: torch.nn.Module) -> None:
-        """Load the weights of best.ckpt into the model, if there is one.
+        """Load the weights from best.ckpt into the model, if this file exists.
 
         `trainer.test(ckpt_path="best")` would also restore the callbacks, and reset the history to that epoch.
         """

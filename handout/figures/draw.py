@@ -217,7 +217,7 @@ FIGURES: Figures = {"1": figure_1, "2": figure_2, "3": figure_3, "7": figure_7}
 
 
 def save(draw_figure: Callable[[], Figure], path: Path) -> Path:
-    """Draw a figure and write it, without the date and the version that would change the bytes."""
+    """Draw a figure and write it without the date or version, which would change the bytes."""
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     with matplotlib.rc_context(STYLE):
         figure = draw_figure()

@@ -135,8 +135,8 @@ SICK = {  # expected symptom -> program, history, flags, first step
 @pytest.mark.parametrize(
     ("program", "flags", "note"),
     [
-        ("vae", {"dataset": "fashion"}, "--dataset fashion; no question asks for such a run"),
-        ("vae", {"z_dim": 3}, "--z_dim 3; no question asks for such a run"),
+        ("vae", {"dataset": "fashion"}, "--dataset fashion; no question asks for this run"),
+        ("vae", {"z_dim": 3}, "--z_dim 3; no question asks for this run"),
         ("vae", {"epochs": 1}, "--epochs 1; Q1.7 asks for 80: continue with --resume and --epochs 80"),
         ("aae", {"epochs": 10, "lambda_": 1.0}, "--epochs 10; Q2.4 asks for 95"),
     ],

@@ -272,7 +272,7 @@ def test_the_last_line_of_a_run_names_the_first_blank_of_the_first_question(smal
     assert graded.next_line(tests, small) == f"next: Q1.7, part1_vae/utils.py, line 5: half of x{hint}"
     tests += [lost("test_half", "1.7", "half of 4 is 2")]
     assert graded.next_line(tests, small) == f"next: Q1.7, test_half fails, see above{hint}"
-    assert "`python -m course next` says what comes after" in graded.next_line(tests[2:3], small)
+    assert "`python -m course next` shows the step after" in graded.next_line(tests[2:3], small)
     (small / "part1_vae" / "utils.py").write_text("def f(:")
     assert graded.next_line(tests[:3], small) == f"next: Q1.7, test_d, see above{hint}"
 
