@@ -28,7 +28,7 @@ HINTS = {  # text in an exception's message -> possible cause
     "does not require grad": "there is nothing to differentiate: is something detached?",
     "modified by an inplace operation": "a tensor that the gradient needs is modified in place",
     "contains either `inf`, `nan` or element < 0": "these are not probabilities: is a softmax missing?",
-    "is not on the expected device": "the test uses the device meta: is a tensor created without device=...?",
+    "is not on the expected device": "the test uses the meta device: is a tensor created without device=...?",
     "'NoneType' object": "a function returns None: is a `return` missing?",
     "got NoneType": "a function returns None: is a `return` missing?",
 }

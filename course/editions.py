@@ -27,7 +27,7 @@ def choose(content: dict, edition: str | None = None) -> str:
 
 
 def known(path: Path) -> list[str]:
-    """List the editions in a rubric.toml, its own first.
+    """List the editions named in a rubric.toml, starting with the file's own.
 
     Raises:
         OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, KeyError: the file is missing or invalid.

@@ -66,7 +66,7 @@ def _acquire(lock: filelock.BaseFileLock) -> bool:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the fallback
+            warnings.simplefilter("ignore")  # filelock warns about its fallback
             lock.acquire(blocking=False)
     except OSError as error:
         if isinstance(error, filelock.Timeout) and not isinstance(lock, filelock.SoftFileLock):

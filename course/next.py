@@ -81,7 +81,7 @@ def _of_part(rubric: Rubric, part: Part, root: Path, select: str = "") -> Step |
             results.append(event)
             print("." if event["passed"] else "-" if _is_at_blank(event) else "F", end="", flush=True)
     if not results:
-        raise NextError(f"tests/test_part{part.number}*.py has no graded test; restore the files of tests/")
+        raise NextError(f"tests/test_part{part.number}*.py has no graded test; restore the files in tests/")
     if select and all(result["passed"] for result in results):
         return None
     return choose(rubric, part, places, results)

@@ -12,7 +12,7 @@ from course import rubric
 from course.command_line import WrongFlag
 from course.files import write_whole
 
-NOTE = "Tests that only graders have, runs and written answers are not included."
+NOTE = "Not included: runs, written answers, and tests that only graders have."
 # Classroom 50's runner sets these environment variables: field of result.json -> variable
 RUNNER = {
     "classroom": "CLASSROOM",

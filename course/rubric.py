@@ -233,7 +233,7 @@ def _of_questions(parts: list[Part], questions: list[Question]) -> list[str]:
     for question in questions:
         number, dot, rest = question.id.partition(".")
         if not (dot and number.isdecimal() and rest.isdecimal()):
-            return [f'question {question.id!r}: an id is like "1.7"']
+            return [f'question {question.id!r}: an id has the form "1.7"']
         if question.part not in {part.number for part in parts}:
             problems.append(f"question {question.id}: there is no part {question.part}")
         if question.id in seen:

@@ -67,7 +67,7 @@ class ImportanceWeightedBound(pl.Callback):
 
 @torch.no_grad()
 def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, decode_at_once: int = 1000) -> Tensor:
-    """Estimate the importance-weighted lower bound on log p(x) of a `VAE`.
+    """Estimate the importance-weighted lower bound on log p(x) for a `VAE`.
 
     Args:
         imgs: integers 0..15 [B, 1, 28, 28].

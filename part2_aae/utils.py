@@ -38,7 +38,7 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
     """
     n, d = codes.shape
     width = float(d)  # the square of the kernel's width: half the mean of |a - b|² under the prior
-    centred = codes - codes.mean(dim=0)  # keeps the distances; cdist would be inexact far from the origin
+    centred = codes - codes.mean(dim=0)  # distances do not change; cdist would be inexact far from the origin
     both = codes.new_zeros(())
     for part in centred.split(1000):  # all codes of a test set at once would take gigabytes
         both += torch.exp(-torch.cdist(part, centred).square() / (2 * width)).sum()

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """Run the program; return 0 on success, 1 for unavailable files or an open blank, 2 for invalid input."""
-    sys.stdout.reconfigure(errors="replace")  # terminals that do not use UTF-8 show a question mark
+    sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows question marks
     flag = "--pretrained" if args.checkpoint is None else "--checkpoint"
     value = args.pretrained if args.checkpoint is None else args.checkpoint_path
     try:

@@ -65,7 +65,7 @@ def assert_numbers(what: str, output: Tensor, shape: tuple[int, ...]) -> None:
     assert_shape(what, output, shape)
     assert output.dtype == torch.float32, f"{what} should be float32, not {output.dtype}"
     bad = int((~output.isfinite()).sum())
-    assert not bad, f"{what} should be finite numbers, {bad} of {output.numel()} are NaN or infinite"
+    assert not bad, f"{what} should be finite numbers, but {bad} of {output.numel()} are NaN or infinite"
 
 
 def assert_value(

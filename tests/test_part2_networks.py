@@ -65,7 +65,7 @@ def test_aae_decoder_shapes_and_range(rng):
     why = "use tanh, not a sigmoid" if low > -0.5 else "is there a second tanh, or another factor?"
     assert low < -0.9 and high > 0.9, (
         f"images should reach beyond -0.9 and 0.9: {why}\n"
-        f"expected nearly from -1 to 1\nobtained from {beyond(-0.9, low)} to {beyond(0.9, high)}"
+        f"expected a range of nearly -1 to 1\nobtained {beyond(-0.9, low)} to {beyond(0.9, high)}"
     )
 
 

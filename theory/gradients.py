@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Two ways to a gradient through a sample
+# # Two ways to compute a gradient through a sample
 #
 # For Q1.6 and Exercises 11 and 12. Let x ~ N(θ, 1). We want the gradient of E[x²] with respect to θ. The exact
 # gradient is known: E[x²] = θ² + 1, so it is 2θ.

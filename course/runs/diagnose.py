@@ -46,6 +46,6 @@ def command(args: argparse.Namespace) -> None:
 
 def add(commands) -> None:
     """Add `diagnose` to the commands."""
-    parser = commands.add_parser("diagnose", help="list unusual numbers of a run and their likely causes")
+    parser = commands.add_parser("diagnose", help="list unusual numbers in a run and their likely causes")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/vae/version_0")
     parser.set_defaults(run=command)

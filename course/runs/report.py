@@ -17,7 +17,7 @@ from course.runs.questions import Figure, answered, asked, final, other_figures,
 from course.runs.side_by_side import page_of_several
 
 FILE = "report.html"  # in the folder of a run
-LONGEST_TEXT = 20_000  # characters shown of a text
+LONGEST_TEXT = 20_000  # maximum number of characters shown from a text
 
 
 def page_of_run(run: Run, rubric: Rubric) -> str:

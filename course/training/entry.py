@@ -13,8 +13,8 @@ def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     """Call `train(args)` and turn errors into a message and an exit status.
 
     Returns:
-        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Processes started
-        by the first one always return 0: if one of them failed, the first one would be killed before it exits.
+        0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Processes that the
+        first process started always return 0: if one of them failed, the first process would be killed too early.
     """
     status = _status_of(train, args)
     return status if is_first_process() else 0

@@ -1,4 +1,4 @@
-"""The folder of a run: created under a free name, and locked while the run writes to it."""
+"""The folder of a run: created under an unused name, and locked while the run writes to it."""
 
 from pathlib import Path
 

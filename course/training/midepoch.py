@@ -1,6 +1,6 @@
 """Stop in the middle of an epoch, and continue from the same batch.
 
-Lightning's checkpoints lack the metrics' sums of an unfinished epoch. These functions read and modify
+Lightning's checkpoints lack an unfinished epoch's sums of metrics. These functions read and modify
 `trainer._results`, Lightning's private collection of logged values: each entry has a `value` and a
 `cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes these.
 """
@@ -28,7 +28,7 @@ def add_sums(trainer, sums: dict[str, tuple[float, float]]) -> None:
 
 
 def log_step(trainer) -> None:
-    """Write the step's values if they are due, because Lightning would write them only after the hook that stops."""
+    """Write the step's values if they are due: Lightning would write them only after the hook that stops the run."""
     step = trainer.fit_loop.epoch_loop.total_batch_idx
     if trainer.logger and (step + 1) % trainer.log_every_n_steps == 0:
         values = trainer.callback_metrics.items()

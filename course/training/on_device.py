@@ -29,7 +29,7 @@ class DataOnDevice(Callback):
 
 
 class BatchesOnDevice:
-    """Builds the batches of a loader on a device. The data are moved once, and their order once per epoch."""
+    """Builds the batches of a loader on a device. The data are moved once; their order is moved once per epoch."""
 
     def __init__(self, loader: EpochLoader, device: torch.device):
         self.loader, self.device, self.dataset = loader, device, loader.dataset.to(device)

@@ -264,7 +264,7 @@ def test_disagreements_are_named(course):
         ("automatic = 8\n", "automatic = 9\nsecret = 1\n", "secret"),
         ('id = "1.2"', 'id = "1.1"', "question 1.1 is defined twice"),
         ('id = "3.3"', 'id = "4.3"', "there is no part 4"),
-        ('id = "1.1"', 'id = "1"', "an id is like"),
+        ('id = "1.1"', 'id = "1"', "an id has the form"),
         ('edition = "2023"', "", "'edition' is missing"),
         ('year = "2026"', "", "'year' is missing"),
         ('edition = "2023"', 'edition = "2024"', "edition = '2024': should be 2022 or 2023"),
