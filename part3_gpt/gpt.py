@@ -175,7 +175,7 @@ class GPT(nn.Module):
             changes: configuration fields to override, e.g. attn_pdrop=0.0.
 
         Raises:
-            course.datasets.DataError, ValueError: the files are not available, or do not describe a GPT-2.
+            course.datasets.DataError, ValueError: the files are not available, or do not describe a GPT-2 model.
         """
         settings, state = pretrained.read(pretrained.locate(name_or_folder))
         model = cls(GPTConfig(**settings | changes))

@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Attention and long sequences
-# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences a problem? (You implement it in Q3.2.)
+# For Q3.1 and Eq. 22. Why divide scores by sqrt(d_k)? Why are long sequences hard? (You implement attention in Q3.2.)
 #
 # **Predict before you run it**
 # 1. q and k have independent entries of variance 1. Does the variance of q·k depend on d_k, on the length, or on both?

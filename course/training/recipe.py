@@ -69,7 +69,7 @@ class Muon(torch.optim.Adam):
 
 
 def with_muon(adam: torch.optim.Adam) -> Muon:
-    """Return an optimizer of the same parameters: Muon for kernels between hidden layers, the given Adam for others."""
+    """Return an optimizer for the same parameters: Muon for kernels between hidden layers, the given Adam elsewhere."""
     groups = []
     for group in adam.param_groups:
         kernels = [p for p in group["params"] if p.dim() == 4 and min(p.shape[:2]) > 1]

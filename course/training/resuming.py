@@ -40,7 +40,7 @@ def check_agreement(trainer, args) -> None:
 
 
 def reopen(args, folder: Path) -> None:
-    """Remove the run's output from after its checkpoint; call this with the folder locked.
+    """Remove the output that the run wrote after its checkpoint; call this with the folder locked.
 
     Raises:
         Problem: the run has continued since its checkpoint was read.
