@@ -266,7 +266,7 @@ def mean_distance_to_the_nearest(dimension, codes=54_000):
 
 
 def test_distance_to_the_nearest_code():
-    row = ["mean distance of a sample to the nearest code"]
+    row = ["mean distance from a sample to the nearest code"]
     row += [f"{mean_distance_to_the_nearest(d):.{digits}f}" for d, digits in ((2, 3), (8, 2), (20, 2))]
     assert_row(*row)
     assert_row("typical distance $\\sqrt{2 d_z}$ between two samples", *(f"{math.sqrt(2 * d):.1f}" for d in (2, 8, 20)))
