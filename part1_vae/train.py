@@ -86,7 +86,7 @@ class VAE(pl.LightningModule):
             integers 0..15 [batch_size, 1, 28, 28].
         """
         # Q1.8: draw images from the model, following the steps of Q1.1.
-        # Hint: torch.multinomial draws a column index for each row of probabilities. Make each pixel a row, and check
+        # Hint: torch.multinomial draws a column index for each row of probabilities. Use one row per pixel, and check
         # the order of the dimensions when you reshape pixels to rows and back.
         # BEGIN SOLUTION Q1.8
         z = torch.randn(batch_size, self.hparams.z_dim, device=self.device)
@@ -164,14 +164,14 @@ def train(args: argparse.Namespace) -> None:
             accelerator=args.accelerator,
             devices=args.devices,
             num_nodes=args.num_nodes,
-            strategy=strategy(args),
+            strategy=strategy(args),  # how several devices share the work
             precision=args.precision,
             num_sanity_val_steps=0,
             enable_progress_bar=args.progress_bar,
             enable_model_summary=False,
             logger=run.logger(),
-            plugins=plugins(args),
-            **limits(args),
+            plugins=plugins(args),  # complete checkpoint files; no requeueing by Lightning
+            **limits(args),  # --limit_batches and --fast_dev_run
             callbacks=[
                 Reproducible(args.seed),
                 StopOnNaN(run),
@@ -182,7 +182,7 @@ def train(args: argparse.Namespace) -> None:
                 BestCheckpoint(run, monitor="val/bpd"),
                 LastCheckpoint(run),
                 ExactResume(run),
-                *extras(args, loaders, shown=["bpd"]),
+                *extras(args, loaders, shown=["bpd"]),  # --recipe fast, --progress_bar, --compile and others
             ],
         )
         trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # safe unpickling

@@ -167,14 +167,14 @@ def train(args: argparse.Namespace) -> None:
             accelerator=args.accelerator,
             devices=args.devices,
             num_nodes=args.num_nodes,
-            strategy=strategy(args, manual=True),
+            strategy=strategy(args, manual=True),  # how several devices share the work
             precision=args.precision,
             num_sanity_val_steps=0,
             enable_progress_bar=args.progress_bar,
             enable_model_summary=False,
             logger=run.logger(),
-            plugins=plugins(args),
-            **limits(args),
+            plugins=plugins(args),  # complete checkpoint files; no requeueing by Lightning
+            **limits(args),  # --limit_batches and --fast_dev_run
             callbacks=[
                 Reproducible(args.seed),
                 StopOnNaN(run),
@@ -184,7 +184,7 @@ def train(args: argparse.Namespace) -> None:
                 BestCheckpoint(run, monitor="val/recon_loss"),
                 LastCheckpoint(run),
                 ExactResume(run),
-                *extras(args, loaders, shown),
+                *extras(args, loaders, shown),  # --recipe fast, --progress_bar, --compile and others
             ],
         )
         trainer.fit(model, train_loader, val_loader, ckpt_path=args.resume, weights_only=True)  # safe unpickling

@@ -154,7 +154,7 @@ class Figures(Pictures):
         return "\n\n".join(f"--- {title} ---\n{text}" for title, text in parts.items())
 
     def sample(self, lit: LitGPT, prompt: str, seed: int | None = None, do_sample: bool = True) -> str:
-        """Generate a text that begins with the prompt; the same weights always give the same text."""
+        """Generate text that begins with the prompt; the same weights always give the same text."""
         was_training = lit.training
         lit.eval()
         generator = torch.Generator(lit.device).manual_seed(self.run.args.seed if seed is None else seed)
@@ -215,14 +215,14 @@ def train(args: argparse.Namespace) -> None:
             accelerator=args.accelerator,
             devices=args.devices,
             num_nodes=args.num_nodes,
-            strategy=strategy(args),
+            strategy=strategy(args),  # how several devices share the work
             precision=args.precision,
             num_sanity_val_steps=0,
             enable_progress_bar=args.progress_bar,
             enable_model_summary=False,
             logger=run.logger(),
-            plugins=plugins(args),
-            **limits(args),
+            plugins=plugins(args),  # complete checkpoint files; no requeueing by Lightning
+            **limits(args),  # --limit_batches and --fast_dev_run
             callbacks=[
                 Reproducible(args.seed),
                 StopOnNaN(run),
@@ -232,7 +232,7 @@ def train(args: argparse.Namespace) -> None:
                 BestCheckpoint(run, monitor="val/cross_entropy"),
                 LastCheckpoint(run),
                 ExactResume(run),
-                *extras(args, made.loaders, SHOWN),
+                *extras(args, made.loaders, SHOWN),  # --progress_bar, --compile and others
             ],
         )
         trainer.fit(lit, *made.loaders, ckpt_path=args.resume, weights_only=True)  # safe unpickling
