@@ -76,7 +76,7 @@ def train(attention):
 # %%
 STEPS, MOST = (500, 3) if quick else (1000, 5)
 models = {"with attention": train(True), "without attention": train(False)}
-lengths = list(range(1, MOST + 2))  # one date more than in training
+lengths = list(range(1, MOST + 2))  # one more date than in training
 accuracy = {name: [] for name in models}
 torch.manual_seed(1)
 with torch.no_grad():

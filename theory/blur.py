@@ -7,8 +7,8 @@
 #
 # **Predict before you run it**
 #
-# 1. What does the best answer for the squared error look like? How much better is it than one of the two strokes?
-# 2. What is the best answer for the squared error of the image gradients (the edges)? And for the absolute error?
+# 1. What does the best answer under the squared error look like? How much better is it than one of the two strokes?
+# 2. What is the best answer under the squared error of the image gradients (the edges)? Under the absolute error?
 # 3. A decoder outputs the mean of a Gaussian for each pixel and maximizes log p(x|z). Is its answer sharper?
 
 # %%
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal
 
-parser = argparse.ArgumentParser(description="The best single answer to two equally likely strokes, for four losses.")
+parser = argparse.ArgumentParser(description="The best single answer to two equally likely strokes, under four losses.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.manual_seed(0)

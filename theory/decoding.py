@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
     def loss(self, x, is_vae):
         q = self.q(x)
         logits = self.decoder(q.rsample() if is_vae else q.mean)
-        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey values are fine
+        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey values allowed
         return (reconstruction + is_vae * kl_divergence(q, Normal(0.0, 1.0)).sum(dim=1)).mean()  # nats per image
 
 

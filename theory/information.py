@@ -5,8 +5,8 @@
 # wastes. Here we encode messages with a good and a bad code, and count the bits.
 #
 # **Predict before you run it**
-# 1. Which has the highest entropy: a fair coin, a fair die, a random letter of the alphabet, a letter of a real text?
-# 2. You know two successive letters of a text. How many bits of information does the next letter still carry?
+# 1. Which has the highest entropy: a fair coin, a fair die, a random letter of the alphabet, a letter of real text?
+# 2. You know two consecutive letters in a text. How many bits of information does the next letter still carry?
 # 3. One source, two codes: how many bits per symbol does the wrong code waste?
 # 4. Let p = (0.5, 0.5) and q = (0.1, 0.9): which is larger, KL(p‖q) or KL(q‖p)?
 
@@ -55,7 +55,7 @@ for name, n in [("coin", 2), ("die", 6), ("letter of the alphabet", 26)]:
     assert close(h, log2(n), 1e-6)
 
 # %% [markdown]
-# ## A real text
+# ## Real text
 # The entropy of the next letter, given the k letters before it, is H(k + 1 letters) - H(k letters).
 
 # %%
@@ -115,4 +115,4 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "information.png", dpi=120)
 
 # %% [markdown]
-# **What to try**: a q that gives one symbol the probability 0; a q closer to p; a text in another language.
+# **What to try**: a q that gives one symbol the probability 0; a q closer to p; text in another language.

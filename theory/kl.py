@@ -1,7 +1,7 @@
 # %% [markdown]
-# # The KL divergence of Gaussians, and of a Gaussian from two modes
+# # The KL divergence between Gaussians, and between a Gaussian and two modes
 #
-# For Section 1.1.2 and Exercises 4, 5 and 6. The VAE's loss contains the KL divergence of two Gaussians (Eq. 13). You
+# For Section 1.1.2 and Exercises 4, 5 and 6. The VAE's loss contains a KL divergence between Gaussians (Eq. 13). You
 # implement it in Q1.7; here, `torch.distributions` computes it, and we check it in two other ways.
 #
 # **Predict before you run it**
@@ -42,13 +42,13 @@ p, q = Normal(0.0, 1.0), Normal(1.0, 2.0)
 draws = p.sample((10_000 if quick else 1_000_000,))
 terms = p.log_prob(draws) - q.log_prob(draws)  # log p(x)/q(x), x ~ p
 exact, integral, monte_carlo = kl_divergence(p, q), kl_by_quadrature(p, q), terms.mean()
-print(f"KL(p||q): {exact:.4f} nats exactly, {integral:.4f} by quadrature, {monte_carlo:.4f} by {len(draws):,} samples")
+print(f"KL(p||q): {exact:.4f} nats exactly, {integral:.4f} by quadrature, {monte_carlo:.4f} from {len(draws):,} draws")
 assert abs(integral - exact) < 1e-9
 assert abs(monte_carlo - exact) < 5 * terms.std() / len(draws) ** 0.5  # 5 standard errors
 
 # %% [markdown]
 # ## A divergence, not a distance
-# KL is never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than the direct way.
+# KL is never negative, and 0 only for p = q. But it is not symmetric, and a detour can be shorter than going directly.
 
 # %%
 means, stds = torch.randn(2, 10_000), torch.rand(2, 10_000) + 0.1

@@ -5,9 +5,9 @@
 #
 # **Predict before you run it**
 #
-# 1. As the code gets larger, how does the autoencoder's error change on the training set? And on the test set?
+# 1. As the code gets larger, how does the autoencoder's training error change? And its test error?
 # 2. How many of its 64 latent dimensions does the VAE use?
-# 3. We decode random codes. For which sizes and for which model do the images show digits?
+# 3. We decode random codes. For which sizes and which model do the images show digits?
 
 # %%
 import argparse
@@ -60,7 +60,7 @@ def train(dims, is_vae):
         x = train_set[torch.randint(500, (64,))]
         q = model.q(x)
         logits = model.decoder(q.rsample() if is_vae else q.mean)
-        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey values are fine
+        reconstruction = -Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=1)  # grey values allowed
         loss = (reconstruction + is_vae * kl_divergence(q, Normal(0.0, 1.0)).sum(dim=1)).mean()  # nats per image
         adam.zero_grad()
         loss.backward()

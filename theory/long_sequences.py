@@ -49,7 +49,7 @@ scaled, unscaled = ([largest_weight(d, scale) for d in widths] for scale in (Non
 assert max(scaled) < 0.2 and unscaled[-1] > 0.8
 
 # %% [markdown]
-# ## Four ways through a sequence
+# ## Four ways to process a sequence
 # We compare plain attention; PyTorch's fused kernel, which computes the T × T weights in blocks without storing them; a
 # window of W tokens; and linear attention (Eq. 22e), phi(Q)(phi(K)ᵀV), without a T × T matrix. Shapes: [1, 1, T, D].
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-parser = argparse.ArgumentParser(description="The reconstruction and the regularization term, alone and together.")
+parser = argparse.ArgumentParser(description="The reconstruction and regularization terms, separately and together.")
 parser.add_argument("--quick", action="store_true", help="a smaller run for tests, which saves no figure")
 quick = parser.parse_args([] if "ipykernel" in sys.modules else None).quick
 torch.set_default_dtype(torch.double)
@@ -75,7 +75,7 @@ assert sum(both[:2]) < min(sum(rec_alone[:2]), sum(reg_alone[:2]))  # both: the 
 assert rec_alone[2] < 0.5 * both[2] and abs(reg_alone[2] - 1) < 0.05
 
 # %% [markdown]
-# ## One image, estimated with 1, 10 and 100 samples
+# ## Both terms for one image, estimated with 1, 10 and 100 samples
 # Exact: an integral over a grid of z, and a closed form. Estimated: means of -log p(x|z) and of log q(z|x) - log p(z).
 
 # %%

@@ -116,5 +116,5 @@ if "ipykernel" not in sys.modules and not quick:
     fig.savefig(Path(__file__).parent / "figures" / "mode_collapse.png", dpi=120)
 
 # %% [markdown]
-# Grey: data. Colour: draws, one seed per picture. The prior has no gaps, so some draws must fall between clusters.
+# Grey: data. Colour: draws, one seed per column. The prior has no gaps, so some draws must fall between clusters.
 # **What to try**: more seeds; a reconstruction weight of 0.5 instead of 199; players with equal learning rates.

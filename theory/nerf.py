@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A neural radiance field of a small scene
 #
-# For Appendix B and Q3.1 of the 2022 edition. Formulas define the scene: a striped ball, and a smaller ball beside it.
+# For Appendix B and Q3.1 of the 2022 edition. Formulas define the scene: a striped ball, and a smaller ball next to it.
 # We take 24 photographs of the scene, fit a network to them, and render a view that was not photographed.
 #
 # **Predict before you run it**
 #
 # 1. A ray passes through fog of density 2 over a length of 0.5. What fraction of light passes through (Eq. B.3)?
-# 2. The network gets a position (x, y, z). What is missing from the picture without the sines and cosines of Eq. B.7?
+# 2. The network gets a position (x, y, z). What is missing from the image without the sines and cosines of Eq. B.7?
 
 # %%
 import argparse
@@ -42,7 +42,7 @@ def scene(points):
 
 def rays(angle):
     """Return the origins and directions, [SIZE², 3] each, of the rays of a camera on a circle around the scene."""
-    edge = 0.4 * (1 - 1 / SIZE)  # the middle of the outermost pixel
+    edge = 0.4 * (1 - 1 / SIZE)  # the centre of the outermost pixel
     u = torch.linspace(-edge, edge, SIZE)
     directions = torch.stack([u.repeat(SIZE), -u.repeat_interleave(SIZE), torch.full((SIZE**2,), -1.0)], dim=1)
     turn = torch.tensor([[cos(angle), 0.0, -sin(angle)], [0.0, 1.0, 0.0], [sin(angle), 0.0, cos(angle)]])
@@ -50,9 +50,9 @@ def rays(angle):
 
 
 def render(field, origins, directions, pieces):
-    """Render by Eq. B.5 on a white background: colours [R, 3], and the weights of the pieces [R, N]."""
+    """Render by Eq. B.5 on a white background: colours [R, 3], and the weights of the segments [R, N]."""
     delta = (FAR - NEAR) / pieces
-    t = NEAR + delta * (torch.arange(pieces) + torch.rand(len(origins), pieces))  # a random place in each piece
+    t = NEAR + delta * (torch.arange(pieces) + torch.rand(len(origins), pieces))  # a random place in each segment
     density, colour = field(origins[:, None] + t[..., None] * directions[:, None])  # [R, N, 1], [R, N, 3]
     alpha = 1 - torch.exp(-density[..., 0] * delta)
     reached = torch.cumprod(torch.cat([torch.ones(len(alpha), 1), 1 - alpha], dim=1), dim=1)  # [R, N + 1]

@@ -8,8 +8,8 @@
 #
 # 1. A convolution with kernel 3, stride 2 and padding 1 maps 28 pixels to 14, then 7, then 4. What does the transposed
 #    convolution map 4 to? Is there more than one answer?
-# 2. How many times is each output pixel written, with kernel 3 and stride 2? With kernel 4?
-# 3. If you apply a convolution, then the transposed convolution with the same weights, do you get your image back?
+# 2. How many times is each output pixel written to, with kernel 3 and stride 2? With kernel 4?
+# 3. If you apply a convolution and then the transposed convolution with the same weights, do you get your image back?
 
 # %%
 import argparse

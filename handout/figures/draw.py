@@ -95,13 +95,13 @@ def posterior_grid(cells: int = 400, reach: float = 3.0) -> tuple[np.ndarray, np
 
 
 def level_that_encloses(share: float, density: np.ndarray) -> float:
-    """Return the density for which the cells above it contain this share of the probability."""
+    """Return the density such that the cells above it contain this share of the probability."""
     falling = np.sort(density, axis=None)[::-1]
     return float(falling[np.searchsorted(falling.cumsum(), share)])
 
 
 def prior_samples_in_posterior() -> tuple[np.ndarray, np.ndarray]:
-    """Draw samples from the prior [SAMPLES, 2]; return them, and whether each is in the outer contour [SAMPLES]."""
+    """Draw samples from the prior [SAMPLES, 2]; return them, and whether each is inside the outer contour [SAMPLES]."""
     samples = np.random.default_rng(0).standard_normal((SAMPLES, 2))
     axis, density = posterior_grid()
     cell = np.clip(np.searchsorted(axis, samples), 0, len(axis) - 1)
@@ -131,7 +131,7 @@ def figure_2() -> Figure:
 
 
 def digit(blurred: bool) -> np.ndarray:
-    """Return a hand-made seven, 28 by 28 pixels in 0..15, from each pixel's distance to its strokes."""
+    """Return an artificial seven, 28 by 28 pixels in 0..15, computed from each pixel's distance to its strokes."""
     corners = np.array([[7.0, 8], [20.5, 7.5], [13.5, 22]])
     rows, columns = np.mgrid[:28, :28]
     distance = np.full((28, 28), np.inf)
@@ -197,7 +197,7 @@ def coin_entropy(p: np.ndarray) -> np.ndarray:
 
 
 def figure_7() -> Figure:
-    """Plot Eq. 24 for a coin, over its probability of heads."""
+    """Plot Eq. 24 for a coin, as a function of its probability of heads."""
     figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
     p = np.linspace(0, 1, 501)
     ax.plot(p, coin_entropy(p), color=BLUE, lw=2.5)
