@@ -43,7 +43,7 @@ def train_once(part: str, data: Path, logs: Path, *flags: str, most: float | Non
     try:
         subprocess.run([*command, *places, *flags], check=True, stdout=subprocess.DEVNULL, timeout=most)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{part}/train.py had not ended after {most:g} s") from None
+        raise RuntimeError(f"{part}/train.py was still running after {most:g} s") from None
     return next(logs.glob("*/version_0"))
 
 
@@ -54,13 +54,13 @@ def run_train(part: str, data: Path, *flags: str, most: float | None = None) -> 
 
 
 def own_loop(part: str, batch_size: int, data: Path, batches: int | None) -> float:
-    """Return the training seconds of an epoch of train.py, including Lightning, metrics, TensorBoard and NaN guard."""
+    """Return the seconds that train.py trains for an epoch, including Lightning, metrics, TensorBoard and NaN guard."""
     summary = run_train(part, data, *(["--limit_batches", str(batches)] if batches else []))
     return (batches or TRAIN_IMAGES // batch_size) * batch_size / summary["history"][0]["train/images_per_second"]
 
 
 def alone(way: Callable, *args):
-    """Return `way(*args)`, called in a new process: memory left over from one variant would affect the next one."""
+    """Call `way(*args)` in a new process, since memory left over from one variant would affect the next one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(way, *args).result()
 
@@ -87,7 +87,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def seconds_of(step: Callable[[], object], count: int, device: torch.device, warm_up: int) -> float:
-    """Return the seconds that `count` calls of `step` take, after `warm_up` untimed calls."""
+    """Return the seconds that `count` calls to `step` take, after `warm_up` untimed calls."""
     for _ in range(warm_up):
         step()
     wait_for(device)
@@ -99,14 +99,14 @@ def seconds_of(step: Callable[[], object], count: int, device: torch.device, war
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Count the floating-point operations of the convolutions and matrix products in a call of `work`."""
+    """Count the floating-point operations of the convolutions and matrix products in a call to `work`."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
 def bare_seconds(step: Callable[[Tensor], object], batches) -> float:
-    """Return the seconds that one step per batch takes, with nothing else in the loop."""
+    """Return the seconds that a loop with one step per batch, and nothing else, takes."""
     start = time.perf_counter()
     for images, _ in batches:
         step(images)
@@ -123,7 +123,7 @@ def bare_batches(dataset: ImageDataset, batch_size: int, batches: int | None):
 def bare_loop(
     make_step: Callable, mnist: Callable, batch_size: int, data: Path, batches: int | None, plain: bool
 ) -> float:
-    """Return the seconds of an epoch of a part's bare loop, or of its plain loop if `plain`.
+    """Return the seconds per epoch of a part's bare loop, or of its plain loop if `plain`.
 
     Args:
         make_step, mnist: the part's functions `bare_step` and `mnist`, which makes the data loaders.
@@ -134,14 +134,14 @@ def bare_loop(
 
 
 def usual_batches(data: Path, batch_size: int, batches: int | None, transform: Callable[[Tensor], Tensor]):
-    """Return batches of torchvision's MNIST, made from PIL images with transforms by a DataLoader with 2 workers."""
+    """Return batches from a DataLoader with 2 workers that applies transforms to torchvision's MNIST as PIL images."""
     transform = transforms.Compose([transforms.ToTensor(), transform])
     dataset = Subset(datasets.MNIST(data, train=True, transform=transform), range(TRAIN_IMAGES))
     return islice(DataLoader(dataset, batch_size, shuffle=True, num_workers=2, drop_last=True), batches)
 
 
 def take_turns(title: str, ways: dict[str, Callable], rounds: int) -> dict[str, list]:
-    """Call each variant once per round, in turn; return name of the variant -> its values, one per round."""
+    """Call each variant once per round, in turn; return variant name -> its values, one per round."""
     values: dict[str, list] = {name: [] for name in ways}
     with tqdm(total=rounds * len(ways), desc=title) as bar:
         for _ in range(rounds):
@@ -161,7 +161,7 @@ def value_table(title: str, unit: str, values: dict[str, list[float]], digits: i
 
 
 def ratio_rows(values: dict[str, list[float]], goals: dict[tuple[str, str], float | None], relation: str) -> list[Row]:
-    """Return a row for each pair of variants: the median over the rounds of their ratio, and the goal, if any."""
+    """Return a row for each pair of variants: the median of their ratio over the rounds, and the goal, if any."""
     rows = []
     for (one, other), goal in goals.items():
         ratios = [ours / theirs for ours, theirs in zip(values[one], values[other], strict=True)]

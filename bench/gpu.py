@@ -1,8 +1,7 @@
 """`python -m bench gpu`: measure all three parts on a CUDA GPU, in less than ten minutes.
 
-It times epochs of train.py and of bare loops, and compares the training of GPT-2 (tokens per second, model FLOP
-utilisation) and its generation with transformers. With --batches it is a quick check with tiny models that also runs
-without a GPU.
+It times epochs of train.py and of bare loops, and compares GPT-2 training (tokens per second, model FLOP utilisation)
+and generation with transformers. With --batches, it runs a quick check with tiny models, which does not need a GPU.
 """
 
 import os
@@ -36,7 +35,7 @@ from part3_gpt.build import adamw
 from part3_gpt.gpt import GPT, GPTConfig
 
 LIMIT = 480  # no new measurement starts after this many seconds
-# dense bf16 operations, by a pattern of the GPU's name; a MIG slice of a GPU is slower
+# pattern that matches the GPU's name -> dense bf16 operations; a MIG slice of a GPU is slower
 PEAK_TFLOPS = {r"\bH200(?!.* (NVL|MIG))": 989, r"\bH100 80GB HBM3(?!.* MIG)": 989, r"\bA100\b(?!.* MIG)": 312}
 
 
@@ -47,7 +46,7 @@ def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> T
     """Run train.py as a user would, and record the time whenever it prints that an epoch is done.
 
     The time of an epoch is the time between two such lines. It includes training, validation, TensorBoard, checkpoints
-    and pictures. After `most` seconds the run is stopped and counts as a run of the epochs completed so far.
+    and figures. After `most` seconds the run is stopped and counts as a run of the epochs completed so far.
 
     Raises:
         RuntimeError: the run failed, or was stopped before it had completed two epochs.
@@ -65,7 +64,7 @@ def train_run(part: str, data: Path, epochs: int, most: float, *flags: str) -> T
     if late and len(ends) < 2:
         raise RuntimeError(f"{len(ends)} of {epochs} epochs in {most:.0f} s, then stopped")
     if process.returncode and not late:
-        raise RuntimeError(f"train.py ended with status {process.returncode}")
+        raise RuntimeError(f"train.py exited with status {process.returncode}")
     seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
     return Timed(statistics.median(seconds), time.perf_counter() - began, len(ends))
 
@@ -84,7 +83,7 @@ def graphs(device: torch.device) -> str | None:
 
 
 def bare_vae(scale: Scale, data: Path, compiled: bool = False) -> float:
-    """Return the seconds of an epoch's training steps alone, without validation and checkpoints."""
+    """Return the seconds that an epoch's training steps take, without validation and checkpoints."""
     torch.manual_seed(0)
     dataset, batch = four_bit_mnist(data, part1.BATCH)[0].dataset, part1.BATCH
     vae = channels_last(VAE()).to(scale.device)
@@ -116,14 +115,14 @@ def vae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     }
     floor = attempt("VAE, bare loop", bare_vae, scale, data)
     compiled = attempt("VAE, bare loop, compiled", bare_vae, scale, data, True)
-    rows = [(f"seconds of an epoch: train.py{flags}", epoch_of(run), "below 1.5") for flags, run in runs.items()]
+    rows = [(f"seconds per epoch: train.py{flags}", epoch_of(run), "below 1.5") for flags, run in runs.items()]
     rows += [("bare loop, without validation and checkpoints", floor, ""), ("bare loop, compiled", compiled, "")]
     rows += [("train.py / bare loop", ratio(epoch_of(runs[""]), floor), "")]
     for flags, run in runs.items():
         how = f" (from a run of {run.epochs})" if isinstance(run, Timed) and run.epochs < VAE_EPOCHS else ""
         total = run.of(VAE_EPOCHS) if isinstance(run, Timed) else run
         rows.append(
-            (f"seconds of {VAE_EPOCHS} epochs, with startup and report: train.py{flags}{how}", total, "below 120")
+            (f"seconds for {VAE_EPOCHS} epochs, with startup and report: train.py{flags}{how}", total, "below 120")
         )
     return table(f"VAE, batch {part1.BATCH}, train.py with --channels_last", rows)
 
@@ -132,7 +131,7 @@ def aae(scale: Scale, data: Path, attempt: Attempts) -> Table:
     run = epoch_of(attempt("AAE, train.py", train_run, "part2_aae", data, scale.few, attempt.left(), *scale.flags))
     floor = attempt("AAE, bare loop", bare_aae, scale, data)
     rows = [
-        ("seconds of an epoch: train.py", run, ""),
+        ("seconds per epoch: train.py", run, ""),
         ("bare loop, without validation and checkpoints", floor, ""),
         ("train.py / bare loop", ratio(run, floor), ""),
     ]
@@ -154,7 +153,7 @@ def flops_per_token(model: nn.Module, config: GPTConfig, block_size: int) -> int
 
 
 def peak_flops(name: str) -> float | None:
-    """Return the peak bf16 operations per second of the GPU with this name, or None if they are not known."""
+    """Return the peak bf16 operations per second of the GPU with this name, or None if it is not known."""
     return next((peak * 1e12 for pattern, peak in PEAK_TFLOPS.items() if re.search(pattern, name)), None)
 
 
@@ -221,7 +220,7 @@ def gpt_training(scale: Scale, data: Path, attempt: Attempts) -> Table:
 
 
 def generation_rates(scale: Scale, models: dict[str, nn.Module], rows: int) -> tuple[dict[str, float], float]:
-    """Return each model's new tokens per second with greedy decoding, and the share of tokens that are equal."""
+    """Return each model's new tokens per second with greedy decoding, and the fraction of tokens that agree."""
     torch.manual_seed(0)
     prompts = torch.randint(scale.config.vocab_size, (rows, scale.prompt), device=scale.device)
     rates, tokens = {}, {}
@@ -273,8 +272,8 @@ def everything(args, data: Path) -> Record:
     # the longest section is last, but its longest run comes first, so that it starts before the time is up
     tables = [section(scale, data, attempt) for section in (generation, gpt_training, aae, vae)]
     note = (
-        "Each value is from one run after a warm-up, timed after the GPU has finished all work. The time of an epoch of"
-        " train.py is the median of all epochs but the first, with validation, TensorBoard, checkpoints and pictures."
+        "Each value is from one run after a warm-up; timing stops when the GPU has finished its work. train.py's time"
+        " per epoch is the median of all epochs but the first, with validation, TensorBoard, checkpoints and figures."
         " In float32, convolutions use TF32 if the GPU supports it, and matrix products do not (PyTorch's defaults)."
         " The GPTs have random weights and read random tokens."
     )

@@ -20,11 +20,11 @@ class Scale:
     """The sizes of the measurements.
 
     Args:
-        flags: flags of train.py in parts 1 and 2; `gpt_flags`: in part 3.
-        epochs: number of epochs of the VAE's full run; the other runs have `few`.
+        flags: flags for train.py in parts 1 and 2; `gpt_flags`: in part 3.
+        epochs: number of epochs in the VAE's full run; the other runs have `few`.
         batches: batches per epoch of the bare loops; None means all.
         config, batch, steps: the GPT, the number of sequences per step, and the number of timed steps.
-        rows, prompt, new: texts per batch, prompt tokens and new tokens of the generation.
+        rows, prompt, new: texts per batch, prompt tokens and new tokens when generating.
     """
 
     device: torch.device
@@ -63,14 +63,14 @@ def quick(batches: int) -> Scale:
 
 @dataclass(frozen=True)
 class Timed:
-    """A run of train.py: seconds per epoch (median, without the first epoch), total seconds, and epochs completed."""
+    """A run of train.py: seconds per epoch (median, excluding the first epoch), total seconds, and epochs completed."""
 
     epoch: float
     whole: float
     epochs: int
 
     def of(self, epochs: int) -> float:
-        """Estimate the seconds of a run of `epochs` epochs: add the time of the missing epochs to this run."""
+        """Estimate the seconds for a run of `epochs` epochs: this run's time plus that of the missing epochs."""
         return self.whole + (epochs - self.epochs) * self.epoch
 
 
@@ -81,7 +81,7 @@ class Attempts:
         self.end = time.perf_counter() + seconds
 
     def left(self) -> float:
-        """Return the seconds that a run of train.py may take: at most 200, and at most 60 after the time is up."""
+        """Return the seconds that a run of train.py may take: at most 200, ending at most 60 s after the time is up."""
         return min(200, self.end - time.perf_counter() + 60)
 
     def __call__(self, what: str, measure: Callable, *args):

@@ -1,6 +1,6 @@
-"""Benchmark the grader's memory and its speed, compared with a fresh pytest for each submission and the tests alone.
+"""Benchmark the grader's memory, and its speed against a fresh pytest for each submission and against the tests alone.
 
-Half of the submissions are the solution; the others add a mistake from the banks. Two are graded at a time.
+Half of the submissions are the solution; each of the others has a mistake from the banks. Two are graded at a time.
 """
 
 import io
@@ -27,7 +27,7 @@ WARM = 5  # timed runs of the tests, in a process that has already run them once
 
 
 def make_class(folder: Path, size: int) -> list[Path]:
-    """Create `size` submissions; every second one has a mistake, drawn from the three banks in turn."""
+    """Create `size` submissions; every other one has a mistake, drawn from the three banks in turn."""
     sys.path.insert(0, str(REPOSITORY / "staff" / "tests"))
     from mistakes import part1, part2, part3
 
@@ -58,7 +58,7 @@ def grade(folder: Path, out: Path) -> tuple[float, float]:
     watcher = threading.Thread(target=_watch, args=(process, most))
     watcher.start()
     if process.wait():
-        raise RuntimeError(f"the grader ended with status {process.returncode}")
+        raise RuntimeError(f"the grader exited with status {process.returncode}")
     seconds = time.perf_counter() - began
     watcher.join()
     return seconds, most[0]
@@ -92,7 +92,7 @@ def _memory(pid: int) -> float:
 
 
 def fresh_pytest(submissions: list[Path], folder: Path) -> float:
-    """Return the seconds it takes to run a new pytest process for each submission, two at a time, without a sandbox.
+    """Return the seconds needed to run a new pytest process for each submission, two at a time, without a sandbox.
 
     Raises:
         RuntimeError: pytest ran no tests; status 1 means that some failed, as they should for half of the submissions.
@@ -111,7 +111,7 @@ def fresh_pytest(submissions: list[Path], folder: Path) -> float:
     def run(submission: Path) -> None:
         done = subprocess.run(command, cwd=folder / submission.name, env=environment(), capture_output=True, text=True)
         if done.returncode not in (0, 1):
-            raise RuntimeError(f"pytest ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise RuntimeError(f"pytest exited with status {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
     began = time.perf_counter()
     with ThreadPoolExecutor(JOBS) as pool:
@@ -140,7 +140,7 @@ def seconds_of_tests(files: list[Path], times: int) -> float:
 
 
 def tests_alone(times: int) -> float:
-    """Return the mean of `seconds_of_tests` for all graded tests, with as many parallel processes as the grader."""
+    """Return the mean of `seconds_of_tests` for all graded tests, in as many parallel processes as the grader uses."""
     files = suites(REPOSITORY)
     with ThreadPoolExecutor(JOBS) as pool:
         return statistics.mean(pool.map(lambda _: alone(seconds_of_tests, files, times), range(JOBS)))

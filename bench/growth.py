@@ -1,7 +1,7 @@
 """Measure the growth of costs with the batch size, the context length, and the number of submissions or reported runs.
 
-Each cost is measured at sizes that double. A power of the size is fitted to the costs at the larger sizes, where fixed
-costs matter least. `--batches N` makes N (at least 4; for the context at least 32) the largest size.
+The size is doubled from one measurement to the next. A power law is fitted to the costs at the larger sizes, where
+fixed costs matter least. `--batches N` sets the largest size to N, but at least 4 (for the context, 32).
 """
 
 import json
@@ -40,7 +40,7 @@ def doubling(largest: int, count: int) -> list[int]:
 
 
 def upper(sizes: list[int]) -> list[int]:
-    """Return the upper half of the sizes, including the middle one; the power law is fitted to these."""
+    """Return the upper half of the sizes, including the middle one, to which the power law is fitted."""
     return sizes[(len(sizes) - 1) // 2 :]
 
 
@@ -56,7 +56,7 @@ def fixed_and_each(sizes: list[int], costs: list[float]) -> tuple[float, float]:
     return float(fixed), float(each)
 
 
-LINE = "The fixed cost and the cost per item are from a straight line, fitted by least squares of the relative errors."
+LINE = "The fixed cost and the cost per item come from a straight line, fitted by least squares on the relative errors."
 
 
 def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: str) -> list[Row]:
@@ -68,7 +68,7 @@ def line_rows(name: str, one: str, sizes: list[int], costs: list[float], unit: s
 
 @dataclass
 class Cost:
-    """The cost of something at each size, in s or MB, and the goal for its exponent, like "at most" 1.1."""
+    """The cost of something at each size, in s or MB, and the goal for its exponent, such as "at most" 1.1."""
 
     values: list[float]
     goal: float | None = None
@@ -87,7 +87,7 @@ def growth_record(name: str, title: str, size: str, sizes: list[int], costs: dic
 
     Args:
         name: the name of the measurement.
-        size: the name of the items that the sizes count, like "submissions".
+        size: the name of the items that the sizes count, such as "submissions".
     """
     head, columns, rows, panels = [size], [], [], {}
     fitted = upper(sizes)
@@ -118,7 +118,7 @@ def steps_at(size: int) -> int:
 
 
 def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
-    """Return the seconds of a training step of part 1 or 2 on a batch of copies of one image [1, 28, 28]."""
+    """Return the seconds per training step of part 1 or 2 on a batch of copies of one image [1, 28, 28]."""
     count = steps_at(size)
     with settled(plain=False):
         batches = [(image.expand(size, -1, -1, -1).contiguous(), None)] * count
@@ -126,7 +126,7 @@ def image_step(part: ModuleType, image: torch.Tensor, size: int) -> float:
 
 
 def text_step(config: GPTConfig, dataset: TextDataset, size: int) -> float:
-    """Return the seconds of a training step of the GPT on a batch of windows."""
+    """Return the seconds per training step of the GPT on a batch of windows."""
     count = min(steps_at(size), len(dataset) // size)
     rate = part3.bare_rate(partial(GPT, config), part3.our_loss, dataset, size, count)
     return size * dataset.block_size / rate
@@ -164,7 +164,7 @@ def batch(args, data: Path) -> Record:
 
 
 def seconds_to_reach(model: GPT, lengths: list[int], use_cache: bool) -> list[float]:
-    """Return the seconds until a text that starts from one token reaches each of the lengths."""
+    """Return the seconds until a text that starts with one token reaches each of the lengths."""
     start = time.perf_counter()
     tokens = stream(model, torch.zeros(1, 1, dtype=torch.int64), lengths[-1] - 1, use_cache=use_cache)
     reached = [time.perf_counter() - start for _ in tokens]  # the first entry is the time of the second token
@@ -215,7 +215,7 @@ def submissions(args, data: Path) -> Record:
             grading.make_class(Path(folder, f"class_{size}"), size)
 
         def graded(size: int) -> float:
-            with tempfile.TemporaryDirectory() as out:  # a new folder: an old one already contains the results
+            with tempfile.TemporaryDirectory() as out:  # a new folder: an old one would already contain the results
                 return grading.grade(Path(folder, f"class_{size}"), Path(out, "grades"))[0]
 
         title = "a class, two submissions at a time"
@@ -232,7 +232,7 @@ def submissions(args, data: Path) -> Record:
 
 
 def copies(run: Path, count: int) -> list[Path]:
-    """Copy a run `count` times into its parent folder, with different learning rates and curves of EPOCHS epochs."""
+    """Copy a run `count` times into its parent folder, with different learning rates and curves over EPOCHS epochs."""
     summary = json.loads((run / "summary.json").read_text())
     made = []
     for number in range(1, count + 1):
@@ -251,21 +251,21 @@ def _other(row: dict, epoch: int, number: int) -> dict:
 
 
 def pages(folders: list[Path]) -> tuple[float, float]:
-    """Make a page for each run; return the seconds and the megabytes of all pages."""
+    """Make a page for each run; return the seconds taken and the size of all pages in MB."""
     start = time.perf_counter()
     texts = [report.page_of_run(runs.read(folder), rubric.read()) for folder in folders]
     return time.perf_counter() - start, sum(len(text.encode()) for text in texts) / 1e6
 
 
 def side_by_side(folders: list[Path]) -> tuple[float, float]:
-    """Make a single page for all runs; return the seconds and the megabytes."""
+    """Make a single page for all runs; return the seconds taken and its size in MB."""
     start = time.perf_counter()
     text = report.page_of_several([runs.read(folder) for folder in folders], rubric.read())
     return time.perf_counter() - start, len(text.encode()) / 1e6
 
 
 def reports(args, data: Path) -> Record:
-    """Measure the pages of `python -m course report` for copies of a short VAE run, without the startup of Python."""
+    """Measure the pages of `python -m course report` for copies of a short VAE run, excluding Python's startup."""
     sizes = doubling(max(args.batches or RUNS, 4), 7)
     kinds = {"a page each": pages, "one page, side by side": side_by_side}
     with tempfile.TemporaryDirectory() as logs:
@@ -273,7 +273,7 @@ def reports(args, data: Path) -> Record:
         folders = copies(train_once("part1_vae", data, Path(logs), *flags), sizes[-1])
         pages(folders[:1])  # imports matplotlib
         ways = {name: lambda made=made: [made(folders[:n]) for n in sizes] for name, made in kinds.items()}
-        title = "report of runs of the VAE"
+        title = "report on VAE runs"
         found = measured(title, ways, args.rounds)
     costs = {name: Cost([seconds for seconds, _ in each], 1.1, "at most") for name, each in found.items()}
     costs |= {f"{name}, size": Cost([size for _, size in each], 1.1, "at most", "MB") for name, each in found.items()}

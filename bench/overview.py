@@ -21,16 +21,16 @@ without measuring.
   process for each submission.
 - The variants take turns: each runs once per round, so that other load on the machine affects all of them. The median
   over the rounds is reported.
-- Times on different machines are not comparable, so goals are ratios where possible. A ratio is computed within each
+- Times on different machines are not comparable, so goals are ratios where possible. Ratios are computed within each
   round. The tables show the median of the ratios, which can differ from the ratio of the medians.
-- The growth of a cost is measured at sizes that double. The exponent is the slope of the logarithm of the cost against
+- The growth of a cost is measured by doubling the size. The exponent is the slope of the logarithm of the cost against
   the logarithm of the size, over the upper half of the sizes: 1 means linear growth, 2 quadratic growth. An exponent
   below 1 means that a fixed cost still matters.
 - "About" means within {ABOUT:.0%} of the goal.
 
 `make bench` runs all benchmarks except those that take hours (`recipe`, `recipe_80`). It skips `gpu` on a machine
 without a GPU. `python -m bench NAME ...` runs the named benchmarks; the headings below are their names. `--rounds` sets
-the number of rounds. `--batches 4` runs a quick check that writes no files. Run nothing else on the machine meanwhile.
+the number of rounds. `--batches 4` runs a quick check that writes no files. Run nothing else at the same time.
 
 The models run on the CPU, even on a machine with a GPU, unless a benchmark says otherwise. The first line below each
 heading names the machine. Run `python -m bench gpu` on a machine with a GPU, and copy its `results/gpu.*` files here.

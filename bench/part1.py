@@ -1,4 +1,4 @@
-"""Part 1: compare the speed of train.py with that of other loops (`speed`), and measure its memory (`memory`).
+"""Part 1: compare the speed of train.py with that of other loops (`speed`), and measure its memory use (`memory`).
 
 All loops train the same network with the same optimizer and batch size on the training set. The bare loop is the lower
 bound: the arithmetic of train.py alone. The plain loop is a bare loop without the optimizations: channels-last weights,

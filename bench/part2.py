@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def stepper(lit: LitAAE, adam: torch.optim.Optimizer, sgd: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs a step of both optimizers on a batch of images and returns the autoencoder's loss."""
+    """Return a function that steps both optimizers on a batch of images and returns the autoencoder's loss."""
     model = lit.model
 
     def step(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Part 3: compare the tokens per second of our GPT with those of transformers' GPT-2, in `generation` and `training`.
+"""Part 3: compare our GPT's tokens per second with those of transformers' GPT-2, in `generation` and `training`.
 
 transformers' GPT-2 is unchanged. Both use PyTorch's fused attention, but transformers computes GELU step by step.
 """
@@ -21,7 +21,7 @@ from part3_gpt.gpt import GPT, GPTConfig
 from part3_gpt.texts import read_text
 
 PROMPT, NEW_TOKENS = 64, 128
-TRAIN_BATCHES = 120  # about 20 s, so that the slow start of a new process hardly matters
+TRAIN_BATCHES = 120  # about 20 s, so the slow start of a new process hardly matters
 
 
 def their_model(config: GPTConfig) -> nn.Module:
@@ -36,7 +36,7 @@ def their_model(config: GPTConfig) -> nn.Module:
 
 
 def twins(config: GPTConfig) -> tuple[GPT, nn.Module]:
-    """Return our model and that of transformers, with the same random weights and in evaluation mode."""
+    """Return our model and transformers' model, with the same random weights and in evaluation mode."""
     torch.manual_seed(0)
     theirs = their_model(config).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def generation(args, data: Path, model_type: str = "gpt2") -> Record:
     record = rate_table(f"{model_type}, {PROMPT} tokens in, {count} out", ways, goals, args.rounds)
     record.notes = (
         "Random weights, greedy decoding; all variants generated the same tokens. Recomputing the prefix is slow, so\n"
-        "only batch 1 does it. The matrix products alone give a lower bound on the time: they read every\n"
+        "it is measured only for batch 1. The matrix products alone give a lower bound on the time: they read every\n"
         "weight once per token."
     )
     return record
@@ -118,7 +118,7 @@ def own_rate(data: Path, flags: dict[str, object]) -> float:
 
 
 def bare_rate(make_model: Callable, loss_of: Callable, dataset: TextDataset, batch_size: int, batches: int) -> float:
-    """Train a new model in a bare loop on windows of a tensor in memory; return the tokens per second."""
+    """Train a new model in a bare loop on windows of an in-memory tensor; return the tokens per second."""
     torch.manual_seed(0)
     model = make_model().train()
     optimizer = adamw(model, lr=3e-4)

@@ -1,4 +1,4 @@
-"""Plots of bench/ as PNG: the growth of costs, and all numbers relative to their goals."""
+"""The benchmarks' plots as PNG: the growth of costs, and all numbers relative to their goals."""
 
 import io
 
@@ -25,7 +25,7 @@ def readable_ticks(low: float, high: float) -> list[float]:
 
 
 def growth_png(title: str, xlabel: str, panels: dict[str, dict[str, tuple]]) -> bytes:
-    """Plot costs against sizes on logarithmic axes, with a power law that is fitted at the larger sizes.
+    """Plot costs against sizes on logarithmic axes, with a power law fitted at the larger sizes.
 
     Args:
         panels: label of the vertical axis -> name of a cost -> (sizes, values, (factor, exponent), fitted sizes).

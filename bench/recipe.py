@@ -1,6 +1,6 @@
 """Time to quality: `recipe` compares `--recipe fast` (three seeds) with the assignment's recipe.
 
-`recipe_80` measures the VAE after 80 epochs of `--recipe fast`. Both take hours on a CPU, so they run only if they are
+`recipe_80` measures the VAE after 80 epochs of `--recipe fast`. Both take hours on a CPU, so they run only when
 named. The runs are kept in build/recipe: an interrupted run is resumed, and a complete run is not repeated.
 """
 
@@ -46,8 +46,8 @@ GOALS = {  # goals for the mean over the seeds
     ("vae_fast", "test/bpd"): ("at most", 0.52),
     ("aae_fast", "val/recon_loss"): ("below", 0.05),
 }
-LAST = 30  # the median of the fluctuating MMD of the assignment's recipe is taken over this many final epochs
-WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: no more operations than this many epochs of the assignment's recipe
+LAST = 30  # the assignment's recipe makes the MMD fluctuate, so its median over this many final epochs is reported
+WORTH = {"vae_fast": 20, "aae_fast": 10}  # goal: no more operations than in this many epochs of the assignment's recipe
 
 
 def summary_of(name: str, seed: int, data: Path, batches: int | None) -> dict:
@@ -79,7 +79,7 @@ def per_image(step: Callable[[Tensor], object], images: Tensor) -> float:
 
 
 def extra(plan: Plan, data: Path) -> float:
-    """Return the operations per image of a step with Muon, as a multiple of those of the assignment's recipe."""
+    """Return the operations per image of a step with Muon, as a multiple of those with the assignment's recipe."""
     dataset = plan.part.mnist(data)[0].dataset
     images = {size: next(bare_batches(dataset, size, 1))[0] for size in (64, plan.part.BATCH)}  # --recipe fast uses 64
     return per_image(plan.part.bare_step(fast=True), images[64]) / per_image(

@@ -26,7 +26,7 @@ def significant(value: float, digits: int = 3) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A number, rounded as it is shown, and its goal, like "at most" 2; `relation` and `goal` are None without a goal.
+    """A number, rounded as shown, and its goal, such as "at most" 2; without a goal, `relation` and `goal` are None.
 
     Raises:
         ValueError: the relation is not in RELATIONS, or only one of goal and relation is given.
@@ -88,7 +88,7 @@ class Record:
         """Return the header line, the tables, the notes and the plots as Markdown.
 
         Args:
-            folder: path from the page that will contain the text to the plots, with a trailing slash.
+            folder: path to the plots, relative to the page that will contain the text, with a trailing slash.
         """
         blocks = [self.made.strip(), *(markdown_table(table.head, table.rows) for table in self.tables)]
         if self.rows:
@@ -112,7 +112,7 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """Return the record in a JSON file.
+    """Read the record from a JSON file.
 
     Raises:
         RecordError: the file cannot be read, or does not contain a record.

@@ -19,7 +19,7 @@ from staff.release.suites import suites
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 ALL = [*PYTEST, "-q", "-n", "2", "--dist", "loadscope", "--max-worker-restart", "0"]  # as in `make test`
 DONE = re.compile(rb" (PASSED|FAILED|ERROR|SKIPPED)\b")  # how -v reports the outcome of a test
-IMPORTS = {  # imports that every training program needs
+IMPORTS = {  # imports that every training script needs
     "import torch": "import torch",
     "import torch, torchvision, pytorch_lightning": "import torch, torchvision, pytorch_lightning",
 }
@@ -36,7 +36,7 @@ def seconds_of(command: list[str]) -> float:
 
 
 def seconds_to_the_first_test(file: str) -> float:
-    """Return the seconds from the start of pytest on a file to the end of its first test.
+    """Return the seconds from starting pytest on a file to the end of its first test.
 
     Raises:
         RuntimeError: the file has no test, or its first test does not pass.

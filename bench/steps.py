@@ -78,7 +78,7 @@ def milliseconds(
     late: bool = False,
     compiled: bool = False,
 ) -> float:
-    """Return the mean milliseconds of a step; if `late`, time the last steps of an epoch (except in a quick check)."""
+    """Return the mean milliseconds per step; if `late`, time the last steps of an epoch (except in a quick check)."""
     if threads:
         torch.set_num_threads(threads)
     first = TRAIN_IMAGES // PARTS[name].BATCH - STEPS if late and count == STEPS else FIRST
@@ -117,24 +117,24 @@ def convolutions(part: ModuleType, data: Path) -> Callable[[], None]:
 
 
 def alone_milliseconds(name: str, data: Path, count: int) -> float:
-    """Return the mean milliseconds, over `count` runs, of all convolutions of a step without the other operations."""
+    """Return the mean milliseconds that a step's convolutions take without the other operations, over `count` runs."""
     keep_memory()
     flush_subnormals(True)
     return 1000 * seconds_of(convolutions(PARTS[name], data), count, CPU, warm_up=FIRST) / count
 
 
 def product_milliseconds(name: str, data: Path, count: int) -> float:
-    """Return the milliseconds of the same number of operations in products of large matrices: the best case."""
+    """Return the milliseconds that as many operations take in products of large matrices: the best case."""
     a, b = torch.randn(2, WIDTH, WIDTH)
     rate = 2 * WIDTH**3 * count / seconds_of(lambda: a @ b, count, CPU, warm_up=2)  # operations per second
     return 1000 * operations(convolutions(PARTS[name], data)) / rate
 
 
-# --- variants of the operations of a step -----------------------------------------------------------------------------
+# --- variants of the operations in a step -----------------------------------------------------------------------------
 
 
 def pieces() -> dict[str, tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]]:
-    """Return name of an operation -> (its input in channels-last layout, its variants); train.py uses the first one."""
+    """Return operation name -> (its input in channels-last layout, its variants); train.py uses the first variant."""
     logits, x = torch.randn(part1.BATCH, 16, 28, 28), torch.randn(part1.BATCH, 32, 14, 14)
     grey = torch.randint(16, (part1.BATCH, 1, 28, 28))
     cross_entropies = {
@@ -166,7 +166,7 @@ def updates() -> dict[str, Callable[[], object]]:
 
 
 def piece_table(count: int) -> Table:
-    """Tabulate the milliseconds of each variant of some operations of a step: medians of `count` interleaved calls."""
+    """Tabulate the milliseconds of each variant of some operations in a step: medians of `count` interleaved calls."""
     keep_memory()
     flush_subnormals(True)
     calls = {"Adam": updates()}
@@ -189,7 +189,7 @@ def piece_table(count: int) -> Table:
 
 
 def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
-    """Profile `count` steps with PyTorch's profiler; return kind of operation -> share of the time."""
+    """Profile `count` steps with PyTorch's profiler; return kind of operation -> fraction of the time."""
     step, batches = warm_step(PARTS[name], data, FIRST, plain, kept_memory=not plain, flush=not plain)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for images in batches[:count]:
@@ -202,14 +202,14 @@ def shares(name: str, data: Path, count: int, plain: bool) -> dict[str, float]:
 
 
 def share_table(title: str, ways: dict[str, dict[str, float]]) -> Table:
-    """Tabulate the share of the time that each kind of operation takes in each variant, largest first."""
+    """Tabulate the fraction of the time that each kind of operation takes in each variant, largest first."""
     kinds = sorted(set().union(*ways.values()), key=lambda kind: -max(way.get(kind, 0) for way in ways.values()))
     rows = [[kind, *(f"{way.get(kind, 0):.1%}" for way in ways.values())] for kind in kinds]
     return Table([f"{title}: share of a step", *ways], rows)
 
 
 def steps(args, data: Path) -> Record:
-    """Measure several variants of a training step of the VAE and the AAE, and the shares of its operations."""
+    """Measure several variants of a training step of the VAE and the AAE, and the share of each operation."""
     count = min(args.batches or STEPS, STEPS)
     tables, rows = [], []
     for name in PARTS:
@@ -229,14 +229,14 @@ def steps(args, data: Path) -> Record:
             del ways["as in train.py, --compile"]
         timed = {way: partial(alone, partial(milliseconds, name, data, count, **how)) for way, how in ways.items()}
         timed["convolutions alone"] = partial(alone, alone_milliseconds, name, data, count)
-        timed["as many operations in matrix products"] = partial(alone, product_milliseconds, name, data, count)
+        timed["the same operation count in matrix products"] = partial(alone, product_milliseconds, name, data, count)
         values = take_turns(name, timed, args.rounds)
         profiles = {way: alone(shares, name, data, count, way == "plain") for way in ("plain", "as in train.py")}
         tables += [value_table(name, "milliseconds per step", values), share_table(name, profiles)]
         for when in ("", ", at the end of an epoch"):
             [row] = ratio_rows(values, {(f"as in train.py{when}", f"plain{when}"): 0.8}, "at most")
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
-        floors = ("convolutions alone", "as many operations in matrix products")
+        floors = ("convolutions alone", "the same operation count in matrix products")
         for row in ratio_rows(values, {(floor, "plain"): None for floor in floors}, "at most"):
             rows.append(replace(row, measure=f"{name}: {row.measure}"))
     tables.append(alone(piece_table, count))
