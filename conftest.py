@@ -18,7 +18,7 @@ from random import SystemRandom
 
 import pytest
 
-HIDDEN = "hidden"  # the folder of the tests that only graders have
+HIDDEN = "hidden"  # the folder with the tests that only graders have
 ANSWERS = Path(__file__).parent / "tests" / "answers.npz"  # only in the students' repository
 NOT_THE_SUBMISSION = {"tests", "course", "staff"}  # folders next to the parts
 MOST_CHARACTERS = 1000  # maximum length of an exception's message
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(config, items):
     chosen = [item for item, row in graded.items() if row["question"] == wanted]
     if not chosen:
         known = sorted({row["question"] for row in graded.values()})
-        raise pytest.UsageError(f"--question {wanted}: no graded test; there are tests for {', '.join(known)}")
+        raise pytest.UsageError(f"--question {wanted}: no graded tests; there are tests for {', '.join(known)}")
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 
@@ -120,7 +120,7 @@ def _seed(request, what: str) -> int:
 
 @pytest.fixture
 def rng(request):
-    """Return the generator of a test's random inputs, the same on every platform; see tests/inputs.py."""
+    """Return the random number generator for a test's inputs, the same on every platform; see tests/inputs.py."""
     import numpy as np  # imported here: not every process that loads this file needs it
 
     return np.random.RandomState(_seed(request, "inputs"))
@@ -135,7 +135,7 @@ def expected(request):
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """Seed PyTorch's random generator, which the code under test uses, as a function of `--seed`."""
+    """Seed PyTorch's random number generator, which the code under test uses; the seed depends on `--seed`."""
     import torch
 
     torch.default_generator.manual_seed(_seed(request, "noise"))  # torch.manual_seed would look for GPUs
@@ -215,7 +215,7 @@ def _check_points_json(file: str | None) -> None:
     if file is None:
         return
     if Path(file).is_dir():
-        raise pytest.UsageError(f"--points-json {file}: is a folder; give a file")
+        raise pytest.UsageError(f"--points-json {file}: is a folder, not a file")
     if not Path(file).parent.is_dir():
         raise pytest.UsageError(f"--points-json {file}: there is no folder {Path(file).parent}; create it")
 
@@ -242,7 +242,7 @@ def pytest_sessionfinish(session):
 
 
 def _say_what_comes_first(stats: dict, root: Path) -> None:
-    """Put the blank to fix first at the beginning of a test's message, if a test of that blank fails as well."""
+    """Put the blank to fix first at the start of a test's message, if a test of that blank fails as well."""
     failed = [report for report in stats.get("failed", []) if getattr(report, "graded", None)]
     if not failed:
         return

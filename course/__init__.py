@@ -1,4 +1,4 @@
-"""Code shared by the parts of the assignment: data, training, figures, reports. It imports none of the parts."""
+"""Code shared by the parts of the assignment: data, training, figures, reports. It does not import the parts."""
 
 import sys
 from importlib.util import find_spec

@@ -1,6 +1,6 @@
 """Blanks that students fill in: `raise NotImplementedError("Q1.7: ...")`, below a comment that begins with `# Q1.7: `.
 
-The comment describes the task and gives a hint. It remains when the blank is filled in, to mark the place.
+The comment describes the task and gives a hint. It stays after the blank is filled in, to mark the place.
 """
 
 import ast

@@ -56,7 +56,7 @@ def _plot(axes, curves: Curves) -> None:
 
 
 def _flat_rest(curves: Curves) -> Curves:
-    """Return the curves after a fifth of the epochs if their range there is less than a tenth of the whole range."""
+    """Return the curves without their first fifth if the range of the rest is less than a tenth of the whole range."""
     last = max((place for places, _ in curves.values() for place in places), default=0)
     rest = {}
     for name, curve in curves.items():

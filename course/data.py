@@ -127,7 +127,7 @@ class InOrder(DistributedSampler):
     def _indices(self) -> range:
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         count = 1 if alone else torch.distributed.get_world_size()
-        if count > self.size:  # a process without examples could not take part in averages: each takes all
+        if count > self.size:  # a process without examples could not take part in averages, so each takes all
             return range(self.size)
         return range(0 if alone else torch.distributed.get_rank(), self.size, count)
 
@@ -148,7 +148,7 @@ def loaders(
     seed: int = 42,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """Return DataLoaders for the training (54,000 images), validation (6,000) and test set (10,000).
+    """Return DataLoaders for the training (54,000 images), validation (6,000) and test (10,000) sets.
 
     The validation images are always drawn with seed 42; `seed` determines the order of the training images.
 

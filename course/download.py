@@ -80,7 +80,8 @@ def _fetch_from_first(name: str, wanted: list[str], raw: Path) -> None:
     for source, read in _sources(SOURCES[name]):
         missing = [file for file in wanted if not is_whole(raw / file, files.md5[file])]
         verb = "copying" if source == str(SOURCES[name].installed) else "downloading"
-        print(f"{files.folder}: {verb} {len(missing)} files from {source} to {raw}", file=sys.stderr, flush=True)
+        count = f"{len(missing)} of {len(files.md5)} files"
+        print(f"{files.folder}: {verb} {count} from {source} to {raw}", file=sys.stderr, flush=True)
         for file in missing:
             try:
                 content = read(file)
@@ -95,7 +96,7 @@ def _fetch_from_first(name: str, wanted: list[str], raw: Path) -> None:
             return
     raise DataError(
         "\n".join([f"{files.folder} could not be fetched. After {raw}, these sources were tried:", *tried])
-        + f"\nTo install the files by hand, copy {', '.join(files.md5)} (unpacked) from a machine with a network"
+        + f"\nTo install the files by hand, copy {', '.join(files.md5)} (unpacked) from a machine with network access"
         f" into {raw}, or use --data_dir or DGM_DATA_DIR to name a folder that has them in {files.folder}/raw."
     )
 
@@ -145,7 +146,7 @@ def _refuse_downgrade(response, **_) -> None:
 
 
 def _limit_size(response, **_) -> None:
-    """Raise an OSError as soon as more than LARGEST bytes have arrived, regardless of the announced size."""
+    """Raise an OSError as soon as more than LARGEST bytes have arrived, whatever size the server announced."""
     content = response.iter_content
 
     def iter_content(*args, **kwargs) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from course.files import write_whole
 
-# also distinguishable with protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
+# also distinguishable under protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
 LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"]  # Okabe and Ito, 2008
 
 

@@ -130,7 +130,7 @@ def parse(
         check: validates the combination of a part's own flags; must call parser.error if they conflict.
 
     Returns:
-        the flags, where `resume` is the checkpoint's path or None, and `checkpoint` its content or None.
+        the flags, where `resume` is the checkpoint's path or None, and `checkpoint` its contents or None.
     """
     args = parse_words(parser, argv)
     if getattr(args, "recipe", None) == "fast":

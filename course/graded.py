@@ -34,7 +34,7 @@ def points_here(root: Path) -> dict[str, float]:
 def not_counted(ran: dict[str, float], root: Path, rubric: Rubric | None = None) -> str:
     """Describe the points missing from the table: "not counted: 6 points for runs, 36 for written answers".
 
-    The text covers the whole assignment if the tests of all questions ran, otherwise only the questions that ran.
+    The text covers the whole assignment if the tests of all questions ran, else only the questions whose tests ran.
 
     Args:
         ran: question -> points of the tests that ran.

@@ -7,7 +7,7 @@ import torch
 
 
 def check_machine(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Exit with an error message if this machine does not support --accelerator, --devices or --precision."""
+    """Exit with an error message if this machine does not support the given --accelerator, --devices or --precision."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
     kind = args.accelerator

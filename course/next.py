@@ -36,7 +36,7 @@ class Step:
     """The next step.
 
     part, question: the step's part and question; the question is None if a file of the part is not valid Python.
-    places: the blank to fill in, or the blanks that a failing test runs.
+    places: the blank to fill in, or the blanks whose code a failing test runs.
     select: the tests of this step, as an expression for pytest's -k; "" for all tests of the question.
     message: the message of a failing test, or what is wrong with a file; "" for an open blank.
     """
@@ -67,7 +67,7 @@ def find_step(rubric: Rubric, parts: list[Part], root: Path = REPOSITORY) -> Ste
 
 
 def _of_part(rubric: Rubric, part: Part, root: Path, select: str = "") -> Step | None:
-    """Find the step of a part: run the selected tests, or all tests up to the first unsolved question."""
+    """Find the next step in a part: run the selected tests, or all tests up to the first unsolved question."""
     try:
         places = blanks.in_order(rubric, part, root)
     except (SyntaxError, ValueError) as error:
@@ -81,7 +81,7 @@ def _of_part(rubric: Rubric, part: Part, root: Path, select: str = "") -> Step |
             results.append(event)
             print("." if event["passed"] else "-" if _is_at_blank(event) else "F", end="", flush=True)
     if not results:
-        raise NextError(f"tests/test_part{part.number}*.py has no graded test; restore the files in tests/")
+        raise NextError(f"tests/test_part{part.number}*.py has no graded tests; restore the files in tests/")
     if select and all(result["passed"] for result in results):
         return None
     return choose(rubric, part, places, results)
@@ -174,7 +174,7 @@ def _run(part: Part, root: Path, select: str) -> Iterator[dict]:
 
 
 def _follow(process: subprocess.Popen, file: Path) -> Iterator[dict]:
-    """Yield the events as they are written; print the names of slow tests, so that the command seems not to hang."""
+    """Yield the events as they are written; name slow tests, so that the command does not seem to hang."""
     done, begun, told, running = 0, time.monotonic(), False, "the start of the tests"
     while True:
         ended = process.poll() is not None
@@ -186,7 +186,7 @@ def _follow(process: subprocess.Popen, file: Path) -> Iterator[dict]:
         if ended:
             return
         if not told and time.monotonic() - begun > LONG:
-            print(f"\n{running} has been running for {LONG} seconds; Ctrl-C stops it", flush=True)
+            print(f"\n{running} has been running for {LONG} seconds; press Ctrl-C to stop it", flush=True)
             told = True
         time.sleep(0.05)
 
@@ -205,7 +205,7 @@ def describe(step: Step, hint: bool) -> str:
     lines = []
     if step.message:
         lines += [f"next: Q{step.question}, {step.select} fails", _indented(step.message)]
-        lines += ["It runs these parts of your code:"] * bool(step.places)
+        lines += ["The test runs these parts of your code:"] * bool(step.places)
         lines += [f"    {_place(blank)}: {blank.what}" for blank in step.places]
     else:
         (blank,) = step.places
@@ -253,7 +253,7 @@ def run(args: argparse.Namespace) -> None:
         print(describe(step, args.hint), flush=True)
         while step:
             if args.watch:
-                print(f"waiting for a change in {step.part.folder}/; Ctrl-C stops this", flush=True)
+                print(f"waiting for a change in {step.part.folder}/; press Ctrl-C to stop", flush=True)
             if next(changes, None) is None:
                 return
             print("\nagain:", end="", flush=True)
@@ -279,7 +279,7 @@ def _changes(rubric: Rubric) -> Iterator[set]:
 
 def add(commands) -> None:
     """Add `next` to the commands."""
-    parser = commands.add_parser("next", help="show the next step: a blank, a failing test, a run, an answer")
+    parser = commands.add_parser("next", help="show the next step: a blank, a failing test, a run or an answer")
     parser.add_argument("--hint", action="store_true", help="also print the hint")
     parser.add_argument("--watch", action="store_true", help="test again whenever a Python file of a part changes")
     parser.add_argument("--part", type=int, metavar="N", help="check only this part")

@@ -27,7 +27,7 @@ class Events:
 
     Args:
         file: the file to write to.
-        root: the repository; calls of functions in its files are recorded.
+        root: the repository; calls to functions in its files are recorded.
     """
 
     def __init__(self, file: Path, root: Path):
@@ -62,7 +62,7 @@ class Events:
             sys.settrace(None)
 
     def _note(self, frame, event, argument) -> None:
-        """Record a function call, without tracing the lines of the function."""
+        """Record a function call, without tracing the function's lines."""
         file = frame.f_code.co_filename
         if file.startswith(str(self.root)):
             self.reached.add((Path(file).relative_to(self.root).as_posix(), frame.f_code.co_qualname))

@@ -1,6 +1,6 @@
 """HTML pages from Jinja2 templates: each is a single file, without scripts or external resources.
 
-A template extends `page.html` of course/templates, whose content security policy forbids everything else.
+A template extends `page.html` in course/templates, whose content security policy forbids everything else.
 All values in a template are escaped, unless they are `markupsafe.Markup`.
 """
 

@@ -27,7 +27,7 @@ RUNNER = {
 
 
 def read(file: Path) -> dict[str, dict]:
-    """Read a file of --points-json: question -> points earned, points worth, names of tests that did not pass.
+    """Read a --points-json file: question -> points earned, points worth, names of tests that did not pass.
 
     Raises:
         WrongFlag: the file cannot be read, or pytest did not write it.
@@ -137,8 +137,8 @@ def hand_on(args: argparse.Namespace) -> None:
 
 def add(commands) -> None:
     """Add `points` to the commands."""
-    parser = commands.add_parser("points", help="write the points of a test run in the formats of GitHub's classrooms")
-    parser.add_argument("points", type=Path, metavar="FILE", help="the file written by --points-json")
+    parser = commands.add_parser("points", help="export the points of a test run for GitHub Classroom and Classroom 50")
+    parser.add_argument("points", type=Path, metavar="FILE", help="the file written with --points-json")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append a table to FILE: $GITHUB_STEP_SUMMARY")
     reporter = "append `result=` for GitHub Classroom's reporter to FILE: $GITHUB_OUTPUT"
     parser.add_argument("--classroom", type=Path, metavar="FILE", help=reporter)

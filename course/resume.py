@@ -27,7 +27,7 @@ def resumed(parser: argparse.ArgumentParser, argv: list[str] | None, args: argpa
     checkpoint = read_checkpoint(parser, "--resume", path, args.program)
     args = merge(parser, argv, checkpoint["run"]["flags"])
     if args.epochs < (done := checkpoint["run"]["epochs_done"]):
-        parser.error(f"--epochs {args.epochs}: the run being resumed has already done {done} epochs")
+        parser.error(f"--epochs {args.epochs}: the run being resumed has already completed epoch {done}")
     args.resume, args.checkpoint = path, checkpoint
     return args
 
@@ -52,14 +52,14 @@ def _find_checkpoint(parser: argparse.ArgumentParser, flag: str, value: str, run
     if value == "last":
         found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
-            parser.error(f"{flag} last: no run with a checkpoint in {runs}; a run writes its first after an epoch")
+            parser.error(f"{flag} last: no run in {runs} has a checkpoint; a run writes its first after one epoch")
         value = str(found[-1].parent.parent)
     path = Path(os.path.expanduser(value)).resolve()
     if path.is_dir():
         files = [path / "checkpoints" / name for name in names]
         path = next((file for file in files if file.is_file()), None)
         if path is None:
-            parser.error(f"{flag} {value}: there is no file {files[-1]}; a run writes its first one after an epoch")
+            parser.error(f"{flag} {value}: there is no file {files[-1]}; a run writes its first after one epoch")
     if not path.is_file():
         parser.error(f"{flag} {value}: there is no file {path}")
     return path

@@ -159,7 +159,7 @@ def read(path: Path = PATH, edition: str | None = None) -> Rubric:
     for part in parts:
         total = sum(question.points for question in questions if question.part == part.number)
         if total != part.points:
-            problems.append(f"part {part.number} has {part.points:g} points, its questions {total:g}")
+            problems.append(f"part {part.number} has {part.points:g} points, but its questions have {total:g}")
     if problems:
         raise RubricError(f"{path}: {'; '.join(problems)}")
     by_id = {question.id: question for question in questions}
@@ -270,7 +270,7 @@ def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
         if question is None:
             problems.append(f"{name}: no such question")
         elif not 1 <= rule.run <= len(question.runs):
-            problems.append(f"{name}: run = {rule.run}, but the question has {len(question.runs)} runs")
+            problems.append(f"{name}: run = {rule.run}, but the question has no such run")
         elif rule.what in ("bpd", "reconstruction") and "z_dim" not in question.runs[rule.run - 1]:
             problems.append(f"{name}: its run needs a z_dim")
         if rule.what not in EVIDENCE:
@@ -285,7 +285,7 @@ def _of_evidence(rules: list[Evidence], questions: list[Question]) -> list[str]:
     for question in questions:
         total = sum(rule.points for rule in rules if rule.question == question.id)
         if total != question.evidence:
-            problems.append(f"question {question.id}: evidence is {question.evidence:g}, its [[evidence]] {total:g}")
+            problems.append(f"question {question.id}: evidence is {question.evidence:g}; [[evidence]] has {total:g}")
     return problems
 
 
@@ -305,9 +305,9 @@ def _of_shows(
             problems.append(f"{name}: no such question")
             continue
         if show.run is not None and not 1 <= show.run <= len(question.runs):
-            problems.append(f"{name}: run = {show.run}, but the question has {len(question.runs)} runs")
+            problems.append(f"{name}: run = {show.run}, but the question has no such run")
         if show.number and show.number not in {each.name for each in numbers if each.part == question.part}:
-            problems.append(f"{name}: there is no [[number]] {show.number!r} of part {question.part}")
+            problems.append(f"{name}: part {question.part} has no [[number]] {show.number!r}")
         if show.expected and not show.number:
             problems.append(f"{name}: `expected` needs a `number`")
         if bool(show.figures) != bool(show.at):

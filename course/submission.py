@@ -80,7 +80,7 @@ def pictures(root: Path) -> dict[str, Path | None]:
 
 
 def missing_points(root: Path) -> list[str]:
-    """Run the graded tests; list the questions that do not get full points."""
+    """Run the graded tests; list the questions that do not earn full points."""
     with tempfile.TemporaryDirectory() as folder:
         points = Path(folder) / "points.json"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "question", "--points-json", str(points)]
@@ -93,7 +93,7 @@ def missing_points(root: Path) -> list[str]:
             lines = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
             return [f"the tests did not run: {lines[-1]}; run pytest to see why"]
     return [
-        f"Q{id}: the tests give {row['earned']:g} of {row['worth']:g} points; pytest --question {id} says why"
+        f"Q{id}: the tests give {row['earned']:g} of {row['worth']:g} points; pytest --question {id} shows why"
         for id, row in questions.items()
         if row["earned"] < row["worth"]
     ]
@@ -116,14 +116,14 @@ def find_runs(rubric: Rubric, logs: Path, answers: str = "") -> tuple[list[Path]
                 missing.append(f"{name}: no such run in {logs / part.logs}")
                 continue
             if epochs < wanted.get("epochs", 1):
-                missing.append(f"{name}: {run} has only {epochs} epochs; it is included anyway")
+                missing.append(f"{name}: {run} stopped after epoch {epochs}; it is included anyway")
             if run not in chosen:
                 chosen.append(run)
     return chosen, missing
 
 
 def _longest(part: Part, wanted: dict, logs: Path, answers: str) -> tuple[Path | None, int]:
-    """Find the run with these flags (ignoring epochs): preferably named in the answers, then the longest and newest.
+    """Find the run with these flags (ignoring epochs), in order of preference: named in the answers, longest, newest.
 
     Returns:
         its folder and its number of epochs.
@@ -200,7 +200,7 @@ def build(output: Path, logs: Path, root: Path = REPOSITORY, test: bool = False)
     runs, missing = find_runs(rubric, logs, read_answers(root))
     missing = missing_code(rubric, root) + missing + write_reports(runs) + missing_answers(rubric, root)
     if test:
-        print("running the tests, which takes a minute or two", flush=True)
+        print("running the tests; this takes a minute or two", flush=True)
         missing += missing_points(root)
     for line in missing:
         print(f"missing  {line}")
@@ -210,7 +210,7 @@ def build(output: Path, logs: Path, root: Path = REPOSITORY, test: bool = False)
     except OSError as error:
         raise WrongFlag(f"--output {output}: cannot be written: {error.strerror or error}") from error
     size = output.stat().st_size / 1e6
-    lacks = f"{len(missing)} things are missing, see above" if missing else "nothing is missing"
+    lacks = f"missing: {len(missing)}, listed above" if missing else "nothing is missing"
     print(f"{output}: {len(files)} files, {len(runs)} runs, {size:.1f} MB; {lacks}")
 
 

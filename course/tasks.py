@@ -1,7 +1,7 @@
 """The tasks of the Makefile, for systems without make: `python -m course setup`, then demo, test and the others.
 
 This module imports no packages that must be installed, so that any Python can run it. It runs programs with the current
-Python if that has PyTorch (an active environment, conda, a notebook), else with the one in .venv.
+Python if that has PyTorch (an active environment, conda, a notebook), otherwise with the one in .venv.
 """
 
 import argparse
@@ -18,7 +18,7 @@ ENVIRONMENT = REPOSITORY / ".venv"
 INSTALLED = ENVIRONMENT / "installed"  # written last, so that an interrupted installation is repeated
 DESCRIPTIONS = ("setup.cfg", "pyproject.toml", "constraints.txt")  # the files that define the packages to install
 PACKAGES = ["-e", ".[dev]", "-c", "constraints.txt"]
-PASSED_ON = ("test", "tensorboard")  # their flags are pytest's and TensorBoard's
+PASSED_ON = ("test", "tensorboard")  # they take the flags of pytest and TensorBoard
 BESIDE_TASKS = ("next", "runs", "submission")  # other commands that need the repository's files
 DEMO = (
     ("download MNIST if it is missing (seconds)", "-m course.data mnist"),
@@ -39,7 +39,7 @@ DEMO = (
 # the tests' tensors are so small that more threads would only slow them down, especially on a busy machine
 FOR_TESTS = {"OMP_NUM_THREADS": "1"}
 PROMPT = 'The "assert" statement'
-# by default, TensorBoard keeps ten pictures or texts per tag and a thousand points per curve
+# by default, TensorBoard keeps ten images or texts per tag and a thousand points per curve
 SHOW = "scalars=100000,images=1000,text=1000,histograms=1000"
 
 
@@ -87,7 +87,7 @@ def _python_of_environment() -> Path:
 
 
 def _python() -> str:
-    """Return this Python if it has PyTorch, else the environment's Python, after setting up the environment."""
+    """Return this Python if it has PyTorch; otherwise, set up the environment and return its Python."""
     if find_spec("torch"):
         return sys.executable
     setup()
@@ -99,7 +99,7 @@ def _run(command: list[str], **variables: str) -> None:
     try:
         status = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **variables}).returncode
     except FileNotFoundError:
-        sys.exit(f"error: there is no command {command[0]}; install it first")
+        sys.exit(f"error: command not found: {command[0]}; install it first")
     if status:
         sys.exit(status)
 

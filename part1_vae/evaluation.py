@@ -21,7 +21,7 @@ class LatentUse(pl.Callback):
 
     def __init__(self, run: Run):
         self.run = run
-        self.batches: list[Tensor] = []  # nats of each image and dimension, [B, D]
+        self.batches: list[Tensor] = []  # nats per image and dimension, [B, D]
 
     @torch.no_grad()
     def on_validation_batch_end(self, trainer, vae, outputs, batch, batch_idx, dataloader_idx=0):
@@ -77,7 +77,7 @@ def log_likelihood(vae: pl.LightningModule, imgs: Tensor, num_samples: int, deco
     Returns:
         nats [B].
     """
-    # float64, because z - mean has few exact digits in float32 for a narrow posterior; on the CPU, as MPS lacks float64
+    # float64: for a narrow posterior, z - mean has few correct digits in float32; on the CPU, as MPS lacks float64
     mean, log_std = (each.cpu().double() for each in vae.encoder(imgs))
     log_weights = []
     for _ in range(num_samples):

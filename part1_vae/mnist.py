@@ -17,7 +17,7 @@ def discretize(x: Tensor, num_values: int) -> Tensor:
 
 def four_bits(images: Tensor) -> Tensor:
     """Convert images [N, 1, 28, 28] from 0..255 to 0..15, one byte per pixel."""
-    # in chunks: converting all images to floats at once would take a quarter of a gigabyte
+    # in chunks: converting all images to floats at once would take a quarter of a gigabyte of memory
     return torch.cat([discretize(part / 255, num_values=GREY_LEVELS).to(torch.uint8) for part in images.split(1000)])
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from course.figures import LINES, as_image, new_figure
 
-# also distinguishable with protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
+# also distinguishable under protanopia, deuteranopia or tritanopia (simulated as in Machado et al., 2009)
 LABELS = [
     "#008060", "#ff9f00", "#600000", "#600080", "#bf4000", "#00dfdf", "#4000ff", "#bfbf80", "#bf60ff", "#000020",
 ]  # fmt: skip
@@ -19,7 +19,7 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
     axes = figure.subplots()
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     colours = [LABELS[label % len(LABELS)] for label in labels.tolist()]
-    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # in one call: no label covers the others
+    axes.scatter(*points.T.numpy(), s=3, linewidths=0, c=colours)  # in one call, so no label hides the others
     for label in labels.unique().tolist():
         axes.scatter([], [], s=3, linewidths=0, c=LABELS[label % len(LABELS)], label=str(label))
         middle = points[labels == label].median(dim=0).values.tolist()
@@ -39,8 +39,8 @@ def scatter_over_normal(points: Tensor, labels: Tensor, title: str) -> Tensor:
 def spread(points: Tensor, title: str) -> Tensor:
     """Plot the standard deviations of points [N, D] next to those of N(0, I): an image [3, H, W] in 0..1.
 
-    The bars show the dimensions; the line shows the principal directions, which do not depend on the rotation of the
-    space. Both are sorted in descending order.
+    The bars show the dimensions; the line shows the principal directions, which do not depend on how the space is
+    rotated. Both are sorted in descending order.
     """
     from matplotlib.ticker import MaxNLocator
 

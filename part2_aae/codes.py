@@ -114,7 +114,7 @@ def _codes(model: AdversarialAE, dataset) -> tuple[Tensor, Tensor]:
 
 
 def save_curves_of_codes(run: Run) -> None:
-    """Plot, over epochs, the distance of the codes from the prior and the discriminator's accuracy."""
+    """Plot the distance of the codes from the prior and the discriminator's accuracy over epochs."""
     of_run = f"z_dim {run.args.z_dim}, lambda {run.args.lambda_:g}"
     title = f"distance of the codes from N(0, I), {of_run}"
     save_curves(run, "mmd_curve.png", "squared MMD", title, {"squared MMD, validation codes": "val/mmd"}, log=True)

@@ -11,7 +11,7 @@ def initialize(module: nn.Module) -> None:
     """Apply He initialization to one module: weights from N(0, 2/n), biases 0. Pass this function to `Module.apply`.
 
     In linear layers and convolutions, n is the number of inputs per output, so the variance of the output is twice the
-    mean square of the input (less at the padded border); a ReLU would halve it again. In a transposed convolution,
+    mean square of the input (less at the padded border); a ReLU would then halve it. In a transposed convolution,
     PyTorch uses n = kernel elements times *output* channels, but with stride 2 and a 3x3 kernel, an output depends on
     9/4 inputs per input channel on average. Its variance is therefore half the mean square, times input channels over
     output channels. With PyTorch's default initialization, a two-dimensional code initially changes the image so little

@@ -28,7 +28,7 @@ def mmd_to_normal(codes: Tensor) -> Tensor:
     """Estimate the squared maximum mean discrepancy between codes and N(0, I), with the kernel exp(-|a - b|² / 2D).
 
     The estimate is always below 1.6. Its expectation is 0 for codes from N(0, I); as it is unbiased, it can be slightly
-    negative. The two terms with the prior are Gaussian integrals and need no samples (Gretton et al. 2012, Eq. 3).
+    negative. The two terms involving the prior are Gaussian integrals and need no samples (Gretton et al. 2012, Eq. 3).
 
     Args:
         codes: [N, D], N at least 2.

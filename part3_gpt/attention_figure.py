@@ -47,7 +47,7 @@ def attention_figure(weights: Tensor, tokens: list[str]) -> Tensor:
 
     Args:
         weights: attention weights [L, nh, T, T].
-        tokens: the texts of the T tokens.
+        tokens: the text of each of the T tokens.
     """
     layers, heads = weights.shape[:2]
     size = min(2.1, 26 / max(layers, heads))  # side of a square, in inches

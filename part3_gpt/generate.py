@@ -13,7 +13,7 @@ from part3_gpt.options import parse_generate_args as parse_args
 if __name__ == "__main__":
 
     def leave(signum, frame) -> None:
-        """Exit immediately on Ctrl-C, because an exception could be swallowed; earlier output is already flushed."""
+        """Exit immediately on Ctrl-C, because an exception could be swallowed; earlier output has been flushed."""
         os.write(sys.stdout.fileno(), b"\n")
         os._exit(128 + signum)
 

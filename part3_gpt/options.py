@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_model_flags(part: argparse._ArgumentGroup) -> None:
     part.add_argument(
-        "--txt_file", metavar="PATH|URL", default=BUILT_IN, help="a UTF-8 text; the default is in part3_gpt/text"
+        "--txt_file", metavar="PATH|URL", default=BUILT_IN, help="a UTF-8 text file; the default is in part3_gpt/text"
     )
     part.add_argument("--model_type", choices=list(MODEL_SIZES), default="gpt-micro", help="name of a model size")
     part.add_argument("--block_size", type=whole_number(1, 65536), default=128, help="context length in tokens")
@@ -79,7 +79,7 @@ def _add_further_flags(more: argparse._ArgumentGroup) -> None:
         "--tie_weights", action=argparse.BooleanOptionalAction, default=True, help="tie the last layer to the embedding"
     )
     more.add_argument(
-        "--warmup_steps", type=whole_number(0), default=100, help="steps of warm-up (at most a tenth of all steps)"
+        "--warmup_steps", type=whole_number(0), default=100, help="warm-up steps (at most a tenth of all steps)"
     )
     more.add_argument("--dropout", type=number(0, below=1), default=0.0, help="for embeddings, residuals, attention")
     more.add_argument(
@@ -114,7 +114,7 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--checkpoint", metavar="RUN|last", help="a run's folder (its best epoch), a checkpoint, or the newest run"
+        "--checkpoint", metavar="RUN|last", help="a run's folder (uses its best epoch), a checkpoint, or the newest run"
     )
     source.add_argument(
         "--pretrained", metavar="NAME|FOLDER", help=f"{', '.join(PRETRAINED)}, or a folder with a GPT-2 model"
@@ -132,7 +132,7 @@ def parse_generate_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=42, help="seed for sampling")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="hardware to use")
-    parser.add_argument("--log_dir", type=folder, default="logs", help="folder in which `--checkpoint last` looks")
+    parser.add_argument("--log_dir", type=folder, default="logs", help="folder that `--checkpoint last` searches")
     args = parse_words(parser, argv)
     _check_sampling(parser, args)
     if args.checkpoint is not None:

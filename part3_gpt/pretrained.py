@@ -1,6 +1,6 @@
 """Download GPT-2's files, config.json and model.safetensors, from the Hugging Face hub; read and write such files.
 
-Their tensors have the same names as ours, with or without the prefix "transformer.", with these differences:
+Their tensors have the same names as ours, with or without the prefix "transformer.". There are three differences:
 - four weights of each block are stored transposed, as [in, out];
 - the file also contains the causal masks (`attn.bias`), which are not weights;
 - `lm_head.weight` is missing if it is tied to the token embedding.
@@ -55,14 +55,14 @@ def locate(name_or_folder: str | Path, files: tuple[str, ...] = FILES) -> Path:
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{name_or_folder} could not be fetched from the Hugging Face hub and is not in its cache here: {reason}\n"
-            f"On a machine with a network: `hf download {repository} {' '.join(FILES)} tokenizer.json --local-dir"
+            f"{name_or_folder} could not be fetched from the Hugging Face hub and is not in its local cache: {reason}\n"
+            f"On a machine with network access: `hf download {repository} {' '.join(FILES)} tokenizer.json --local-dir"
             f" {name_or_folder}`; copy that folder here and give its path (./{name_or_folder}) instead of the name."
         ) from error
 
 
 def _other_weights(folder: Path) -> str:
-    """Return advice on how to convert weights in unsupported files, which are split into shards or pickled."""
+    """Return advice on how to convert weights in unsupported files: those that are pickled or split into shards."""
     others = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
     found = next((name for name in others if (folder / name).is_file()), None)
     if found is None:
@@ -77,7 +77,7 @@ def _other_weights(folder: Path) -> str:
 
 
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
-    """Read the fields of a GPTConfig and the tensors, in float32, by their names in the file.
+    """Read the fields of a GPTConfig and the float32 tensors, keyed by their names in the file.
 
     Raises:
         course.datasets.DataError: a file cannot be read.
@@ -103,7 +103,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
 
 
 def _check_readable(path: Path) -> None:
-    """Open a file, because safetensors reports an unreadable file as "No such file"."""
+    """Check that a file can be opened: safetensors would report an unreadable file as "No such file"."""
     try:
         with open(path, "rb"):
             pass
@@ -133,7 +133,7 @@ def load(model, state: dict[str, Tensor]) -> None:
     """Load a file's tensors into a GPT; the tensors of both must match.
 
     Raises:
-        ValueError: tensors are missing, extra or have the wrong shape (the message names them), or the last layer
+        ValueError: tensors are missing, extra or of the wrong shape (the message names them), or the last layer
             differs from the token embedding although config.json ties them.
     """
     ours = dict(model.named_parameters())  # without a tied last layer

@@ -17,20 +17,20 @@ from torch import Tensor
 from messages import shown
 
 SUMS = 6  # number of sums stored for a large tensor, each with different random signs
-SHOWN = 16  # how many numbers of a large tensor are stored individually, for messages
+SHOWN = 16  # how many elements of a large tensor are stored individually, for messages
 SIGMAS = 6  # the probability that a sum of rounding errors exceeds this many sigmas is below 4e-8 (Hoeffding)
 PRECISION = 1e-6  # relative precision of the recorded values
 
 
 def errors(obtained: Tensor, expected: Tensor, rtol: float, atol: float) -> Tensor:
-    """Return the error of each number in units of the tolerance; 0 where both are the same infinity or both are NaN."""
+    """Return each element's error in units of the tolerance; 0 where both are the same infinity or both are NaN."""
     same = (obtained == expected) | (obtained.isnan() & expected.isnan())
     off = (obtained - expected).abs() / (atol + rtol * expected.abs())
     return torch.where(same, 0.0, off.nan_to_num(torch.inf))
 
 
 class Whole:
-    """A tensor whose numbers are all known."""
+    """A tensor whose elements are all known."""
 
     def __init__(self, tensor: Tensor, precision: float = 0.0):
         self.tensor, self.shape, self.precision = tensor, tensor.shape, precision
@@ -52,11 +52,11 @@ class Whole:
         return (self.tensor.square().sum().item() / max(1, self.shape.numel())) ** 0.5
 
     def of(self, tensor: Tensor) -> "Whole":
-        """Wrap another tensor that is known with the same precision."""
+        """Wrap another tensor that is known to the same precision."""
         return Whole(tensor, self.precision)
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same linear functions of this tensor and the obtained one; here, the numbers themselves."""
+        """Return the same linear functions of this tensor and the obtained one; here, the elements themselves."""
         return self.tensor.flatten(), obtained.flatten()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
@@ -69,10 +69,10 @@ class Whole:
 
 
 class Sketch:
-    """A tensor for which only some numbers and some sums with random signs are known.
+    """A tensor for which only some elements and some sums with random signs are known.
 
     Args:
-        size: the sum of the absolute values of the tensor's numbers, and the sum of their squares.
+        size: the sum of the absolute values of the tensor's elements, and the sum of their squares.
     """
 
     def __init__(self, shape: tuple[int, ...], sums: Tensor, size: Tensor, shown: Tensor):
@@ -89,7 +89,7 @@ class Sketch:
         return (self.size[1].item() / self.shape.numel()) ** 0.5
 
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same linear functions of this tensor and the obtained one; here, the known sums and numbers."""
+        """Return the same linear functions of this tensor and the obtained one; here, the known sums and elements."""
         numbers = obtained.flatten()
         ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
         return torch.cat([self.sums, self.shown]), ours
@@ -109,7 +109,7 @@ class Sketch:
         return self._off(obtained, rtol, atol).max().item()
 
     def compare(self, obtained: Tensor, rtol: float, atol: float) -> str:
-        """Return the part of a message that shows the stored numbers that differ, otherwise the worst of the sums."""
+        """Return the part of a message that shows the stored numbers that differ or, if none do, the worst sum."""
         (theirs, ours), off = self.features(obtained), self._off(obtained, rtol, atol)
         wrong = (off[SUMS:] > 1).nonzero().flatten()
         if len(wrong):
@@ -130,7 +130,7 @@ def signs(n: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def places(n: int) -> Tensor:
-    """Return the positions of the individually stored numbers among n numbers."""
+    """Return the positions of the individually stored elements among n elements."""
     return torch.from_numpy(np.unique(np.random.RandomState(n).randint(n, size=SHOWN, dtype=np.int64)))
 
 
@@ -139,7 +139,7 @@ class Value:
 
     Args:
         mistakes: evaluated only if a value is wrong.
-        whole: whether to record the tensor in full, because a test needs its numbers, such as probabilities.
+        whole: whether to record the tensor in full, because a test needs its values, such as probabilities.
     """
 
     def __init__(self, right, mistakes: Iterable = (), whole: bool = False):
@@ -214,7 +214,7 @@ class Recorded:
         self.sentences, self.tests = index["sentences"], index["tests"]
 
     def answer(self, seed: int, test: str, number: int, oracle: str, inputs: dict) -> Answer:
-        """Return the answer to call number `number` (counted from 0) of `expected` in a test.
+        """Return the answer to call number `number` (counted from 0) to `expected` in a test.
 
         Raises:
             AnswersError: no answer was recorded, or it was recorded for different inputs.
@@ -250,4 +250,4 @@ class Recorded:
 
 
 def _whose_fault() -> str:
-    return "This is not your mistake: restore tests/ from the template; if that does not help, tell the staff"
+    return "This is not your fault: restore tests/ from the template; if that does not help, tell the staff"

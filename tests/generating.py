@@ -20,7 +20,7 @@ def assert_continues(result, idx, n, vocab_size=V):
     )
     assert torch.equal(result["idx"], idx), "generate changes the prompts in place"
     new = tokens[:, T:]
-    assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens are 0..{vocab_size - 1}, not {new.unique()}"
+    assert not n or 0 <= new.min() <= new.max() < vocab_size, f"tokens should be in 0..{vocab_size - 1}: {new.unique()}"
     return new
 
 
@@ -31,10 +31,10 @@ def first_difference(obtained, expected):
 
 
 def assert_likeliest(new, before, tokens, what):
-    """Check that each new token is the most likely one after its predecessor; tokens: an oracle's answer per token."""
+    """Check that each new token is the most likely one after its predecessor; tokens: an oracle's answers."""
     mistakes = [(sentence, wrong.tensor[before]) for sentence, wrong in tokens.mistakes]
     wanted = Value(tokens.tensor[before], mistakes)
-    assert_value(f"greedy generation ({what})", new, wanted, hint="it should take the likeliest token")
+    assert_value(f"greedy generation ({what})", new, wanted, hint="it should choose the likeliest token")
 
 
 def assert_greedy(rng, expected, T, n, batch, block_size, **options):

@@ -33,7 +33,7 @@ def gpt_weights(rng, sizes, scale=0.2):
 
 
 def table(rng, rows=V):
-    """Return logits [rows, V] of the next token after each token: at least 0.3 apart, in random order.
+    """Return next-token logits [rows, V] for each token: at least 0.3 apart, in random order.
 
     All rows have the same values, permuted and shifted; in odd rows, the values are also farther apart.
     """

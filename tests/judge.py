@@ -17,7 +17,7 @@ from messages import beyond, joined, seen, shown
 
 
 def _refuse_other_runners() -> None:
-    """Exit with the right command if a suite is started without pytest: it would run no tests and report success."""
+    """Exit and name the right command if a suite is started without pytest, which would run no tests and succeed."""
     started = sys.modules["__main__"]
     file = Path(getattr(started, "__file__", None) or "unknown")
     module = getattr(getattr(started, "__spec__", None), "name", "")
@@ -41,7 +41,7 @@ def check_samples(check: Callable, *args, **kwargs) -> None:
     than 60 checks with at most 100 comparisons each, the total is at most 60 (100 * 1e-6)² = 6e-7.
 
     Args:
-        check: draws samples with the inputs args and kwargs, and makes assertions about them.
+        check: draws samples using the inputs args and kwargs, and makes assertions about them.
     """
     try:
         return check(*args, **kwargs)
@@ -77,7 +77,7 @@ def assert_value(
     hint: str = "",
     again: Callable[[], Tensor | float] | None = None,
 ) -> None:
-    """Check a number, or each number of a tensor.
+    """Check a number, or each element of a tensor.
 
     Args:
         what: name of the value in the message.
@@ -98,7 +98,7 @@ def assert_any(
     hint: str = "",
     again: Callable[[], Tensor | float] | None = None,
 ) -> None:
-    """Check as `assert_value` does, but allow several values."""
+    """Check like `assert_value`, but allow several values."""
     obtained = torch.as_tensor(obtained).detach().double()
     allowed = [each if isinstance(each, Value) else Value(each) for each in allowed]
     if any(value.right.error(obtained, rtol, atol) <= 1 for value in allowed):
@@ -140,19 +140,19 @@ def _changes(obtained: Tensor, again: Callable[[], Tensor | float] | None, rtol:
 
 
 def entry(name: str, function: Callable[..., dict], *args, **kwargs):
-    """Call a function that returns a dictionary; return one entry."""
+    """Call a function that returns a dictionary; return one of its entries."""
     return function(*args, **kwargs)[name]
 
 
 def assert_logs(logs, names):
     """Check that the log has these names and that its values are detached (`as_numbers` makes attached ones NaN)."""
-    assert set(names) <= set(logs), f"the log should have {sorted(names)}, but it has {sorted(logs)}"
+    assert set(names) <= set(logs), f"the log should contain {sorted(names)}, but it contains {sorted(logs)}"
     attached = [name for name in sorted(names) if math.isnan(logs[name])]
     assert not attached, f"{attached} in the log should be finite and detached from the graph"
 
 
 def assert_nan(what: str, output: Tensor | float, where: Tensor | bool = True) -> None:
-    """Check that numbers are NaN where `where` says that one of their inputs is NaN, and nowhere else."""
+    """Check that the output is NaN where `where` marks a NaN among its inputs, and nowhere else."""
     output, where = torch.broadcast_tensors(torch.as_tensor(output), torch.as_tensor(where))
     hidden, spread = where & ~output.isnan(), output.isnan() & ~where
     assert not hidden.any(), (
@@ -173,12 +173,12 @@ def assert_reached(what: str, gradients: dict[str, float]) -> None:
         "(nn.ModuleList)"
     )
     unreached = [name for name, size in gradients.items() if not size > 0]
-    assert not unreached, f"no gradient reaches the {what}'s parameters {unreached}: are they used, or detached?"
+    assert not unreached, f"no gradient reaches the {what}'s parameters {unreached}: are they unused, or detached?"
     assert gradients, f"the {what} has no parameters"
 
 
 def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
-    """Check that no activation bounds the outputs of a network with large parameters: both signs are far from 0."""
+    """Check that no activation bounds the outputs of a network with large parameters, on either side of 0."""
     low, high = outputs.min().item(), outputs.max().item()
     assert low < -1.5 and high > 1.5, (
         f"{what} can be any number: is there an activation on top of the last layer?\n"
@@ -194,18 +194,18 @@ def assert_not_linear(what: str, ends: Tensor, middle: Tensor) -> None:
 
 
 def assert_causal(changes, t, what):
-    """Check how the output [B, T, ...] changes if token t of the first sequence is replaced."""
+    """Check how the output [B, T, ...] changes when token t of the first sequence is replaced."""
     size = changes.abs().flatten(2).amax(-1)  # [B, T]
     # float32: the sums are the same, because later tokens have weight 0
     before = size[0, :t].max().item() if t else 0
     assert before < 1e-5, f"{what}: token {t} influences tokens before it, by up to {before:.2g}"
     without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
-    assert not without, f"{what}: token {t} should influence itself and all later tokens, but not {without}"
+    assert not without, f"{what}: token {t} should influence itself and later tokens, but does not influence {without}"
     assert (size[1:] < 1e-5).all(), f"{what}: a sequence influences another one in the batch"
 
 
 def is_drawn_from(values: Tensor, distribution) -> bool:
-    """Return whether values [N] can be draws from a scipy.stats distribution (Kolmogorov-Smirnov test)."""
+    """Return whether values [N] could be draws from a scipy.stats distribution (Kolmogorov-Smirnov test)."""
     return stats.kstest(values.double().numpy(), distribution.cdf).pvalue > P_5_SIGMA
 
 
@@ -215,7 +215,7 @@ def assert_standard_normal(what: str, values: Tensor) -> None:
         "it is uniform in 0..1: torch.rand instead of torch.randn?": stats.uniform(),
         "it is uniform: torch.rand instead of torch.randn?": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
     }
-    for column in (*values.T, values.flatten()):  # and all columns together: more numbers reveal smaller errors
+    for column in (*values.T, values.flatten()):  # and all columns together: more samples reveal smaller errors
         bound = 1.1 * SIGMAS / math.sqrt(2 * len(column))  # 1.1: a standard deviation has heavier tails
         repeated = len(column) > 1000 and len(column.unique()) < 0.9 * len(column)
         mean, std = column.double().mean().item(), column.double().std().item()

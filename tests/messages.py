@@ -74,7 +74,7 @@ def _values(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Itera
         ones = known.features(torch.ones_like(obtained))[1]
         shift = ((ours - theirs) @ ones / (ones @ ones)).item()
         if known.error(obtained - shift, rtol, atol) <= 1:
-            yield f"it is off by the same number everywhere, {shift:.{DIGITS}g}"
+            yield f"it is off by the same amount everywhere, {shift:.{DIGITS}g}"
     yield from (what for what, moved in _moved(obtained) if known.error(moved, rtol, atol) <= 1)
     yield from _rows(known, obtained, rtol, atol)
 
@@ -128,7 +128,7 @@ def _rows(known: "Known", obtained: Tensor, rtol: float, atol: float) -> Iterato
         fits = torch.tensor(fits).view(rows, rows)
         places = fits.int().argmax(1)
         if fits.any(1).all() and len(places.unique()) == rows:
-            yield "the numbers are right, but in another order" + " along dimension 0" * (obtained.dim() > 1)
+            yield "the numbers are right, but in a different order" + " along dimension 0" * (obtained.dim() > 1)
     if (obtained == obtained[:1]).all() and not (expected == expected[:1]).all():
         yield "it is the same everywhere along dimension 0"
 

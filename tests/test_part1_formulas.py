@@ -45,7 +45,7 @@ def test_reparameterize_mean_and_spread(rng, expected):
 
 
 def assert_fresh_noise(shape):
-    """Check that each number of a tensor of this shape gets its own noise in each of two calls."""
+    """Check that each element of a tensor of this shape gets its own noise in each of two calls."""
     first, again = (part1.run_sample_reparameterize(torch.zeros(shape), torch.ones(shape)) for _ in range(2))
     assert_shape("z", first, shape, "it should have the shape of the mean")
     assert_independent("the noise", first.reshape(-1, shape[-1]), again.reshape(-1, shape[-1]))
@@ -66,9 +66,9 @@ def test_reparameterize_gradients(rng, expected):
     answer = expected("reparameterized_gradient", weight=weight)
     got = part1.run_sample_reparameterize_gradients(mean, std, weight)
     assert_value("the gradient with respect to the mean", got["to_mean"], answer["mean"], rtol=1e-5)
-    # float32: z is linear in std, so the gradient is the change of z with the same noise and twice the std
+    # float32: z is linear in std, so the gradient is the change in z when std is doubled with the same noise
     change = weight * (got["wider"] - got["z"])
-    assert change.all(), "some numbers of z do not change with twice the standard deviation"
+    assert change.all(), "some elements of z do not change when the standard deviation is doubled"
     hint = "is something detached?" if got["to_std"].any() else "no gradient arrives: is something detached?"
     assert_value("std times the gradient with respect to std", got["to_std"] * std, change, 1e-4, 1e-4, hint)
 
@@ -98,7 +98,7 @@ def test_kld_gradients(rng, expected):
     mean, log_std = (uniform(rng, 4, 6, low=-2, high=2, dtype=torch.float64) for _ in range(2))
     answer = expected("kld", mean=mean, log_std=log_std)
     to_mean, to_log_std = part1.run_kld_gradients(mean, log_std)
-    # float64: a difference in more than the last digits means a different formula
+    # float64: a difference beyond the last digits means a different formula
     assert_value("the gradient of KLD with respect to the mean", to_mean, answer["to_mean"], rtol=1e-9, atol=1e-9)
     assert_value("the gradient of KLD with respect to log_std", to_log_std, answer["to_log_std"], rtol=1e-9, atol=1e-9)
 

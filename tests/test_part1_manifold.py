@@ -50,7 +50,7 @@ def test_manifold(rng, expected):
             assert_value(what, values, axis, rtol=1e-3, atol=1e-3, hint=linear + hint)
         different = len(got["z"].unique(dim=0))
         assert different == grid_size**2, (
-            f"the grid should have each pair of coordinates once: {grid_size**2} different codes, not {different}"
+            f"the grid should contain each pair of coordinates once: {grid_size**2} different codes, not {different}"
         )
         # either latent dimension may run along the rows, and the scale may be 0..15, 0..1 or from the darkest to the
         # brightest pixel; the tolerance, for float32, is in units of the standard deviation of all pixels
@@ -78,6 +78,6 @@ def test_manifold_leaves_the_decoder_alone(rng):
     for training in (True, False):
         got = part1.run_visualize_manifold(*linear_decoder(rng), 3, training)
         assert got["training"] == training, (
-            f"the decoder's mode should not change: decoder.training was {training}, it is {got['training']} afterwards"
+            f"the decoder's mode should not change: decoder.training was {training}, but is now {got['training']}"
         )
-        assert not got["left"], f"a picture needs no gradients (use torch.no_grad), but {got['left']}"
+        assert not got["left"], f"an image needs no gradients (use torch.no_grad), but {got['left']}"

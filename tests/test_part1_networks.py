@@ -37,7 +37,7 @@ def test_encoder_depends_on_its_input(rng):
     alone = part1.run_encoder(imgs[2:4], 8, 64, seed=2)
     # the same numbers, summed in a different order
     assert_value(
-        "the mean of two images alone", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
+        "the mean for just two of the images", alone[0], mean[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
     )  # fmt: skip
     ends = grey_levels(rng, 2) // 2 * 2
@@ -89,7 +89,7 @@ def test_decoder_depends_on_its_input(rng):
     assert_not_linear("decoder", logits[:2], middle[0])
     # the same numbers, summed in a different order
     assert_value(
-        "the decoder's output for two codes alone", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
+        "the decoder's output for just two of the codes", part1.run_decoder(z[1:3], 8, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
 

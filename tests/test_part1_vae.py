@@ -97,7 +97,7 @@ def test_vae_forward_gradients(rng, expected):
     got = part1.run_vae_forward(**inputs)["gradients"]
     names = ("the mean", "log_std", "the decoder's weights", "the decoder's biases")
     for name, obtained, value in zip(names, got, answer.values(), strict=True):
-        # float32 against float64, sums of 784 terms with both signs
+        # float32 against float64, sums of 784 terms of both signs
         assert_value(
             f"the gradient of the bpd with respect to {name}", obtained, value, rtol=1e-3, atol=1e-6,
             hint="is something detached, or is the loss wrong too?",
@@ -108,7 +108,7 @@ def test_vae_forward_gradients(rng, expected):
     detached = expected("vae_slope", mean=mean, log_std=log_std, direction=direction)["of_the_divergence"]
     got = part1.run_vae_slope(**inputs, direction=direction, step=step)
     slope, obtained = ((got["above"] - got["below"]) / (2 * step)).squeeze(), (got["gradient"] * direction).sum()
-    # the error of the slope is of the order step²
+    # the error of the slope is of order step²
     cut = detached.right.error(obtained, rtol=1e-3, atol=1e-6) <= 1
     hint = "the gradient of the reconstruction is missing: is z detached?" if cut else "is something detached?"
     assert_value("the gradient of the bpd with respect to log_std", obtained, slope, rtol=1e-3, atol=1e-5, hint=hint)
@@ -144,7 +144,7 @@ def assert_drawn_from(samples, scores, answer):
     least = min(fits.values())
     known = [sentence for sentence, each in fits.items() if each < 2 * least]
     sure = least < 3 and len(known) <= 2  # with the right moments, a mean of more than 20 squares is below 3
-    hint = "" if rare else "the frequencies of all grey levels are right, but not at their pixels: "
+    hint = "" if rare else "the frequencies of all grey levels are right overall, but not at each pixel: "
     hint = "; or ".join(known) if sure else hint + "are they drawn from the softmax of their own logits?"
     for name, sentence in (("likeliest", "grey level (argmax)"), ("mean", "grey level, rounded")):
         if answer[name].right.error(samples[:2, 0].double(), 0, 0.1) <= 1:
@@ -159,7 +159,7 @@ def assert_drawn_from(samples, scores, answer):
 
 
 def assert_samples(logits, scores, answer, n=50, z_dim=30):
-    """Check the pixels and the z of two calls of VAE.sample; see the test."""
+    """Check the pixels and the z in two calls to VAE.sample; see the test."""
     single = part1.run_vae_sample(logits, z_dim, 1, calls=1)[0][0]
     assert_shape("the output of VAE.sample for one image", single, (1, 1, 28, 28))
     (first, second), latents = part1.run_vae_sample(logits, z_dim, n, calls=2)

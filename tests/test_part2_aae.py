@@ -93,7 +93,7 @@ def codes_of_the_prior(seen, z_fake):
     """Return the codes that the discriminator saw besides z_fake; check that it saw all of z_fake."""
     seen, fake = (dict.fromkeys(map(tuple, z.tolist())) for z in (seen, z_fake))
     real = [z for z in seen if z not in fake]
-    found = f"it saw {len(seen)} different codes, {len(seen) - len(real)} of the {len(fake)} of z_fake among them"
+    found = f"it saw {len(seen)} different codes, including {len(seen) - len(real)} of the {len(fake)} in z_fake"
     assert fake.keys() <= seen.keys(), f"the discriminator should see the codes z_fake unchanged: {found}"
     assert real, f"the discriminator should see codes from the prior too: {found}"
     return torch.tensor(real)
@@ -101,7 +101,7 @@ def codes_of_the_prior(seen, z_fake):
 
 @pytest.mark.question("2.5", points=0.75, needs=["AdversarialAE.get_loss_discriminator"])
 def test_discriminator_loss(rng, expected):
-    """Use a discriminator with one logit for each image's code, and the same logit for all codes from the prior."""
+    """Use a discriminator with one logit per image code and the same logit for all codes from the prior."""
     for batch, z_dim in [(6, 4), (50, 8), (7, 1)]:
         logits = {"fake": normal(rng, batch, scale=2), "real": normal(rng, scale=2)}
         answer, z = expected("discriminator_loss", **logits), codes(rng, batch, z_dim)
@@ -124,7 +124,7 @@ def test_discriminator_loss(rng, expected):
 
 
 def assert_prior(z):
-    """Check the codes that the discriminator sees besides the codes z of images, in two calls."""
+    """Check the codes that the discriminator sees in two calls besides the codes z of images."""
     first, again = (codes_of_the_prior(seen, z) for seen in part2.run_aae_prior(z, calls=2))
     assert_shape("the codes from the prior", first, z.shape, "draw as many codes as z_fake has, all different")
     assert_independent("the prior's code", first, again)
@@ -150,7 +150,7 @@ def test_losses_are_stable(rng, expected):
         obtained = {"gen_loss": of_encoder["loss"]} | got["logs"]
         hint = "compute losses from logits (binary_cross_entropy_with_logits), without a sigmoid before a logarithm"
         if abs(logit) == 1:
-            hint = "the discriminator is not confident here, so first see the messages of the other tests of Q2.5"
+            hint = "the discriminator is not confident here, so first read the messages of the other tests of Q2.5"
         for name, value in answer.items():  # values below the smallest float32 may be 0
             assert_value(f"{name} at logit {logit:g}", obtained[name], value, rtol=1e-5, atol=1e-12, hint=hint)
         gradient = (got["to_fake"].sum() + got["to_real"]).abs()
@@ -176,13 +176,13 @@ def test_discriminator_accuracy(rng, expected):
     for case, (fake, real) in cases.items():
         answer = expected("accuracy", fake=fake, real=torch.tensor(real))
         logs = part2.run_aae_loss_discriminator(codes(rng, len(fake), 3), fake, torch.tensor(real))["logs"]
-        assert "accuracy" in logs, f"the log should have the accuracy, but it has {sorted(logs)}"
+        assert "accuracy" in logs, f"the log should contain the accuracy, but it contains {sorted(logs)}"
         # a logit of 0 may count as wrong for both kinds of code
         assert_any(f"the accuracy for codes {case}", logs["accuracy"], list(answer.values()), atol=1e-6)
 
 
 def assert_samples(weight, bias, n=1500, z_dim=3):
-    """Check two calls of sample; see the test."""
+    """Check two calls to sample; see the test."""
     assert_shape("the output of sample for one image", part2.run_aae_sample(weight, bias, 1, 1)[0][0], (1, 1, 28, 28))
     samples, latents = part2.run_aae_sample(weight, bias, n, calls=2)
     for image, z in zip(samples, latents, strict=True):

@@ -32,7 +32,7 @@ def test_aae_encoder_depends_on_its_input(rng):
     alone = part2.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
     # the same numbers, summed in a different order
     assert_value(
-        "the code of two images alone", alone, z[2:4], rtol=1e-3, atol=1e-4,
+        "the code for just two of the images", alone, z[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
     )  # fmt: skip
     # every region with digits must affect the code, but a single pixel need not, for example with max pooling
@@ -77,7 +77,7 @@ def test_aae_decoder_depends_on_its_input(rng):
     assert distance.min() > 1e-6, "different codes give the same image"
     # the same numbers, summed in a different order
     assert_value(
-        "the decoder's output for two codes alone",
+        "the decoder's output for just two of the codes",
         part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip
@@ -131,7 +131,7 @@ def test_discriminator_depends_on_its_input(rng):
     assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
     # the same numbers, summed in a different order
     assert_value(
-        "the discriminator's output for two codes alone",
+        "the discriminator's output for just two of the codes",
         part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
         rtol=1e-3, atol=1e-4, hint="it depends on the others in the batch",
     )  # fmt: skip

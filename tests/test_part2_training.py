@@ -48,7 +48,7 @@ def assert_adam_step(batch, answer, lambda_):
     for name, value in answer.items():
         # float32 sums of a few thousand terms of both signs; the discriminator may already have taken its small step
         assert_value(
-            f"the gradient of get_loss_autoencoder for this batch at lambda {lambda_} that Adam follows for {name}",
+            f"the gradient of get_loss_autoencoder that Adam follows for {name} in this batch at lambda {lambda_}",
             step["gradients"][name], value, rtol=1e-3, atol=1e-2 * value.rms,
             hint="is zero_grad missing, is something detached, or is another loss mixed in?",
         )  # fmt: skip
@@ -96,10 +96,10 @@ def test_adversarial_step(rng, expected):
         assert 0.9 <= adam["betas"][1] < 1, f"Adam's beta2 should be near its default 0.999, not {adam['betas'][1]}"
         sgd = the_step(batch, "SGD")
         wanted = {"discriminator.weight", "discriminator.bias"}
-        assert_trains(sgd, "SGD", "the discriminator alone", wanted)
+        assert_trains(sgd, "SGD", "only the discriminator", wanted)
         hint = "it is ae_lr" if sgd["lr"] == ae_lr else "is it d_lr?"
         assert_value("SGD's learning rate", sgd["lr"], d_lr, rtol=1e-6, hint=hint)
-        assert_value("SGD's weight_decay", sgd["weight_decay"], 0.0, hint="a step should follow the loss alone")
+        assert_value("SGD's weight_decay", sgd["weight_decay"], 0.0, hint="a step should follow only the loss")
         for name in wanted:
             change, gradient = sgd["after"][name] - sgd["before"][name], sgd["gradients"][name]
             uphill = (change * gradient).sum() > 0
@@ -114,7 +114,7 @@ def test_adversarial_step(rng, expected):
 
 
 def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
-    """Check that SGD follows the gradients of the discriminator's loss, the sum or the mean of its two terms."""
+    """Check that SGD follows the gradients of the discriminator's loss: the sum or the mean of its two terms."""
     batches = part2_training.run_aae_training(x, lambda_, ae_lr, d_lr, weights)
     for batch, answer in zip(batches, answers, strict=True):
         gradients = the_step(batch, "SGD")["gradients"]
@@ -122,7 +122,7 @@ def assert_sgd_steps(x, weights, answers, lambda_, ae_lr, d_lr):
         for name, atol in tolerances.items():
             allowed = [answer[name], answer[f"{name}_of_mean"]]
             assert_any(
-                f"SGD's gradient of the discriminator's loss with respect to the discriminator's {name}",
+                f"the gradient that SGD uses, of the discriminator's loss with respect to its {name}",
                 gradients[f"discriminator.{name}"], allowed, rtol=1e-3, atol=atol,
                 hint="is zero_grad called? Are these the batch's codes? Is the autoencoder's gradient mixed in?",
             )  # fmt: skip

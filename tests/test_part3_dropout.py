@@ -21,7 +21,7 @@ def assert_kept_independently(kept, keep, what):
     centred = kept.double() - keep
     products = (centred[1::2] * centred[: len(kept) // 2 * 2 : 2]).flatten()
     bound = SIGMAS * keep * (1 - keep) / math.sqrt(len(products))
-    assert products.mean().abs() < bound, f"dropout should be drawn for each weight: {what} share it"
+    assert products.mean().abs() < bound, f"dropout should be drawn separately for each weight: {what} share it"
 
 
 def without_dropout(x, weights, n_head):
@@ -55,7 +55,7 @@ def assert_dropped(x, weights, answer, factor, v, p):
     )  # fmt: skip
     bound = SIGMAS * math.sqrt(p * (1 - p) / kept.numel())
     share = 1 - kept.double().mean().item()
-    assert share == pytest.approx(p, abs=bound), f"attn_pdrop {p}: the share of dropped weights is {share:.3f}"
+    assert share == pytest.approx(p, abs=bound), f"attn_pdrop {p}: the fraction of dropped weights is {share:.3f}"
     for dim, what in enumerate(("sequences", "heads", "tokens")):
         assert_kept_independently(kept.movedim(dim, 0), 1 - p, what)
     assert_kept_independently(torch.stack([kept, read(again, v)[..., seen] / right > 0.5]), 1 - p, "two calls")
@@ -74,7 +74,7 @@ def test_attention_dropout(rng, expected):
         # float32
         assert_value(
             "attention without dropout", plain, answer["heads"].tensor.expand(batch, n_head, T, T), 1e-4, 1e-4,
-            hint="first see the other tests of Q3.2", again=partial(without_dropout, x, weights, n_head),
+            hint="first look at the other tests of Q3.2", again=partial(without_dropout, x, weights, n_head),
         )  # fmt: skip
         for what, options in (
             (f"attention in evaluation, attn_pdrop {p},", {"attn_pdrop": p}),

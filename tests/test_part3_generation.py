@@ -18,7 +18,7 @@ from messages import FEW, shown
 
 
 def unlikely(tokens, probs):
-    """Return the tokens with counts too unlikely for independent draws (5 sigma, exact binomial probabilities)."""
+    """Return the tokens whose counts are too unlikely for independent draws (5 sigma, exact binomial)."""
     counts, n, p = torch.bincount(tokens, minlength=len(probs)).numpy(), len(tokens), probs.double().numpy()
     at_most, at_least = special.bdtr(counts, n, p), special.bdtrc(counts - 1, n, p)
     tail = 2 * torch.from_numpy(at_most).minimum(torch.from_numpy(at_least))
@@ -79,7 +79,7 @@ def test_generate_greedy(rng, expected):
         idx, n = prompts(rng, last), 6
         new = assert_continues(part3.run_generate(idx, n, **model_of(logits)), idx, n)
         before = torch.cat([last[:, None], new[:, :-1]], dim=1)
-        assert_likeliest(new, before, tokens, "a model that knows the last token")
+        assert_likeliest(new, before, tokens, "a model that sees only the last token")
     for batch, T, n in [(1, 5, 8), (6, 3, 13), (4, 1, 15)]:
         assert_greedy(rng, expected, T, n, batch, block_size=16)
 
@@ -134,8 +134,8 @@ def assert_fresh_draws(idx, model, probs, n=6):
         assert_drawn(first[:, step], probs, f"new token {step}")
     pairs = torch.outer(probs, probs).flatten()
     neighbours = {
-        "the same draws for rows of a batch": (first[::2], first[1::2]),
-        "the same draws for tokens that follow each other": (first[:, ::2], first[:, 1::2]),
+        "the same draws for different rows of a batch": (first[::2], first[1::2]),
+        "the same draws for consecutive tokens": (first[:, ::2], first[:, 1::2]),
         "the same draws in two calls": (first, again),
     }
     for what, (one, other) in neighbours.items():

@@ -111,7 +111,7 @@ def test_attention_gradients(rng, expected):
         answer = expected("attention_gradients", x=x, weights=weights, n_head=n_head, direction=direction)
         obtained = part3.run_attention_gradients(x, weights, n_head, block_size, direction)
         for name, value in answer.items():
-            # float32, sums of at most 80 tokens with both signs
+            # float32, sums over at most 80 tokens, with both signs
             assert_value(
                 f"the gradient of attention with respect to {name}", obtained[name], value, rtol=1e-3, atol=1e-4,
                 hint="is something detached, or is the output wrong too?",
@@ -133,24 +133,24 @@ def test_attention_is_written_out(rng, expected):
     assert_nan("attention to a token that is NaN", output[0, 2:])
     weights["c_attn.bias"][:C] = torch.nan
     output = part3.run_attention(x, weights, n_head, block_size=T)
-    assert_nan("attention with queries that are not numbers", output)
+    assert_nan("attention with NaN queries", output)
     first, second = result["outputs"]
     assert_value("attention in a second call", second, first, rtol=1e-5, atol=1e-5, hint="it should be the same")
     # float32, summed in a different order
-    hint = "PyTorch's attention returns other numbers"
+    hint = "PyTorch's attention returns different numbers"
     assert_value("attention", first, answer["output"], rtol=1e-4, atol=1e-4, hint=hint)
     weights, idx = gpt_weights(rng, SIZES, scale=0.16), integers(rng, 13, 3, 6)
     for batches in (None, integers(rng, 13, 3, 4, 9)):
         answer = expected("gpt", idx=idx, weights=weights, n_head=SIZES["n_head"], batches=batches)
         logits = part3.run_gpt(idx, SIZES, weights, batches)
         # the same through two layers, and after three training steps
-        hint = "a GPT with PyTorch's attention and the same weights returns other logits"
+        hint = "a GPT with PyTorch's attention and the same weights returns different logits"
         assert_value("logits of a GPT", logits, answer["logits"], rtol=1e-4, atol=1e-3, hint=hint)
 
 
 @pytest.mark.question("3.2", points=0.25, needs=["CausalSelfAttention.attention"])
 def test_attention_with_cache(rng, expected):
-    """Use queries of the last T of S tokens, as in generation."""
+    """Use queries for the last T of S tokens, as in generation."""
     for lengths in ([1, 1, 1, 1], [4, 1, 1], [3, 4, 1, 2], [6]):
         T, n_head, C = sum(lengths), 2, 8
         x, weights = normal(rng, 2, T, C), attention_weights(rng, C)
@@ -158,7 +158,7 @@ def test_attention_with_cache(rng, expected):
         pieces = part3.run_attention_in_pieces(x, weights, n_head, 12, lengths)
         # float32, the same sums of at most 10 terms in a different order
         assert_value(
-            f"attention of T = {lengths} tokens in turn to the keys and values of all S tokens so far,",
+            f"attention from successive pieces of T = {lengths} tokens to the keys and values of all S tokens so far,",
             pieces, answer["output"], rtol=1e-4, atol=1e-4,
             hint="it differs from the result for all tokens at once: which rows and columns of the mask are used?",
         )  # fmt: skip

@@ -17,7 +17,7 @@ from course.submission import missing_code
 
 @dataclass
 class Assigned:
-    """A run that the assignment requires: flags of the part's train.py, a number of epochs, and the questions.
+    """A run that the assignment requires: flags for the part's train.py, the number of epochs, and the questions.
 
     The command trains for the part's default number of epochs, but the run counts as complete after `epochs`.
     """
@@ -83,7 +83,7 @@ def make(args: argparse.Namespace) -> None:
             print(f"complete: {made.folder} ({made.done} epochs)", flush=True)
             continue
         print(f"python {shlex.join(command)}", flush=True)
-        # figures of early epochs cannot be drawn later
+        # figures from early epochs cannot be drawn later
         missing = [line for line in blanks if run.part.folder in line]
         for line in missing:
             print(f"     first: {line}", flush=True)

@@ -8,7 +8,7 @@ from course.runs.questions import Figure
 
 
 class Cell(NamedTuple):
-    """A table cell: a text, and a note in smaller type below it."""
+    """A table cell: text, and a note in smaller type below it."""
 
     text: str
     note: str = ""
@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 
 def value_text(value: object) -> str:
-    """Format a number with four significant digits, or a text truncated to 200 characters."""
+    """Format a number with four significant digits, or text truncated to 200 characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if value is None:

@@ -1,4 +1,4 @@
-"""Put the figures of several runs side by side in one picture (Q2.6): `python -m course compare RUN RUN ...`."""
+"""Put the figures of several runs side by side in one image (Q2.6): `python -m course compare RUN RUN ...`."""
 
 import argparse
 import io
@@ -53,13 +53,13 @@ def choose(runs: list[Path], names: list[str] | None, epochs: list[int] | None) 
                 raise ValueError(f"{run}: no {name} at epoch {epoch}; {_what_there_is(files)}")
     if not wanted:
         there = "; ".join(f"{run} {_what_there_is(files)}" for run, files in found.items())
-        raise ValueError(f"these runs have no figure in common: {there}")
+        raise ValueError(f"these runs have no figures in common: {there}")
     return wanted
 
 
 def _what_there_is(files: Figures) -> str:
     epochs = ", ".join(str(epoch) for epoch in sorted({epoch for _, epoch in files}))
-    return f"has {', '.join(sorted({name for name, _ in files}))} of epochs {epochs}"
+    return f"has {', '.join(sorted({name for name, _ in files}))} at epochs {epochs}"
 
 
 def read_image(path: Path) -> "Tensor":
@@ -76,7 +76,7 @@ def read_image(path: Path) -> "Tensor":
 
 
 def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None) -> "Tensor":
-    """Draw one picture [3, H, W] with a column for each run; see `choose`."""
+    """Draw one image [3, H, W] with a column for each run; see `choose`."""
 
     wanted = choose(runs, names, epochs)
     columns = []
@@ -87,7 +87,7 @@ def compare(runs: list[Path], names: list[str] | None, epochs: list[int] | None)
 
 
 def command(args: argparse.Namespace) -> None:
-    """Write the picture."""
+    """Write the image."""
     if args.output.suffix != ".png":
         raise WrongFlag(f"--output {args.output}: the name must end in .png")
     from course import figures  # imported here: --help and wrong flags need not wait for PyTorch
@@ -104,25 +104,25 @@ def command(args: argparse.Namespace) -> None:
 
 def add(commands) -> None:
     """Add `compare` to the commands."""
-    parser = commands.add_parser("compare", help="put the figures of several runs side by side in one picture")
+    parser = commands.add_parser("compare", help="put the figures of several runs side by side in one image")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. logs/aae/version_0")
     parser.add_argument("--figures", nargs="+", metavar="NAME", help="e.g. samples (default: those that every run has)")
     parser.add_argument(
         "--epochs", nargs="+", type=whole_number(0), metavar="N", help="default: the last epoch that all runs have"
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the picture to write")
+    parser.add_argument("-o", "--output", type=Path, default=Path("compare.png"), help="the image file to write")
     parser.set_defaults(run=command)
 
 
 def side_by_side(columns: "list[list[Tensor]]", titles: list[str], rows: list[str]) -> "Tensor":
-    """Arrange pictures in a grid with titles and row names, as one image [3, H, W] with values in 0..1.
+    """Arrange images in a grid with titles and row names, as one image [3, H, W] with values in 0..1.
 
     Args:
         columns: one list of images [3, H, W] per title, with one image per row.
     """
     from course.figures import as_image, new_figure
 
-    width = 4.4  # inches; a grid of eight 28x28 images, doubled, has about 470 pixels
+    width = 4.4  # inches; a row of eight 28x28 images at twice their size has about 470 pixels
     heights = [max(column[row].size(1) / column[row].size(2) for column in columns) * width for row in range(len(rows))]
     figure = new_figure(width * len(columns) + 0.5, sum(heights) + 0.3 * len(rows) + 0.6)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)

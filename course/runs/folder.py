@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the picture of a given epoch
+SAY_NOTHING = {"epochs", "limit_batches", "sample_every"}  # flags that do not change the figures of a given epoch
 USUAL = {"dataset": "mnist", "recipe": "assignment"}  # assumed if a question does not specify them
 Figures = dict[tuple[str, int], Path]  # (name, epoch) -> file
 
@@ -16,7 +16,7 @@ class RunError(Exception):
 
 
 def is_number(value: object) -> bool:
-    """Return whether the value is a finite number that fits into a float."""
+    """Return whether the value is a finite number that a float can hold."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
@@ -28,7 +28,7 @@ class Run:
     """A run, finished or in progress.
 
     `history` has one dictionary of numbers (or lists of numbers) per completed epoch. `first_step` has the numbers of
-    the first training step, `results` those of the test, and `best` the epoch and value of the best validation.
+    the first training step, `results` those of the test, and `best` the epoch and value of the best validation result.
     `summary` is the content of summary.json, or empty if the run is not finished. `notes` lists unreadable files.
     """
 

@@ -55,7 +55,7 @@ def answered(run: Run, rubric: Rubric) -> list[tuple[Question, Show, dict]]:
 
 
 def asked(run: Run, show: Show, wanted: dict) -> dict[tuple[str, int | str], Figure]:
-    """Find the figures that a question requires, and the last ones of an unfinished run: (name, epoch) -> figure."""
+    """Find the figures that a question requires, and the latest ones of an unfinished run: (name, epoch) -> figure."""
     return {
         (name, epoch): _asked(run, show, wanted, name, epoch)
         for name in show.figures

@@ -39,7 +39,7 @@ def rate_is(run: Run, so: Callable[[float], bool]) -> bool:
 
 
 def stuck(run: Run, tag: str) -> bool:
-    """Return whether the last of at least two epochs changed the metric by less than 2 %."""
+    """Return whether there are at least two epochs, and the last changed the metric by less than 2%."""
     _, values = run.curve(tag)
     return len(values) > 1 and abs(values[-1] - values[-2]) < 0.02 * abs(values[-2])
 
@@ -63,7 +63,7 @@ def nothing_learned(run: Run) -> Remarks:
 
 
 def jumps(run: Run) -> Remarks:
-    """Report a first epoch that is far worse than the first step although the model learns later."""
+    """Report a first epoch that is far worse than the first step, even if the model learns later."""
     name = LOSS[run.program]
     first, (_, values) = run.first_step.get(f"train/{name}_step"), run.curve(f"train/{name}")
     if first is not None and values and values[0] > 1.2 * first > values[-1]:
@@ -96,7 +96,7 @@ def short(run: Run) -> Remarks:
     if limit:
         yield Remark(f"--limit_batches {limit}", "each epoch used only part of the data", minor=True)
     if is_number(epochs) and run.done < epochs:
-        yield Remark(f"{run.done} of {epochs} epochs are done", "continue with --resume", minor=True)
+        yield Remark(f"stopped after epoch {run.done} of {epochs}", "continue with --resume", minor=True)
     _, values = run.curve(f"val/{LOSS[run.program]}")
     if len(values) > 1 and values[-1] < 0.98 * values[-2]:
         seen = f"val/{LOSS[run.program]} fell from {values[-2]:.4g} to {values[-1]:.4g} in the last epoch"

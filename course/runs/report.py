@@ -17,7 +17,7 @@ from course.runs.questions import Figure, answered, asked, final, other_figures,
 from course.runs.side_by_side import page_of_several
 
 FILE = "report.html"  # in the folder of a run
-LONGEST_TEXT = 20_000  # maximum number of characters shown from a text
+LONGEST_TEXT = 20_000  # maximum number of characters shown from a text file
 
 
 def page_of_run(run: Run, rubric: Rubric) -> str:
@@ -92,7 +92,7 @@ def _no_question(rubric: Rubric, part: Part) -> str:
 
 
 def _written(run: Run, show: Show, name: str) -> dict[str, str]:
-    """Read a text that the run wrote, or say that it is missing."""
+    """Read a text file that the run wrote, or report that it is missing."""
     try:
         text = (run.folder / "figures" / name).read_text("utf-8", errors="replace")
     except OSError:

@@ -9,7 +9,7 @@ from course.runs.remarks import LARGE_RATE, Remark, Remarks, rate_is, rates, stu
 PIXELS = 28 * 28
 UNIFORM_BPD, UNIFORM_NATS = 4, PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats
 # The best result of a decoder that ignores z, measured on the training images of MNIST.
-FIXED_BPD = 0.98  # with the best distribution for each pixel of 4-bit images
+FIXED_BPD = 0.98  # with the best fixed distribution for each pixel; 4-bit images
 FIXED_NATS = FIXED_BPD * UNIFORM_NATS / UNIFORM_BPD
 LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # lower bound with logits in -1..1: 1.6
 BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel of a black image and of the mean image, in -1..1
@@ -22,7 +22,7 @@ def vae_first_step(run: Run) -> Remarks:
     """Compare the first step with a uniform decoder over 16 grey levels: 4 bits per dimension, 2174 nats per image."""
     nats, bpd = run.first_step.get("train/reconstruction_step"), run.first_step.get("train/bpd_step")
     if nats is not None and not UNIFORM_NATS / 1.5 < nats < UNIFORM_NATS * 1.5:
-        seen = f"the reconstruction loss of the first step is {nats:.4g} nats, not near {UNIFORM_NATS:.0f} per image"
+        seen = f"the reconstruction loss at the first step is {nats:.4g} nats, not near {UNIFORM_NATS:.0f} per image"
         few = "it may be averaged over the pixels instead of summed (Eq. 13)"
         yield Remark(seen, few if nats < UNIFORM_NATS else "it may be summed over the batch instead of averaged")
     elif bpd is not None and not 3.5 < bpd < 4.5:
@@ -48,7 +48,7 @@ def vae_sum(run: Run) -> Remarks:
 
 
 def vae_limited(run: Run) -> Remarks:
-    """Report a bound that stays above the minimum for logits in -1..1."""
+    """Report a bpd that is stuck above the lowest value that logits in -1..1 allow."""
     bpd = run.last("val/bpd")
     if _is_limited(run):
         seen = f"val/bpd stays at {bpd:.4g}; with logits in -1..1 it cannot fall below {LIMITED_BPD:.2g}{rates(run)}"
@@ -69,12 +69,12 @@ def vae_collapse(run: Run) -> Remarks:
     fixed = f"val/bpd is {bpd:.4g}; the same blurred image for every z gives {FIXED_BPD}"
     if kl < 0.1 and nats < 0.9 * UNIFORM_NATS:
         seen = f"val/regularization is {kl:.2g} nats, " + (fixed if bpd > 0.9 else f"val/bpd {bpd:.4g}")
-        where = "does the decoder get z from sample_reparameterize, does its gradient reach the encoder"
-        weight = "is the weight of the KL divergence too large? Look at the reconstructions"
-        yield Remark(seen, f"z may carry no information (posterior collapse): {where}, {weight}")
+        where = "does the decoder get z from sample_reparameterize? Does its gradient reach the encoder?"
+        weight = "Is the weight of the KL divergence too large? Look at the reconstructions"
+        yield Remark(seen, f"z may carry no information (posterior collapse): {where} {weight}")
     elif abs(bpd - FIXED_BPD) < 0.1 and run.done > 2 and stuck(run, "val/bpd"):
         minor = bool(run.flags.get("limit_batches"))
-        yield Remark(fixed, "the decoder may hardly use z: look at the reconstructions and at val/active_dims", minor)
+        yield Remark(fixed, "the decoder may make little use of z: see the reconstructions and val/active_dims", minor)
 
 
 def vae_too_good(run: Run) -> Remarks:
@@ -84,13 +84,13 @@ def vae_too_good(run: Run) -> Remarks:
         return
     gain = FIXED_NATS - nats
     if gain > 40 and gain > 25 * kl:
-        seen = f"with {kl:.3g} nats of KL divergence, reconstruction is {gain:.0f} nats better than one fixed image"
+        seen = f"the KL divergence is {kl:.3g} nats, but reconstruction is {gain:.0f} nats better than one fixed image"
         noise = "is there noise in z, and is each function given the quantity that its docstring names?"
-        yield Remark(seen, f"that is too little for so much information: {noise}")
+        yield Remark(seen, f"so small a KL divergence cannot carry that much information: {noise}")
 
 
 def vae_slow(run: Run) -> Remarks:
-    """Check that the bpd is below 2 after two epochs (see the assignment), and later lower than for a fixed image."""
+    """Check that the bpd is below 2 after two epochs (see the assignment), and later below that of a fixed image."""
     bpd, minor = run.last("val/bpd"), bool(run.flags.get("limit_batches"))
     if bpd is None or run.done < 2 or bpd > 0.97 * run.first_step.get("train/bpd_step", 4) or _is_limited(run):
         return
@@ -117,14 +117,14 @@ def aae_reconstruction(run: Run) -> Remarks:
         seen = f"the reconstruction loss is {max(value, first):.4g}; for images in -1..1 it is at most 4 per pixel"
         yield Remark(seen, "it may be summed over the pixels or the batch instead of averaged")
     elif abs(value - BLACK) < 0.02 and stuck(run, "val/recon_loss"):
-        seen = f"val/recon_loss stays at {value:.4g}; a black image has {BLACK}"
+        seen = f"val/recon_loss stays at {value:.4g}; a black image gives {BLACK}"
         yield Remark(seen, f"the tanh may be saturated: check the initialization and the learning rate{rates(run)}")
     elif abs(value - MEAN_IMAGE) < 0.02 and stuck(run, "val/recon_loss"):
-        seen = f"val/recon_loss stays at {value:.4g}; the mean of all images has {MEAN_IMAGE}"
+        seen = f"val/recon_loss stays at {value:.4g}; the mean of all images gives {MEAN_IMAGE}"
         yield Remark(seen, "the code may carry no information: does the gradient reach the encoder?")
     elif run.flags.get("z_dim") == 8 and run.done >= 40 and (lowest := min(run.curve("val/recon_loss")[1])) > 0.05:
-        seen = f"val/recon_loss reached only {lowest:.4g} in {run.done} epochs; with z_dim 8, it should be below 0.05"
-        yield Remark(seen, f"check lambda, the learning rate{rates(run)} and the layers of encoder and decoder")
+        seen = f"val/recon_loss fell only to {lowest:.4g} in {run.done} epochs; with z_dim 8, it should be below 0.05"
+        yield Remark(seen, f"check lambda, the learning rate{rates(run)} and the encoder's and decoder's layers")
 
 
 def aae_sum(run: Run) -> Remarks:
@@ -134,7 +134,7 @@ def aae_sum(run: Run) -> Remarks:
     if not is_number(weight) or total is None or recon is None:
         return
     gen = gen or 0
-    error = (total - gen) - weight * (recon - gen)  # not a quotient: the terms can be equal
+    error = (total - gen) - weight * (recon - gen)  # without dividing by recon - gen, which can be 0
     expected = total - error
     if abs(error) > 0.02 * abs(expected):
         seen = f"train/ae_loss is {total:.4g}; with --lambda_ {weight:g} its two terms give {expected:.4g}"
@@ -142,7 +142,7 @@ def aae_sum(run: Run) -> Remarks:
 
 
 def aae_discriminator(run: Run) -> Remarks:
-    """Report a discriminator or an encoder that has won or does not learn."""
+    """Report that the discriminator or the encoder has won or is not learning."""
     _, accuracies = run.curve("val/accuracy")
     if not accuracies:
         return
@@ -151,13 +151,11 @@ def aae_discriminator(run: Run) -> Remarks:
     seen = f"val/accuracy of the discriminator is {accuracy:.3g} in epoch {run.done}"
     if gen is not None and gen < 0.3 and not 0.2 < accuracy < 0.9:
         seen += f" with val/gen_loss at {gen:.2g}"
-        both = (
-            "the encoder may help the discriminator instead of fooling it: check the labels of real, fake and generator"
-        )
+        both = "the encoder may help the discriminator instead of fooling it: check the real, fake and generator labels"
         yield Remark(seen, both)
     elif accuracy > 0.99:
-        cut = "is the generator's loss part of ae_loss, does its gradient reach the encoder?"
-        yield Remark(seen, f"the encoder may not learn to fool the discriminator: {cut}")
+        cut = "is the generator's loss part of ae_loss, and does its gradient reach the encoder?"
+        yield Remark(seen, f"the encoder may not be learning to fool the discriminator: {cut}")
     elif _unchanged(accuracies) or _unchanged(run.curve("val/loss_real")[1]):
         name = "val/accuracy" if _unchanged(accuracies) else "val/loss_real"
         yield Remark(
@@ -169,7 +167,7 @@ def aae_discriminator(run: Run) -> Remarks:
             seen, f"it learns more slowly than the encoder: check its labels and its learning rate{rates(run)}"
         )
     elif abs(accuracy - 0.5) < 0.02 and mmd is not None and mmd > 0.1:
-        seen += f", which is chance, although the codes are far from the prior (val/mmd {mmd:.3g})"
+        seen += f", which is chance level, although the codes are far from the prior (val/mmd {mmd:.3g})"
         yield Remark(seen, "it may give every code the same answer: check its layers and its learning rate")
 
 
@@ -182,11 +180,11 @@ def _unchanged(values: list[float]) -> bool:
 
 
 def gpt_sees_the_answer(run: Run) -> Remarks:
-    """Report a model that predicts nearly every token of the validation text: it must see the answers."""
+    """Report a model that predicts nearly every token of the validation text: it must be seeing the answers."""
     bits, accuracy = run.last("val/bits_per_char"), run.last("val/accuracy")
     if bits is None or accuracy is None or bits > 1 or accuracy < 0.75:
         return
-    seen = f"val/bits_per_char is {bits:.3g}, and the most likely token is right in {accuracy:.1%} of all cases"
+    seen = f"val/bits_per_char is {bits:.3g}, and the most likely token is correct in {accuracy:.1%} of cases"
     if run.first_step.get("train/cross_entropy_step", 9) < 1 or run.last("val/bits_per_char", 0) < 0.1:
         yield Remark(seen, "the targets may be the inputs themselves: are they shifted by one (TextDataset)?")
     else:
@@ -204,7 +202,7 @@ def gpt_single_characters(run: Run) -> Remarks:
     if rate_is(run, lambda rate: rate > LARGE_RATE):
         yield Remark(f"val/bits_per_char is {of_characters}", "the learning rate may be far too high")
     elif stuck(run, "val/bits_per_char"):
-        other = "the model may ignore the context: check attention and positions"
+        other = "the model may be ignoring the context: check attention and positions"
         yield Remark(f"val/bits_per_char stays at {of_characters}", other)
 
 

@@ -16,6 +16,6 @@ These modules import others only when needed: folders (creating or locking a run
 messages), network (--channels_last, --compile), recipe (--recipe fast), progress (a bar).
 
 A run can be stopped at any time and resumed exactly (on the CPU, bit for bit), because it does not depend on state that
-is hard to save: noise depends on seed and step, the order of the data on seed and epoch. The checkpoint contains the
-sums of the unfinished epoch, and event files are truncated to match it.
+is hard to save: noise depends on the seed and step, and the order of the data on the seed and epoch. The checkpoint
+contains the sums of the unfinished epoch, and event files are truncated to match it.
 """

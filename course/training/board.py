@@ -51,7 +51,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def add_described(writer: SummaryWriter, program: str, tag: str, value: float, step: int | None) -> None:
-    """Add a scalar as `writer.add_scalar` does, with its tag's description; TensorBoard shows the first one."""
+    """Like `writer.add_scalar`, but also add the tag's description; TensorBoard shows a tag's first description."""
     summary = scalar(tag, value)
     metadata = summary.value[0].metadata
     # without data_class, TensorBoard replaces the metadata with that of a plain value
@@ -61,7 +61,7 @@ def add_described(writer: SummaryWriter, program: str, tag: str, value: float, s
 
 
 def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None:
-    """Add a chart to the tab Custom Scalars for each metric that has both training and validation values.
+    """Add a chart to the Custom Scalars tab for each metric that has both training and validation values.
 
     The charts of all runs of a program are in one group. A chart shows a tag from all runs, so metrics that several
     parts share, such as the accuracy, do not get a chart.
@@ -75,7 +75,7 @@ def add_charts(writer: SummaryWriter, program: str, tags: Iterable[str]) -> None
 
 
 def add_result(folder: Path, flags: dict, best: dict[str, float], step: int) -> None:
-    """Add a completed run to the table in the tab HParams: its flags, and the last value of each metric.
+    """Add a completed run to the table in the HParams tab: its flags, and the last value of each metric.
 
     TensorBoard would apply a description of the columns to the runs of all parts. Without a description, it combines
     the flags and metrics of all runs, and shows the first five of each in alphabetical order until the user selects
@@ -83,7 +83,7 @@ def add_result(folder: Path, flags: dict, best: dict[str, float], step: int) -> 
 
     Args:
         best: the best value of the monitored metric, such as "Best bpd" -> 0.52. It is listed with the flags, where
-            capitals come first; as a metric, it would also be a card with a single point in Time Series.
+            capitals come first; as a metric, it would also get a card with one point in Time Series.
         step: the number of completed steps.
 
     Raises:

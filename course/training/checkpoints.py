@@ -78,4 +78,4 @@ class WholeCheckpoints(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(exist_ok=True)  # fails if the run's folder was deleted
-        write_whole(path, buffer.getvalue())  # not getbuffer(): if a traceback keeps it, Python 3.12.1 crashes
+        write_whole(path, buffer.getvalue())  # not getbuffer(): if a traceback keeps it alive, Python 3.12.1 crashes

@@ -14,7 +14,7 @@ def main(train: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
 
     Returns:
         0; 130 or 143 after Ctrl-C or SIGTERM; the status of a `Problem`; 1 for data or disk errors. Processes that the
-        first process started always return 0: if one of them failed, the first process would be killed before it exits.
+        first process started always return 0: if one of them failed, the first process would be killed before exiting.
     """
     status = _status_of(train, args)
     return status if is_first_process() else 0

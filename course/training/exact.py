@@ -19,7 +19,7 @@ DECIDE_EVERY = 10  # batches
 class Reproducible(Callback):
     """Seeds the noise of each training step with a hash of seed, process, epoch and batch.
 
-    A step draws the same numbers in a resumed run. Validation and test draw the same numbers in every epoch.
+    A step draws the same random numbers in a resumed run. Validation and test draw the same numbers in every epoch.
     """
 
     def __init__(self, seed: int):
@@ -28,7 +28,7 @@ class Reproducible(Callback):
     def _seed(self, trainer, *what) -> None:
         text = "/".join(str(part) for part in (self.seed, trainer.global_rank, *what))
         seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-        # torch.manual_seed seeds all device types; for those not available, each call stores a stack trace
+        # torch.manual_seed seeds all device types; for each unavailable type, every call stores a stack trace
         torch.default_generator.manual_seed(seed)
         device = trainer.strategy.root_device
         if device.type in ("cuda", "mps"):

@@ -59,7 +59,7 @@ def not_finite(what: str, run, trainer) -> Problem:
     rates = " or ".join(f"--{name} (it was {value:g})" for name, value in flags if re.fullmatch("(.*_)?lr", name))
     step = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     return Problem(
-        f"the {what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
+        f"{what} is no longer finite at step {step} (epoch {trainer.current_epoch + 1})."
         f" {_last_checkpoint(run)} Try a new run with a lower {rates}, another --seed, or"
         " --precision 32-true if you used another."
     )

@@ -25,10 +25,10 @@ class StopOnNaN(Callback):
         # a sum with one NaN or infinity never becomes finite again, so occasional checks are enough on a GPU
         self.total = self.total.to(loss.device) + loss.detach()
         if loss.device.type == "cpu" or trainer.global_step % EVERY_N_STEPS == 0:
-            stop_unless_finite(self.run, trainer, "loss", self.total)
+            stop_unless_finite(self.run, trainer, "the loss", self.total)
 
     def on_validation_start(self, trainer, pl_module):
-        stop_unless_finite(self.run, trainer, "loss", self.total)
+        stop_unless_finite(self.run, trainer, "the loss", self.total)
         self.total = torch.zeros(())
 
     def on_validation_epoch_end(self, trainer, pl_module):

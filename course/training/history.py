@@ -37,7 +37,7 @@ class History(Callback):
 
     def on_fit_start(self, trainer, pl_module):
         if trainer.logger and self.epoch_ended is not None and not self.run.is_new:
-            # Lightning logs an epoch's training means after its checkpoint, so they were cut from the event file
+            # Lightning logs an epoch's training means after saving its checkpoint, so they were cut from the event file
             row = {tag: value for tag, value in self.run.history[-1].items() if tag.startswith("train/")}
             trainer.logger.log_metrics(row, self.epoch_ended)
 
@@ -53,7 +53,7 @@ class History(Callback):
         if not self.run.first_step:
             values = trainer.callback_metrics.items()
             self.run.first_step.update({tag: float(value) for tag, value in values if tag.endswith("_step")})
-            if trainer.logger and trainer.log_every_n_steps > 1:  # at 1, Lightning logs the first step
+            if trainer.logger and trainer.log_every_n_steps > 1:  # with 1, Lightning itself logs the first step
                 trainer.logger.log_metrics(self.run.first_step, 0)
 
     def on_validation_start(self, trainer, pl_module):  # called before the end of the training epoch

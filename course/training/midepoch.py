@@ -1,6 +1,6 @@
 """Stop in the middle of an epoch, and continue from the same batch.
 
-Lightning's checkpoints lack an unfinished epoch's sums of metrics. These functions read and modify
+Lightning's checkpoints lack the sums of an unfinished epoch's metrics. These functions read and modify
 `trainer._results`, Lightning's private collection of logged values: each entry has a `value` and a
 `cumulated_batch_size`. `staff/tests/test_lightning.py` fails if a new version changes these.
 """

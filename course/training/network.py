@@ -30,7 +30,7 @@ class ChannelsLast(Callback):
 
 
 class Compile(Callback):
-    """Implements --compile: torch.compile with, on a GPU, CUDA graphs, which replace hundreds of launches per step.
+    """Implements --compile: torch.compile, with CUDA graphs on a GPU, replacing hundreds of kernel launches per step.
 
     Only for training: evaluation would compile the network again, without gradients and for its smaller last batch.
     """

@@ -1,6 +1,6 @@
-"""`--recipe fast`: train the same networks to equal quality in fewer epochs; the default is the assignment's recipe.
+"""`--recipe fast`: train the same networks to the same quality in fewer epochs; the default is the assignment's recipe.
 
-Differences: Muon updates the convolution kernels and Adam a discriminator, higher learning rates warm up and decay
+Differences: Muon updates the convolution kernels and Adam the discriminator, higher learning rates warm up and decay
 to 0, batches may be smaller, and the adversarial loss may have more weight. Each part defines its values next to its
 flags.
 """
@@ -83,7 +83,7 @@ def with_muon(adam: torch.optim.Adam) -> Muon:
 
 
 def share(step: int, steps: int) -> float:
-    """Return the learning rate's factor at a step (counted from 0): linear warm-up to 1, then linear decay to 0."""
+    """Return the learning-rate factor at a step (counted from 0): linear warm-up to 1, then linear decay to 0."""
     warm_up = max(1, int(WARM_UP * steps))
     if step < warm_up:
         return (step + 1) / warm_up

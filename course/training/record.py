@@ -77,7 +77,7 @@ def write_summary(run: Run, trainer) -> None:
 def write_report(run: Run) -> None:
     """Write the run's report. Errors are only printed, because the training is already complete and saved."""
     try:
-        from course.runs import report  # imported here: starting a run does not wait for Jinja2
+        from course.runs import report  # imported here, so that a run starts without Jinja2
 
         print(f"report: {report.write(run.folder)}")
     except Exception as error:
@@ -87,7 +87,7 @@ def write_report(run: Run) -> None:
 def _peak_memory_gb() -> float:
     """Return the peak resident memory of this process so far, in GB."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage includes the memory of the parent when it started this process
+    if status.exists():  # Linux, where getrusage would include the memory that the parent used at the fork
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text("utf-8"))[1]) * 1024 / 1e9
     if sys.platform == "win32":
         import psutil

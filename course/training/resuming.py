@@ -19,12 +19,12 @@ def load_checkpoint(args, model: torch.nn.Module) -> Path | None:
         the folder of the checkpoint's run; None if the file was copied elsewhere, in which case a new run starts.
 
     Raises:
-        Problem: the checkpoint does not fit the model.
+        Problem: the checkpoint does not match the model.
     """
     try:
         model.load_state_dict(args.checkpoint["state_dict"])
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise Problem(f"--resume {args.resume}: does not fit the model: {error}", status=2) from error
+        raise Problem(f"--resume {args.resume}: the checkpoint does not match the model: {error}", status=2) from error
     return args.resume.parent.parent if args.resume.parent.name == "checkpoints" else None
 
 
@@ -76,12 +76,12 @@ def resume_training(trainer, args, batches_done: int) -> None:
     """Prepare the Trainer to continue after `batches_done` batches of an epoch.
 
     Raises:
-        Problem: a different number of processes wrote the checkpoint in mid-epoch.
+        Problem: a different number of processes wrote the checkpoint mid-epoch.
     """
     processes = args.checkpoint["run"]["processes"]
     if batches_done and processes != trainer.world_size:
         raise Problem(
-            f"--devices: {args.resume} was written in mid-epoch by {processes} processes;"
+            f"--devices: {args.resume} was written mid-epoch by {processes} processes;"
             f" it cannot be resumed with {trainer.world_size}",
             status=2,
         )
@@ -101,7 +101,7 @@ def recompute_rates(schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
 
 
 def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimizer's state the memory layout of its parameters; fused optimizers assume this without a check."""
+    """Give an optimizer's state the memory layout of its parameters; fused optimizers assume it without checking."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:

@@ -80,7 +80,7 @@ def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
         model: compared with the checkpoint being resumed.
 
     Raises:
-        Problem: the checkpoint does not fit the model, another process holds the folder, or a disk error occurs.
+        Problem: the checkpoint does not match the model, another process holds the folder, or a disk error occurs.
     """
     from course.training.folders import remove_if_empty, start  # imported here, as it imports this module
 
@@ -89,7 +89,7 @@ def open_run(args, model: torch.nn.Module) -> Iterator[Run]:
         yield run
     except Stopped:
         if run.held and len(run.history) == args.epochs:
-            say(f"the training is complete; to test it: --resume {run.folder}")
+            say(f"the training is complete; to test the model: --resume {run.folder}")
         raise
     except OSError as error:
         from course.training.explain import disk_problem

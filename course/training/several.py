@@ -16,7 +16,7 @@ from course.training.problems import Problem
 
 
 class Distributed(DDPStrategy):
-    """Lightning's strategy, with exact means over processes that have different numbers of examples."""
+    """Lightning's strategy, but with exact means even if processes have different numbers of examples."""
 
     def reduce(self, tensor, group=None, reduce_op="mean"):
         if torch.is_tensor(tensor) and not tensor.is_floating_point():
@@ -28,7 +28,7 @@ def distributed(find_unused_parameters: bool = False) -> Strategy:
     """Create a strategy that averages the gradients of all processes.
 
     Buffers, such as the GPT's mask, are the same in all processes from the start. By default, each forward pass would
-    broadcast them, and would hang in validation if a process has one batch more than another.
+    broadcast them, and would hang during validation if one process had a batch more than another.
     """
     for advice in (".*it is recommended to use .Trainer.devices=1.*", ".*all_gather is deprecated.*"):
         warnings.filterwarnings("ignore", advice)
@@ -39,7 +39,7 @@ def distributed(find_unused_parameters: bool = False) -> Strategy:
 
 
 class TrainsSomething(Callback):
-    """Stops if a process has too few examples for a batch, because the Trainer would then silently train nothing."""
+    """Stops if a process has too few examples for a batch; otherwise, the Trainer would silently train nothing."""
 
     def on_fit_end(self, trainer, pl_module):
         if trainer.num_training_batches == 0:

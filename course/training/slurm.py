@@ -23,7 +23,7 @@ def environment(devices: int, nodes: int) -> SLURMEnvironment:
     if not fits:
         raise Problem(
             f"--devices {devices} --num_nodes {nodes}: the SLURM job has {tasks} task(s), and --ntasks-per-node is"
-            f" {per_node or 'not given'}. For these flags, give sbatch --nodes={nodes} --ntasks-per-node={devices}"
+            f" {per_node or 'not given'}. For these flags, call sbatch with --nodes={nodes} --ntasks-per-node={devices}"
             f" --gpus-per-node={devices}",
             status=2,
         )

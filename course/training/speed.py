@@ -25,7 +25,7 @@ def flush_subnormals(flush: bool) -> None:
     """Flush subnormal numbers, below 1e-38, to 0 in this thread and in threads that it starts later.
 
     Arithmetic with them is many times slower, and they occur in the gradient of a GELU far from 0: after an epoch of
-    the VAE, one in fifty numbers in the gradient of its last GELU is subnormal, which can double the time of a step.
+    the VAE, one in fifty elements of the gradient of its last GELU is subnormal, which can double the time of a step.
     """
     torch.set_flush_denormal(flush)  # has no effect on processors without support
 

@@ -31,7 +31,7 @@ def load_roster(out: Path, given: Path | None) -> Roster:
 
 
 def refuse_namesakes(out: Path, submissions: Iterable[Submission], same_students: bool) -> None:
-    """Refuse a submission if only its name links it to the result of a submission from another folder.
+    """Refuse a submission if its name is all that links it to an existing result from another folder.
 
     Raises:
         ValueError: a submission from another folder already has a result under the same name.

@@ -47,13 +47,13 @@ def add(commands) -> None:
         "--seconds",
         type=number(1, below=100_000),
         default=60.0,
-        help="CPU seconds for all tests of a question together (default: 60)",
+        help="total CPU seconds for all tests of a question (default: 60)",
     )
     command.add_argument(
-        "--memory", type=number(0.25, below=1000), default=2.0, help="memory limit of a submission in GB (default: 2)"
+        "--memory", type=number(0.25, below=1000), default=2.0, help="memory limit per submission in GB (default: 2)"
     )
     command.add_argument(
-        "--sandbox", choices=LEVELS[:-1], help="the sandbox's level (default: the strongest that works on this machine)"
+        "--sandbox", choices=LEVELS[:-1], help="the sandbox level (default: the strongest that works on this machine)"
     )
     command.add_argument("--unsafe", action="store_true", help="if no sandbox works, run submissions without one")
     command.set_defaults(run=grade)
@@ -69,7 +69,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--roster", type=Path, metavar="CSV",
-        help="table of the students: id, name, group, and their names in other systems; saved with the results",
+        help="table of students: id, name, group, and their names in other systems; saved with the results",
     )  # fmt: skip
     command.add_argument(
         "--manual", type=Path, action="append", default=[], metavar="CSV",
@@ -83,7 +83,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 def _shard(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r}: should be like 3/10, the third of ten")
+        raise argparse.ArgumentTypeError(f"{text!r}: should look like 3/10, the third of ten")
     return int(number), int(of)
 
 

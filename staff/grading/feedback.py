@@ -34,7 +34,7 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, bidirectional and zero-width
 
 
 def clean(text: object, most: int = MESSAGE) -> str:
-    """Make text safe to show: replace escape sequences and invisible characters with U+FFFD, and cut it to `most`.
+    """Make text safe to show: replace escape sequences and invisible characters with U+FFFD; cut it to length `most`.
 
     Line breaks and tabs are kept.
     """
@@ -61,12 +61,12 @@ def figure(value: float | None) -> str:
 
 
 def known(question: dict) -> float:
-    """Return the points earned in a question so far."""
+    """Return the points earned so far on a question."""
     return round(math.fsum(question[share] for share in SHARES if question[share] is not None), 4)
 
 
 def known_of(question: dict) -> float:
-    """Return the points available in a question, excluding those that are not judged yet."""
+    """Return the points available for a question, excluding those that have not been judged yet."""
     return round(math.fsum(question[f"{share}_of"] - question[f"{share}_open"] for share in SHARES), 4)
 
 
@@ -173,13 +173,13 @@ def as_html(blocks: list[Block]) -> Markup:
 
 
 def _pieces(text: Text) -> list[tuple[bool, str]]:
-    """Return the pieces of a text, each as a pair: whether it is code, and the cleaned text."""
+    """Split text into pieces, each a pair: whether it is code, and the cleaned text."""
     pieces = [text] if isinstance(text, str) else text
     return [(True, line(each)) if isinstance(each, Code) else (False, clean(each)) for each in pieces]
 
 
 def _is_short(text: Text) -> bool:
-    """Return whether a text is plain and short enough for a cell that is never wrapped."""
+    """Return whether text is plain and short enough for a cell that is never wrapped."""
     return isinstance(text, str) and len(text) <= SHORT
 
 
@@ -239,7 +239,7 @@ def _sum(result: dict, rubric: Rubric) -> str:
     questions = result["questions"].values()
     total = number(math.fsum(map(known, questions)))
     of, all_of = number(math.fsum(map(known_of, questions))), sum(part.points for part in rubric.parts.values())
-    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)} points, not all judged yet"
+    rest = "" if of == number(all_of) else f"; the assignment has {number(all_of)} points, some not yet judged"
     return f"{total} of {of} points{rest}."
 
 
@@ -263,7 +263,7 @@ def _share(question: dict, share: str) -> str:
 
 
 def _by_people(result: dict) -> list[Block]:
-    """List the points that people gave in place of the grader's, and their comments."""
+    """List the points that people entered in place of the grader's, and their comments."""
     given: list[list[Text]] = [
         [
             f"Q{row['question']}",

@@ -151,7 +151,7 @@ def write_results(path: str | Path, content: dict) -> Path:
 
 
 def write_progress(path: str | Path, result_so_far: dict, rubric: Rubric | None = None) -> Path:
-    """Write the result so far of a submission that is still being graded.
+    """Write the partial result of a submission that is still being graded.
 
     Raises:
         ValueError, OSError: see `write_results`.
@@ -194,7 +194,7 @@ def grade(root: Path) -> None:
 
 
 def _progress(path: Path, result_so_far: dict, rubric: Rubric) -> None:
-    """Write the result so far; if that fails, print the error and continue grading."""
+    """Write the partial result; if that fails, print the error and continue grading."""
     try:
         write_progress(path, result_so_far, rubric)
     except Exception:

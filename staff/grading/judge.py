@@ -1,4 +1,4 @@
-"""The client side of judging: `Judge` starts a process with the graded suites collected; see `judge_process`."""
+"""The client side of judging: `Judge` starts a process that collects the graded suites; see `judge_process`."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from staff.release.suites import suites
 
 TO_START = 180  # seconds
 OPTIMIZED = (
-    "Python runs with -O or PYTHONOPTIMIZE, which removes the asserts of the graded tests: wrong submissions would get "
-    "all points; run Python without this option"
+    "Python runs with -O or PYTHONOPTIMIZE, which removes the asserts in the graded tests: wrong submissions would get "
+    "full points; run Python without this option"
 )
 
 

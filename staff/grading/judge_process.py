@@ -1,6 +1,6 @@
 """The process that runs the graded suites. The tests run here; the submission runs in a separate, sandboxed process.
 
-The process imports the tests' dependencies and lets pytest collect the tests once. It forks for each submission. In
+The process imports the tests' dependencies and has pytest collect the tests once. It forks for each submission. In
 the fork, pytest runs the tests with an `adapters` package whose functions forward each call to the submission's
 process, and reports each outcome as a line of JSON. `judge.Judge` starts this process.
 """

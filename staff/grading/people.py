@@ -103,7 +103,7 @@ def _mixed(handed: Handed, roster: Roster) -> list[str]:
 
 
 def _in_two(everybody: Iterable[Handed]) -> list[str]:
-    """Return a problem for each student who handed in with different groups of people."""
+    """Return a problem for each student who handed in work with different groups of people."""
     where: dict[str, Handed] = {}
     problems = []
     for handed in everybody:
@@ -148,7 +148,7 @@ def _first(readable: list[Path], others: list[Path]) -> tuple[Path, tuple[Path, 
 
 
 def _with(found: Found, others: Iterable[Found]) -> Found:
-    """Return a file's submission: an unreadable file beside a readable one is not a separate attempt."""
+    """Return a file's submission: an unreadable file next to a readable one is not a separate attempt."""
     if found.readable or found.owners:
         return found
     folder = found.path.resolve().parent

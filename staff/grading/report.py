@@ -98,7 +98,7 @@ def _chart(points: list[float], most: float) -> dict:
 
 
 def of_question(name: str, judged: list[dict]) -> dict | None:
-    """Return a question's statistics: number of submissions, mean, fractions with full points and with none.
+    """Return a question's statistics: number of submissions, mean, fractions with full points and with no points.
 
     Points that are not known yet count neither as earned nor as available. Return None if no points are known at all.
     """
@@ -160,7 +160,7 @@ def sentence(message: str | None) -> str:
 def mistakes(judged: list[dict], rubric: Rubric) -> list[tuple[int, str, str, list[str]]]:
     """Return the mistakes, most common first: the number of submissions, question, sentence, and names of the tests.
 
-    Tests of a missing part do not count as mistakes.
+    Failed tests for a missing part do not count as mistakes.
     """
     students: dict[tuple[str, str], set[str]] = {}
     tests: dict[tuple[str, str], set[str]] = {}

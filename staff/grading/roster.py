@@ -1,6 +1,6 @@
 """The students of the course: roster.csv, one row per student.
 
-Columns: `id`, the student's name in the grader; `name`; `group`; and any others, for the student's names on other
+Columns: `id`, the student's name in the grader; `name`; `group`; and further columns for the student's names on other
 platforms: `canvas` and `moodle` (numbers), `brightspace`, `gradescope`, `github`, `email`, etc. Only `id` is required.
 """
 

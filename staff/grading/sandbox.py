@@ -49,9 +49,9 @@ class Undecided(Exception):
 
 @dataclass
 class Allowance:
-    """The time that a submission's processes may use together: seconds of CPU time, and seconds of waiting.
+    """The total time that a submission's processes may use: seconds of CPU time, and seconds of waiting.
 
-    until: the deadline, in terms of time.monotonic(), even on a busy machine.
+    until: the deadline on the clock time.monotonic(), which applies even on a busy machine.
     """
 
     cpu: float

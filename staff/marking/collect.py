@@ -45,7 +45,7 @@ def collect(folder: Path, files: Iterable[Path], students: list[str], rubric: Ru
 
 
 def _base(entries: Entries, own: Path, rubric: Rubric) -> dict[str, Row]:
-    """Return the form as it was last written: a person typed every value that differs from it."""
+    """Return the form as it was last written; any value that differs from it was typed by a person."""
     names = [row[0] for row in csv.reader(io.StringIO(entries.form, newline="")) if row]
     with suppress(ValueError):  # the form was written for an earlier rubric
         return manual.parse(entries.form, own, names, rubric)
@@ -78,7 +78,7 @@ def same(one: Value, other: Value) -> bool:
 def keep(folder: Path, entries: Entries, students: list[str], rubric: Rubric) -> Path:
     """Write the entries, and a form with these entries and a row for every student. Return the form's path.
 
-    Leave a form that already has this content as the spreadsheet program saved it.
+    If the form already has this content, leave it as the spreadsheet program saved it.
 
     Raises:
         OSError: a file cannot be written.

@@ -111,7 +111,7 @@ def _name(question: str, kind: str) -> str:
 
 
 def read(path: str | Path, students: list[str], rubric: Rubric) -> dict[str, Row]:
-    """Read a table that was filled in, and return student -> row.
+    """Read a filled-in table and return student -> row.
 
     Args:
         students: all students who may occur in the table.
@@ -185,7 +185,7 @@ def _title_of(row: int, column: int, name: str, table: _Table) -> None:
     question = table.rubric.questions.get(match[1]) if match else None
     kind = (match[2] or "manual").lower() if match else "manual"
     if question is None or not _has(question, kind):
-        table.wrong(row, column, f"{line(name)!r}: no question that is marked by a person has this name")
+        table.wrong(row, column, f"{line(name)!r}: no question of this name is marked by hand")
     elif (question.id, kind) in table.columns.values():
         table.wrong(row, column, f"{_name(question.id, kind)} already has a column")
     elif match[3] and kind not in TEXTS and float(match[3]) != getattr(question, kind):

@@ -16,7 +16,7 @@ NATS_PER_BIT = math.log(2)
 
 
 def spread(std: Tensor) -> Answer:
-    """Return the standard deviation of many draws of z."""
+    """Return the standard deviation over many draws of z."""
     mistakes = [
         ("std is squared: the variance is used where the standard deviation belongs", std**2),
         ("the square root of std is used: std is a standard deviation, not a variance", std.sqrt()),
@@ -74,7 +74,7 @@ def _kl_mistakes(mean: Tensor, log_std: Tensor):
     yield "it is not summed over the latent dimensions", right
     for dim in range(mean.dim() - 1):
         yield (
-            f"it is summed over dimension {dim}: Eq. 13 sums over the latent dimensions, the last ones",
+            f"it is summed over dimension {dim}: Eq. 13 sums over the latent dimensions, along the last axis",
             right.sum(dim),
         )
     other_way = ((1 + square) / variance - 1) / 2 + log_std
@@ -143,7 +143,7 @@ def _bpd_mistakes(rec: Tensor, reg: Tensor, twice: Tensor):
     yield "the reconstruction is missing", reg.mean() * in_bits
     for weight in (0.1, 0.5, 2):
         yield (
-            f"the KL divergence is weighted with {weight}; in Eq. 14 it has weight 1",
+            f"the KL divergence is weighted by {weight}; in Eq. 14 it has weight 1",
             (rec + weight * reg).mean() * in_bits,
         )
     yield "the KL divergence is subtracted; Eq. 14 adds it", (rec - reg).mean() * in_bits
@@ -186,7 +186,7 @@ def vae_gradients(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, b
 
 
 def vae_slope(mean: Tensor, log_std: Tensor, direction: Tensor) -> Answer:
-    """Return the bpd's slope along a direction of log_std if z is detached: the slope of the KL divergence alone."""
+    """Return the bpd's slope along a direction of log_std if z is detached: only the KL divergence contributes."""
     of_reg = gradients(lambda m, s: _kl(m, s).mean() / NATS_PER_BIT / 784, mean, log_std)[1]
     return {"of_the_divergence": Value((of_reg * direction).sum())}
 
@@ -205,13 +205,13 @@ def _pixel_mistakes(logits: Tensor):
     yield "the softmax runs over the rows of the image, not over the grey levels", logits.softmax(2)
     yield "the softmax runs over the columns of the image, not over the grey levels", logits.softmax(3)
     yield "rows and columns of the image are swapped", p.mT
-    # reshaped to [B * 784, 16] by view alone: a row has numbers from different pixels
+    # reshaped to [B * 784, 16] by view alone: each row mixes values from different pixels
     for name, each in (("probabilities", p), ("logits", logits)):
         rows = each.reshape(len(each), 784, 16)
         rows = rows.softmax(-1) if name == "logits" else rows
         sentence = f"{name} are reshaped to rows of 16 without moving the grey levels to the end first"
         yield sentence, rows.mT.reshape_as(p)
-    yield "samples are drawn from the logits as if these were probabilities", logits.clamp(min=0) + 1e-9
+    yield "samples are drawn from the logits as if they were probabilities", logits.clamp(min=0) + 1e-9
     yield "all images have the probabilities of the first one", p[:1].expand_as(p)
     yield "the probabilities are averaged over the batch", p.mean(0, keepdim=True).expand_as(p)
     # last, because samples that are unrelated to their logits look like this
@@ -222,7 +222,7 @@ def pixels(logits: Tensor, scores: Tensor) -> Answer:
     """Return the distribution of pixels sampled from these logits [B, 16, 28, 28].
 
     Args:
-        scores: [N, B, 16, 28, 28], a number for each grey level of each pixel.
+        scores: [N, B, 16, 28, 28], one for each grey level of each pixel.
 
     Returns:
         probabilities [B, 16, 28, 28]; moments [N + 1, 2]: mean and variance of the sums of scores, where the last row
@@ -278,7 +278,7 @@ def _image_mistakes(logits: Tensor):
     p, levels, mean = logits.softmax(1), torch.arange(16.0).double(), _images(logits)
     yield "an image has the likeliest grey level of each pixel (argmax)", p.argmax(1)
     yield (
-        "the grey levels are weighted with logits, not with probabilities",
+        "the grey levels are weighted by logits, not by probabilities",
         torch.einsum("rlchw,l->rchw", logits, levels),
     )
     yield "it is the probability of a single grey level", p[:, -1]
@@ -289,7 +289,7 @@ def _image_mistakes(logits: Tensor):
 
 
 def manifold(weight: Tensor, bias: Tensor, n: int, places: Tensor) -> Answer:
-    """Return some pixels [n, n, P] of a grid of images, standardized, for both orders of the latent dimensions.
+    """Return selected pixels [n, n, P] of a grid of images, standardized, for both orders of the latent dimensions.
 
     Args:
         places: [P], indices into the 784 pixels of an image.

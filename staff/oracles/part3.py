@@ -201,7 +201,7 @@ def likeliest(logits: Tensor) -> Answer:
 
 
 def _kept(probs: Tensor, sizes: Tensor | int) -> Tensor:
-    """Keep the `sizes` [R] largest of the probabilities [R, V], normalized to sum to 1; set the others to 0."""
+    """Keep the `sizes` [R] largest probabilities in each row of [R, V], renormalized to sum to 1; zero the others."""
     sizes = torch.as_tensor(sizes).clamp(1, probs.size(1)).expand(len(probs))
     least = probs.sort(descending=True).values.gather(1, sizes[:, None] - 1)
     return _normalized(probs * (probs >= least))

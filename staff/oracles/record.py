@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 SEEDS = 20
-WHOLE, WHOLE_MISTAKE = 64, 8  # tensors with more numbers than this are recorded as sums
+WHOLE, WHOLE_MISTAKE = 64, 8  # tensors with more elements than this are recorded as sums
 IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pytest"]  # imported once for all processes
 Piece = tuple[list[dict], list[float]]  # the forms of a test's answers, and the numbers in them
 
@@ -98,7 +98,7 @@ def described(oracle: str, inputs: dict, answer: dict) -> Piece:
 
 
 def _tensor(known, whole: bool, most: int, numbers: list[float], shown: bool) -> dict:
-    """Return the form of a tensor, and append its numbers to `numbers`."""
+    """Return the form of a tensor, and append its elements or their sums to `numbers`."""
     from answers import places, signs
 
     flat, n = known.tensor.flatten(), known.tensor.numel()
@@ -115,7 +115,7 @@ def _sentences(calls: list[dict]) -> set[str]:
 
 
 def _numbered(calls: list[dict], number: dict[str, int]) -> list[dict]:
-    """Return the forms with each sentence replaced by its number."""
+    """Return the forms with each sentence replaced by its index."""
 
     def value(form: dict) -> dict:
         return {**form, "mistakes": [(number[sentence], wrong) for sentence, wrong in form["mistakes"]]}

@@ -23,7 +23,7 @@ from staff.release.markers import MarkerError, Region, marks_left, regions, temp
 from staff.release.suites import GradedTest, disagreements, graded_tests, not_written, suites
 
 MANIFEST = ".release.json"
-TEMPLATE = "template/"  # files for students only
+TEMPLATE = "template/"  # files that are only for students
 FOLDERS = ("course/", "tests/", "handout/", "theory/", ".vscode/", ".devcontainer/")  # released in full, like the parts
 ROOT_FILES = (
     ".gitattributes",
@@ -67,7 +67,7 @@ def read_course(root: Path = REPOSITORY, part: int | None = None, edition: str |
         edition: the edition of the assignment (default: the rubric's).
 
     Raises:
-        ReleaseError: they cannot be read or disagree; the message has a line for each problem, with file and line.
+        ReleaseError: they cannot be read, or disagree; the message has a line for each problem, with file and line.
     """
     try:
         rubric = _part_of(rubrics.read(root / RUBRIC, edition), part)
@@ -177,7 +177,7 @@ def recorded_answers(root: Path = REPOSITORY, edition: str | None = None) -> byt
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
         )  # fmt: skip
         if ended.returncode:
-            raise ReleaseError(f"the answers of the oracles cannot be recorded: {ended.stderr[-3000:]}")
+            raise ReleaseError(f"the oracles' answers cannot be recorded: {ended.stderr[-3000:]}")
         return file.read_bytes()
 
 

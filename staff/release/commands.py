@@ -75,7 +75,7 @@ def _pdf(edition: str) -> build.Files:
 
 def year(text: str) -> str:
     if not text or not all(letter.isalnum() or letter in "-._" for letter in text):
-        raise argparse.ArgumentTypeError(f"{text!r}: should have only letters, digits, '-', '.' and '_', like 2026")
+        raise argparse.ArgumentTypeError(f"{text!r}: may contain only letters, digits, '-', '.' and '_', like 2026")
     return text
 
 

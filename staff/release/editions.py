@@ -1,6 +1,6 @@
 """Editions of the assignment in one tree: determine which files and passages belong to only one edition.
 
-`ONLY` lists the files. Tables in rubric.toml have a field `editions`. Passages in other text files have marks:
+`ONLY` lists the files. Tables in rubric.toml have a field `editions`. Passages in other text files are marked:
 
     <!-- BEGIN EDITION 2023 -->        lines of one edition, up to this mark:
     <!-- END EDITION -->
@@ -84,7 +84,7 @@ def passages_of(text: str, file: str, edition: str, same_lines: bool = False) ->
     for number, line in enumerate(text.splitlines(), start=1):
         begin, end = BEGIN.fullmatch(line.strip()), END.fullmatch(line.strip())
         if begin and begun or end and not begun:
-            why = f"inside the block of line {begun[0]}" if begun else "no edition begins before this mark"
+            why = f"the block at line {begun[0]} is still open" if begun else "no edition begins before this mark"
             raise MarkerError(f"{file}:{number}: {why}")
         lines = [] if begin or end else _of_line(line)
         for named in [begin[1]] if begin else [named for named, _ in lines]:

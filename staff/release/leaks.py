@@ -1,4 +1,4 @@
-"""Find lines of the solution, and lines for staff, that would reach students."""
+"""Find solution lines and staff-only lines that would reach students."""
 
 import io
 import zipfile
@@ -29,7 +29,7 @@ def find_leaks(files: Files, course: Course) -> list[str]:
 
 
 def _text_of_answers(content: bytes) -> bytes:
-    """Extract the text of recorded answers; return any other content unchanged."""
+    """Extract the text from recorded answers; return any other content unchanged."""
     import numpy as np  # imported here: `make check` does not need it
 
     try:
@@ -55,7 +55,7 @@ def find_staff_lines(files: Files, texts: dict[str, str]) -> list[str]:
     """
     hidden = {line: file for file, text in texts.items() for line in staff_lines(text) if len(line) >= LONG}
     return [
-        f"{file}:{number}: a line for staff ({hidden[line.strip()]}): {line.strip()}"
+        f"{file}:{number}: a staff-only line ({hidden[line.strip()]}): {line.strip()}"
         for file, text in _texts(files)
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() in hidden

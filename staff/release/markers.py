@@ -66,7 +66,7 @@ def regions(text: str, file: str) -> list[Region]:
                 raise MarkerError(f"{file}:{number}: {comment!r} is not a marker such as '# BEGIN SOLUTION Q1.7'")
             continue
         if lines[number - 1].strip() != comment:
-            raise MarkerError(f"{file}:{number}: a marker must be alone on its line")
+            raise MarkerError(f"{file}:{number}: a marker must be on a line of its own")
         if begin and begun:
             raise MarkerError(f"{file}:{number}: this marker is inside the region that begins at line {begun[0]}")
         if end and not begun:
@@ -150,14 +150,14 @@ def _quoted(said: str) -> str:
 
 
 def solution_lines(text: str, file: str) -> set[str]:
-    """Return the stripped lines between the marks, except comments and lines of only brackets."""
+    """Return the stripped lines between the marks, except comments and lines that contain only brackets."""
     lines = text.splitlines()
     inside = {line.strip() for region in regions(text, file) for line in lines[region.begin : region.end - 1]}
     return {line for line in inside if re.search(r"\w", line) and not line.startswith("#")}
 
 
 def without_staff(text: str, file: str) -> str:
-    """Remove the passages for staff from a text file.
+    """Remove the staff-only passages from a text file.
 
     Raises:
         MarkerError: a mark is nested, unclosed or stray.
@@ -171,7 +171,8 @@ def without_staff(text: str, file: str) -> str:
                 kept.append(line)
             continue
         if (mark[1] == "BEGIN") == bool(begun):
-            raise MarkerError(f"{file}:{number}: {f'inside the block of line {begun}' if begun else 'no block begins'}")
+            why = f"the block at line {begun} is still open" if begun else "no block is open"
+            raise MarkerError(f"{file}:{number}: {why}")
         begun = number if mark[1] == "BEGIN" else 0
     if begun:
         raise MarkerError(f"{file}:{begun}: is not closed")

@@ -1,4 +1,4 @@
-"""Find wrong outcomes of graded tests in a template, and summarize them in one line per cause."""
+"""Find wrong outcomes of graded tests in a template, and summarize them, one line per cause."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from staff.release.suites import GradedTest
 
 BLANK = re.compile(r"Q(\d+\.\d+) is not filled in yet")
-SHOWN = 3  # maximum names of tests in a line
+SHOWN = 3  # maximum number of test names in a line
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _what(entry: dict | None, own: tuple[str, ...], passes: bool) -> str | None:
     if passes:
         return None if entry["outcome"] == "passed" else f"does not pass: {entry['message']}"
     if entry["outcome"] != "failed":
-        return f"should fail, but is {entry['outcome']}"
+        return f"should fail, but its outcome is {entry['outcome']}"
     if entry["error"] != "NotImplementedError":
         return f"should stop at a blank, but: {entry['message']}"
     if not any(f"Q{question}" in entry["message"] for question in own):
@@ -61,12 +61,12 @@ def summarize(found: Iterable[Wrong]) -> list[str]:
             tests = needs.setdefault((wrong.test.file, wrong.blank, wrong.test.needs), [])
             tests += [wrong.test] if wrong.test not in tests else []
         else:
-            first_line = wrong.what.partition("\n")[0]  # the other lines are locations, which differ between fillings
+            first_line = wrong.what.partition("\n")[0]  # the rest are locations, which differ between combinations
             others.setdefault((wrong.test, first_line), []).append(wrong)
     lines = [_add_needs(tests, question) for (_, question, _), tests in needs.items()]
     for wrong, *more in others.values():
         place, name = f"{wrong.test.file}:{wrong.test.first}", wrong.test.name
-        also = f" (also with {len(more)} other fillings)" if more else ""
+        also = f" (also with {len(more)} other combinations)" if more else ""
         lines.append(f"{place}: with {describe(wrong.filled)} filled in, {name} {wrong.what}{also}")
     return lines
 

@@ -1,4 +1,4 @@
-"""Check that everything the rubric names exists: the folders of parts, the flags of runs, and the files in rules."""
+"""Check that everything the rubric names exists: the parts' folders, the runs' flags, and the files in rules."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from course.rubric import Rubric
 
-# Parse flags with a part's options.py, but skip the checks of this machine, which take seconds.
+# Parse flags with a part's options.py, but skip all further checks, which take seconds.
 PARSE = """
 import contextlib, importlib, io, json, sys
 from course import flags
@@ -38,7 +38,7 @@ def missing(rubric: Rubric, root: Path) -> list[str]:
 
 
 def _wrong_flags(rubric: Rubric, root: Path) -> list[str]:
-    """Return a line for each flag of a run that train.py rejects or parses to another value."""
+    """Return a line for each flag of a run that train.py rejects or parses as a different value."""
     runs = [(question, run) for question in rubric.questions.values() for run in question.runs]
     calls = [(rubric.parts[question.part].folder, _words(run)) for question, run in runs]
     problems = []

@@ -17,7 +17,7 @@ ROW = re.compile(rf"^\| Q(\d+\.\d+) \| ({NUMBER}) \|", re.MULTILINE)
 TOTAL = re.compile(rf"\ball ({NUMBER}) points")
 CHAPTER = re.compile(rf"^({NUMBER}) points\.", re.MULTILINE)
 CONTENTS = re.compile(rf"^\| \[(\d+) [^\]]*\]\([^)]*\) \| ({NUMBER}) points:", re.MULTILINE)
-# "which earns 8 of the points; 2 more are for the run and 2 for plot and score."
+# "earns 8 of the points; 2 more are for the run, and 2 for the plot and the score."
 EARNED = re.compile(rf"\bearns ({NUMBER}|all) (?:of the )?points")
 GIVEN = re.compile(rf"({NUMBER}) (?:points )?(?:more )?(?:(?:is|are) )?for (the runs?\b)?")
 

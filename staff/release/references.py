@@ -1,4 +1,4 @@
-"""Check that rubric and handout agree, and that every equation, question, figure and test cited in a file exists.
+"""Check that the rubric and handout agree, and that every equation, question, figure and test cited in a file exists.
 
 Cite an equation of another paper as "their fifth equation" or "equation (5) in the paper", so that it is not
 mistaken for an equation in the handout.
@@ -84,10 +84,10 @@ def dangling(questions: Collection[str], handout: Handout, texts: dict[str, str]
 
 
 def without_test(tests: Collection[GradedTest], texts: dict[str, str]) -> list[str]:
-    """Return the links to a question's tests whose target has no such tests: "file:line: ..."."""
+    """Return the links to a question's tests whose target does not contain them: "file:line: ..."."""
     known = {(test.question, test.file) for test in tests if not test.hidden}
     return [
-        f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[2]} has no tests of question {match[1]}"
+        f"{file}:{text.count(chr(10), 0, match.start()) + 1}: {match[2]} has no tests for question {match[1]}"
         for file, text in texts.items()
         if file.startswith(FOLDER)
         for match in LINKED.finditer(text)

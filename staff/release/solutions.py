@@ -1,4 +1,4 @@
-"""Find released code that gives an answer away because one place has all parts of a blank's solution.
+"""Find released code that gives an answer away because one place contains every part of a blank's solution.
 
 A place is a function, the top level of a script, a notebook cell or a block of Python in Markdown. Its names are those
 of its variables and attributes, and: "name()" for a call, "@" for a matrix product, "**2" for a square, "exp(2*" for
@@ -73,12 +73,12 @@ SOLUTIONS = [
 
 
 def find_solutions(files: Files) -> list[str]:
-    """Return the places in released files that contain all parts of a solution: "file:line: ..."."""
+    """Return the places in released files that contain every part of a solution: "file:line: ..."."""
     found = []
     for file, content in files.items():
         for line, what, names in places(file, content):
             found += [
-                f"{file}:{line}: {what} has all parts of the solution of Q{each.question}, {each.blank}: "
+                f"{file}:{line}: {what} contains every part of the solution to Q{each.question}, {each.blank}: "
                 + ", ".join(sorted(names & set().union(*map(_any, each.parts))))
                 for each in SOLUTIONS
                 if all(names & _any(part) for part in each.parts)
@@ -115,7 +115,7 @@ def _of_source(source: str, first: int, what: str) -> Iterator[tuple[int, str, s
     """Yield a place for each function in a source, and one for the code outside functions."""
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # an excerpt: use only its words
+    except SyntaxError:  # an excerpt: only its words can be used
         calls = {f"{name}()" for name in re.findall(r"(\w+)\(", source)}
         yield first, what, set(re.findall(r"\w+|@|\*\*2", source)) | calls
         return
@@ -197,11 +197,11 @@ def _named_noise(node: ast.AST) -> bool:
 
 
 def _is_difference(node: ast.AST | None) -> bool:
-    """Return whether a node is the difference of two terms that are not constants."""
+    """Return whether a node is the difference between two terms that are not constants."""
     sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else ()
     return bool(sides) and not any(isinstance(each, ast.Constant) for each in sides)
 
 
 def _is_doubled(node: ast.AST) -> bool:
-    """Return whether a node is a product with the factor 2."""
+    """Return whether a node is a product in which one factor is 2."""
     return any(isinstance(each, ast.Constant) and each.value == 2 for each in _factors(node))

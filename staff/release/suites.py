@@ -1,4 +1,4 @@
-"""Read the graded tests from the suites, and check that rubric, blanks and tests agree."""
+"""Read the graded tests from the suites, and check that the rubric, blanks and tests agree."""
 
 import ast
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def graded_tests(text: str, file: str) -> list[GradedTest]:
             if node.name.startswith("test_") or any("mark.question" in ast.unparse(d) for d in node.decorator_list):
                 raise MarkerError(f"{file}:{node.lineno}: {node.name} is in a class or another function; move it out")
         elif isinstance(node, ast.Assign) and "pytestmark" in map(ast.unparse, node.targets):
-            raise MarkerError(f"{file}:{node.lineno}: pytestmark: graded tests may have no mark except their question")
+            raise MarkerError(f"{file}:{node.lineno}: pytestmark: the question must be a graded test's only mark")
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
             raise MarkerError(f"{file}:{node.lineno}: {ast.unparse(node.func)}: a graded test must always run")
     tests = [function for function in functions if function.name.startswith("test_")]
@@ -94,9 +94,9 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         if blank.question not in rubric.questions:
             problems.append(f"{place}: the rubric has no question {blank.question}")
         elif not blank.file.startswith(f"{rubric.parts[rubric.questions[blank.question].part].folder}/"):
-            problems.append(f"{place}: this blank of question {blank.question} is in the wrong part")
+            problems.append(f"{place}: this blank for question {blank.question} is in the wrong part")
         elif blank.question not in {test.question for test in tests}:
-            problems.append(f"{place}: this blank of question {blank.question} has no graded test")
+            problems.append(f"{place}: this blank for question {blank.question} has no graded test")
         if not blank.hint:
             problems.append(f"{place}: the comment above this blank gives no hint: '# Hint: ...'")
     first: dict[str, GradedTest] = {}
@@ -115,7 +115,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
         if earned != question.automatic:
             problems.append(
                 f"course/rubric.toml: question {question.id} has {question.automatic:g} automatic points, "
-                f"but its graded tests have {earned:g}"
+                f"but its graded tests add up to {earned:g}"
             )
         if question.automatic and question.id not in {blank.question for blank in blanks}:
             problems.append(f"course/rubric.toml: question {question.id} has automatic points, but no blank")
@@ -123,7 +123,7 @@ def disagreements(rubric: Rubric, blanks: Iterable[Region], tests: Iterable[Grad
 
 
 def not_written(rubric: Rubric, root: Path) -> list[str]:
-    """Return the outputs of runs that the rubric asks for but the parts' source code does not write."""
+    """Return the outputs of runs that the rubric requires but the parts' source code does not write."""
     problems = []
     for part in rubric.with_code:
         nodes = [node for path in (root / part.folder).rglob("*.py") for node in ast.walk(_parsed(path, root))]
@@ -136,13 +136,13 @@ def not_written(rubric: Rubric, root: Path) -> list[str]:
                 continue
             names |= {name: f"question {show.question}: {name}" for name in (*show.figures, *show.texts)}
             late = [epoch for epoch in show.at if epoch not in drawn]
-            problems += [f"question {show.question}: epoch {each} is not drawn in {part.folder}" for each in late]
+            problems += [f"question {show.question}: {part.folder} draws nothing at epoch {each}" for each in late]
         problems += [f"{what} does not occur in {part.folder}" for name, what in names.items() if name not in words]
     return [f"course/rubric.toml: {problem}" for problem in problems]
 
 
 def _epochs(node: ast.AST) -> tuple[int, ...]:
-    """Return the epochs of a node such as `epochs = (10, 80)`, as in the class for a part's figures."""
+    """Return the epochs in a node such as `epochs = (10, 80)`, which is part of the class for a part's figures."""
     match node:
         case ast.Assign(targets=[ast.Name("epochs")], value=ast.Tuple() as value):
             return ast.literal_eval(value)

@@ -54,7 +54,7 @@ def of_texts(course: Course, texts: dict[str, str], files: set[str], model_answe
 
 
 def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the texts that students of an edition get, without passages of other editions, and the texts for staff.
+    """Return the texts that students of an edition get, without passages from other editions, and the texts for staff.
 
     Line numbers do not change.
 
@@ -72,7 +72,7 @@ def of_edition(texts: dict[str, str], rubric: Rubric) -> tuple[dict[str, str], d
 
 
 def of_release(released: Files, texts: dict[str, str], model_answers: Answers) -> list[str]:
-    """Check a release for links that are dead only for students, passages for staff, and model answers."""
+    """Check a release for links that are dead only for students, staff-only passages, and model answers."""
     pages = {file: content.decode("utf-8") for file, content in released.items() if file.endswith(".md")}
     found = [f"in the students' repository, {problem}" for problem in links.dead(pages, set(released))]
     sentences = {sentence: answer.id for answer in model_answers.values() for sentence in answer.plain()}

@@ -14,8 +14,8 @@ def write(files: Files, out: Path, course: Course) -> None:
     """Write the release. Replace an earlier release in this folder, and leave its other files unchanged.
 
     Raises:
-        ReleaseError: the folder has other files but no release, a file of the earlier release has changed, or a line
-            of the solution is in the other files or in the folder's git history.
+        ReleaseError: the folder has files but no release, a file from the earlier release has changed, or a line of
+            the solution is in its other files or in the folder's git history.
         OSError: a file cannot be written.
     """
     refuse_unless_free(out)

@@ -62,7 +62,7 @@ def build(out: Path, browser: str | None, root: Path = REPOSITORY, edition: str 
 
 
 def missing_packages() -> list[str]:
-    """Return the packages in the extra `handout` that are not installed."""
+    """Return the packages from the `handout` extra that are not installed."""
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return [name for name in NEEDED if name not in installed]
 

@@ -29,7 +29,7 @@ def assemble(pages: dict[str, str]) -> str:
     """Combine several pages into one.
 
     Args:
-        pages: name -> HTML from Sphinx's "basic" theme, in the order of the PDF. The head of the first page is used.
+        pages: name -> HTML from Sphinx's "basic" theme, in the PDF's order. The head of the first page is used.
     """
     first = next(iter(pages.values()))
     head, _, _ = first.partition("</head>")
@@ -38,7 +38,7 @@ def assemble(pages: dict[str, str]) -> str:
 
 
 def _body(name: str, text: str, names: set[str]) -> str:
-    """Return a page's content, with the page's name as a prefix of its anchors and folded answers at the end."""
+    """Return a page's content, with anchors prefixed by the page's name and folded answers moved to the end."""
     content = HEADERLINK.sub("", BODY.search(text)[1])
     content = content[: content.rindex("</section>") + len("</section>")]
     content = re.sub(r'(<[^>]* id=")', rf"\g<1>{name}.", content)
@@ -73,7 +73,7 @@ def _with_answers_at_the_end(content: str, name: str) -> str:
 
 
 def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
-    """Print an HTML page to a PDF that has the date `epoch`.
+    """Print an HTML page to a PDF dated `epoch`.
 
     Raises:
         PrintError: the browser does not run, does not write a PDF, or takes more than MINUTES.
@@ -87,13 +87,13 @@ def print_pdf(page: Path, pdf: Path, browser: str, epoch: int) -> None:
     except OSError as error:
         raise PrintError(f"{browser}: {error.strerror}; choose another with --browser") from error
     except subprocess.TimeoutExpired as error:
-        raise PrintError(f"{browser} has printed nothing after {MINUTES} minutes") from error
+        raise PrintError(f"{browser} did not finish printing within {MINUTES} minutes") from error
     if not pdf.exists():
         raise PrintError(f"{browser} wrote no PDF:\n{ended.stderr[-2000:]}")
     pdf.write_bytes(dated(pdf.read_bytes(), epoch))
 
 
 def dated(pdf: bytes, epoch: int) -> bytes:
-    """Replace the date in a PDF that Chromium printed. Nothing else in the PDF depends on the time of printing."""
+    """Replace the date in a PDF that Chromium printed. Nothing else in the PDF depends on when it was printed."""
     date = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S").encode()
     return DATE.sub(rb"/\1 (D:" + date + rb"+00'00')", pdf)

@@ -39,7 +39,7 @@ def write(root: Path, out: Path, edition: str) -> dict[str, bytes]:
 
 
 def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
-    """Convert a chapter for MyST. Return the result and its pictures: path in the repository -> path in the site.
+    """Convert a chapter for MyST. Return the result and its images: path in the repository -> path in the site.
 
     Args:
         file: the chapter's path in the repository.
@@ -53,7 +53,7 @@ def convert(text: str, file: str) -> tuple[str, dict[str, str]]:
 
 
 def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
-    """Convert a link or a picture."""
+    """Convert a link or an image."""
     picture, words, target = match.groups()
     path, _, anchor = target.partition("#")
     if re.match(r"[a-z]+:", target):
@@ -64,7 +64,7 @@ def _link(match: re.Match, file: str, pictures: dict[str, str]) -> str:
         pictures[whole] = copy
         return f"![{words}]({copy})"
     if re.fullmatch(r"q\d-\d+(-\d+)?|eq-\w+", anchor):
-        return f"[{words}](#{anchor})"  # a MyST target, which is known in all chapters
+        return f"[{words}](#{anchor})"  # a MyST target, which every chapter can refer to
     if not whole.startswith(FOLDER) or not whole.endswith(".md"):
         return _outside(words, whole)
     name = INDEX if whole.endswith("README.md") else posixpath.basename(whole)

@@ -87,7 +87,7 @@ def one_thread():
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """Halve the time of runs in this process: they draw no pictures, write no report and generate only short texts."""
+    """Halve the time of runs in this process: they draw no figures, write no report and generate only short texts."""
     monkeypatch.setattr(Program, "pictures", False)
 
 

@@ -1,4 +1,4 @@
-"""Made-up results of the grader, for the tests of the exports."""
+"""Made-up grader results, for the tests of the exports."""
 
 import csv
 import io
@@ -117,7 +117,7 @@ def make_result(student="ada", **changed) -> dict:
 
 
 def hostile_result(student: str, words: list[str]) -> dict:
-    """Return a result whose texts from the submission are taken from `words`, in turn."""
+    """Return a result in which every string from the submission is replaced by the next of `words`."""
     word = itertools.cycle(words)
     failed = [case(next(word), "failed", next(word)) for _ in range(6)]
     return make_result(

@@ -1,4 +1,4 @@
-"""The exercises in Appendix C of the handout, for the tests of their numbers."""
+"""The exercises in Appendix C of the handout, for the tests that check their numbers."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ def shown(value, digits=4):
 
 
 def assert_quoted(exercise, *numbers):
-    """Check that the exercise contains each number as it is printed."""
+    """Check that the exercise contains each number as printed."""
     for number in numbers:
         whole = rf"(?<![\d.,−-]){re.escape(number)}(?!\d|[.,]\d)"
         assert re.search(whole, EXERCISES[str(exercise)]), f"{number} is not in exercise {exercise}"

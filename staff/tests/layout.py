@@ -80,7 +80,7 @@ def forbidden_imports(files: Files) -> list[str]:
             same = path.split("/")[0] == target.split("/")[0]  # compare folders, since one part may not import another
             oracles = path == "conftest.py" and target.startswith(
                 "staff/oracles/"
-            )  # allowed for the fixture of expected values
+            )  # allowed for the fixture that provides expected values
             if not same and not oracles and top(target) not in MAY_IMPORT[top(path)]:
                 found.append(f"{path}:{line} imports {name}")
     return found
@@ -121,7 +121,7 @@ def reached(files: Files, start: str) -> set[str]:
 
 
 def cycles(files: Files) -> list[str]:
-    """Return the import cycles: modules that import each other at once, directly or through other modules."""
+    """Return the import cycles: modules that import each other at import time, directly or indirectly."""
     edges, found, done = imported_at_once(files), [], set()
 
     def visit(path: str, way: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A helper that several tests of part 2 share."""
+"""A helper shared by several tests of part 2."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Helpers that make runs and read pages, for the tests of the reports."""
+"""Helpers for the report tests: create runs and read pages."""
 
 import base64
 from html.parser import HTMLParser
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 
 def run_command(*words: object) -> int:
-    """Run `python -m course report`; return the exit status, also for wrong flags."""
+    """Run `python -m course report`; return the exit status, even if the flags are wrong."""
     try:
         return command_line.main(["report", *map(str, words)])
     except SystemExit as end:

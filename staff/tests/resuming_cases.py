@@ -31,7 +31,7 @@ def events(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
-    """Check that two runs end bit-identically: weights, optimizers, history, test results, events and pictures."""
+    """Check that two runs end with bit-identical weights, optimizers, history, test results, events and pictures."""
     for name in ("last.ckpt", "best.ckpt"):
         ours, theirs = checkpoint(run, name), checkpoint(other, name)
         assert ours["state_dict"].keys() == theirs["state_dict"].keys()
@@ -53,7 +53,7 @@ def assert_same_end(run: Path, other: Path, pictures: bool = True) -> None:
 
 
 def strike_at(train: ModuleType, signum: int, epoch: int, batch: int, hook: str = "on_train_batch_end") -> type:
-    """Return a `train.Figures` that sends this process a signal once, in an epoch and batch counted from 0."""
+    """Return a `train.Figures` that sends this process one signal, in an epoch and batch counted from 0."""
 
     class Strike(train.Figures):
         struck = False

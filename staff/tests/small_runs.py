@@ -29,7 +29,7 @@ SMALL_NETWORK = {"vae": SMALL_CNN, "aae": SMALL_CNN, "gpt": SMALL_GPT}
 
 @contextmanager
 def mnist_once():
-    """Check and read the images only once for all runs of this process; no run modifies them."""
+    """Check and read the images only once for all runs in this process; no run modifies them."""
     from course import data, datasets  # imported late, since tests that train nothing should not wait for it
 
     split, is_whole = _remember(data._split), _remember(datasets.is_whole)
@@ -65,7 +65,7 @@ class Program:
     """The training program of one part, to be called in this process or started as a user would start it.
 
     Args:
-        name: "vae", "aae" or "gpt", as in the folder of its runs.
+        name: "vae", "aae" or "gpt", like the name of the folder for its runs.
         data: the data folder.
         log_dir: the default folder for runs.
     """
@@ -178,9 +178,9 @@ def make_run(folder: Path, program: str, flags: dict, history: list[dict], figur
     """Write a run's folder as `course.training` does, but without training; return the folder.
 
     Args:
-        history: the metrics of each epoch; the number of the epoch is added.
+        history: the metrics of each epoch; the epoch number is added.
         figures: name of a PNG file -> its grey value, 0..255.
-        more: further entries of summary.json.
+        more: further entries for summary.json.
     """
     rows = [{"epoch": epoch, **row} for epoch, row in enumerate(history, start=1)]
     summary = {"program": program, "flags": flags, "history": rows, "training_seconds": 60.0, **more}

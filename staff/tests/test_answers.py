@@ -11,7 +11,7 @@ import answers
 from answers import Recorded, Sketch, Value, Whole
 from staff.oracles import part1, part3, record
 
-LARGE = (40, 30)  # too many numbers to be recorded completely
+LARGE = (40, 30)  # too many elements to be recorded in full
 
 
 def sketched(tensor: torch.Tensor) -> Sketch:
@@ -22,7 +22,7 @@ def sketched(tensor: torch.Tensor) -> Sketch:
 
 
 def recorded(tmp_path, asked: list[tuple[str, dict, dict]]) -> Recorded:
-    """Record the calls of one test in a file, the same for seeds 0 and 1; return the recording."""
+    """Record the calls made by one test in a file, the same for seeds 0 and 1; return the recording."""
     calls, numbers = [], []
     for oracle, inputs, answer in asked:
         form, its = record.described(oracle, inputs, answer)
@@ -92,7 +92,7 @@ def test_other_inputs_are_nobodys_mistake(tmp_path, rng):
     assert file.answer(0, "test_x", 0, "bpd", last_digit)
     others = {**inputs, "elbo": inputs["elbo"].flip(0)}
     for seed, number, oracle, given in [(0, 0, "bpd", others), (0, 0, "kld", inputs), (5, 0, "bpd", inputs)]:
-        with pytest.raises(answers.AnswersError, match="not your mistake"):
+        with pytest.raises(answers.AnswersError, match="not your fault"):
             file.answer(seed, "test_x", number, oracle, given)
     with pytest.raises(answers.AnswersError, match="test_y, seed 1"):
         file.answer(1, "test_y", 0, "bpd", inputs)

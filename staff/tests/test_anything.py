@@ -140,7 +140,7 @@ def test_command_lines(name, count, tmp_path, monkeypatch):
 
 
 def stand_in_for_slow_work(monkeypatch, folder: Path) -> None:
-    """Replace the slow work that follows the parsing of the flags with stubs."""
+    """Replace the slow work that follows flag parsing with stubs."""
 
     def refuse(*args, **kwargs):
         raise download.DataError("nothing is fetched here")
@@ -226,7 +226,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("count", [50, THOROUGH])
 def test_summaries(count, tmp_path):
-    """Read each summary as that of a submitted run."""
+    """Read each summary as if it came from a submitted run."""
     run = tmp_path / "logs" / "vae" / "version_0"
     run.mkdir(parents=True)
     part = next(iter(rubric.read().parts.values()))

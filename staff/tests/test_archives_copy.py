@@ -1,4 +1,4 @@
-"""Tests of the copy of a submission that the grader judges."""
+"""Tests of the grader's working copy of a submission."""
 
 import os
 

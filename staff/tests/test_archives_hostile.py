@@ -1,4 +1,4 @@
-"""Tests with archives that are bombs, are damaged, or contain paths and links to other folders."""
+"""Tests with archives that are bombs or damaged, or that contain paths or links to other folders."""
 
 import gzip
 import io
@@ -53,7 +53,7 @@ def test_a_bomb_by_ratio(kind, tmp_path):
 
 
 def test_a_bomb_stops_at_the_limit_not_after_it(tmp_path):
-    """From 60 MB of zeros, packed into 60 KB, at most 10 MB and one more piece are unpacked."""
+    """Unpacking 60 MB of zeros from a 60 KB archive stops after at most 10 MB and one more chunk."""
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         for _ in range(60):
             file.write(bytes(1_000_000))
@@ -219,7 +219,7 @@ def test_a_damaged_header_is_not_the_end(tmp_path):
 
 
 def tar_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
-    """Return a header of 512 bytes with these 12 bytes in its size field."""
+    """Return a 512-byte header with these 12 bytes in its size field."""
     header = bytearray(512)
     header[: len(name)] = name
     header[100:108], header[124:136], header[156:157] = b"0000644\0", size, kind
@@ -231,7 +231,7 @@ def tar_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
 @pytest.mark.parametrize("kind", [b"0", b"5", b"x", b"L", b"g", b"Z"])
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"\xff" * 10 + b"\xfe\x00", b"\x80" + b"\x7f" * 11, b"77777777777\0"])
 def test_a_tar_header_with_a_negative_or_enormous_size(kind, size, tmp_path):
-    """Older versions of Python read such a header over and over again."""
+    """Older versions of Python read such a header over and over."""
     good = tar_header(b"part1_vae/utils.py", b"00000000000\0")
     bad = tar_header(b"part1_vae/x", size, kind)
     source = tmp_path / "a.tar"
@@ -248,7 +248,7 @@ def test_a_tar_header_with_a_negative_or_enormous_size(kind, size, tmp_path):
 
 
 def test_a_tar_header_that_is_too_long(tmp_path):
-    """tarfile searches such a header for a number with a regular expression that takes quadratic time."""
+    """tarfile looks for a number in such a header with a regular expression that takes quadratic time."""
     source = tmp_path / "a.tar"
     source.write_bytes(tar_header(b"x", b"%011o\0" % 512_000, b"x") + b"1" * 512_000 + bytes(10240))
     before = time.monotonic()

@@ -40,7 +40,7 @@ ALL = [
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """Return a function: runs() -> exit status, and the commands of the parts that it ran, without --log_dir."""
+    """Return a function: runs() -> exit status, and the parts' commands that it ran, without --log_dir."""
     monkeypatch.setattr(assigned, "REPOSITORY", tmp_path)
     logs = tmp_path / "my logs"
     for part in read().parts.values():
@@ -77,7 +77,7 @@ def a_run(folder: Path, flags: dict, epochs: int, finished: bool = False) -> Non
 
 
 def test_a_run_that_was_stopped_is_continued(runs):
-    """A run with other flags is not continued, nor is one started with too few epochs, which lacks some figures."""
+    """Runs with other flags are not continued, nor are those started with too few epochs, which lack some figures."""
     a_run(runs.logs / "vae" / "version_0", {"z_dim": 20, "epochs": 5}, epochs=5, finished=True)
     a_run(runs.logs / "vae" / "version_1", {"z_dim": 20, "limit_batches": 6}, epochs=80, finished=True)
     a_run(runs.logs / "vae" / "version_2", {"z_dim": 20, "recipe": "fast"}, epochs=3)
@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_is_continued(runs):
 
 
 def test_the_data_may_lie_elsewhere(runs, tmp_path):
-    """A relative path is resolved in the user's folder, not in the repository, where the programs are started."""
+    """A relative path starts from the user's folder, not from the repository, where the programs are started."""
     _, made = runs("--data_dir", "my data")
     assert made == [f"{command} --data_dir {Path('my data').resolve()}" for command in ALL]
 

@@ -1,6 +1,6 @@
-"""Grade the bank of attacks as a class: they get no points, see and harm nothing, and do not affect honest work.
+"""Grade the bank of attacks as a class: they earn no points, spy on and damage nothing, and do not affect honest work.
 
-Each run takes a new sample of the attacks. ATTACKS=all in the environment selects all of them; any other word selects
+Each run draws a new sample of attacks. ATTACKS=all in the environment selects all of them; any other word selects
 those whose names contain it.
 """
 
@@ -25,11 +25,11 @@ from staff.release import build as release
 BANK = points.ATTACKS | reading.ATTACKS | harm.ATTACKS | texts.ATTACKS
 SAMPLE = 20
 WEAKER = [  # attacks that namespaces prevent by construction; Landlock must prevent them too
-    "kept state", "changed itself", "solution by name", "/proc", "links", "other submissions", "grades", "network",
-    "kill all", "a signal by way of a file", "disk", "many files", "deep folders", "a process that outlives",
+    "kept state", "self-modifying code", "solution by name", "/proc", "links", "other submissions", "grades", "network",
+    "kill all", "a signal through a file", "disk", "many files", "deep folders", "a process that outlives the grading",
     "trace the parent", "device files", "other people's permissions", "other processes' priority", "write all",
 ]  # fmt: skip
-HONEST = {"m-right": 24, "m-wrong": 22.25}  # the mistake affects the bits and two losses
+HONEST = {"m-right": 24, "m-wrong": 22.25}  # the mistake affects the bits per dimension and two losses
 SECONDS = 20  # time limit per question
 
 
@@ -51,7 +51,7 @@ def trees() -> dict[str, dict[str, str]]:
 
 
 class Battle:
-    """A class of attacks, the grader that judges it, and the files, sockets and processes they might reach."""
+    """A class of attacks, the grader that grades it, and the files, sockets and processes they might reach."""
 
     def __init__(self, folder: Path, trees: dict, names: list[str], honest: bool = True):
         self.names, self.out = names, folder / "grades"
@@ -98,7 +98,7 @@ class Battle:
         return self.names[int(student[1:])] if student[1:].isdecimal() else student
 
     def failed(self) -> dict[str, str]:
-        """Return name -> problem for the submissions that the grader could not judge."""
+        """Return name -> problem for the submissions that could not be graded."""
         results = [json.loads(path.read_text()) for path in (self.out / "results").glob("*.json")]
         return {self._name(each["student"]): each["problem"] for each in results if each["status"] != "graded"}
 
@@ -163,7 +163,7 @@ def assert_nothing_happened(battle: Battle, before: dict[str, str], done: subpro
 
 
 def assert_texts_are_harmless(battle: Battle, done: subprocess.CompletedProcess) -> None:
-    """Check that no text for people contains markup, control characters or formulas from a submission."""
+    """Check that no text that people read contains markup, control characters or formulas from a submission."""
     said = done.stdout + done.stderr
     assert "\x1b[31m" not in said and "\x1b]" not in said and battle.marker not in said.replace(str(battle.out), "")
     for path, text in battle.texts().items():

@@ -1,4 +1,4 @@
-"""Tests with untidy or broken honest submissions: each part gets its points, and students are told what is wrong."""
+"""Tests with untidy or broken honest work: each part gets its points, and students are told what is wrong."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def written(folder: Path, tree: Tree) -> Path:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory) -> Callable[[Tree, str], dict]:
-    """Yield a function: graded(tree) -> the result of the grader."""
+    """Yield a function: graded(tree) -> the grader's result."""
     judges = grade.Judges()
     try:
         if judges.current().level == "none":
@@ -78,7 +78,7 @@ def plain(folder: Path, tree: Tree) -> dict[str, float]:
     for file in ("conftest.py", "setup.cfg", "staff/__init__.py"):
         shutil.copy(REPOSITORY / file, folder / file)
     written(folder, tree)
-    # -S: hide the editable installation of the solution, which would replace missing files and which students lack
+    # -S: hide the solution's editable installation, which students lack and which would stand in for missing files
     command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", "points.json"]
     command += ["--seed", str(SEED), *judge.SUITES]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
@@ -153,7 +153,7 @@ def not_as_agreed() -> Tree:
 
 
 def a_notebook() -> Tree:
-    """Return a submission with a notebook as a module, a `from utils import *` that needs the folder, and Python 2."""
+    """Return a submission with a notebook as a module, a `from utils import *` tied to the folder, and Python 2."""
     tree = solution()
     cells = [{"cell_type": "code", "source": tree.pop(UTILS).splitlines(True), "metadata": {}, "outputs": []}]
     tree["part1_vae/utils.ipynb"] = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}})

@@ -13,7 +13,7 @@ from part1_vae.mnist import mnist
 from part1_vae.options import parse_args
 from part1_vae.train import VAE
 
-OUTPUT = {  # callback -> its output, which a run without the callback lacks: files and entries of summary.json
+OUTPUT = {  # callback -> its output, which a run without the callback lacks: files and entries in summary.json
     "Reproducible": set(),
     "StopOnNaN": set(),
     "LatentUse": {"results test/kl_per_dim", "results test/active_dims"},
@@ -38,7 +38,7 @@ def left_out(monkeypatch, name: str) -> None:
 
 
 def outputs(run) -> set[str]:
-    """Return the files in a run's folder and the entries of its summary."""
+    """Return the files in a run's folder and the entries in its summary."""
     summary = json.loads((run / "summary.json").read_text())
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     found = {file for file in files if file.startswith(("figures/", "checkpoints/")) and "epoch=" not in file}

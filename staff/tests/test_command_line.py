@@ -224,7 +224,7 @@ WRONG = [
     ("-m course report", "", "the following arguments are required: RUN"),
     ("-m course diagnose", "", "the following arguments are required: RUN"),
     ("-m staff check", "--hard", "unrecognized arguments: --hard"),
-    ("-m staff release", "out --year a/b", "--year: 'a/b': should have only letters, digits"),
+    ("-m staff release", "out --year a/b", "--year: 'a/b': may contain only letters, digits"),
     ("-m staff release", "out --edition 2021", "--edition: '2021': should be 2022 or 2023"),
     ("-m staff grade", "class -j 0", "-j/--jobs: '0' is not a whole number from 1 to 256"),
     ("-m staff merge", "", "the following arguments are required: GRADES"),

@@ -1,4 +1,4 @@
-"""Tests of `python -m course compare`, which shows the figures of several runs in one picture."""
+"""Tests of `python -m course compare`, which shows the figures from several runs in one picture."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ RED, GREEN, BLUE, YELLOW = (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)
 
 @pytest.fixture
 def runs(tmp_path) -> list[Path]:
-    """Return two runs that differ in lambda_; one has pictures of epochs 0 and 20, the other of 20 and 50."""
+    """Return two runs that differ in lambda_; one has pictures from epochs 0 and 20, the other from 20 and 50."""
     first = {"samples_epoch_000.png": (0, 0, 0), "samples_epoch_020.png": RED, "codes_epoch_020.png": GREEN}
     second = {"samples_epoch_050.png": (0, 0, 0), "samples_epoch_020.png": BLUE, "codes_epoch_020.png": YELLOW}
     return [
@@ -85,9 +85,9 @@ def test_what_is_refused(runs, tmp_path, capsys):
     cases = [
         ([str(tmp_path / "nothing")], ["nothing", "is it a run's folder"]),
         ([*both, "--figures", "spread"], ["a/version_0", "spread", "codes, samples"]),
-        ([*both, "--figures", "samples", "--epochs", "50"], ["a/version_0", "epoch 50", "of epochs 0, 20"]),
+        ([*both, "--figures", "samples", "--epochs", "50"], ["a/version_0", "epoch 50", "at epochs 0, 20"]),
         ([*both, "--figures", "samples", "--epochs", "21"], ["samples_epoch_021.png", "not a readable PNG"]),
-        ([both[0], str(alone)], ["no figure in common", "spread of epochs 7"]),
+        ([both[0], str(alone)], ["no figures in common", "spread at epochs 7"]),
         ([*both, "--figures", "codes", "-o", "picture.jpg"], ["--output picture.jpg", ".png"]),
         ([*both, "--figures", "codes", "-o", str(tmp_path / "file" / "x.png")], ["--output", "file/x.png"]),
         ([*both, "--epochs", "-1"], ["--epochs", "-1"]),

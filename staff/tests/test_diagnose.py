@@ -66,7 +66,7 @@ def said_of(folder: Path, program: str, history: list[dict], first: dict | None 
     )
 
 
-HEALTHY = {  # numbers close to those of real runs
+HEALTHY = {  # numbers close to those from real runs
     "vae": ("vae", [vae_row(0.52 + 0.3 / epoch, 26, train=0.51 + 0.6 / epoch) for epoch in range(1, 81)], {}),
     "two epochs": ("vae", [vae_row(0.834, 19), vae_row(0.676, 33)], {}),
     "two dimensions": ("vae", [vae_row(0.95, 5), vae_row(0.83, 6.6), vae_row(0.781, 7.2)], {"z_dim": 2}),
@@ -195,7 +195,7 @@ def test_a_rule_names_the_number_that_it_saw(tmp_path, capsys):
 
 
 def test_what_a_decoder_reaches_that_does_not_look_at_z(mnist_files):
-    """Recompute the constants of the diagnosis from the images."""
+    """Recompute the constants used in the diagnosis from the images."""
     from course import data
 
     images = data.loaders("mnist", lambda images: images, download=False)[0].dataset.images[:8_000]
@@ -216,7 +216,7 @@ def test_notes_and_several_runs(tmp_path, capsys):
     assert command_line.main(["diagnose", *paths]) == 0
     first, second = re.split(r"\n(?=\S)", capsys.readouterr().out.strip())
     assert first.startswith(f"{paths[0]}: vae, 2 of 80 epochs, val/bpd 0.676")
-    assert "2 of 80 epochs are done; continue with --resume" in first and "fell from 0.834 to 0.676" in first
+    assert "stopped after epoch 2 of 80; continue with --resume" in first and "fell from 0.834 to 0.676" in first
     assert "--limit_batches 30" in second and "--limit_batches" not in first
 
 

@@ -28,7 +28,7 @@ SMALL_GPT = "--n_layer 2 --n_head 2 --n_embd 48 --block_size 32 --batch_size 32 
 
 
 def vae_losses(std: str, kl: str):
-    """Return a `VAE.forward` with this standard deviation for sampling ("log_std", "std" or "none") and for the KL."""
+    """Return a `VAE.forward` that uses this as the std for sampling ("log_std", "std" or "none") and for the KL."""
 
     def losses(self, imgs):
         mean, log_std = self.encoder(imgs)

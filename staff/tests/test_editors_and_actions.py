@@ -26,7 +26,7 @@ def students() -> dict[str, str]:
 
 @pytest.fixture(scope="module", params=["staff", "students"])
 def repository(request, students) -> dict[str, str]:
-    """Return the files for editors and GitHub, in each repository in turn: path -> content."""
+    """Return the files for editors and GitHub, from each repository in turn: path -> content."""
     if request.param == "students":
         return students
     wanted = [*EDITORS, "Makefile", ".gitattributes", *map(str, (REPOSITORY / ".github").rglob("*.yml"))]
@@ -84,7 +84,7 @@ def test_packages_and_mnist_are_cached(jobs):
 
 
 def test_a_step_uses_the_output_of_an_earlier_one(jobs):
-    """GitHub silently replaces the output of a step that does not exist with an empty string."""
+    """GitHub silently replaces the output of a nonexistent step with an empty string."""
     found = 0
     for job in jobs.values():
         known: set[str] = set()

@@ -22,7 +22,7 @@ from course.locks import Held, HeldFolder
 from course.training import entry
 from small_runs import PARTS, REPOSITORY, Program
 
-KILLS = int(os.environ.get("KILLS", "2"))  # how often a run of each part is killed
+KILLS = int(os.environ.get("KILLS", "2"))  # how many times a run of each part is killed
 
 
 # --- runs that are killed --------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Killed:
 
     def __init__(self, program: Program):
         self.program = program
-        self.takes, self.changes = 0.0, 0  # duration in seconds and number of file changes of a whole run
+        self.takes, self.changes = 0.0, 0  # duration in seconds and number of file changes in a whole run
 
     def start(self, logs: Path, *argv: str, change: int = 0) -> subprocess.Popen:
         script = RUNNER.format(part=PARTS[self.program.name], logs=str(logs))
@@ -132,7 +132,7 @@ def files(run: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(program, tmp_path):
-    """A killed run is resumed; in half of the cases, it may be killed again."""
+    """A killed run is resumed; in half the cases, it may be killed again."""
     rng = random.Random(program.name)
     killed = Killed(program)
     whole = killed.whole(tmp_path / "whole")
@@ -188,7 +188,7 @@ def test_a_folder_is_held_until_the_process_ends(tmp_path):
 
 
 def test_a_folder_is_not_held_by_who_was_started(tmp_path):
-    """The workers that load data do not hold the folder; they may outlive the run by some seconds."""
+    """The workers that load data do not hold the folder; they may outlive the run by a few seconds."""
     (read, write), (started, starting) = os.pipe(), os.pipe()
     owner = os.fork()
     if owner == 0:
@@ -272,7 +272,7 @@ def test_a_run_that_is_going_on_is_not_resumed(vae, capsys):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_run_that_went_on_meanwhile(vae, capsys):
-    """Another process has continued the run after its checkpoint was read and before the lock was taken."""
+    """Another process continued the run after its checkpoint was read and before the lock was taken."""
     vae.finished(1)
     args = vae.train.parse_args([*vae.flags(), "--resume", "last", "--epochs", "3"])
     assert vae("--resume", "last", "--epochs", "2") == 0

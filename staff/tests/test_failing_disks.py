@@ -124,7 +124,7 @@ def test_a_folder_that_is_deleted(program):
     process = program.start("--epochs", "1000")
     wait_for(process, "epoch 1/")
     run = program.run()
-    while run.exists():  # rm fails if the program writes a file meanwhile
+    while run.exists():  # rm fails if the program writes a file in the meantime
         subprocess.run(["rm", "-rf", str(run)], stderr=subprocess.DEVNULL)
     _, message = process.communicate()
     assert process.returncode == 1 and "Traceback" not in message, message

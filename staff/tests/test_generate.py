@@ -33,7 +33,7 @@ def run_of_all(tmp_path_factory):
 
 @pytest.fixture
 def run(run_of_all, tmp_path):
-    """Return the folder of a short run on the built-in text; it has dropout, which generation must turn off."""
+    """Return the folder of a short run on the built-in text, with dropout, which generation must turn off."""
     return shutil.copytree(run_of_all, tmp_path / "logs" / "gpt" / "version_0")
 
 
@@ -143,7 +143,7 @@ def test_what_generate_refuses(run, tmp_path, capsys):
         "--top_p 0.0: leaves no token": [*here, "--do_sample", "--top_p", "0"],
         "--max_new_tokens: '-1' is not": [*here, "--max_new_tokens", "-1"],
         "--num_samples: '0' is not": [*here, "--num_samples", "0"],
-        "last: no run with a checkpoint in": ["--checkpoint", "last", "--log_dir", missing],
+        "last: no run in": ["--checkpoint", "last", "--log_dir", missing],
     }
     for message, argv in cases.items():
         assert message in written(capsys, *argv, status=2), argv
@@ -173,7 +173,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(monkeypatch):
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
     assert generate.printable("a\x1b[2Jb\r\x9b\u202ec\x7f\ud800") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\ufffd\ufffd"
     joined = "naïve\n\t日本 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 👩\u200d🔬 \u200f!"
-    assert generate.printable(joined) == joined, "joiners and combining marks belong to the text"
+    assert generate.printable(joined) == joined, "joiners and combining marks are part of the text"
 
 
 def test_a_pipe_gets_the_text_as_it_is(monkeypatch):

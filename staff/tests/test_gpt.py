@@ -52,7 +52,7 @@ def test_sizes_by_name_or_by_number_never_both():
             GPT(config)
     config = GPT.get_default_config()
     config.model_type, config.vocab_size, config.block_size = "gpt-nano", 5, 6
-    assert GPT(config).config.n_embd == GPT(config).config.n_embd == 48, "the configuration can be used again"
+    assert GPT(config).config.n_embd == GPT(config).config.n_embd == 48, "the configuration can be reused"
 
 
 def test_the_initialization_is_gpt2s(capsys):
@@ -120,14 +120,14 @@ def test_the_cache_changes_nothing(model, rng, length, flash):
             assert torch.equal(*results), f"{way}: {results}"
             for position in range(
                 length, length + 2 * BLOCK if not way else 0
-            ):  # each greedy token is the choice of the model for its window
+            ):  # each greedy token is the model's choice for its window
                 window = results[0][:, max(0, position - BLOCK) : position]
                 assert torch.equal(model(window)[0][:, -1].argmax(-1), results[0][:, position])
 
 
 @pytest.mark.parametrize("flash", [True, False])
 def test_a_prompt_can_reach_the_cache_in_pieces(model, rng, flash):
-    """The queries of a piece belong to the last positions and can attend to all earlier pieces."""
+    """A chunk's queries are those of the last positions and can attend to all earlier chunks."""
     for block in model.transformer.h:
         block.attn.flash = flash
     idx, cache = prompts(rng, 2, BLOCK), new_cache(model, BLOCK)
@@ -208,7 +208,7 @@ def test_temperature_0_is_no_matter_where_nothing_is_drawn(model):
 
 
 def test_top_p_of_1_drops_nothing(rng):
-    """In float32, the probabilities of the likeliest of 50,257 tokens sum to 1, but no token may be dropped."""
+    """In float32, the likeliest of 50,257 tokens already have probabilities that sum to 1, but none may be dropped."""
     logits = 10 * torch.randn(2, 50257, generator=rng)
     assert torch.equal(keep_top_p(logits, 1.0), logits)
 

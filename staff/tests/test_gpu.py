@@ -35,7 +35,7 @@ class Losses(pl.Callback):
 
 @pytest.fixture
 def run(program, monkeypatch, tmp_path):
-    """Return a function: run(folder, callback, *flags) runs the program with one more callback -> exit status."""
+    """Return a function: run(folder, callback, *flags) runs the program with one extra callback -> exit status."""
 
     def start(folder: str, callback: pl.Callback, *flags: str) -> int:
         monkeypatch.setattr(pl, "Trainer", with_callback(callback))
@@ -45,7 +45,7 @@ def run(program, monkeypatch, tmp_path):
 
 
 def whole_and_interrupted(run, program, folder, *flags: str) -> tuple[list[float], list[float]]:
-    """Return the losses of a run, and those of the same run stopped in the middle of an epoch and resumed."""
+    """Return the losses of a run, and those of the same run when stopped in the middle of an epoch and resumed."""
     whole, first, second = Losses(), Losses(stop_after=3), Losses()
     assert run("whole", whole, *flags) == 0
     assert run("parts", first, *flags) == 128 + signal.SIGTERM
@@ -92,7 +92,7 @@ def test_a_run_on_a_gpu_goes_on_in_the_middle_of_an_epoch(run, program, tmp_path
 
 
 class Synchronizations(pl.Callback):
-    """A callback that fails if anything waits for the GPU in three steps between two updates of the progress bar."""
+    """A callback that fails if anything waits for the GPU during three steps between two progress bar updates."""
 
     seen = False
 

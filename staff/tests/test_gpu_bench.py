@@ -43,11 +43,13 @@ def cells(report: str) -> dict[str, tuple[str, str]]:
 
 
 def check_rows(found: dict[str, tuple[str, str]], rows: tuple[int, ...]) -> None:
-    """Check that the tables contain every row and its goal."""
+    """Check that the tables contain every row with its goal."""
     for flags in ("", " --precision bf16-mixed", " --compile", " --compile --precision bf16-mixed"):
-        assert found[f"seconds of an epoch: train.py{flags}"][1] == "below 1.5"
+        assert found[f"seconds per epoch: train.py{flags}"][1] == "below 1.5"
         total = [
-            what for what in found if what.startswith(f"seconds of 80 epochs, with startup and report: train.py{flags}")
+            what
+            for what in found
+            if what.startswith(f"seconds for 80 epochs, with startup and report: train.py{flags}")
         ]
         assert total and all(found[what][1] == "below 120" for what in total)
     for name in ("ours", "transformers", "ours, compiled", "transformers, compiled"):
@@ -74,7 +76,7 @@ def stubbed(monkeypatch, **stubs) -> None:
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Replace the measurements with stubs that return known numbers at once."""
+    """Replace the measurements with stubs that return known numbers immediately."""
     stubbed(
         monkeypatch,
         train_run=lambda part, data, epochs, most, *flags: gpu.Timed(2.0, 10 + 2.0 * epochs, epochs),
@@ -92,7 +94,7 @@ def test_the_tables(made_up, mnist_files, capsys):
     found = cells(report)
     check_rows(found, (1, 2))
     assert found["bare loop, compiled"][0] == "1.6"
-    assert found["seconds of 80 epochs, with startup and report: train.py (from a run of 3)"][0] == "170"
+    assert found["seconds for 80 epochs, with startup and report: train.py (from a run of 3)"][0] == "170"
     assert [line for line in report.splitlines() if line.startswith("| train.py / bare loop")] == [
         "| train.py / bare loop | 2.5 |  |", "| train.py / bare loop | 0.5 |  |",
     ]  # fmt: skip
@@ -117,7 +119,7 @@ def test_what_fails_and_what_there_is_no_time_for(made_up, monkeypatch, mnist_fi
 def test_a_run_that_takes_too_long_is_ended(mnist_files):
     attempt = gpu.Attempts(100)
     said = attempt("train.py", gpu.own_rate, gpu.quick(2), mnist_files, 0.05)
-    assert said == "failed: part3_gpt/train.py had not ended after 0.05 s"
+    assert said == "failed: part3_gpt/train.py was still running after 0.05 s"
 
 
 def test_gpt2s_flops():
@@ -176,4 +178,4 @@ def test_an_epoch_is_from_one_line_to_the_next(tmp_path, monkeypatch):
         gpu.train_run("part1_vae", tmp_path, 4, 0.2)
     (tmp_path / "part1_vae" / "train.py").write_text(program + "time.sleep(100)\n")
     run = gpu.train_run("part1_vae", tmp_path, 5, 5)
-    assert run.epochs == 4 and run.epoch < 5 <= run.whole, "the epochs that were completed before the stop count"
+    assert run.epochs == 4 and run.epoch < 5 <= run.whole, "epochs completed before the stop are counted"

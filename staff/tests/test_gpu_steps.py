@@ -51,7 +51,7 @@ def test_batches_of_data_on_a_device_are_those_of_the_loader(make, drop_last, sh
         loader.first_batch = first_batch
         batches = iter(loader)
         if shuffled:
-            loader.sampler.set_epoch(number)  # as in Lightning, after the iterator was created
+            loader.sampler.set_epoch(number)  # as in Lightning, after the iterator is created
         return [(x.tolist(), y.tolist()) for x, y in batches]
 
     usual, moved = (
@@ -98,7 +98,7 @@ def test_where_the_data_go(device, processes, workers, moved, pinned):
 
 
 class NoCopies(TorchDispatchMode):
-    """A mode in which copies between devices and operations on tensors of different devices fail."""
+    """A mode in which copies between devices and operations on tensors from different devices fail."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **kwargs or {})
@@ -134,7 +134,7 @@ class MetaStrategy(SingleDeviceStrategy):
         super().__init__(META, accelerator)
 
     def reduce(self, tensor, *args, **kwargs):
-        """Return 1: before the first step, Lightning asks whether there is any data."""
+        """Return 1: before the first step, Lightning checks whether there is any data."""
         return torch.ones(())
 
     def teardown(self):
@@ -222,7 +222,7 @@ def test_several_gpus_do_not_wait_for_each_other_at_each_batch(monkeypatch):
 
 
 def test_a_device_without_float64_can_stop_in_mid_epoch():
-    """Like MPS, the device has no float64, so the sums in a checkpoint must not use it either."""
+    """Like MPS, the device has no float64, so the sums in a checkpoint must not use it."""
 
     class NoFloat64(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -260,7 +260,7 @@ def test_optimizers_are_fused_where_pytorch_can():
 
 
 def test_noise_is_seeded_on_the_device_in_use_alone(monkeypatch):
-    """At each step, torch.manual_seed would store a stack trace for each kind of device that is missing."""
+    """At each step, torch.manual_seed would store a stack trace for each missing kind of device."""
     seeded = []
     for module in (torch.cuda, torch.mps):
         monkeypatch.setattr(module, "manual_seed", lambda seed, module=module: seeded.append((module, seed)))

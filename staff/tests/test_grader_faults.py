@@ -26,13 +26,13 @@ from staff.grading.inside import wire
 from staff.grading.inside.sandbox import Limits
 from staff.release import build as release
 
-KILLS = int(os.environ.get("KILLS", "4"))  # how often the grader is killed at a random moment
+KILLS = int(os.environ.get("KILLS", "4"))  # how many times the grader is killed at a random moment
 SEED = "11"
 
 
 @pytest.fixture(scope="module")
 def class_of_four(tmp_path_factory) -> Path:
-    """Return a class of four templates, which are judged quickly; only bob's contains a correct answer."""
+    """Return a class of four templates, which are graded quickly; only bob's contains a correct answer."""
     course = release.read_course()
     folder = tmp_path_factory.mktemp("class")
     for student, filled in {"ada": [], "bob": ["2.5"], "cem": [], "dana": []}.items():
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("level")
 
 
 def results(out: Path) -> dict[str, dict]:
-    """Return student -> result, without the durations and the dates."""
+    """Return student -> result, without durations and dates."""
     found = {}
     for path in sorted((out / "results").glob("*.json")):
         result = json.loads(path.read_text())
@@ -74,7 +74,7 @@ class Grader:
         )  # fmt: skip
 
     def processes(self) -> list[str]:
-        """Return the grader's processes that exist, without zombies."""
+        """Return the grader's processes that still exist, except zombies."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -96,7 +96,7 @@ class Grader:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
-    """Kill the grader, alternately alone and with its whole process group, as a batch system does."""
+    """Kill the grader, alternately by itself and, as a batch system does, with its whole process group."""
     (tmp_path / "undisturbed").mkdir()
     undisturbed = Grader(tmp_path / "undisturbed", class_of_four)
     began = time.monotonic()
@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
         f"{student}.{kind}" for student in wanted for kind in ("md", "html")
     }
     assert not list(grader.out.rglob(".*")), "a half-written file is left"
-    assert not list(grader.temporary.iterdir()), "the next start removes what a killed grader has left"
+    assert not list(grader.temporary.iterdir()), "the next start removes what a killed grader left behind"
 
 
 # --- a process of the grader is killed --------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def course(tmp_path) -> grade.Class:
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_the_judge, kill_the_zygote, kill_a_warden])
 def test_a_process_of_the_grader_is_killed(course, class_of_four, kill):
-    """The process is started again, and the submission is judged from the beginning."""
+    """The process is restarted, and the submission is graded from the beginning."""
     judges, killed = grade.Judges(), []
 
     def on_progress(result: dict) -> None:
@@ -239,7 +239,7 @@ def endless(tmp_path) -> Path:
 
 
 class NewWarden:
-    """The first process that the zygote forks after this object was created."""
+    """The first process that the zygote forks after this object is created."""
 
     def __init__(self, zygote: kit.Zygote):
         self.zygote, self.before = zygote, set(children_of(zygote.process.pid))
@@ -262,7 +262,7 @@ def ask(
 
 
 def test_a_child_that_will_not_die(zygote, level, endless, monkeypatch):
-    """The grader does not wait for a stopped warden; once the warden continues, no process is left."""
+    """The grader does not wait for a stopped warden; once the warden resumes, no process is left."""
     monkeypatch.setattr(sandbox, "TO_END", 0.3)
     warden = NewWarden(zygote)
 
@@ -288,7 +288,7 @@ def test_a_warden_that_is_gone_is_the_staffs_trouble(zygote, level, endless):
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_process_whose_warden_was_gone_before_it_could_know_runs_nothing(tmp_path, watched):
-    """The kernel's parent-death signal takes effect only once it is set, when the warden may already be gone."""
+    """The kernel's parent-death signal takes effect only once it is set, and by then the warden may be gone."""
     ours, theirs = socket.socketpair()
     trouble_out, trouble_in = os.pipe()
     if not watched:

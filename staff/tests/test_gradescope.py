@@ -20,7 +20,7 @@ TEXTS = ("output", "name", "number")
 
 
 def texts_of(content: dict) -> list[str]:
-    """Return all texts that a student can read."""
+    """Return all the text that a student can read."""
     return [content["output"], *(entry[name] for entry in content["tests"] for name in TEXTS)]
 
 

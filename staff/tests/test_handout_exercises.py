@@ -1,7 +1,7 @@
-"""Tests of Appendix C of the handout, sections C.1 to C.3: compare its numbers and formulas with independent ones.
+"""Tests of Appendix C of the handout, sections C.1 to C.3: check its numbers and formulas independently.
 
 The oracles are torch.distributions, autograd, SciPy and quadrature. Each number is computed here and searched for in
-the exercise that prints it, so that neither can change alone.
+the exercise that prints it, so neither can change without the other.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Tests of Appendix C of the handout, sections C.4 to C.6: compare its numbers and formulas with independent ones.
+"""Tests of Appendix C of the handout, sections C.4 to C.6: check its numbers and formulas independently.
 
 The oracles are PyTorch's layers, torch.distributions and numerical minimization. Each number is computed here and
-searched for in the exercise that prints it, so that neither can change alone.
+searched for in the exercise that prints it, so neither can change without the other.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import distributions as D
 
 
 def linear_autoencoder_error(covariance, size):
-    """Return the smallest expected squared error, found by minimization instead of principal components."""
+    """Return the smallest expected squared error, found by minimization rather than from principal components."""
     generator = torch.Generator().manual_seed(size)
     matrices = [torch.randn(4, size, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
     optimizer = torch.optim.LBFGS(matrices, max_iter=500, line_search_fn="strong_wolfe", tolerance_change=1e-14)

@@ -1,7 +1,7 @@
-"""Tests of Chapter 1 and Appendix A of the handout: compare their formulas and numbers with independent ones.
+"""Tests of Chapter 1 and Appendix A of the handout: check their formulas and numbers independently.
 
 The oracles are torch.distributions, SciPy and quadrature. Each number is computed here and searched for in the text
-that prints it, so that neither can change alone.
+that prints it, so neither can change without the other.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ APPENDIX_A = (HANDOUT / "A_information_theory.md").read_text("utf-8")
 
 
 def assert_quoted(text, *numbers):
-    """Check that the text contains each number as it is printed; prose and tables have the typographic minus sign."""
+    """Check that the text contains each number as printed; prose and tables use the typographic minus sign."""
     for number in numbers:
         whole = rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)"
         assert re.search(whole, text), f"{number} is not in the text"
@@ -104,7 +104,7 @@ def test_kl_adds_up_over_independent_components():
 
 # --- section 1.2: the decoder and the Monte Carlo estimate -----------------------------------------------------------
 
-A, B = 0.2, 0.9  # probability of heads for each of two coins, which are chosen with probability 0.5
+A, B = 0.2, 0.9  # probability of heads for each of two coins, each chosen with probability 0.5
 EVIDENCE = 0.5 * A + 0.5 * B
 
 
@@ -145,7 +145,7 @@ def test_figure_2_has_as_many_samples_in_the_posterior_as_its_caption_says():
     axis, density = draw.posterior_grid()
     level = draw.level_that_encloses(draw.SHARE, density)
     assert density[density >= level].sum() == pytest.approx(draw.SHARE, abs=1e-3)
-    assert density[[0, -1]].sum() + density[:, [0, -1]].sum() < 1e-6, "the grid cuts off a part of the posterior"
+    assert density[[0, -1]].sum() + density[:, [0, -1]].sum() < 1e-6, "the grid cuts off part of the posterior"
 
 
 def test_figures_have_the_same_bytes_again(tmp_path):
@@ -238,7 +238,7 @@ def test_spread_of_the_score_function_estimate_in_twenty_dimensions():
     assert_quoted(CHAPTER_1, f"{math.sqrt(second - 4):.1f}")
     e = np.random.default_rng(0).standard_normal((200_000, 20))
     estimates = ((1 + e) ** 2).sum(1) * e[:, 0]
-    # five standard errors of a standard deviation, computed with the kurtosis of the estimates
+    # five standard errors of a standard deviation, computed from the kurtosis of the estimates
     allowed = 5 * math.sqrt((stats.kurtosis(estimates) + 2) / len(estimates)) / 2
     assert estimates.std() == pytest.approx(math.sqrt(second - 4), rel=allowed)
 

@@ -1,7 +1,7 @@
-"""Tests of Chapter 2 of the handout: compare its formulas and numbers with independent ones.
+"""Tests of Chapter 2 of the handout: check its formulas and numbers independently.
 
 The oracles are SciPy, quadrature, autograd and MNIST itself. Each number is computed here and searched for in the text,
-so that neither can change alone.
+so neither can change without the other.
 """
 
 import math
@@ -27,7 +27,7 @@ THREE_KINDS = np.array([0.5, 0.3, 0.2]), np.array([0.5, 0.5, 0.0])  # data, gene
 
 
 def assert_quoted(*numbers):
-    """Check that the text contains each number as it is printed, with a typographic minus sign outside of formulas."""
+    """Check that the text contains each number as printed, with a typographic minus sign outside formulas."""
     for number in numbers:
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)", CHAPTER_2), f"{number} is not in the text"
 

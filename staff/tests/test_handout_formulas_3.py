@@ -1,6 +1,6 @@
 """Tests of Chapter 3 and Appendix B of the handout: check their formulas, numbers and figures independently.
 
-The oracles are PyTorch's own attention and autograd, SciPy, quadrature and counters of operations.
+The oracles are PyTorch's own attention and autograd, SciPy, quadrature and operation counters.
 """
 
 import importlib
@@ -46,7 +46,7 @@ def matrix(rows, digits=3):
 
 @pytest.fixture
 def script(monkeypatch):
-    """Return a function that imports a script for figures by its name; the scripts can import each other."""
+    """Return a function that imports a figure script by name; the scripts can import each other."""
     monkeypatch.syspath_prepend(HANDOUT / "figures")
     return importlib.import_module
 
@@ -105,7 +105,7 @@ def test_multi_head_attention_is_that_of_pytorch(heads):
     C, T = 8, 5
     oracle = nn.MultiheadAttention(C, heads, bias=False, batch_first=True, dtype=torch.float64)
     x = torch.randn(T, C, dtype=torch.float64)
-    W = [w.T.split(C // heads, dim=1) for w in oracle.in_proj_weight.split(C)]  # of queries, keys and values, per head
+    W = [w.T.split(C // heads, dim=1) for w in oracle.in_proj_weight.split(C)]  # for queries, keys and values, per head
     outputs = []
     for w_q, w_k, w_v in zip(*W, strict=True):  # Eq. 22 and 22c
         scores = (x @ w_q) @ (x @ w_k).T / math.sqrt(C // heads)

@@ -80,7 +80,7 @@ def test_a_job_is_queued_again_when_the_program_was_stopped(job, tmp_path):
 
 
 def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
-    """A job reaches no checkpoint if --time is so short that the signal arrives while the program starts."""
+    """A job reaches no checkpoint if --time is so short that the signal arrives while the program is starting."""
     python = executable(tmp_path / "python", 'echo "$@"; exit 143')
     for count, requeued in (("", 1), ("1", 2), ("2", 2)):
         stopped = job(PYTHON=python, **({"SLURM_RESTART_COUNT": count} if count else {}))
@@ -99,7 +99,7 @@ def test_a_job_that_never_comes_to_a_checkpoint_is_given_up(job, tmp_path):
 
 
 def test_a_job_does_not_take_a_folder_for_its_runs(job, tmp_path):
-    """With --log_dir, the job would look elsewhere for its checkpoint and start again after each requeue."""
+    """With --log_dir, the job would look in the wrong place for its checkpoint and start over after each requeue."""
     refused = job("--log_dir", "/scratch", PYTHON="true")
     _, message = refused.communicate()
     assert refused.returncode == 2
@@ -146,7 +146,7 @@ def test_tasks_that_are_not_what_the_flags_ask_for(monkeypatch, devices, nodes, 
     with pytest.raises(Problem, match=r"^--devices . --num_nodes 1: the SLURM job has . task") as caught:
         plugins(SimpleNamespace(devices=devices, num_nodes=nodes))
     count = len(devices) if isinstance(devices, list) else devices
-    assert f"give sbatch --nodes=1 --ntasks-per-node={count} --gpus-per-node={count}" in str(caught.value)
+    assert f"call sbatch with --nodes=1 --ntasks-per-node={count} --gpus-per-node={count}" in str(caught.value)
     assert caught.value.status == 2
 
 

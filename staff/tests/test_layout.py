@@ -1,4 +1,4 @@
-"""Tests of the layout: import rules, lengths of files and functions, and places of STAFF blocks."""
+"""Tests of the layout: import rules, lengths of files and functions, and placement of STAFF blocks."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_what_students_read_first_is_short(sources):
 
 @pytest.mark.parametrize("part", ["part1_vae", "part2_aae", "part3_gpt"])
 def test_a_part_imports_little_of_course(sources, part):
-    """Readers of a part follow its imports. Modules that are imported inside functions do not count."""
+    """People who read a part follow its imports. Modules imported inside functions do not count."""
     students = {file: text for file, text in sources.items() if file.startswith(("course/", part))}
     course = [students[path] for path in layout.reached(students, f"{part}/train.py") if path.startswith("course/")]
     assert len(course) >= 15 and sum(text.count("\n") for text in course) <= 1500

@@ -1,6 +1,6 @@
 """Tests of the Lightning internals that `course.training` uses, and of the limits of Lightning's callbacks.
 
-They fail with a version of Lightning that changes these parts, or that makes our replacements unnecessary.
+They fail if a version of Lightning changes these internals or makes our replacements unnecessary.
 """
 
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from course.training.speed import log_faster, move_sums, read_signature
 
 
 class Line(pl.LightningModule):
-    """A model whose weight learns the mean of x and that logs as the models of the parts do."""
+    """A model that learns the mean of x as its weight, and logs like the parts' models."""
 
     def __init__(self, values=(4.0, 3.0, 2.0, 1.0)):
         super().__init__()
@@ -41,7 +41,7 @@ class Line(pl.LightningModule):
 
 
 class LineOfIterator(Line):
-    """A `Line` that fetches its own batches, so that Lightning cannot know their size."""
+    """A `Line` that fetches its own batches, so Lightning cannot know their size."""
 
     def training_step(self, dataloader_iter):
         return super().training_step(next(dataloader_iter)[0], 0)
@@ -60,7 +60,7 @@ def fit(callbacks, model=None, folder=None, **flags) -> pl.Trainer:
 
 
 def test_the_sums_of_an_epoch_are_where_exact_resume_looks_for_them():
-    """`trainer._results` stores for each key the sum over the examples and their number, cumulated_batch_size."""
+    """`trainer._results` stores for each key the sum over the examples and their number (cumulated_batch_size)."""
     seen = []
 
     class Look(pl.Callback):
@@ -87,7 +87,7 @@ def test_lightning_moves_the_sums_at_each_log_and_log_faster_only_if_needed(monk
     moves = []
     monkeypatch.setattr(_ResultMetric, "to", lambda self, device: moves.append(device) or move_sums(self, device))
     plain = fit([]).callback_metrics
-    assert len(moves) > 2 * len(BATCHES), "two values in each step of training, and one in validation"
+    assert len(moves) > 2 * len(BATCHES), "two values in each training step, and one in validation"
     moves.clear()
     monkeypatch.setattr("course.training.speed.move_sums", _ResultMetric.to)
     log_faster()

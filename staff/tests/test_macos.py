@@ -61,7 +61,7 @@ def test_spawned_workers_load_the_same_batches(program, tmp_path):
 
 
 def test_the_start_method_is_spawn(tmp_path):
-    """Check that the test above really runs with spawned workers."""
+    """Check that the test above really uses spawned workers."""
     (tmp_path / "sitecustomize.py").write_text(SPAWN)
     code = "import multiprocessing; print(multiprocessing.get_start_method())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

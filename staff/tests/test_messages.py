@@ -1,4 +1,4 @@
-"""Tests of the messages of graded tests: the numbers that they show, and the patterns that they recognise."""
+"""Tests of the messages from graded tests: the numbers that they show, and the patterns that they recognise."""
 
 import math
 import re
@@ -52,7 +52,7 @@ def numbers_of(message: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("known", KNOWN)
 def test_no_message_shows_the_same_digits(known, rng):
-    """Include the case in which the students' repository does not record the only wrong number."""
+    """Include the case where the only wrong number is not recorded in the students' repository."""
     right = torch.randn(40, 30, generator=rng).double()
     for size in (1e-2, 1e-4, 3e-6):
         for at in (slice(None), (17, 5)):
@@ -87,7 +87,7 @@ def of(known, right: Tensor, obtained: Tensor) -> str:
         (lambda x: x * math.log(2), "it is 0.6931 times the expected value"),
         (lambda x: x * 1.00003, "it is 1.00003 times the expected value"),
         (lambda x: -x, "it has the wrong sign"),
-        (lambda x: x + 0.25, "it is off by the same number everywhere, 0.25"),
+        (lambda x: x + 0.25, "it is off by the same amount everywhere, 0.25"),
         (lambda x: 0 * x, "it is 0 everywhere"),
         (lambda x: 0 * x + 7, "all its numbers are 7"),
         (lambda x: x.flip(2), "it is mirrored: dimension 2 is reversed"),
@@ -108,7 +108,7 @@ def test_what_is_seen_of_large_tensors(known, change, sentence, rng):
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (lambda x: x[[2, 0, 4, 1, 3]], "the numbers are right, but in another order along dimension 0"),
+        (lambda x: x[[2, 0, 4, 1, 3]], "the numbers are right, but in a different order along dimension 0"),
         (lambda x: x[:1].expand(5, 3), "it is the same everywhere along dimension 0"),
         (lambda x: x.mean(0), "it is the mean of the expected numbers over dimension 0"),
         (lambda x: x.sum(1, keepdim=True), "it is the sum of the expected numbers over dimension 1"),

@@ -1,6 +1,6 @@
 """Run the graded tests on wrong solutions: each mistake, put into a copy of the parts, must cost its question points.
 
-Each run judges a new sample of each bank; MISTAKES=all in the environment judges all entries.
+Each run tests a new sample from each bank; MISTAKES=all in the environment tests all entries.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ SLOW_IMPORTS = ["torch", "torchvision", "pytorch_lightning", "scipy.stats", "pyt
 
 
 def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
-    """Run the graded tests of the question on a copy of the parts with the mistake; needs a separate process.
+    """Run the question's graded tests on a copy of the parts that contains the mistake; needs a separate process.
 
     Returns:
-        the name of the mistake, and the messages of the failed tests.
+        the name of the mistake, and the messages from the failed tests.
     """
     import torch
 
@@ -65,7 +65,7 @@ def judge(folder: Path, entry: tuple[str, tuple]) -> tuple[str, list[str]]:
 
 
 def verdicts(folder: Path, bank: dict) -> dict[str, list[str]]:
-    """Return name -> messages of the failed tests, for each entry of the bank."""
+    """Return name -> messages from the failed tests, for each entry of the bank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
@@ -86,7 +86,7 @@ def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
     bank = sample(part.MISTAKES, 16, pytestconfig.getoption("--seed"))
     found = verdicts(tmp_path, bank)
     missed = [name for name, messages in found.items() if not messages]
-    assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no point: {missed}"
+    assert not missed, f"{len(missed)} of {len(bank)} wrong solutions lose no points: {missed}"
     phrases = {name: entry[4] for name, entry in bank.items() if len(entry) > 4}
     unnamed = {name: found[name] for name, phrase in phrases.items() if not any(phrase in m for m in found[name])}
     assert not unnamed, f"{len(unnamed)} of {len(phrases)} known mistakes are not named: {unnamed}"
@@ -95,7 +95,7 @@ def test_each_mistake_costs_points(tmp_path, pytestconfig, part):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
-    """Judge unusual correct solutions and, for each question, a harmless change to a docstring."""
+    """Test unusual correct solutions and, for each question, a harmless change to a docstring."""
     questions = {entry[0] for entry in part.MISTAKES.values()}
     harmless = {f"Q{each}": (each, "course/files.py", '"""Atomic', '"""The atomic') for each in sorted(questions)}
     found = verdicts(tmp_path, harmless | sample(part.RIGHT, 4, pytestconfig.getoption("--seed")))
@@ -106,7 +106,7 @@ def test_what_is_no_mistake_costs_none(tmp_path, pytestconfig, part):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Path:
     """Return the file with the oracles' answers, as students get it."""
-    from staff.release.build import recorded_answers  # imported late: the judging processes must not import course
+    from staff.release.build import recorded_answers  # imported late: the worker processes must not import course
 
     file = tmp_path_factory.mktemp("answers") / "answers.npz"
     file.write_bytes(recorded_answers())
@@ -124,7 +124,7 @@ def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, 
     blamed = {name: found[name] for name in right if found[name]}
     assert not blamed, f"correct solutions lose points: {blamed}"
     missed = [name for name in wrong if name in found and not found[name]]
-    assert not missed, f"{len(missed)} of {len(wrong)} wrong solutions lose no point: {missed}"
+    assert not missed, f"{len(missed)} of {len(wrong)} wrong solutions lose no points: {missed}"
     phrases = {name: entry[4] for name, entry in wrong.items() if len(entry) > 4 and name in found}
     unnamed = {name: found[name] for name, phrase in phrases.items() if not any(phrase in m for m in found[name])}
     assert not unnamed, f"{len(unnamed)} of {len(phrases)} known mistakes are not named: {unnamed}"
@@ -132,8 +132,8 @@ def test_the_students_own_tests_find_mistakes_too(tmp_path, pytestconfig, part, 
 
 @pytest.mark.slow
 def test_fused_attention_earns_nothing(tmp_path):
-    """Neither PyTorch's fused attention nor that of the template is an answer to Q3.2."""
-    from staff.release.suites import graded_tests, suites  # imported late: the judging processes must not import course
+    """Neither PyTorch's fused attention nor the template's is a valid answer to Q3.2."""
+    from staff.release.suites import graded_tests, suites  # imported late: the worker processes must not import course
 
     bank = {name: entry for name, entry in part3.MISTAKES.items() if entry[4:] == (part3.WRITTEN_OUT,)}
     tests = [test for path in suites(REPOSITORY) for test in graded_tests(path.read_text("utf-8"), path.name)]
@@ -143,7 +143,7 @@ def test_fused_attention_earns_nothing(tmp_path):
 
 @pytest.mark.parametrize("part", BANKS.values(), ids=BANKS)
 def test_each_entry_finds_its_line(part):
-    """Check this in a fast test: the slow tests judge only a sample, and may miss an outdated entry."""
+    """Check this in a fast test: the slow tests try only a sample, and may miss an outdated entry."""
     for name, (_, file, right, *_) in (part.MISTAKES | part.RIGHT).items():
         found = (REPOSITORY / file).read_text("utf-8").count(right)
         assert found == 1, f"{name}: {right!r} occurs {found} times in {file}"

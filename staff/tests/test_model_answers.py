@@ -1,4 +1,4 @@
-"""Tests of the model answers: complete, with points that add up, citing the handout, and available to staff only."""
+"""Tests that the model answers are complete and for staff only, have points that add up, and cite the handout."""
 
 import dataclasses
 
@@ -22,12 +22,12 @@ def handout() -> handouts.Handout:
 
 
 def test_the_2022_edition_has_its_own_answers_too():
-    """Only the answers to Q2.4, which does not ask for epochs, and Q3.1, which has another subject, differ."""
+    """The answers differ only for Q2.4, which does not ask for epochs, and Q3.1, which is on a different topic."""
     own, others, other = answers.read(), answers.read(edition="2022"), rubrics.read(edition="2022")
     assert {name for name, each in others.items() if own.get(name) != each} == {"2.4", "3.1"}
     manual = {question.id: question.manual for question in other.questions.values() if question.manual}
     assert {name: sum(credit.points for credit in each.credit) for name, each in others.items()} == manual
-    assert (others["3.1"].words, own["3.1"].words) == (None, 200) and "epochs, beside" not in others["2.4"].answer
+    assert (others["3.1"].words, own["3.1"].words) == (None, 200) and "epochs, next to" not in others["2.4"].answer
 
 
 def test_each_question_with_manual_points_has_one_that_adds_up(model_answers):

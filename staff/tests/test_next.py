@@ -117,7 +117,7 @@ def test_a_student_who_fills_in_one_blank_after_the_other(small):
         "part 1: Q1.7 -F\n"
         "next: Q1.7, test_half fails\n"
         "    half of 4 is 2\n"
-        "It runs these parts of your code:\n"
+        "The test runs these parts of your code:\n"
         "    part1_vae/utils.py, line 3, in half: half of x.\n"
         "hint: two halves are a whole.\n"
         "test: python -m pytest --question 1.7 -k test_half\n"
@@ -149,7 +149,7 @@ def test_what_keeps_the_tests_from_running_is_said(small):
     process = start(small)
     assert "error: test_half ended the Python process (status 9)" in process.communicate()[1]
     (small / "tests" / "test_part1_small.py").unlink()
-    assert "error: tests/test_part1*.py has no graded test; restore" in start(small).communicate()[1]
+    assert "error: tests/test_part1*.py has no graded tests; restore" in start(small).communicate()[1]
 
 
 def test_a_part_that_there_is_not(small):
@@ -168,7 +168,7 @@ def test_a_test_that_hangs_is_named_and_ctrl_c_ends_it(small):
     seen = ""
     while "Ctrl-C" not in seen or "test_doubler" not in seen:
         seen += process.stdout.readline() or pytest.fail(f"ended: {seen}")
-    assert "test_doubler has been running for 1 seconds; Ctrl-C stops it" in seen
+    assert "test_doubler has been running for 1 seconds; press Ctrl-C to stop it" in seen
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
@@ -292,7 +292,7 @@ def test_a_run_ends_with_what_it_does_not_count_and_what_comes_next(small):
 
 
 def test_all_points_of_the_assignment_are_in_the_table_or_below_it(course_tests):
-    """Even if some tests are left out, the counted and uncounted points add up to the points of the questions."""
+    """Even if some tests are left out, the counted and uncounted points add up to the questions' points."""
     public = {test for test in course_tests if not test.hidden}
     for ran in (
         course_tests,

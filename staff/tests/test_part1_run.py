@@ -61,7 +61,7 @@ def test_a_gelu_sees_rows_of_channels_and_gives_back_what_it_did():
 
 
 def test_subnormal_numbers_are_0_while_a_program_runs():
-    """Subnormals would double the time of the last steps of an epoch; after the program, they are enabled again."""
+    """Subnormals would double the time for the last steps of an epoch; when the program ends, they are re-enabled."""
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor cannot change its treatment of subnormals")
     small, there = torch.full((100,), 1e-30), []

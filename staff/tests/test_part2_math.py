@@ -50,7 +50,7 @@ def test_mmd_against_samples_of_the_prior():
         prior_prior = (kernel(prior, prior).sum() - m) / (m * (m - 1))
         cross = kernel(codes, prior)
         estimate = codes_codes - 2 * cross.mean() + prior_prior
-        # five standard errors due to the samples from the prior; kernels are between 0 and 1
+        # five standard errors due to the samples from the prior; kernel values are between 0 and 1
         bound = 5 * 2 * (cross.mean(0).std() + 1 / m**0.5 / 2) / m**0.5
         assert abs(utils.mmd_to_normal(codes) - estimate) < bound, d
 
@@ -165,7 +165,7 @@ def test_mse_is_logged_beside_the_gradient_error():
 
 @torch.no_grad()
 def test_the_initialization_does_what_its_docstring_says():
-    """Estimate the output's variance divided by the input's mean square from many weights and pixels."""
+    """Estimate the ratio of the output's variance to the input's mean square from many weights and pixels."""
     for layer, x, expected in [
         (torch.nn.Linear(400, 300), torch.randn(200, 400), 2),
         (torch.nn.Conv2d(64, 64, 3), torch.randn(8, 64, 16, 16), 2),

@@ -75,7 +75,7 @@ def test_a_run_of_one_epoch_has_a_curve_too(monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_final_curve_names_the_best_epoch(gpt, monkeypatch):
-    """Checkpoint callbacks run after the figures, so an epoch's curve cannot yet show whether the epoch is the best."""
+    """Checkpoint callbacks run after figures are drawn, so an epoch's curve cannot yet show whether it is the best."""
     best = []
     monkeypatch.setattr(Figures, "curves", lambda self, results: best.append(dict(self.run.best)))
     assert gpt("--epochs", "2") == 0
@@ -136,7 +136,7 @@ def test_the_metrics_of_a_checkpoint(gpt):
 
 
 def clipped_step(model: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    """Run one step on a batch, with the norm of the gradients clipped to 0.3."""
+    """Run one step on a batch, with the gradient norm clipped to 0.3."""
     loss = F.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
     optimizer.zero_grad()
     loss.backward()

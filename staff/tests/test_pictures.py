@@ -1,4 +1,4 @@
-"""Tests of the epochs at which a run draws, and of the figures themselves."""
+"""Tests of the epochs at which a run draws figures, and of the figures themselves."""
 
 from types import SimpleNamespace
 
@@ -70,7 +70,7 @@ def test_curves_have_room_for_their_numbers(log, kept_figures):
 
 @pytest.mark.parametrize("epochs, slope, insets", [(80, 0, 1), (80, 0.03, 0), (12, 0, 0)])
 def test_a_flat_curve_has_an_inset(epochs, slope, insets, kept_figures):
-    """Without an inset, the steep beginning would hide the small changes of many later epochs."""
+    """Without an inset, the steep beginning would hide the small changes in the many later epochs."""
     places = list(range(epochs + 1))
     values = [4.0, *(0.52 + 1 / epoch + slope * (epochs - epoch) for epoch in places[1:])]
     curves.curves_png({"bpd": (places, values), "validation": (places[1:], values[1:])}, "bits", "title", log=True)

@@ -1,4 +1,4 @@
-"""Tests of the advice on what to fix first when a test fails because of a blank that another test checks by itself."""
+"""Tests of the advice on what to fix first when a test fails because of a blank that another test checks on its own."""
 
 import json
 import shutil

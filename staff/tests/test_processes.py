@@ -23,7 +23,7 @@ from part1_vae.evaluation import LatentUse
 
 @pytest.mark.usefixtures("without_pictures")
 def test_the_first_process_decides_what_last_is(vae, monkeypatch):
-    """If another run becomes the newest before the other processes start, they still resume the first one's run."""
+    """If another run becomes the newest before the other processes start, they still resume the first process's run."""
     run = vae.finished(1)
     flags = [*vae.flags(), "--resume", "last", "--epochs", "2"]
     first = vae.train.parse_args(flags)
@@ -37,7 +37,7 @@ def test_the_first_process_decides_what_last_is(vae, monkeypatch):
 
 
 def test_processes_that_found_different_checkpoints():
-    """This can happen on a cluster, where each process searches for the checkpoint by itself."""
+    """This can happen on a cluster, where each process searches for the checkpoint on its own."""
 
     def check(step: int, first_step: int) -> None:
         checkpoint = {"global_step": step, "run": {"events": {"events.out.tfevents.1.host.1.0": 10}}}
@@ -50,11 +50,11 @@ def test_processes_that_found_different_checkpoints():
         check(6, 12)
 
 
-# --- a signal to all processes of a job -------------------------------------------------------------------------------
+# --- a signal to all processes in a job -------------------------------------------------------------------------------
 
 
 def test_loading_goes_on_after_a_signal():
-    """The run stops only at the end of a batch, so the workers must keep loading until the run ends them."""
+    """The run stops only at the end of a batch, so the workers must keep loading until the run stops them."""
     images = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_fetch", lambda *_: Path())
@@ -103,7 +103,7 @@ def test_processes_share_the_examples_of_an_evaluation(monkeypatch, size, proces
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         sampler = data.InOrder(size)
         shares.append(list(sampler))
-        assert len(sampler) == len(shares[-1]) > 0, "a process without examples would not take part in the means"
+        assert len(sampler) == len(shares[-1]) > 0, "a process without examples would not contribute to the means"
     counts = {index: sum(share.count(index) for share in shares) for index in range(size)}
     assert len(set(counts.values())) == 1, "each example has the same weight in a mean over all processes"
     assert size < processes or set(counts.values()) == {1}
@@ -115,7 +115,7 @@ def test_the_rows_of_processes_with_different_numbers():
     def all_gather(value):
         if value.dim() == 0:
             return torch.tensor([len(theirs), value])
-        assert len(value) == 3, "processes must gather tensors of one size"
+        assert len(value) == 3, "processes must gather tensors of the same size"
         return torch.stack([torch.cat([theirs, torch.full((2, 2), torch.nan)]), value])
 
     assert torch.equal(gather_rows(SimpleNamespace(all_gather=all_gather), ours), torch.cat([theirs, ours]))

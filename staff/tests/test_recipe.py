@@ -33,7 +33,7 @@ def test_orthogonalize(shape):
 
 
 def moved(start: list[torch.Tensor], gradients: list[list[torch.Tensor]], make) -> list[torch.Tensor]:
-    """Return the parameters after one step per list of gradients."""
+    """Return the parameters after one step for each list of gradients."""
     parameters = [nn.Parameter(value.clone()) for value in start]
     optimizer = make(parameters)
     for of_step in gradients:
@@ -57,7 +57,7 @@ def test_kernels_move_as_pytorchs_muon_moves_matrices():
 
 def test_all_else_moves_as_with_adam():
     torch.manual_seed(0)
-    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel is next to the image
+    shapes = [(5, 3), (7,), (8, 1, 3, 3)]  # a kernel with one channel belongs to the first or last layer
     start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
     settings = {"lr": 0.1, "betas": (0.5, 0.99)}
     with_kernel = [*start, torch.randn(4, 4, 3, 3)], [[*step, torch.randn(4, 4, 3, 3)] for step in gradients]
@@ -68,7 +68,7 @@ def test_all_else_moves_as_with_adam():
 
 
 def test_share():
-    """The share rises linearly and then falls linearly, like PyTorch's schedulers."""
+    """The share rises and then falls linearly, as with PyTorch's schedulers."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     up = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
     down = optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=196)
@@ -86,7 +86,7 @@ def test_the_flag(capsys):
         fast = vars(part.parse_args(["--recipe", "fast"]))
         assert {name: fast[name] for name in part.FAST} == part.FAST, program
     args = part1.parse_args(["--epochs", "3", "--recipe", "fast"])
-    assert args.epochs == 3 and args.lr == part1.FAST["lr"], "explicit flags count in any position"
+    assert args.epochs == 3 and args.lr == part1.FAST["lr"], "explicit flags take precedence in any position"
     for argv in (["--recipe", "quick"], ["--recipe"]):
         with pytest.raises(SystemExit) as stop:
             part1.parse_args(argv)
@@ -100,7 +100,7 @@ def test_the_optimizers_of_a_fast_run():
     recipe.Fast().setup(None, lit, "fit")
     ours, of_discriminator = lit.configure_optimizers()
     kernels = [p for group in ours.param_groups if group.get("kernels") for p in group["params"]]
-    assert len(kernels) == 8, "all of the ten convolutions except the first and the last"
+    assert len(kernels) == 8, "all ten convolutions except the first and the last"
     assert {id(p) for group in ours.param_groups for p in group["params"]} == {
         id(p) for part in (lit.model.encoder, lit.model.decoder) for p in part.parameters()
     }

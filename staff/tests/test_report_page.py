@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from course.runs import report
 from small_runs import make_run
 
-ASKED = {  # program -> the questions that the page of a run refers to
+ASKED = {  # program -> the questions that a run's page refers to
     "vae": ["Q1.9"],
     "aae": ["Q2.6"],
     "gpt": ["Q3.2", "Q3.3"],
@@ -20,7 +20,7 @@ ASKED = {  # program -> the questions that the page of a run refers to
 KNOWN_BY = {"vae": "bpd", "aae": "recon_loss", "gpt": "bits_per_char"}
 
 
-DRAWN = {  # program -> the figures on the page of a run of three epochs
+DRAWN = {  # program -> the figures on the page for a run of three epochs
     "vae": ["manifold_epoch_003", "samples_epoch_003", "reconstructions_epoch_003"],
     "aae": ["samples_epoch_000", "samples_epoch_003", "reconstructions_epoch_000", "codes_epoch_003"],
     "gpt": ["attention_epoch_000", "attention_epoch_003"],

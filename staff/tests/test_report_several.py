@@ -1,4 +1,4 @@
-"""Tests of a page for several runs, of wrong input, and of the files that are handed in."""
+"""Tests of a page for several runs, of invalid input, and of the files that are handed in."""
 
 import dataclasses
 import json
@@ -51,7 +51,7 @@ def test_a_figure_that_is_asked_of_one_of_the_runs(tmp_path):
 
 
 def test_what_no_question_asks_for_is_beside_each_other_too(tmp_path):
-    """For example, the page shows the last codes of each of two runs with two latent dimensions."""
+    """For example, the page shows the last codes from each of two runs with two latent dimensions."""
     figures = (
         {"codes_epoch_003.png": 1, "samples_epoch_003.png": 3},
         {"codes_epoch_002.png": 2, "codes_epoch_012.png": 3},
@@ -205,7 +205,7 @@ def test_students_have_these_commands_and_no_others(student, tmp_path):
 def test_the_pages_are_handed_in(tmp_path, capsys):
     logs = tmp_path / "logs"
     run = vae_run(logs / "vae" / "version_0")
-    (run / "report.html").write_text("of an earlier state of the run")
+    (run / "report.html").write_text("from an earlier state of the run")
     submission.build(tmp_path / "x.zip", logs, tmp_path)
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         assert "this run has 12" in archive.read("logs/vae/version_0/report.html").decode()
@@ -227,8 +227,8 @@ def test_clothes_answer_no_question(tmp_path):
     ("old", "new", "message"),
     [
         ('[[show]]\nquestion = "1.7"', '[[show]]\nquestion = "9.7"', "show of question 9.7: no such question"),
-        ('[[show]]\nquestion = "1.8"', '[[show]]\nquestion = "1.8"\nrun = 2', "run = 2, but the question has 1 runs"),
-        ('number = "bpd"', 'number = "bbd"', "no [[number]] 'bbd' of part 1"),
+        ('[[show]]\nquestion = "1.8"', '[[show]]\nquestion = "1.8"\nrun = 2', "run = 2, but the question has no"),
+        ('number = "bpd"', 'number = "bbd"', "part 1 has no [[number]] 'bbd'"),
         ('number = "bpd"\n', "", "`expected` needs a `number`"),
         ("at = [0, 10, 80]", "", "`figures` and `at` (epochs) go together"),
         ("at = [0, 10, 80]", 'at = [0, "first", 80]', '"last"'),
@@ -248,7 +248,7 @@ def test_the_rubric_is_held_against_the_programs():
     right = rubric.read()
     assert suites.not_written(right, REPOSITORY) == []
     changes = {
-        "question 1.8: epoch 70 is not drawn in part1_vae": {"at": [0, 70]},
+        "question 1.8: part1_vae draws nothing at epoch 70": {"at": [0, 70]},
         "question 1.8: smaples does not occur in part1_vae": {"figures": ["smaples"]},
         "question 1.8: letters.txt does not occur in part1_vae": {"texts": ["letters.txt"]},
     }

@@ -1,4 +1,4 @@
-"""Tests that a run that was stopped and resumed ends as an uninterrupted run does."""
+"""Tests that a run that was stopped and resumed ends in the same state as an uninterrupted run."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from course.training.problems import Problem
 from course.training.run import Run
 from small_runs import PARTS, REPOSITORY, with_callback
 
-SLOW = pytest.mark.slow  # marks the same tests with other parts, moments and signals
+SLOW = pytest.mark.slow  # marks the same tests for other parts, points in time and signals
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -53,11 +53,11 @@ def test_two_epochs_and_two_more_are_four(program, tmp_path):
     assert program("--epochs", "4", log_dir=tmp_path / "whole") == 0
     whole = program.run(tmp_path / "whole")
     assert program("--epochs", "2", log_dir=tmp_path / "pieces") == 0
-    torch.manual_seed(0)  # the state of the process must not matter
+    torch.manual_seed(0)  # the global random state must not matter
     assert program("--epochs", "4", "--resume", "last", log_dir=tmp_path / "pieces") == 0
     run = program.run(tmp_path / "pieces")
     assert list(run.parent.iterdir()) == [run], "the run must continue in its own folder"
-    # only the run in two pieces drew pictures and tested after its second epoch
+    # only the interrupted run drew figures and was tested after its second epoch
     assert events(whole).keys() == events(run).keys()
     assert len(events(whole)["train/lr"]) == 4
     assert_same_end(whole, run, pictures=False)
@@ -73,7 +73,7 @@ def test_the_data_order_and_the_noise_matter(vae, tmp_path):
 
 @pytest.fixture(autouse=True)
 def steps_are_logged(monkeypatch):
-    """Log often enough for events between two checkpoints of a short run."""
+    """Log often enough that a short run has events between two checkpoints."""
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, log_every_n_steps=2))
 
 
@@ -82,7 +82,7 @@ WHOLE: dict[tuple[str, bool], Path] = {}
 
 @pytest.fixture
 def whole(request, program, tmp_path_factory, one_thread) -> Path:
-    """Return an uninterrupted run of three epochs of six batches, trained once with and once without pictures."""
+    """Return an uninterrupted run of three epochs of six batches, trained once with and once without figures."""
     known = (program.name, "without_pictures" in request.fixturenames)
     if known not in WHOLE:
         folder = tmp_path_factory.mktemp("whole")
@@ -93,7 +93,7 @@ def whole(request, program, tmp_path_factory, one_thread) -> Path:
 
 @pytest.fixture
 def pictures_if_slow(request):
-    """Turn off the pictures in fast tests."""
+    """Turn off figures in fast tests."""
     if not request.node.get_closest_marker("slow"):
         request.getfixturevalue("without_pictures")
 
@@ -189,7 +189,7 @@ def test_a_copied_checkpoint_goes_on_in_a_new_folder(vae, tmp_path):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_killed_after_going_back_to_an_earlier_checkpoint(vae, monkeypatch):
-    """Later epochs are dropped: TensorBoard and the history have the same epochs."""
+    """Later epochs are dropped: TensorBoard and the history contain the same epochs."""
     run = vae.finished(1)
     earlier = shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "earlier.ckpt")
     assert vae("--resume", str(run), "--epochs", "3") == 0
@@ -203,7 +203,7 @@ def test_killed_after_going_back_to_an_earlier_checkpoint(vae, monkeypatch):
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_clock_that_is_behind(vae, monkeypatch):
-    """The clock of another machine may be slow, but TensorBoard orders event files by the times in their names."""
+    """Another machine's clock may be behind, but TensorBoard orders event files by the times in their names."""
     run = vae.finished(1)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 120)
@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path, capsys):
 
 
 def test_a_loss_that_turned_bad_between_two_looks_is_found_before_validation():
-    """On a GPU, the loss is checked only at some of the steps."""
+    """On a GPU, the loss is checked only at some steps."""
     stop = StopOnNaN(Run(SimpleNamespace(lr=0.1), folder=None))
     stop.total = torch.tensor(float("nan"))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=6))
@@ -290,7 +290,7 @@ def test_a_file_is_replaced_and_never_written_into(tmp_path):
     path = write_whole(tmp_path / "new" / "file", b"old")
     with open(path, "rb") as reader:
         write_whole(path, b"newer")
-        assert reader.read() == b"old", "a concurrent reader sees the old or the new content"
+        assert reader.read() == b"old", "a concurrent reader sees either the old or the new content"
     assert path.read_bytes() == b"newer" and [p.name for p in path.parent.iterdir()] == ["file"]
 
 
@@ -342,4 +342,4 @@ def test_flags_that_contradict_the_run_are_refused(vae, tmp_path, capsys):
         assert f"{argv[0]} {argv[1]}: the run being resumed has" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         vae("--resume", "last", log_dir=tmp_path / "empty")
-    assert "no run with a checkpoint" in capsys.readouterr().err
+    assert "has a checkpoint; a run writes" in capsys.readouterr().err

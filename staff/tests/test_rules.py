@@ -183,7 +183,7 @@ def test_a_file_full_of_findings_and_a_long_chain_end_soon(tmp_path):
 
 
 def test_several_submissions_at_a_time():
-    """While a tree is built, garbage collection may run Python code, and other threads may get a turn."""
+    """While a tree is being built, garbage collection may run Python code, and other threads may run in between."""
     source = (REPOSITORY / "part3_gpt" / "gpt.py").read_bytes()
     collected = []
 

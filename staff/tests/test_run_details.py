@@ -50,7 +50,7 @@ class Start(pl.Callback):
 def test_the_seed_gives_weights_order_and_noise(program, monkeypatch):
     starts = []
     for state, seed in enumerate(("7", "7", "8")):
-        torch.manual_seed(state)  # the state of the process must not matter
+        torch.manual_seed(state)  # the global random state must not matter
         starts.append(Start())
         monkeypatch.setattr(pl, "Trainer", with_callback(starts[-1]))
         with pytest.raises(Enough):
@@ -82,7 +82,7 @@ def test_each_step_has_its_own_noise():
 
 
 class Drawing(pictures.Pictures):
-    """Pictures of random pixels; drawing them checks that the network is in evaluation mode."""
+    """Random images; drawing them checks that the network is in evaluation mode."""
 
     def pictures(self, model):
         def draw():
@@ -212,7 +212,7 @@ def test_weights_that_are_not_finite_are_not_saved_in_mid_epoch(vae, monkeypatch
 
     monkeypatch.setattr(pl, "Trainer", with_callback(Break()))
     assert vae("--epochs", "1") == 1
-    assert "the encoder.mean.bias is no longer finite at step 3 (epoch 1)" in capsys.readouterr().err
+    assert "encoder.mean.bias is no longer finite at step 3 (epoch 1)" in capsys.readouterr().err
     assert not (vae.run() / "checkpoints").exists()
 
 

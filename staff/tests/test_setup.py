@@ -196,7 +196,7 @@ def test_a_command_that_is_not_there(monkeypatch):
         raise FileNotFoundError(command[0])
 
     monkeypatch.setattr(tasks.subprocess, "run", run)
-    with pytest.raises(SystemExit, match=f"error: there is no command {re.escape(sys.executable)}; install it first"):
+    with pytest.raises(SystemExit, match=f"error: command not found: {re.escape(sys.executable)}; install it first"):
         main(["tensorboard"])
 
 

@@ -14,7 +14,7 @@ from course.training.problems import Stopped, raise_stopped
 
 @pytest.fixture(autouse=True)
 def the_signal_arrives_in_a_reader(monkeypatch):
-    """Let the signal arrive while a PNG or a checkpoint is read, or a report is written."""
+    """Let the signal arrive while a PNG or a checkpoint is being read, or a report is being written."""
 
     def interrupted(*args, **kwargs):
         raise_stopped(signal.SIGINT, None)

@@ -1,4 +1,4 @@
-"""Tests of the handout as a website and a PDF: the sources for Sphinx, the page to print, and the built files."""
+"""Tests of the handout as a website and a PDF: the sources for Sphinx, the printable page, and the built files."""
 
 import html
 import html.parser
@@ -40,7 +40,7 @@ CHAPTER = "handout/01_variational_autoencoders.md"
         ("the image $x$, and ($y$) `$z$`, $a$ $b$", "the image $x$\u2060, and ($y$\u2060) `$z$`, $a$ $b$"),
         ("```\n[a](b.md)\n```\n", "```\n[a](b.md)\n```\n"),
         ("a\n<!-- BEGIN STAFF -->\nsecret\n<!-- END STAFF -->\nb\n", "a\nb\n"),
-        ("34 points. [Contents](README.md) · before:\n[x](B.md)\n\nText", "34 points. \n\nText"),
+        ("34 points. [Contents](README.md) · previous:\n[x](B.md)\n\nText", "34 points. \n\nText"),
     ],
 )
 def test_githubs_markdown_becomes_mysts(text, converted):
@@ -90,8 +90,8 @@ def test_folded_answers_stand_at_the_end_of_the_chapter_on_paper():
     assert page.index("<p>Q</p>") < page.index("<p>on</p>") < page.index(end)
     other = printing.assemble({"c": PAGE.format(f"<section>{folded.replace('Exercise 7', 'Question 1.4')}</section>")})
     assert "Question 1.4" not in other.partition("<h2>Answers</h2>")[2] and "Food for thought</a></h3>" in other
-    figure = folded.replace("Answer<", "The figure of kl.py (predict first)<")
-    assert ">The figure of kl.py</a></h3>" in printing.assemble({"c": PAGE.format(f"<section>{figure}</section>")})
+    figure = folded.replace("Answer<", "The figure from kl.py (predict first)<")
+    assert ">The figure from kl.py</a></h3>" in printing.assemble({"c": PAGE.format(f"<section>{figure}</section>")})
 
 
 def test_a_pdf_gets_the_date_of_its_sources():

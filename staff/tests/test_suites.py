@@ -1,4 +1,4 @@
-"""Tests of the messages and the points of graded tests."""
+"""Tests of the messages and points that graded tests produce."""
 
 import json
 import math
@@ -279,7 +279,7 @@ def conftest(pytestconfig):
 
 
 def item(*args, **fields) -> Mock:
-    """Return a mock of a pytest item with this marker."""
+    """Return a mock pytest item with this marker."""
     test = Mock(nodeid="f.py::x")
     test.get_closest_marker.return_value = pytest.mark.question(*args, **fields).mark
     return test
@@ -296,7 +296,7 @@ def test_points_that_are_no_points_are_refused(conftest, points):
 def test_an_unknown_question_is_refused(conftest):
     config = Mock(getoption={"--question": "3.9"}.get)
     tests = [item("1.7", points=1), item("3.2", points=1)]
-    with pytest.raises(pytest.UsageError, match="3.9: no graded test; there are tests for 1.7, 3.2"):
+    with pytest.raises(pytest.UsageError, match="3.9: no graded tests; there are tests for 1.7, 3.2"):
         conftest.pytest_collection_modifyitems(config, tests)
     assert [test.add_marker.call_args.args for test in tests] == [("part1",), ("part3",)]
 

@@ -17,7 +17,7 @@ from test_mistakes import SLOW_IMPORTS
 
 
 def blanks() -> list[tuple[str, str, str]]:
-    """Return each blank: its place, like "part1_vae/utils.py KLD Q1.7", its file, and the file's text with it open."""
+    """Return each blank: its place, like "part1_vae/utils.py KLD Q1.7", its file, and the text with this blank open."""
     from staff.release.markers import regions, template  # imported late: the judging processes must not import course
 
     found = []
@@ -36,7 +36,7 @@ def blanks() -> list[tuple[str, str, str]]:
 
 
 def needed() -> dict[str, set[str]]:
-    """Return each blank's place -> the tests whose markers say that they need it."""
+    """Map each blank's place to the tests whose markers say that they need it."""
     from staff.release.suites import graded_tests, suites  # imported late, as above
 
     paths = {path.relative_to(REPOSITORY).as_posix(): path for path in suites(REPOSITORY)}
@@ -79,7 +79,7 @@ def failed(folder: Path, blank: tuple[str, str, str]) -> tuple[str, dict[str, st
 
 @pytest.mark.slow
 def test_an_open_blank_costs_only_what_needs_it(tmp_path):
-    """Tests that do not need the open blank pass, and the failed tests name a blank."""
+    """Each test that does not need the unfilled blank passes, and each test that fails names a blank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:

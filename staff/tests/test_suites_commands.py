@@ -1,4 +1,4 @@
-"""Tests of the graded suites on the command line: wrong values of conftest.py's flags, and other test runners."""
+"""Tests of the graded suites on the command line: invalid values for conftest.py's flags, and other test runners."""
 
 import os
 import re
@@ -80,7 +80,7 @@ CRASHES = "import os\n\ndef test_crashes():\n    os._exit(3)\n\ndef test_after()
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-n", "1", "--max-worker-restart", "0"]])
 def test_a_test_that_hangs_ends_the_run(suite, flags):
-    """Without the timeout, both commands would wait as long as the test does."""
+    """Without the timeout, both commands would wait until the test ends."""
     (suite / "tests" / "test_part1_small.py").write_text(HANGS)
     start = time.monotonic()
     ended = run(suite, "-m", "pytest", "tests", "-o", "faulthandler_timeout=10", *flags)

@@ -1,4 +1,4 @@
-"""Tests of the real suites: their form, and that their verdict is the same with every seed."""
+"""Tests of the real suites: their form, and that their verdict is the same for every seed."""
 
 import ast
 import contextlib
@@ -101,7 +101,7 @@ def test_noise_is_told_from_other_noise(rng):
 
 def test_a_check_fails_only_if_it_rejects_two_samples():
     def passes_from(first: int) -> int:
-        """Return the number of samples drawn by a check that passes for sample number `first` and later ones."""
+        """Return the number of samples drawn by a check that passes from sample number `first` on."""
         drawn = []
 
         def check(what: str, *, number: int) -> None:
@@ -140,11 +140,11 @@ def lost(seed: int) -> list[str]:
 
 @pytest.mark.slow
 def test_the_solution_passes_on_every_seed(pytestconfig):
-    """Each run draws new seeds; SEEDS in the environment sets their number."""
+    """Each run draws new seeds; the environment variable SEEDS sets how many."""
     number = int(os.environ.get("SEEDS", "5"))
     seeds = random.Random(pytestconfig.getoption("--seed")).sample(range(2**31), number)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*SLOW_IMPORTS, *PARTS.values()])
     with context.Pool(os.cpu_count()) as pool:
         flips = [line for lines in pool.imap_unordered(lost, seeds) for line in lines]
-    assert not flips, f"{len(flips)} flips on {number} seeds: {flips}"
+    assert not flips, f"{len(flips)} flips in {number} seeds: {flips}"

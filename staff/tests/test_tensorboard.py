@@ -1,4 +1,4 @@
-"""Tests of TensorBoard, started as by `make tensorboard` and queried over HTTP as its web pages do."""
+"""Tests of TensorBoard, started as `make tensorboard` does and queried over HTTP as its web pages do."""
 
 import html
 import io
@@ -55,7 +55,7 @@ class Board:
 
 @contextmanager
 def tensorboard(logs: Path) -> Iterator[Board]:
-    """Run `make tensorboard` for these logs on a free local port; always end it and the processes that it started."""
+    """Run `make tensorboard` on these logs and a free local port; always end it and the processes that it started."""
     where = ["--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"]
     command = [sys.executable, "-m", "course", "tensorboard", *where]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -75,10 +75,10 @@ def tensorboard(logs: Path) -> Iterator[Board]:
 
 @pytest.fixture(scope="module")
 def logs(mnist_files, tmp_path_factory) -> Path:
-    """Return a folder with a run of each part; the VAE's run was continued, and drew pictures at twelve epochs."""
+    """Return a folder with a run of each part; the VAE's run was continued, and drew images in all twelve epochs."""
     logs = tmp_path_factory.mktemp("logs")
     vae, aae, gpt = (Program(name, mnist_files, logs) for name in PARTS)
-    # more than ten epochs: TensorBoard's default keeps only ten pictures of each kind
+    # more than ten epochs: by default, TensorBoard keeps only ten images per tag
     assert vae("--epochs", "6", "--sample_every", "1") == 0
     assert vae("--epochs", "12", "--resume", "last") == 0
     assert aae("--epochs", "2") == 0
@@ -93,7 +93,7 @@ def board(logs) -> Iterator[Board]:
     with tensorboard(logs) as board:
         until = time.monotonic() + 60
         while set(board.ask("scalars/tags")) != {f"{name}/version_0" for name in PARTS}:
-            assert time.monotonic() < until, "some runs are missing, or there are others"
+            assert time.monotonic() < until, "some runs are missing, or there are extra ones"
             time.sleep(0.5)
         yield board
 
@@ -165,7 +165,7 @@ def test_training_and_validation_of_a_metric_are_in_one_chart(board, logs, run):
     ],
 )
 def test_a_tag_says_what_it_is(board, run, tag, description):
-    """The info button of a chart shows the tag's unit, its equation, and the data that it is measured on."""
+    """A chart's info button shows the tag's unit, its equation, and the data that it is measured on."""
     assert description in html.unescape(board.ask("scalars/tags")[run][tag]["description"])
 
 
@@ -191,7 +191,7 @@ def test_the_table_of_runs_has_their_flags_and_results(board, logs, run):
         if tag.startswith("test/") and isinstance(value, float):
             assert metrics[tag] == pytest.approx(value, rel=1e-6)
     first = [info["name"] for info in columns["hparamInfos"][:5]]
-    assert [name for name in first if name.startswith("Best ")], "these columns are visible at first"
+    assert [name for name in first if name.startswith("Best ")], "these columns are visible initially"
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ LINE = "the quick brown fox jumps over the lazy dog.\n"
 
 
 def test_the_built_in_text():
-    """The text is the same for all versions of Python, since the README's numbers and resumed runs depend on it."""
+    """The text is the same in all versions of Python, since the README's numbers and resumed runs depend on it."""
     text = read_text()
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert (len(text), digest[:16]) == (465_126, "71f2ff5d99bdc1f9") and 'The "assert" statement' in text
@@ -41,7 +41,7 @@ def test_the_built_in_text():
 
 @pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32"])
 def test_what_is_utf16_is_named(tmp_path, encoding):
-    """Without a byte order mark, UTF-16 can be valid UTF-8, in which every second character is U+0000."""
+    """UTF-16 text without a byte order mark can be valid UTF-8 in which every second character is U+0000."""
     path = tmp_path / "text.txt"
     path.write_bytes(LINE.encode(encoding))
     with pytest.raises(DataError) as caught:
@@ -55,7 +55,7 @@ def test_what_is_utf16_is_named(tmp_path, encoding):
 def test_a_file(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbfna\xc3\xafve\r\ncaf\xc3\xa9\n")
-    assert read_text(str(path)) == "naïve\ncafé\n", "the byte order mark is removed, and line endings are those of Unix"
+    assert read_text(str(path)) == "naïve\ncafé\n", "the byte order mark is removed, and line endings become Unix ones"
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -80,7 +80,7 @@ def test_files_that_are_not_there_or_empty(tmp_path):
 
 @pytest.fixture
 def server():
-    """Start a local web server that serves one text; yield its URL and the list of requested paths."""
+    """Start a local web server that serves one text file; yield its URL and the list of requested paths."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -173,7 +173,7 @@ def test_a_stream_waits_for_whole_characters_and_ends_with_the_document(bpe):
     tokens = bpe.encode("a 😀 日本<|endoftext|>not this")
     pieces = list(bpe.stream(tokens.view(-1, 1, 1)))
     assert "".join(pieces) == "a 😀 日本" and "\ufffd" not in "".join(pieces)
-    assert len(bpe.encode("😀")) > 1, "the test needs characters that consist of several tokens"
+    assert len(bpe.encode("😀")) > 1, "the test needs characters that take several tokens"
 
 
 def test_a_folders_own_tokenizer_is_taken(bpe, tmp_path):

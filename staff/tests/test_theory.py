@@ -1,4 +1,4 @@
-"""Tests of the demos in theory/: each runs, its assertions hold, its figure is not empty, and its format is right."""
+"""Tests of the demos in theory/: each runs, its assertions hold, its figure is not empty, and its format is correct."""
 
 import re
 import runpy
@@ -52,7 +52,7 @@ def test_runs_and_draws_its_figure(script, undisturbed, monkeypatch, tmp_path, r
     fig = runpy.run_path(str(script), run_name="__main__")["fig"]
     assert {path: path.stat().st_mtime_ns for path in (THEORY / "figures").iterdir()} == committed
     printed = capsys.readouterr().out
-    for code_page in ("cp1252", "cp1250", "cp932"):  # Windows uses a local code page for output to files
+    for code_page in ("cp1252", "cp1250", "cp932"):  # Windows uses a local code page for output redirected to files
         printed.encode(code_page)
 
     fig.savefig(tmp_path / "figure.png")

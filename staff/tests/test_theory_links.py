@@ -12,7 +12,7 @@ from staff.release import editions
 TEXT = "\n".join(path.read_text("utf-8") for path in sorted((REPOSITORY / "handout").glob("[0-9ABC]*.md")))
 DEMOS = {path.stem for path in (REPOSITORY / "theory").glob("*.py")}
 LINK = re.compile(r"^\*Demo:\* \[(\w+)\.py\]\(\.\./theory/(\w+)\.py\)", re.MULTILINE)
-SHEET_AND_LECTURE = [str(number) for number in range(1, 21)]  # exercises 21 and 22 are a table and Naive Bayes
+SHEET_AND_LECTURE = [str(number) for number in range(1, 21)]  # not exercises 21 (a table) and 22 (naive Bayes)
 # part of the discussion sheet -> the exercise that covers it, and its demo
 SHEET = {
     "1a": ("1", "information"),
@@ -46,7 +46,7 @@ def question(edition: str, anchor: str) -> str:
 
 
 def written() -> list[tuple[str, str]]:
-    """Return the edition and anchor of each question whose points are all for an answer in words."""
+    """Return the edition and anchor of each question whose points are all for a written answer."""
     questions = [
         (edition, each) for edition in editions.ONLY for each in rubrics.read(edition=edition).questions.values()
     ]

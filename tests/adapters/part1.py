@@ -113,7 +113,7 @@ def _network(name: str, seed: int, gain: float = 1, **sizes: int) -> nn.Module:
 def run_encoder(imgs: Tensor, num_filters: int, z_dim: int, seed: int, gain: float = 1) -> tuple[Tensor, Tensor]:
     """Run a fresh encoder for the images' number of channels in evaluation mode -> mean, log_std, each [B, D].
 
-    With a large gain, the inputs of a final activation, if there is one, are also large.
+    With a large gain, the inputs to a final activation, if there is one, are also large.
     """
     sizes = {"num_input_channels": imgs.size(1), "num_filters": num_filters, "z_dim": z_dim}
     imgs, encoder = imgs.clone(), _network("CNNEncoder", seed, gain, **sizes).eval()
@@ -180,7 +180,7 @@ def run_vae_forward(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor,
 
 
 def run_vae_latents(imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Return the codes that a VAE's decoder gets: two training calls, then evaluation with and without gradients."""
+    """Return the codes that a VAE's decoder gets in two training calls, then evaluation with and without gradients."""
     vae = _vae(mean.size(1))
     replace(vae, encoder=FixedEncoder(mean, log_std), decoder=LinearDecoder(weight, bias))
     for training, gradients in ((True, True), (True, True), (False, True), (False, False)):
@@ -199,7 +199,7 @@ def run_vae_reconstruction(imgs: Tensor, z: Tensor, weight: Tensor, bias: Tensor
 def run_vae_slope(
     imgs: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, bias: Tensor, direction: Tensor, step: float
 ) -> dict[str, Tensor]:
-    """Run VAE.forward at points along a direction of log_std, with the same noise each time.
+    """Run VAE.forward at points along a direction in log_std, with the same noise each time.
 
     Returns gradient: of the bpd with respect to log_std [B, D]; below, above: the bpd one step to either side.
     """

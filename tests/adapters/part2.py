@@ -41,7 +41,7 @@ def _network(name: str, z_dim: int, seed: int) -> nn.Module:
 def run_aae_network(name: str, x: Tensor, z_dim: int, seed: int, gain: float = 1) -> Tensor:
     """Run a fresh "ConvEncoder", "ConvDecoder" or "Discriminator" in evaluation mode -> its output for x.
 
-    Its parameters are first multiplied by the gain; if this is large, so are the inputs of the last activation.
+    Its parameters are first multiplied by the gain; if this is large, so are the inputs to the last activation.
     """
     network = _network(name, z_dim, seed).eval()
     with torch.no_grad():
@@ -112,7 +112,7 @@ def run_aae_loss_discriminator(z_fake: Tensor, fake: Tensor, real: Tensor) -> di
 
 
 def run_aae_prior(z_fake: Tensor, calls: int) -> list[Tensor]:
-    """Call one model's get_loss_discriminator several times -> the codes that the discriminator received per call."""
+    """Call one model's get_loss_discriminator several times -> the codes that the discriminator received in each."""
     aae = _aae(z_fake.size(1))
     weight, bias = torch.zeros(z_fake.size(1)), torch.zeros(())
     replace(aae, discriminator=LinearDiscriminator(weight, bias))

@@ -89,7 +89,7 @@ class _Recorder:
 
     def after_step(self, optimizer, *_) -> None:
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        # not read before the step, because a closure may compute them during the step
+        # gradients are not read before the step, because a closure may compute them during the step
         gradients = {name: gradient_of(p).clone() for name, p in self.parameters.items() if id(p) in trained}
         self.batches[-1]["steps"][-1].update(gradients=gradients, after=self.values())
 

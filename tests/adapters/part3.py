@@ -61,7 +61,7 @@ def _with_causal_means(model: nn.Module) -> nn.Module:
 
 
 class _NoFusedAttention(TorchFunctionMode):
-    """Makes PyTorch's attention functions, by any name, raise an error during the tests of Q3.2."""
+    """Makes PyTorch's attention functions, under any name, raise an error during the tests of Q3.2."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
@@ -85,7 +85,7 @@ def run_attention(
     """Run CausalSelfAttention -> its output for x [B, T, C].
 
     Args:
-        weights: "c_attn.weight" [3C, C] and "c_attn.bias" [3C], of queries, keys and values in this order,
+        weights: "c_attn.weight" [3C, C] and "c_attn.bias" [3C], for queries, keys and values in this order,
             "c_proj.weight" [C, C] and "c_proj.bias" [C].
     """
     attention = _attention(weights, n_head, block_size, attn_pdrop=attn_pdrop, resid_pdrop=resid_pdrop).train(training)
@@ -120,7 +120,7 @@ def run_attention_twice(
 def run_attention_in_pieces(
     x: Tensor, weights: dict[str, Tensor], n_head: int, block_size: int, lengths: list[int]
 ) -> Tensor:
-    """Split x along T into pieces of these lengths, and process them in order with a key/value cache -> [B, T, C]."""
+    """Split x along T into chunks of these lengths, and process them in order with a key/value cache -> [B, T, C]."""
     from part3_gpt.cache import KVCache
 
     attention, cache = _attention(weights, n_head, block_size), KVCache(x.size(1))
@@ -134,7 +134,7 @@ def run_gpt(idx: Tensor, sizes: dict[str, int], weights: dict[str, Tensor], batc
     Args:
         sizes: n_layer, n_head, n_embd, vocab_size and block_size.
         weights: all parameters, by name.
-        batches: [steps, B, T + 1], on which to train first, by plain gradient descent.
+        batches: [steps, B, T + 1], to train on first, by plain gradient descent.
     """
     model = _gpt(sizes, weights).train()
     with _NoFusedAttention():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def replayed(function: Callable, *arguments) -> list:
-    """Call a function with each argument, with the same noise each time; return the results."""
+    """Call a function on each argument, with the same noise each time; return the results."""
     seed, results = int(torch.randint(2**31, ())), []
     for argument in arguments:
         torch.default_generator.manual_seed(seed)
@@ -26,7 +26,7 @@ def gradient_of(x: Tensor) -> Tensor:
 
 
 class Replacing(nn.Module):
-    """A network that replaces another one, from which it takes missing attributes, such as z_dim."""
+    """A network that replaces another one and takes any missing attributes, such as z_dim, from it."""
 
     def __getattr__(self, name: str):
         try:
@@ -38,7 +38,7 @@ class Replacing(nn.Module):
 
 
 def replace(model: nn.Module, **networks: Replacing) -> None:
-    """Replace the model's networks of these names with the given ones."""
+    """Replace the model's networks with these names by the given ones."""
     for name, network in networks.items():
         vars(network)["replaced"] = (getattr(model, name),)  # in a tuple, so that it is not part of the model
         setattr(model, name, network)
@@ -102,7 +102,7 @@ class LinearDecoder(StandIn):
 
 
 class RowDecoder(StandIn):
-    """A decoder with logits weight[i % N] for image i, counted over all calls, for any z. Records its inputs."""
+    """A decoder that returns weight[i % N] for image i, counting over all calls, whatever z is. Records its inputs."""
 
     def forward(self, z: Tensor) -> Tensor:
         first = sum(map(len, self.seen))
@@ -160,7 +160,7 @@ def perturbed(network: nn.Module) -> nn.Module:
 def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str, float]:
     """Return, by parameter name, the sum of the absolute values of the loss's gradient; 0 without a gradient.
 
-    The key "" has the number of tensors that get a gradient but are neither the module's parameters nor the inputs.
+    The key "" holds the number of tensors that get a gradient but are neither the module's parameters nor the inputs.
     """
     known = {id(x) for x in (*module.parameters(), *inputs)}
     unknown = {id(x) for x in leaves(loss)} - known
@@ -170,7 +170,7 @@ def gradient_sizes(module: nn.Module, loss: Tensor, *inputs: Tensor) -> dict[str
 
 
 def leaves(loss: Tensor) -> list[Tensor]:
-    """Return the tensors to which a backward pass gives a gradient."""
+    """Return the tensors that get a gradient in a backward pass."""
     nodes, seen, found = [loss.grad_fn], set(), []
     while nodes:
         node = nodes.pop()
@@ -196,11 +196,11 @@ def left_alone(model: nn.Module | None = None, **inputs: Tensor) -> Iterator[Non
         if not torch.equal(x.nan_to_num(), before[name].nan_to_num()):
             raise RuntimeError(f"{name} is changed in place, but the caller still needs it")
     if model is not None and model.training != training:
-        raise RuntimeError(f"the mode is changed: model.training was {training}, it is {model.training} afterwards")
+        raise RuntimeError(f"the mode was changed: model.training was {training}, but is now {model.training}")
 
 
 def on_another_device(function: Callable[[], object]) -> None:
-    """Run a function on the meta device, where tensors have no data; ignore all errors except for mixed devices.
+    """Run a function on the meta device, where tensors have no data; ignore all errors but those about mixed devices.
 
     Raises:
         RuntimeError: the function combines tensors on two devices.
@@ -216,7 +216,7 @@ ELSEWHERE = "while the network is on"
 
 
 def as_numbers(logs: dict) -> dict[str, float]:
-    """Convert logged values, numbers or tensors, to floats; a tensor that is attached to its graph becomes NaN."""
+    """Convert logged values (numbers or tensors) to floats; a tensor still attached to its graph becomes NaN."""
     return {
         key: float("nan") if getattr(value, "requires_grad", False) else float(value) for key, value in logs.items()
     }

@@ -1,4 +1,4 @@
-"""An entry of a submission: a file in a folder or an archive, read in pieces within limits."""
+"""An entry of a submission: a file in a folder or an archive, read in chunks, within limits."""
 
 import errno
 import stat

@@ -57,8 +57,8 @@ def find(paths: Iterable[Path], own: Collection[Path] = ()) -> tuple[list[Found]
     several = [path for path in named if path not in single]
     if single and several:  # a folder in a student's submission must not count as other students' submissions
         raise ValueError(
-            f"{single[0]} is a submission, and {several[0]} is a folder of submissions, because it has no folder of "
-            "a part directly in it: give only one of them"
+            f"{single[0]} is a submission, and {several[0]} is a folder of submissions, because it does not "
+            "directly contain the folder of a part: give only one of them"
         )
     found = {path.resolve(): _found(path) for path in single}
     for path in several:
@@ -149,7 +149,7 @@ def _is_one(folder: Path) -> bool:
 
 
 def _are_students(parts: list[Path], children: list[Path]) -> bool:
-    """Return whether folders named like parts belong to students: `part1-jan` beside other submissions."""
+    """Return whether folders named like parts belong to students: `part1-jan` next to other submissions."""
     if any(path.name in part_folders().values() for path in parts):
         return False
     return any(_holds_parts(path) for path in children if path not in parts)

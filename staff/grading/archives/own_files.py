@@ -19,7 +19,7 @@ OF_PEOPLE = {  # column titles in the tables of Canvas, Moodle, Brightspace, Bla
     "id", "student", "name", "first name", "last name", "full name", "user name", "username", "email", "email address",
     "sid", "identifier", "orgdefinedid", "student id", "sis user id", "sis login id", "section", "group",
 }  # fmt: skip
-START = 10_000  # bytes of a table to read
+START = 10_000  # number of bytes to read from a table
 
 
 def is_own(path: Path, named: Collection[Path] = ()) -> bool:

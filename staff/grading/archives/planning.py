@@ -38,7 +38,7 @@ def names_of(name: str) -> Names:
     """Split a path into its components.
 
     Raises:
-        ValueError: the path is not inside the submission, or not printable; the message is the reason.
+        ValueError: the path is not inside the submission, or not printable; the message gives the reason.
     """
     name = name.replace("\\", "/")  # some Windows tools write backslashes
     names = tuple(part for part in name.split("/") if part not in ("", "."))
@@ -125,7 +125,7 @@ def _possible(entries: list[Entry], plan: Plan) -> Iterator[tuple[Names, Entry]]
 
 
 def _choose_parts(files: list[Names], plan: Plan) -> None:
-    """Find each part's folder, which must contain code; prefer one beside the most parts, then the least nested one."""
+    """Find each part's folder, which must contain code; prefer one next to the most parts, then the least nested."""
     found: dict[int, set[Names]] = {}
     for names in files:
         if 2 <= len(names) <= PARTS_DEPTH + 2 and names[-1].lower().endswith(CODE) and PART.match(names[-2]):
@@ -181,7 +181,7 @@ def _place(names: Names, root: Names, plan: Plan) -> Names | str:
     if len(inside) == 1 and inside[0].lower() == ANSWERS:
         return (ANSWERS,)
     if inside and inside[0] == LOGS:
-        return inside if _of_a_run(inside) else "is not a file of a run that the grader reads"
+        return inside if _of_a_run(inside) else "is not one of the files that the grader reads from a run"
     return "is ignored"
 
 
@@ -254,7 +254,7 @@ def inner_archives(entries: list[Entry], most: int = 4) -> list[Entry]:
 
 
 def packed_hand_in(entries: list[Entry], plan: Plan) -> list[Entry]:
-    """Return submission.zip beside the parts, as in a pushed repository: it may contain files that the rest lacks."""
+    """Return submission.zip next to the parts, as in a pushed repository: it may contain files that the rest lacks."""
     place = (*_root(plan), HAND_IN)
     return [entry for names, entry in _possible(entries, Plan()) if names == place and not entry.folder]
 

@@ -11,7 +11,7 @@ from course.rubric import read as read_rubric
 PACKED = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
 GRADESCOPE = "submission_metadata.yml"  # in an export, next to the submissions
 PART = re.compile(r"part[ _.-]*([0-9])(?![0-9])", re.IGNORECASE)
-PARTS_DEPTH = 3  # maximum number of folders around those of the parts
+PARTS_DEPTH = 3  # maximum number of folders that may enclose the parts' folders
 CODE = (".py", ".ipynb")
 MB = 1_000_000
 Names = tuple[str, ...]  # a path, split into its names
@@ -19,7 +19,7 @@ Names = tuple[str, ...]  # a path, split into its names
 
 @cache
 def part_folders() -> dict[int, str]:
-    """Map the number of each part that has code to its folder, according to the rubric."""
+    """Return part number -> folder for each part that has code, according to the rubric."""
     return {part.number: part.folder for part in read_rubric().with_code}
 
 
@@ -33,7 +33,7 @@ class Submission:
 
     Attributes:
         student: a unique name that is safe as a file name. source: the folder or archive.
-        more: other files from the same attempt, such as logs.zip beside code.zip.
+        more: other files from the same attempt, such as logs.zip alongside code.zip.
         members: the students of a group, including this one; () if the student is not in a group.
         names: student -> name and group, if known.
         older: names of files that were handed in earlier and do not count.
@@ -71,8 +71,8 @@ class Limits:
     """The limits of a submission.
 
     files, depth, name: files that count; folders in a path; bytes of one name (UTF-8).
-    total: bytes of the parts and the answers together. runs, logs: runs in logs/, and their total bytes.
-    ratio: unpacked bytes divided by the size of the archive; not checked up to `small` unpacked bytes.
+    total: bytes of the parts and the answers combined. runs, logs: runs in logs/, and their total bytes.
+    ratio: unpacked bytes divided by the size of the archive; checked only above `small` unpacked bytes.
     entries, seconds: all entries, even those that do not count; time to unpack one submission.
     """
 
@@ -95,8 +95,8 @@ class Staged:
     Attributes:
         root: the folder.
         left_out: "name: reason" for each entry that was left out; the last line may say how many more there are.
-        parts: number of a part -> its folder in the submission, as the student named it.
-        problems: sentences for the student: a missing part, a notebook instead of a module.
+        parts: part number -> its folder in the submission, as the student named it.
+        problems: sentences for the student, e.g. about a missing part or a notebook instead of a module.
     """
 
     root: Path
@@ -118,7 +118,7 @@ def safe_name(text: str) -> str:
 
 
 def cut(name: str, longest: int) -> str:
-    """Cut a name to at most `longest` characters and 200 bytes: file systems limit the bytes of a name."""
+    """Cut a name to at most `longest` characters and 200 bytes: file systems limit the bytes in a name."""
     return name[:longest].encode()[:200].decode(errors="ignore")
 
 

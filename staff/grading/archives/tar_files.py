@@ -11,7 +11,7 @@ from typing import BinaryIO
 from staff.grading.archives.entry import PIECE, Entry, Guard, Meter, reading
 
 LONGEST_HEADER = 1 << 14  # maximum bytes of a header: tarfile's regexes take quadratic time on some headers
-MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of it
+MEMORY = 128 << 20  # for unpacking xz; xz -9 needs half of this
 
 
 def unpacked(file: BinaryIO, kind: str, meter: Meter, out: BinaryIO) -> BinaryIO:

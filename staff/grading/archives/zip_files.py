@@ -42,7 +42,7 @@ def _pieces_of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[
         raise SubmissionError(f"{show(info.filename)} is encrypted; hand it in without a password.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # for the other methods, zipfile may decompress 64 KB to any size in a single step
-        raise SubmissionError(f"{show(info.filename)} uses an unsupported compression method; pack an ordinary zip.")
+        raise SubmissionError(f"{show(info.filename)} uses an unsupported compression method; create an ordinary zip.")
     size = 0
     with reading(), archive.open(info) as file:
         while piece := file.read(PIECE):

@@ -1,4 +1,4 @@
-"""Validate the answers of a submission's process before they are used."""
+"""Validate the answers from a submission's process before they are used."""
 
 import hashlib
 import math
@@ -49,14 +49,14 @@ def unlike(curve: list[float], history: list[float | None], epochs: int) -> str 
         return f"has {len(curve)} epochs, but the summary has {len(history)}"
     pairs = enumerate(zip(curve, history, strict=True), start=1)
     off = [epoch for epoch, (one, other) in pairs if other is None or abs(one - other) > APART]
-    return f"differs from the summary in {len(off)} epochs, first in epoch {off[0]}" if off else None
+    return f"differs from the summary in {len(off)} of {len(history)} epochs, first in epoch {off[0]}" if off else None
 
 
 def noise(secret: bytes, shape: tuple[int, int]) -> Tensor:
     """Return standard normal noise (float64) derived from a secret that no submission can obtain.
 
     A submission that knew the noise could subtract it from z, and transmit more information than the KL divergence
-    counts. Therefore the secret is slow to brute-force, and known parts of the noise reveal nothing about the rest.
+    accounts for. So the secret is slow to brute-force, and known parts of the noise reveal nothing about the rest.
     """
     count = math.prod(shape)
     words = torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(4 * count)), dtype=torch.int32)

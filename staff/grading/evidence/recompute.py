@@ -50,7 +50,7 @@ def judge(
         root: the staged submission; it must not change during the call.
         open_child: starts a new sandboxed process with this submission; this function closes it.
         seed: determines the images and the noise; the same seed gives the same rows.
-        seconds: the CPU time for all rules together; a figure that takes longer earns no points.
+        seconds: the total CPU time for all rules; a figure that takes longer earns no points.
         images: the number of images on which a figure is recomputed.
 
     Returns:
@@ -144,7 +144,7 @@ class _Judging:
         self.recomputed = round(value, 6)
         self.what += f" ({len(values):,} images, standard error {error:.1g})"
         if self.claimed is not None and abs(self.claimed - value) > APART:
-            self.warnings.append(f"The claimed value is {self.claimed:.4g}; recomputed, it is {value:.4g}.")
+            self.warnings.append(f"The claimed value is {self.claimed:.4g}; the recomputed value is {value:.4g}.")
         if self.rule.pictures:
             self._need_pictures(run)
         if self.rule.doubt is not None and value < self.rule.doubt:
@@ -166,10 +166,10 @@ class _Judging:
     def _need_pictures(self, run: Run) -> None:
         lacking = [f"{name} of {which}" for name in self.rule.pictures for which in self._lacking(run, name)]
         if lacking:
-            raise Doubt(f"Pictures (PNG) are missing from figures/: {', '.join(lacking)}.")
+            raise Doubt(f"PNG files are missing from figures/: {', '.join(lacking)}.")
 
     def _lacking(self, run: Run, name: str) -> list[str]:
-        """Return the epochs at which a picture is missing: "epoch 20", or "a later epoch" if only epoch 0 has one."""
+        """Return the epochs whose picture is missing: "epoch 20", or "a later epoch" if only epoch 0 has one."""
         drawn = pictures(run.folder, self.root, name)
         missing = [epoch for epoch in self.rule.at if not (drawn - {0} if epoch == "later" else epoch in drawn)]
         return ["a later epoch" if epoch == "later" else f"epoch {epoch}" for epoch in missing]

@@ -146,7 +146,7 @@ def _read(path: Path, root: Path, most: int) -> bytes:
 
 @contextmanager
 def _opened(path: Path, root: Path, most: int | None = None) -> Iterator[tuple[int, int]]:
-    """Open a file of the submission, without following links, and yield its descriptor and size.
+    """Open a file in the submission, without following links, and yield its descriptor and size.
 
     Raises:
         Doubt: the file does not exist, is not a regular file, or has more than `most` bytes.

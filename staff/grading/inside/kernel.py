@@ -123,7 +123,7 @@ def landlock_version() -> int:
 
 
 def landlock(readable: list[Path], writable: list[Path]) -> None:
-    """Allow access only to these paths; where supported, also block TCP, and abstract sockets and signals to others."""
+    """Allow access only to these paths; where supported, also block TCP, abstract sockets and outgoing signals."""
     version = landlock_version()
     if version < 3:
         raise OSError(errno.EOPNOTSUPP, "the kernel has no Landlock, or a version that cannot prevent truncating files")

@@ -1,7 +1,7 @@
 """Sandbox a process before it loads anything from a submission.
 
 The levels, strongest first. Each also limits memory, time and files, clears the environment, and closes all inherited
-files except the one for answers. All except none use seccomp to block new processes, sockets and signals to others.
+files except the one for answers. All but `none` use seccomp to block new processes, sockets and outgoing signals.
 - namespaces: a root folder with little more than the interpreter and this submission, no network, no other processes;
 - landlock: other processes are visible, but access to files, ports and signals outside is denied;
 - user: an unused user id, different for each process (the grader has to be root). This protects the grader's own
@@ -164,7 +164,7 @@ def _watch(level, submission, kit, scratch, limits, answer, control, serve) -> s
 
 
 def _become(level, submission, kit, scratch, limits, answer, trouble, serve) -> None:
-    """Become the sandboxed process; never return. Errors in setting up the sandbox are written to the pipe `trouble`.
+    """Become the sandboxed process; never return. Errors during sandbox setup are written to the pipe `trouble`.
 
     `kernel.die_with_parent` has no effect if the warden was killed before the call, and a process in a new namespace
     cannot see the warden. In that case the pipe has no reader, which is checked here.
@@ -249,7 +249,7 @@ def _is_idle(pid: int) -> bool:
 
 
 def _disk(folder: Path, pid: int, most: int) -> int:
-    """Return the bytes that a process uses in its folder, at least one block per name; stop counting above `most`."""
+    """Return how many bytes a process uses in its folder, at least one block per name; stop counting above `most`."""
     total, left = 0, [(folder, 0)]
     while left and total <= most:
         inside, depth = left.pop()

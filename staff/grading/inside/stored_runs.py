@@ -10,7 +10,7 @@ def _stored(path: str, network: type[nn.Module], flags: dict[str, float]) -> nn.
     """Load the network from a checkpoint, in evaluation mode. Only numbers, strings and tensors are unpickled.
 
     Args:
-        flags: the arguments of the network if the checkpoint has no hyperparameters.
+        flags: the arguments for the network, used if the checkpoint has no hyperparameters.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     model = network(**(checkpoint.get("hyper_parameters") or flags))
@@ -33,7 +33,7 @@ def _stored_aae(path: str, flags: dict[str, float]) -> nn.Module:
 
 @torch.no_grad()
 def vae_encode(path: str, flags: dict[str, float], imgs: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode images of integers 0..15 [B, 1, 28, 28] with a checkpoint's VAE -> mean and log_std, each [B, D]."""
+    """Encode images with pixels 0..15 [B, 1, 28, 28] with a checkpoint's VAE -> mean and log_std, each [B, D]."""
     mean, log_std = _stored_vae(path, flags).encoder(imgs)
     return mean, log_std
 

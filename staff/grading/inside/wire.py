@@ -133,7 +133,7 @@ def _tensor(name: str, shape: list[int], blob: memoryview) -> tuple[Tensor, memo
     if size == 0:
         return torch.empty(shape, dtype=dtype), blob
     content = bytearray(blob[:size])
-    if dtype == torch.bool:  # a byte other than 0 and 1 is not a valid bool
+    if dtype == torch.bool:  # a byte other than 0 or 1 is not a valid bool
         return (torch.frombuffer(content, dtype=torch.uint8) != 0).view(shape), blob[size:]
     return torch.frombuffer(content, dtype=dtype).view(shape), blob[size:]
 

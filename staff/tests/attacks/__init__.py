@@ -1,7 +1,7 @@
 """Hostile submissions, which try to get points, read hidden files, do harm or mislead the staff's tools.
 
 The code of an attack is usually appended to part1_vae/utils.py of the template. All blanks of the template are empty,
-so the attack must not earn a point. Attacks with another goal may be appended to the solution instead. An attack knows
+so the attack must not earn a point. Attacks with other goals may be appended to the solution instead. An attack knows
 more about this machine than a student could: placeholders in its code are replaced by real paths, ports and names.
 """
 
@@ -14,7 +14,7 @@ class Attack:
     """An attack: its goal (`tries`), its code, and the other files that it adds (path -> content).
 
     file: the file to which the code is appended. solved: attack the solution instead of the template.
-    everywhere: append the code to the same file in each part. most: the points that it may get, although it deserves 0.
+    everywhere: append the code to the same file in each part. most: the most points that it may get (it deserves 0).
     """
 
     tries: str
@@ -28,8 +28,8 @@ class Attack:
 
 @dataclass(frozen=True)
 class Places:
-    """Values of the placeholders in an attack: CANARY (a folder that it may not touch), REPOSITORY, OTHER (another
-    submission), PORT, NAME (of an abstract Unix socket), MARKER (a text that no other process contains)."""
+    """Values of the placeholders in an attack: CANARY (a folder that it must not touch), REPOSITORY, OTHER (another
+    submission), PORT, NAME (of an abstract Unix socket), MARKER (a string that no other process contains)."""
 
     canary: Path
     repository: Path

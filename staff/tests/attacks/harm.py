@@ -7,7 +7,7 @@ LOOP = "    while True:\n        pass\n"
 ATTACKS = {
     "endless loop": Attack("use as much time as possible", f"def KLD(mean, log_std):\n{LOOP}"),
     "endless loop at import": Attack("use up the time limit of every question", "while True:\n    pass"),
-    "a loop that stops for nothing": Attack(
+    "an unstoppable loop": Attack(
         "ignore alarms and signals, and catch every exception",
         """
 def KLD(mean, log_std):
@@ -52,7 +52,7 @@ def KLD(mean, log_std):
         "def KLD(mean, log_std):\n    kept = []\n    while True:\n        kept.append(torch.ones(10_000_000))\n",
     ),
     "shared memory": Attack(
-        "use memory that belongs to no process",
+        "use memory that no process owns",
         """
 def KLD(mean, log_std):
     import mmap
@@ -65,7 +65,7 @@ def KLD(mean, log_std):
 """,
     ),
     "page tables": Attack(
-        "use the kernel's memory for page tables",
+        "use up kernel memory with page tables",
         """
 def KLD(mean, log_std):
     import ctypes
@@ -121,12 +121,12 @@ def KLD(mean, log_std):
 """,
     ),
     "many files": Attack(
-        "use up all inodes of the disk",
+        "use up all inodes on the disk",
         "def KLD(mean, log_std):\n    import os, tempfile\n    for number in range(10**9):\n"
         "        os.close(os.open(f'{tempfile.gettempdir()}/<MARKER>-{number}', os.O_CREAT))\n",
     ),
     "deep folders": Attack(
-        "leave folders that are too deep to be deleted",
+        "leave folders nested too deeply to be deleted",
         """
 def KLD(mean, log_std):
     import os, tempfile
@@ -177,7 +177,7 @@ def KLD(mean, log_std):
             pass
 """,
     ),
-    "a thread that outlives": Attack(
+    "a thread that outlives the answer": Attack(
         "keep running after giving the answer",
         """
 import threading, time
@@ -194,7 +194,7 @@ for daemon in (True, False):
 """,
         everywhere=True,
     ),
-    "a process that outlives": Attack(
+    "a process that outlives the grading": Attack(
         "outlive the grading",
         """
 import os, time
@@ -233,7 +233,7 @@ for pid in [-1, 0, os.getppid(), -os.getpgrp(), *range(2, 33000)]:
         "        except OSError:\n            pass\n",
         everywhere=True,
     ),
-    "a signal by way of a file": Attack(
+    "a signal through a file": Attack(
         "have the kernel send a signal when a file becomes readable",
         """
 import fcntl, os, struct
@@ -277,7 +277,7 @@ libc.prctl(1, 0, 0, 0, 0)
         everywhere=True,
     ),
     "higher limits": Attack(
-        "raise the limits, then use more",
+        "raise the limits, then exceed the old ones",
         """
 import ctypes, os, resource
 for which in range(16):
@@ -361,7 +361,7 @@ for path in ("<CANARY>", "<OTHER>", "<REPOSITORY>", os.path.dirname(os.path.dirn
 """,
     ),
     "write all": Attack(
-        "write into the interpreter, the staff's kit and the submission itself",
+        "modify the interpreter, the staff's kit and the submission itself",
         """
 import os, sys
 for folder in [*sys.path, os.path.dirname(os.__file__), os.path.dirname(torch.__file__), "/etc", "/tmp", "/"]:

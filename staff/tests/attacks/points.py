@@ -14,7 +14,7 @@ ATTACKS = {
         "end the tests with SystemExit while one of them runs", "def KLD(mean, log_std):\n    raise SystemExit(0)\n"
     ),
     "KeyboardInterrupt": Attack(
-        "make pytest believe that the user stopped it", "def KLD(mean, log_std):\n    raise KeyboardInterrupt\n"
+        "make pytest believe that the user interrupted it", "def KLD(mean, log_std):\n    raise KeyboardInterrupt\n"
     ),
     "at exit": Attack(
         "write results at exit",
@@ -57,7 +57,7 @@ KLD_per_dim = sample_reparameterize = elbo_to_bpd = KLD
 """,
     ),
     "a class named Skipped": Attack(
-        "be mistaken for pytest's own exception",
+        "pass off an exception as pytest's own",
         """
 class Skipped(Exception):
     allow_module_level = _use_item_location = pytrace = True
@@ -104,7 +104,7 @@ builtins.abs = builtins.max = lambda *args, **kwargs: 0
         + ALL_ZERO,
         everywhere=True,
     ),
-    "equal to all": Attack(
+    "equal to everything": Attack(
         "return an object that is equal to everything",
         """
 class Equal:
@@ -179,7 +179,7 @@ elbo_to_bpd = KLD
             }.items()
         },
     ),
-    "modules of known names": Attack(
+    "modules with known names": Attack(
         "be imported instead of other modules",
         files={
             f"{folder}{name}.py": "open('<CANARY>/imported', 'w')\nraise SystemExit(0)\n"
@@ -213,7 +213,7 @@ for name in [name for name in vars(adapters or {}) if name.startswith("run_")]:
         everywhere=True,
     ),
     "empty answers": Attack(
-        "return empty answers that cause no complaint",
+        "return empty answers that raise no objection",
         """
 import sys
 adapters = sys.modules.get("adapters.part1")
@@ -266,7 +266,7 @@ def KLD(mean, log_std):
 """,
     ),
     "answers in pieces": Attack(
-        "change the code of the channel",
+        "change the channel's code",
         """
 def KLD(mean, log_std):
     from staff.grading.inside import wire
@@ -353,7 +353,7 @@ os.environ["OMP_NUM_THREADS"] = "1000"
 """,
         everywhere=True,
     ),
-    "changed itself": Attack(
+    "self-modifying code": Attack(
         "replace its own code for the next question",
         """
 import os

@@ -23,7 +23,7 @@ def KLD(mean, log_std):
 
 ATTACKS = {
     "hidden tests": Attack(
-        "read the tests, the rubric and git's history",
+        "read the tests, the rubric and the git history",
         LOOT
         + """
 for name in ("tests/test_part1_vae.py", "tests/judge.py", "course/rubric.toml", ".git/HEAD", "part1_vae/train.py"):
@@ -35,7 +35,7 @@ for name in ("tests/test_part1_vae.py", "tests/judge.py", "course/rubric.toml", 
         everywhere=True,
     ),
     "other submissions": Attack(
-        "read another student's work, both where it was submitted and where it is judged",
+        "read another student's work, both where it was submitted and where it is being graded",
         LOOT
         + """
 import glob
@@ -66,7 +66,7 @@ for path in ("<CANARY>/secret", "/etc/passwd", "/etc/shadow", os.path.expanduser
         everywhere=True,
     ),
     "frames": Attack(
-        "find expected values in the frames of the callers",
+        "find expected values in the callers' stack frames",
         LOOT
         + """
 def KLD(mean, log_std):
@@ -191,7 +191,7 @@ if ring >= 0:
 """,
         everywhere=True,
     ),
-    "other numbers of system calls": Attack(
+    "x32 system calls": Attack(
         "make system calls through the x32 interface",
         LOOT
         + """
@@ -202,7 +202,7 @@ for number in (0x40000000 + 41, 0x40000000 + 57):
         loot(number)
 """,
     ),
-    "machine code of 32 bits": Attack(
+    "32-bit machine code": Attack(
         "make system calls from 32-bit machine code (i386)",
         LOOT
         + """
@@ -219,7 +219,7 @@ def KLD(mean, log_std):
 """,
     ),
     "hidden inputs": Attack(
-        "reveal inputs of hidden tests in the text of an exception",
+        "reveal the inputs of hidden tests in an exception's message",
         """
 def KLD(mean, log_std):
     raise RuntimeError(f"<MARKER>-inputs {mean.shape} {mean.flatten()[:20].tolist()}")

@@ -17,16 +17,18 @@ def raising(what: str) -> str:
 ATTACKS = {
     "hostile text": Attack("inject into a terminal, browser or spreadsheet", raising(f'ValueError("{HOSTILE}")')),
     "hostile text from a blank": Attack(
-        "inject the same text through the message of a blank", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
+        "inject the same text through a blank's message", raising(f'NotImplementedError("Q1.7: {HOSTILE}")')
     ),
     "hostile source": Attack(
         "inject text through a source line and a function name",
         "def KLD(mean, log_std):\n"
         "    raise ValueError('')  # \x1b[31m\u202e <MARKER>-source <script>alert(1)</script>\n",
     ),
-    "half a character": Attack("return a text that cannot be encoded", raising('ValueError("\\ud800 \\udfff")')),
-    "a text without an end": Attack("fill the results", raising('ValueError("<b>x" * 100_000_000)')),
-    "a text that is not told": Attack(
+    "half a character": Attack(
+        "raise an exception whose message cannot be encoded", raising('ValueError("\\ud800 \\udfff")')
+    ),
+    "a huge message": Attack("fill the results", raising('ValueError("<b>x" * 100_000_000)')),
+    "a message that cannot be read": Attack(
         "raise an exception whose message raises an exception",
         """
 class Mute(Exception):
@@ -39,12 +41,12 @@ def KLD(mean, log_std):
     raise Mute
 """,
     ),
-    "a text that never ends": Attack(
-        "use time in the message of an exception",
+    "a message that never ends": Attack(
+        "take forever to produce an exception's message",
         "class Slow(Exception):\n    def __str__(self):\n        while True:\n            pass\n\n" + raising("Slow"),
     ),
-    "a name that is no name": Attack(
-        "put text into the class name of an exception",
+    "a hostile class name": Attack(
+        "put text into an exception's class name",
         raising('type("<script>alert(1)</script>\\\\x1b[31m" + "x" * 10000, (Exception,), {})("x")'),
     ),
     "warnings": Attack(
@@ -53,7 +55,7 @@ def KLD(mean, log_std):
         "print('\\x1b]0;owned\\x07', file=sys.__stderr__)\nos.write(2, b'\\x1b[31m<MARKER>-stderr')\n",
         everywhere=True,
     ),
-    "hostile names of files": Attack(
+    "hostile file names": Attack(
         "put text into file names",
         files={
             "part1_vae/<script>alert(1).py": "x = 1\n",
@@ -62,7 +64,7 @@ def KLD(mean, log_std):
             "part1_vae/\u202egnp.py": "x = 1\n",
         },
     ),
-    "a mistake in the syntax, hostile": Attack(
+    "a hostile syntax error": Attack(
         "put text into a line that cannot be parsed",
         "x = = '<script>alert(\"<MARKER>-html\")</script> =1+1 \\x1b[31m'",
         everywhere=True,

@@ -134,7 +134,7 @@ def recall(z):
 
 
 def test_a_decoder_cannot_remember_images(judge, staged):
-    """A decoder that could recall the images of the last batch would change the recomputed value."""
+    """A decoder that could recall the images from the last batch would change the recomputed value."""
     value = judge("bpd", VAE_RUN)["recomputed"]
     edit(staged, NETWORKS, "GREY_LEVELS = 16", f"{REMEMBER}\nGREY_LEVELS = 16")
     edit(staged, NETWORKS, "        x = x.float() / ", "        remember(x)\n        x = x.float() / ")

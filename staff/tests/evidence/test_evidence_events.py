@@ -72,10 +72,10 @@ def test_so_many_curves_are_read_and_no_more(tmp_path):
         ('what = "pictures"', 'what = "paintings"', "what is 'paintings'"),
         ('[[evidence]]\nquestion = "2.5"', '[[evidence]]\nquestion = "9.5"', "no such question"),
         ("half = 0.60\ndoubt = 0.42", "half = 0.50\ndoubt = 0.42", "ascending order"),
-        ("run = 2", "run = 3", "run = 3, but the question has 2 runs"),
+        ("run = 2", "run = 3", "run = 3, but the question has no such run"),
         ('pictures = ["samples"]\nat = [0, 10, 80]', 'pictures = ["samples"]', "`pictures` and `at`"),
         ('what = "curves"\npoints = 1\nfull = 0.55', 'what = "curves"\npoints = 1', "needs `full`"),
-        ('what = "curves"\npoints = 1', 'what = "curves"\npoints = 2', "evidence is 2, its [[evidence]] 3"),
+        ('what = "curves"\npoints = 1', 'what = "curves"\npoints = 2', "evidence is 2; [[evidence]] has 3"),
         ("runs = [{ z_dim = 20, epochs = 80 }]", "runs = [{ epochs = 80 }]", "its run needs a z_dim"),
     ],
 )

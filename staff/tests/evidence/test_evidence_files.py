@@ -15,11 +15,11 @@ from evidence_cases import VAE_RUN, change_summary, event_file, refused
 def test_a_claim_that_is_not_true(judge, staged):
     change_summary(staged, lambda summary: summary["results"].update({"test/bpd": 0.1}))
     row = judge("bpd", VAE_RUN, full=1e-3)
-    assert row["claimed"] == 0.1 and row["points"] == 0 and "claimed value is 0.1; recomputed, it is" in row["warning"]
+    assert row["claimed"] == 0.1 and row["points"] == 0 and "is 0.1; the recomputed value is" in row["warning"]
 
     change_summary(staged, lambda summary: summary["history"][-1].update({"val/bpd": 0.1}))
     row = judge("curves", VAE_RUN | {"epochs": 3})
-    assert row["points"] == 0 and row["claimed"] == 0.1 and "summary in 1 epochs, first in epoch 3" in row["warning"]
+    assert row["points"] == 0 and row["claimed"] == 0.1 and "in 1 of 3 epochs, first in epoch 3" in row["warning"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_numbers_in_odd_places(judge, staged):
 
     change_summary(staged, change)
     assert judge("bpd", VAE_RUN)["points"] == 2
-    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "differs from the summary in 3 epochs")
+    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "differs from the summary in 3 of 3 epochs")
 
 
 # --- links to other places ----------------------------------------------------------------------------------------

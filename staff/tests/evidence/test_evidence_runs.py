@@ -1,4 +1,4 @@
-"""Tests of the evidence in honest runs."""
+"""Tests of the evidence from honest runs."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def test_bits_per_dimension_are_those_of_the_checkpoint(judge, staged, monkeypat
         nats = kl - pixels.log_prob(imgs[:, 0]).sum(dim=(1, 2))
         draws.append(nats / math.log(2) / 784)
     bits = torch.stack(draws).mean(0)  # [N]
-    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(MANY)  # of the same images with other draws of z
+    noise = torch.stack(draws).std(0).mean().item() / math.sqrt(MANY)  # for the same images with different draws of z
     assert row["recomputed"] == pytest.approx(bits.mean().item(), abs=6 * noise)
     assert f"({MANY} images, standard error {bits.std().item() / math.sqrt(MANY):.1g})" in row["what"]
     error = 5 * bits.std().item() * math.sqrt(1 / MANY + 1 / 2560)  # the run was tested on 2,560 images
@@ -104,7 +104,7 @@ def test_the_rubric_as_it_is(open_child, staged):
     assert [(row["question"], row["of"]) for row in rows] == [
         ("1.7", 1), ("1.7", 1), ("1.8", 1), ("2.5", 1), ("2.6", 1), ("2.6", 1)
     ]  # fmt: skip
-    assert not any(row["points"] for row in rows), "the networks are small and hardly trained"
+    assert not any(row["points"] for row in rows), "the networks are small and barely trained"
     for row in rows[:4]:
         refused(row, "There is no run with z_dim")
     assert all(row["recomputed"] > 0.2 for row in rows[4:])

@@ -71,7 +71,7 @@ def test_what_spreadsheets_make_of_it_is_read(tmp_path, separator, end):
         (f"{HEADER}\nada,1,5,1,1", "line 2: 5 cells, but the first line has 4; use a decimal point"),
         ("student,Q1.1 (3)\nada,1", r"line 1, column 2: Q1\.1 has 2 manual points, not 3"),
         ("student,Q9.1 (3)\nada,1", r"line 1, column 2: 'Q9\.1 \(3\)'"),
-        ("student,Q3.2\nada,1", r"'Q3\.2': no question that is marked by a person"),
+        ("student,Q3.2\nada,1", r"'Q3\.2': no question of this name is marked by hand"),
         ("student,Q1.1,1.1\nada,1,1", r"column 3: Q1\.1 already has a column"),
         ("student,Q1.1,\nada,1,2", r"line 2, column 3: '2' is not in a question's column"),
         ("name,Q1.1\nada,1", "line 1: exactly one column must be named student"),

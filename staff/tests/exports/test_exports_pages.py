@@ -114,7 +114,7 @@ def test_feedback_says_what_passed_and_what_is_wrong():
         left_out=["part1_vae/lib.so: is never loaded"],
         problems=["there is no folder part2_aae"],
         forbidden=[{"file": "part1_vae/utils.py", "line": 12, "name": "torch.distributions", "question": "1.7"}],
-        evidence=[run(claimed=0.5, recomputed=0.6121, points=0, warning="the claimed figure is not that of the run")],
+        evidence=[run(claimed=0.5, recomputed=0.6121, points=0, warning="the claimed value is not that of the run")],
     )
     text = feedback.markdown(result, RUBRIC)
     assert "9 of 26 points; the assignment has 66" in text
@@ -123,7 +123,7 @@ def test_feedback_says_what_passed_and_what_is_wrong():
     assert "```text\nthe bpd is in nats\nexpected 1\n```" in text
     for words in ("part1_vae/lib.so: is never loaded", "no folder part2_aae", "`part1_vae/utils.py:12` uses"):
         assert words in text
-    assert "| 0.5 | 0.6121 | 0 of 2 | `the claimed figure is not that of the run` |" in text
+    assert "| 0.5 | 0.6121 | 0 of 2 | `the claimed value is not that of the run` |" in text
     page = "".join(Tags(feedback.html_page(result, RUBRIC)).text)
     for words in ("the bpd is in nats\nexpected 1", "0.6121", "2: judged by a person", "test_kld"):
         assert words in page
@@ -172,7 +172,7 @@ def test_numbers_of_a_question():
         result["questions"]["1.7"] = question(points)
     row = report.of_question("1.7", results)
     assert (row["count"], row["of"], row["mean"], row["full"], row["none"]) == (4, 8, 5, 0.5, 0.25)
-    assert report.of_question("1.1", results) is None, "nobody has judged it"
+    assert report.of_question("1.1", results) is None, "nobody has graded it"
 
 
 def test_the_histogram():

@@ -135,7 +135,7 @@ def is_formula(text: str) -> bool:
 def test_no_cell_is_a_formula(text):
     shown = exports.cell(text)
     assert len(shown) < 600 and not re.search(r"[\r\n\t\0\x1b]", shown)
-    for separator in (None, ",", ";", "|"):  # as a program with another separator would
+    for separator in (None, ",", ";", "|"):  # as programs that use other separators would
         assert not any(is_formula(part) for part in shown.split(separator)) or separator is None
     assert not is_formula(shown)
 

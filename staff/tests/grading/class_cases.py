@@ -48,7 +48,7 @@ class QuickJudge:
 
 
 def evidence(points: float | None = 0.0, waits_for: str | None = None) -> list[dict]:
-    """Return a row of evidence for each rule of the rubric."""
+    """Return a row of evidence for each rule in the rubric."""
     return [
         {"question": rule.question, "what": rule.what, "run": "", "claimed": None, "recomputed": None, "points": points,
          "of": rule.points, "warning": "There is no run.", "waits_for": waits_for}

@@ -1,4 +1,4 @@
-"""Tests of grading with and without MNIST: it is downloaded first, and runs not judged without it are judged later."""
+"""Tests of grading with and without MNIST: it is downloaded first, and runs that lacked it are judged later."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def test_on_gradescope_the_score_is_the_sum_of_the_tests(tmp_path, grade):
 
 
 def test_gradescopes_image_has_mnist(tmp_path):
-    """setup.sh downloads MNIST with the Python that it has installed."""
+    """setup.sh downloads MNIST with the Python that it installed."""
     calls = tmp_path / "calls"
     script = tmp_path / "setup.sh"
     script.write_text(autograder.SETUP)

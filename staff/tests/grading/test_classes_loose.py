@@ -69,7 +69,7 @@ def test_what_the_command_uses_and_writes_is_no_student(tmp_path, grade):
 
 
 def test_a_loose_file_of_a_student_on_the_roster(tmp_path, grade):
-    """The name without the suffix identifies the student; next to a code submission, the file is not an attempt."""
+    """The name without the suffix identifies the student; if there is also code, the file is not an attempt."""
     (tmp_path / "roster.csv").write_text("id,name\nj.doe,Jane Doe\ns2,Bob Lee\ns3,Cem Su\ns4,Dan Ode\n")
     unpacked(tmp_path / "class" / "j.doe", parts())
     zipped(tmp_path / "class" / "s2.zip", parts())
@@ -83,7 +83,7 @@ def test_a_loose_file_of_a_student_on_the_roster(tmp_path, grade):
 
 
 def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
-    """Even without a roster, the report is not an attempt; in another folder, it could be somebody else's."""
+    """Even without a roster, the report does not count as an attempt; in another folder, it could be someone else's."""
     zipped(tmp_path / "class" / "ada.zip", parts())
     unpacked(tmp_path / "class" / "bob", parts())
     for name in ("ada.pdf", "Bob.txt", "eve.txt"):
@@ -97,7 +97,7 @@ def test_a_report_beside_an_archive_of_the_same_name(tmp_path, grade):
 
 
 def test_texts_that_a_system_delivers_are_their_students(tmp_path, grade):
-    """The texts are Blackboard's .txt file for each attempt, and text that was typed into Moodle or Canvas."""
+    """The texts are Blackboard's .txt file for each attempt, and text typed into Moodle or Canvas."""
     names = {
         "p3_jdoe_attempt_2026-11-20-10-05-00.txt": "jdoe",
         "p3_blee_attempt_2026-11-20-10-05-00.txt": "blee",

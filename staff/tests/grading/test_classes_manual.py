@@ -23,7 +23,7 @@ def read(path: Path) -> list[dict]:
 
 
 def fill_in(path: Path, **cells: dict[str, str]) -> None:
-    """Fill in cells of a form, as a person does: student={"Q1.1 (2)": "1.5"}."""
+    """Fill in cells of a form, as a person would: student={"Q1.1 (2)": "1.5"}."""
     table = read(path)
     for row in table:
         assert set(cells.get(row["student"], {})) <= set(row)
@@ -43,7 +43,7 @@ def table(path: Path, text: str) -> Path:
 def test_a_form_that_was_filled_in_is_never_lost(folder, grade):
     form = folder / "grades" / "manual.csv"
     fill_in(form, ada={"Q1.1 (2)": "1.5", "Q1.1 comment": "=units; -1 is missing", "by": "Jo"})
-    assert grade("class") == 0, "the form is used without --manual"
+    assert grade("class") == 0, "the form is used even without --manual"
     assert rows(folder)["ada"]["manual"] == "1.5" and rows(folder)["ada"]["total"] == "25.5"
     assert "=units; -1 is missing" in (folder / "grades" / "feedback" / "ada.html").read_text()
     zipped(folder / "class" / "late.zip", parts())
@@ -100,7 +100,7 @@ def test_a_cell_in_which_two_tables_differ_is_an_error(folder, grade):
 
 
 def test_every_point_can_be_given_by_a_person(folder, grade):
-    """A student can be given all 66 points, regardless of the earned points."""
+    """A student can be given all 66 points, regardless of the points earned."""
     titles = [title for title in read(folder / "grades" / "manual.csv")[0] if title.endswith(")")]
     points = {title: title.rpartition("(")[2].rstrip(")") for title in titles}
     questions = [title.split(" ")[0] for title in titles if "evidence" in title or "automatic" in title]

@@ -80,7 +80,7 @@ def test_a_student_cannot_hand_in_for_somebody_else(tmp_path, grade):
 
 
 def test_an_identity_does_not_depend_on_the_command_line(tmp_path, grade):
-    """Two people with the same name in two folders are an error, in one command or in two; results are never mixed."""
+    """Two people with the same name in two folders cause an error, in one command or two; results are never mixed."""
     for section in ("secA", "secB"):
         zipped(tmp_path / section / "jansen.zip", parts(section))
         zipped(tmp_path / section / f"{section}-other.zip", parts(section))
@@ -134,7 +134,7 @@ def test_a_withdrawn_submission_is_put_aside(tmp_path, grade):
         zipped(tmp_path / "class" / f"{student}.zip", parts())
     assert grade("class") == 0
     (tmp_path / "class" / "bob.zip").unlink()
-    assert grade("class/ada.zip") == 0 and list(rows(tmp_path)) == ["ada", "bob"], "this is only a part of the class"
+    assert grade("class/ada.zip") == 0 and list(rows(tmp_path)) == ["ada", "bob"], "this is only part of the class"
     assert grade("class") == 0
     assert "bob: was withdrawn" in grade.said and list(rows(tmp_path)) == ["ada"]
     assert (tmp_path / "grades" / "withdrawn" / "bob.json").exists()

@@ -8,7 +8,7 @@ from class_cases import PARTS, TESTS, QuickJudge, parts, rows, unpacked, zipped
 SYSTEMS = ("canvas", "moodle", "brightspace", "gradescope", "github")
 DAMAGED, NOTHING, OTHER = (7, 23, 41), (11, 30), (16,)  # student numbers; OTHER submitted a .7z file
 LATE = (3, 12, 27, 59)  # their late attempt is their second or their only one
-PAIRS = {(20, 25), (36, 38)}  # groups; the first member hands in
+PAIRS = {(20, 25), (36, 38)}  # groups; the first member submits
 
 
 def has(number: int) -> list[str]:
@@ -29,7 +29,7 @@ def submission(number: int, scratch: Path, attempt: str = "") -> bytes:
 
 
 def deliver(root: Path, number: int, content: bytes, late: bool = False) -> None:
-    """Save a student's archive where that student's system would; `late` marks a later delivery."""
+    """Save a student's archive where the student's system would; `late` marks a later delivery."""
     system, name = SYSTEMS[number % 5], f"Name{number} Last{number}"
     if system == "canvas":
         again = "-1" if late else ""
@@ -85,7 +85,7 @@ def test_a_class_of_sixty(tmp_path, grade):
         assert grade(*words) == 0, grade.said
         assert not attempt or f"{readable} already judged" in grade.said
         check(rows(tmp_path))
-    assert len(QuickJudge.judged) == readable + len(LATE) - 1, "each attempt is judged once (one student: only late)"
+    assert len(QuickJudge.judged) == readable + len(LATE) - 1, "each is judged once; one student submitted only late"
 
 
 def check(found: dict[str, dict]) -> None:

@@ -64,7 +64,7 @@ def bystander():
 
 @pytest.fixture
 def quick_judge(zygote, tmp_path, monkeypatch):
-    """Let judge processes run only the tests of part 1, and fork submissions' processes from this process's zygote."""
+    """Make judge processes run only part 1's tests, and fork submissions' processes from this process's zygote."""
     start, fd = subprocess.Popen, zygote.requests.fileno()
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, pass_fds=(), **more: start(command, pass_fds=[*pass_fds, fd], **more)
@@ -233,7 +233,7 @@ def test_python_without_asserts_is_refused(tmp_path, flags, variables):
 
 
 def test_a_judge_without_asserts_refuses(tmp_path, monkeypatch, capsys):
-    """Only the judge process runs the graded tests, so it checks by itself that asserts are enabled."""
+    """Only the judge process runs the graded tests, so it must check that asserts are enabled."""
     a_template(tmp_path / "ada")
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -O "$@"\n')
@@ -263,7 +263,7 @@ def test_the_job_array_is_a_shell_script_that_says_what_it_needs():
 
 @pytest.mark.slow
 def test_gradescopes_folder_from_beginning_to_end(tmp_path, level):
-    """Unpack the zip, add a submission and start the program like run_autograder; check the points and the schema."""
+    """Unpack the zip, add a submission and start the program as run_autograder does; check points and schema."""
     root = tmp_path / "autograder"
     with zipfile.ZipFile(gradescope.build_autograder(tmp_path / "autograder.zip")) as archive:
         archive.extractall(root / "source")

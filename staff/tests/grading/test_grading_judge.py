@@ -130,7 +130,7 @@ def test_what_the_syntax_tree_hides_is_noticed_while_it_runs(class_, judges, tmp
 
 
 class DyingJudge:
-    """A judge that dies at every request."""
+    """A judge that dies on every request."""
 
     def __init__(self, level: str):
         self.level, self.process = level, subprocess.Popen(["sleep", "100"])

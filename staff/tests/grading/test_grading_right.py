@@ -1,4 +1,4 @@
-"""Tests with unusual but correct solutions in the sandbox: they earn full points and cause no false accusation."""
+"""Tests with unusual but correct solutions in the sandbox: they earn full points and no false accusations."""
 
 import json
 import time

@@ -80,7 +80,7 @@ def test_one_that_sleeps_is_at_fault(ask):
 
 
 def test_one_that_waits_for_a_busy_machine_is_not_judged(ask):
-    """The wait ends while the code has CPU time left, so it is undecided whether the code or the machine is slow."""
+    """The wait ends while the code still has CPU time, so it is unclear whether the code or the machine is slow."""
     error = ask("while True: pass", Allowance(LONG, LONG, time.monotonic() + 1), cpu_seconds=60)
     assert isinstance(error, sandbox.Undecided) and "busy" in str(error)
 
@@ -95,7 +95,7 @@ def test_a_short_sleep_is_no_fault(ask):
 
 @pytest.fixture
 def busy(monkeypatch):
-    """Make the first `fails` attempts at the submission "busy" undecided; busy() -> count of others at each attempt."""
+    """Make the first `fails` attempts at the submission "busy" undecided; busy() -> number of others each time."""
     running, besides, judge = [], [], QuickJudge.judge
 
     def judging(self, root, seed, rules, on_test):
@@ -122,7 +122,7 @@ def test_what_a_busy_machine_could_not_judge_is_tried_again_alone(tmp_path, grad
     for student in ("ada", "bob"):
         zipped(tmp_path / "class" / f"{student}.zip", parts("busy" if student == "ada" else student))
     assert grade("class", "-j", "2") == 0
-    assert len(busy()) == 2 and busy()[-1] == 0, "the second time, it ran alone"
+    assert len(busy()) == 2 and busy()[-1] == 0, "the second time, it ran on its own"
     assert {row["total"] for row in rows(tmp_path).values()} == {"24"} and "busy" not in grade.said
 
 

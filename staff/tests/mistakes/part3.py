@@ -30,12 +30,12 @@ PROMPT, NEW = (
 
 
 def mask(fill: str) -> str:
-    """Return the code of the mask with `fill` in place of -inf."""
+    """Return the code for the mask with `fill` in place of -inf."""
     return MASK.replace("-torch.inf", fill)
 
 
 def weights(softmax: str) -> str:
-    """Return the code of the attention weights with `softmax` in place of the softmax over the keys."""
+    """Return the code for the attention weights with `softmax` in place of the softmax over the keys."""
     return WEIGHTS.replace("F.softmax(scores, dim=-1)", softmax)
 
 
@@ -66,7 +66,7 @@ MISTAKES = {
     "filled with -1e4": ("3.2", GPT, MASK, mask("-1e4")),
     "filled with 1e-9": ("3.2", GPT, MASK, mask("1e-9")),
     "filled with inf": ("3.2", GPT, MASK, mask("torch.inf")),
-    "filled where it may be seen": ("3.2", GPT, MASK, MASK.replace("~", "")),
+    "visible scores filled": ("3.2", GPT, MASK, MASK.replace("~", "")),
     "upper triangle": ("3.2", GPT, "dtype=torch.bool).tril()", "dtype=torch.bool).triu()"),
     "upper triangle filled by hand": ("3.2", GPT, MASK, "scores = scores.masked_fill(torch.ones(T, S).triu(S - T).bool(), -torch.inf)"),
     "diagonal hidden": ("3.2", GPT, "dtype=torch.bool).tril()", "dtype=torch.bool).tril(-1)", "the mask hides the token itself"),
@@ -79,7 +79,7 @@ MISTAKES = {
     "first rows of the mask": ("3.2", GPT, MASK, MASK.replace("S - T : S, :S", ":T, :S")),
     "mask for T = S only": ("3.2", GPT, MASK, MASK.replace("S - T : S, :S", ":T, :T")),
     "mask after the softmax": ("3.2", GPT, WEIGHTS, weights(f"F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) * {SEEN}"), "the mask is applied after the softmax"),
-    "mask after the softmax, to sum 1 again": (
+    "mask after the softmax, then renormalised": (
         "3.2", GPT, WEIGHTS,
         f"weights = F.softmax(q @ k.transpose(-2, -1) / math.sqrt(k.size(-1)), dim=-1) * {SEEN}\n"
         "        weights = self.attn_dropout(weights / weights.sum(-1, keepdim=True))",
@@ -98,7 +98,7 @@ MISTAKES = {
     "uniform weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(0 * scores.masked_fill(scores == -torch.inf, 0), dim=-1)")),
     "no dropout": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)", "there is no dropout of attention weights in training"),
     "dropout of the scores": ("3.2", GPT, WEIGHTS, "weights = F.softmax(self.attn_dropout(scores), dim=-1)", "dropout should come after the softmax"),
-    "dropout of the scores before the mask": (
+    "dropout on the scores before the mask": (
         "3.2", GPT, f"{MASK}\n        {WEIGHTS}", f"scores = self.attn_dropout(scores)\n        {MASK}\n        weights = F.softmax(scores, dim=-1)",
     ),
     "dropout always": ("3.2", GPT, WEIGHTS, "weights = F.dropout(F.softmax(scores, dim=-1), self.attn_pdrop)"),
@@ -110,8 +110,8 @@ MISTAKES = {
     "dropout of the values": ("3.2", GPT, f"{WEIGHTS}\n        {VALUES}", "return F.softmax(scores, dim=-1) @ self.attn_dropout(v)"),
     "dropout twice": ("3.2", GPT, WEIGHTS, "weights = self.attn_dropout(self.attn_dropout(F.softmax(scores, dim=-1)))"),
     "dropout not kept": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        self.attn_dropout(weights)"),
-    "dropout without making up for it": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training:\n            weights = weights * (torch.rand_like(weights) > self.attn_pdrop)", "the kept values are not scaled up"),
-    "dropout to sum 1 again": ("3.2", GPT, VALUES, "return weights / (weights.sum(-1, keepdim=True) + 1e-9) @ v"),
+    "dropout without rescaling": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training:\n            weights = weights * (torch.rand_like(weights) > self.attn_pdrop)", "the kept values are not scaled up"),
+    "dropout, then renormalised": ("3.2", GPT, VALUES, "return weights / (weights.sum(-1, keepdim=True) + 1e-9) @ v"),
     "dropout shared by the heads": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        weights = weights * self.attn_dropout(torch.ones_like(weights[:, :1]))"),
     "dropout shared by the batch": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        weights = weights * self.attn_dropout(torch.ones_like(weights[:1]))"),
     "weights transposed": ("3.2", GPT, VALUES, "return weights.transpose(-2, -1) @ v", "the attention weights are transposed"),
@@ -133,7 +133,7 @@ MISTAKES = {
     "keys, queries, values": ("3.2", GPT, SPLIT, SPLIT.replace("q, k, v", "k, q, v")),
     "values first": ("3.2", GPT, SPLIT, SPLIT.replace("q, k, v", "v, q, k")),
     "no projection": ("3.2", GPT, OUT, "return self.resid_dropout(y)"),
-    "dropout of the output with the other probability": ("3.2", GPT, OUT, "return self.attn_dropout(self.c_proj(y))"),
+    "output dropout with the other probability": ("3.2", GPT, OUT, "return self.attn_dropout(self.c_proj(y))"),
     "least likely": ("3.3", GPT, GREEDY, "return logits.argmin(dim=-1, keepdim=True)", "it takes the least likely token"),
     "token 0": ("3.3", GPT, GREEDY, "return torch.zeros_like(logits[:, :1], dtype=torch.long)"),
     "second likeliest": ("3.3", GPT, GREEDY, "return logits.topk(2, dim=-1).indices[:, 1:]"),
@@ -164,11 +164,11 @@ MISTAKES = {
     "positive logits drawn from": ("3.3", GPT, PROBS, "probs = logits.clamp(min=1e-6)"),
     "logits shifted to be positive": ("3.3", GPT, PROBS, "probs = logits.masked_fill(logits == -torch.inf, 0) - logits.amin(-1, keepdim=True).clamp(min=-1e3) + 1e-6"),
     "exponentials that overflow when drawing": ("3.3", GPT, PROBS, "probs = logits.exp()"),
-    "exponentials cut off": ("3.3", GPT, PROBS, "probs = logits.exp().clamp(max=1.0)"),
+    "exponentials clipped": ("3.3", GPT, PROBS, "probs = logits.exp().clamp(max=1.0)"),
     "sigmoids drawn from": ("3.3", GPT, PROBS, "probs = logits.sigmoid()"),
     "softmax twice when drawing": ("3.3", GPT, PROBS, "probs = F.softmax(F.softmax(logits, dim=-1), dim=-1)", "softmax"),
     "uniform draws": ("3.3", GPT, PROBS, "probs = torch.ones_like(logits)", "equally likely"),
-    "uniform draws among what is left": ("3.3", GPT, PROBS, "probs = (logits > -torch.inf).float()"),
+    "uniform draws from what is left": ("3.3", GPT, PROBS, "probs = (logits > -torch.inf).float()"),
     "likeliest of the probabilities": ("3.3", GPT, DRAW, "return probs.argmax(dim=-1, keepdim=True)"),
     "one draw for the batch": ("3.3", GPT, DRAW, "return torch.multinomial(probs[:1], num_samples=1, generator=generator).expand(len(probs), 1)"),
     "one uniform number for the batch": ("3.3", GPT, DRAW, "return (probs.cumsum(-1) < torch.rand(1, 1, generator=generator)).sum(-1, keepdim=True).clamp(max=probs.size(-1) - 1)"),
@@ -214,9 +214,9 @@ MISTAKES = {
     "context cropped to its beginning": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, : model.block_size])"),
     "context cropped by one too many": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, -model.block_size + 1 :])"),
     "only the last token": ("3.3", GENERATION, CROP, "x = model.hidden(idx[:, -1:])"),
-    "only the last token into the cache": ("3.3", GENERATION, CACHED, "x = model.hidden(idx[:, max(cache[0].length, idx.size(1) - 1) :], cache)"),
+    "only the last token cached": ("3.3", GENERATION, CACHED, "x = model.hidden(idx[:, max(cache[0].length, idx.size(1) - 1) :], cache)"),
     "cache used beyond block_size": ("3.3", GENERATION, "if cache is None or idx.size(1) > model.block_size:", "if cache is None:"),
-    "all tokens into the cache again": ("3.3", GENERATION, CACHED, "x = model.hidden(idx, cache)"),
+    "all tokens cached again": ("3.3", GENERATION, CACHED, "x = model.hidden(idx, cache)"),
     "token put in front": ("3.3", GPT, APPEND, "idx = torch.cat([idx_next, idx], dim=1)"),
     "token not appended": ("3.3", GPT, APPEND, ""),
     "last token replaced": ("3.3", GPT, APPEND, "idx = torch.cat([idx[:, :-1], idx_next], dim=1)"),
@@ -225,12 +225,12 @@ MISTAKES = {
     "continuation backwards": ("3.3", GPT, RESULT, f"        return torch.cat([{PROMPT}, {NEW}.flip(1)], dim=1)\n"),
     "prompt cropped in the result": ("3.3", GPT, RESULT, "        return idx[:, -max(self.block_size, max_new_tokens) :]\n"),
     "one token too many": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens + 1):"),
-    "max_new_tokens with the prompt": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens - idx.size(1)):"),
+    "max_new_tokens includes the prompt": ("3.3", GPT, "for _ in range(max_new_tokens):", "for _ in range(max_new_tokens - idx.size(1)):"),
     "prompt changed in place": ("3.3", GPT, "logits = next_logits(self, idx, cache)  # [B, V]", "logits = next_logits(self, idx, cache)\n            idx[:, -1:] = logits.argmax(-1, keepdim=True)"),
     "floating tokens": ("3.3", GPT, RESULT, "        return idx.float()\n"),
     "zeros of the triangle filled": ("3.2", GPT, MASK, "scores = scores.tril(S - T)\n        scores = scores.masked_fill(scores == 0, -torch.inf)"),
-    "-1e9 added where it may be seen": ("3.2", GPT, MASK, f"scores = scores - 1e9 * {SEEN}"),
-    "the least number added twice": ("3.2", GPT, MASK, f"scores = scores + 2 * torch.finfo(scores.dtype).min * (~{SEEN})"),
+    "-1e9 added to what is visible": ("3.2", GPT, MASK, f"scores = scores - 1e9 * {SEEN}"),
+    "the lowest number added twice": ("3.2", GPT, MASK, f"scores = scores + 2 * torch.finfo(scores.dtype).min * (~{SEEN})"),
     "scaled again": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores / math.sqrt(k.size(-1)), dim=-1)")),
     "scale undone": ("3.2", GPT, MASK, f"scores = scores.masked_fill(~{SEEN}, -torch.inf) * math.sqrt(k.size(-1))"),
     "mask of the first head": ("3.2", GPT, MASK, f"scores[:, :1] = scores[:, :1].masked_fill(~{SEEN}, -torch.inf)"),
@@ -245,7 +245,7 @@ MISTAKES = {
     "smaller of two draws": ("3.3", GPT, DRAW, "return torch.multinomial(probs, num_samples=2, replacement=True, generator=generator).amin(-1, keepdim=True)"),
     "never the likeliest": ("3.3", GPT, DRAW, "probs = probs.scatter(-1, probs.argmax(-1, keepdim=True), 0.0) + 1e-12\n    " + DRAW),
     "never token 0": ("3.3", GPT, PROBS, "logits[:, 0] = -torch.inf\n    " + PROBS, "tokens [0] too rarely"),
-    "global generator beside the given one": ("3.3", GPT, DRAW, "return torch.multinomial(probs * torch.rand_like(probs), num_samples=1, generator=generator)"),
+    "global generator alongside the given one": ("3.3", GPT, DRAW, "return torch.multinomial(probs * torch.rand_like(probs), num_samples=1, generator=generator)"),
     "top_k above 4 only": ("3.3", GPT, TOP_K, "logits = keep_top_k(logits, max(top_k, 4))"),
     "top_p of the first row": ("3.3", GPT, TOP_P, "logits = logits.masked_fill((keep_top_p(logits, top_p) == -torch.inf)[:1], -torch.inf)"),
     "top_k for top_p": ("3.3", GPT, TOP_P, "logits = keep_top_k(logits, max(1, round(top_p * logits.size(-1))))"),
@@ -261,8 +261,8 @@ MISTAKES = {
     "no batch of one": ("3.2", GPT, VALUES, "return (weights @ v).squeeze(0)"),
     "NaN hidden in the attention weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=-1).nan_to_num()"), "is NaN"),
     "dropout in evaluation too": ("3.2", GPT, WEIGHTS, weights("F.dropout(F.softmax(scores, dim=-1), 0.2)"), "it changes between calls"),
-    "values turned round": ("3.2", GPT, VALUES, "return -weights @ v", "it has the wrong sign"),
-    "tokens turned round": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 is reversed"),
+    "values negated": ("3.2", GPT, VALUES, "return -weights @ v", "it has the wrong sign"),
+    "tokens reversed": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 is reversed"),
     "a third of the values": ("3.2", GPT, VALUES, "return weights @ v / 3", "it is 1/3 of the expected value"),
     "greedy by chance": ("3.3", GPT, GREEDY, "return torch.multinomial(logits.softmax(-1), num_samples=1)", "it changes between calls"),
     "NaN hidden in the scores": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores.nan_to_num(neginf=-torch.inf), dim=-1)"), "is NaN"),
@@ -271,15 +271,15 @@ MISTAKES = {
     "numbers drawn on another device": ("3.3", GPT, DRAW, "c = probs.cumsum(-1)\n    return (c < torch.rand(len(c), 1, generator=generator) * c[:, -1:]).sum(-1, keepdim=True).clamp(max=c.size(-1) - 1)", "device"),
     "tokens on another device": ("3.3", GPT, GREEDY, "return torch.zeros(logits.shape).scatter_(1, logits.argmax(-1, keepdim=True), 1.0).argmax(-1, keepdim=True)", "the tokens are on the device cpu"),
     "NaN hidden in the output": ("3.2", GPT, VALUES, "return (weights @ v).nan_to_num()"),
-    "dropout the same in every step": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training:\n            self.kept = getattr(self, 'kept', F.dropout(torch.ones_like(weights), self.attn_pdrop))\n            weights = weights * self.kept"),
+    "the same dropout in every step": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training:\n            self.kept = getattr(self, 'kept', F.dropout(torch.ones_like(weights), self.attn_pdrop))\n            weights = weights * self.kept"),
     "dropout with a seed": ("3.2", GPT, WEIGHTS, "torch.manual_seed(0)\n        " + WEIGHTS),
     "dropout only with gradients": ("3.2", GPT, WEIGHTS, "weights = F.dropout(F.softmax(scores, dim=-1), self.attn_pdrop, self.training and torch.is_grad_enabled())"),
     "no mask in evaluation": ("3.2", GPT, MASK, "if self.training:\n            " + MASK),
     "no mask without gradients": ("3.2", GPT, MASK, "if torch.is_grad_enabled():\n            " + MASK),
     "no mask in training": ("3.2", GPT, MASK, "if not self.training:\n            " + MASK),
     "mask on another device": ("3.2", GPT, MASK, "scores = scores.masked_fill(torch.ones(T, S).triu(S - T + 1).bool(), -torch.inf)", "device"),
-    "mode left by attention": ("3.2", GPT, VALUES, "self.eval()\n        return weights @ v", "mode"),
-    "mode left by attention when evaluating": ("3.2", GPT, VALUES, "self.train()\n        return weights @ v"),
+    "mode left changed by attention": ("3.2", GPT, VALUES, "self.eval()\n        return weights @ v", "mode"),
+    "mode left changed by attention in evaluation": ("3.2", GPT, VALUES, "self.train()\n        return weights @ v"),
     "unlikely tokens dropped": ("3.3", GPT, PROBS, PROBS + "\n    probs = probs.masked_fill(probs < 1e-3, 0)", "too rarely"),
     "top 50 always": ("3.3", GPT, PROBS, "logits = keep_top_k(logits, 50)\n    " + PROBS),
     "top_p 0.95 always": ("3.3", GPT, PROBS, "logits = keep_top_p(logits, 0.95)\n    " + PROBS),
@@ -294,7 +294,7 @@ RIGHT = {
     "F.dropout with the module's state": ("3.2", GPT, WEIGHTS, "weights = F.dropout(F.softmax(scores, dim=-1), self.attn_pdrop, self.training)"),
     "dropout by hand": ("3.2", GPT, WEIGHTS, "weights = F.softmax(scores, dim=-1)\n        if self.training and self.attn_pdrop > 0:\n            weights = weights * (torch.rand_like(weights) >= self.attn_pdrop) / (1 - self.attn_pdrop)"),
     "-1e9 for -inf": ("3.2", GPT, MASK, mask("-1e9")),
-    "the least number for -inf": ("3.2", GPT, MASK, mask("torch.finfo(scores.dtype).min")),
+    "the lowest number for -inf": ("3.2", GPT, MASK, mask("torch.finfo(scores.dtype).min")),
     "-inf added": ("3.2", GPT, MASK, f"scores = scores + torch.zeros(T, S, device=q.device).masked_fill(~{SEEN}[0, 0], -torch.inf)"),
     "a mask of one's own": ("3.2", GPT, MASK, "scores = scores.masked_fill(torch.ones(T, S, device=q.device).triu(S - T + 1).bool(), -torch.inf)"),
     "torch.where": ("3.2", GPT, MASK, f"scores = torch.where({SEEN}, scores, torch.tensor(-torch.inf))"),
@@ -307,10 +307,10 @@ RIGHT = {
     "softmax in float64": ("3.2", GPT, WEIGHTS, "weights = self.attn_dropout(F.softmax(scores.double(), dim=-1).to(v.dtype))"),
     "a loop over the heads": ("3.2", GPT, VALUES, "return torch.stack([weights[:, h] @ v[:, h] for h in range(v.size(1))], dim=1)"),
     "log_softmax": ("3.2", GPT, WEIGHTS, weights("F.log_softmax(scores, dim=-1).exp()")),
-    "rows by an index on the device": ("3.3", GPT, PROBS, "logits = logits[torch.arange(len(logits), device=logits.device)]\n    " + PROBS),
+    "rows indexed on the device": ("3.3", GPT, PROBS, "logits = logits[torch.arange(len(logits), device=logits.device)]\n    " + PROBS),
     "greedy by topk": ("3.3", GPT, GREEDY, "return logits.topk(1, dim=-1).indices"),
     "greedy by max of probabilities": ("3.3", GPT, GREEDY, "return (logits / temperature).softmax(-1).max(-1, keepdim=True)[1]"),
-    "the inverse of the distribution function": ("3.3", GPT, DRAW, "c = probs.cumsum(-1)\n    return torch.searchsorted(c, torch.rand(len(c), 1, generator=generator, device=c.device) * c[:, -1:], right=True).clamp(max=c.size(-1) - 1)"),
+    "the inverse distribution function": ("3.3", GPT, DRAW, "c = probs.cumsum(-1)\n    return torch.searchsorted(c, torch.rand(len(c), 1, generator=generator, device=c.device) * c[:, -1:], right=True).clamp(max=c.size(-1) - 1)"),
     "the Gumbel trick": ("3.3", GPT, DRAW, "return (probs.log() - torch.empty_like(probs).exponential_(generator=generator).log()).argmax(-1, keepdim=True)"),
     "top_k by hand and in place": ("3.3", GPT, TOP_K, "v, _ = torch.topk(logits, min(top_k, logits.size(-1)))\n        logits[logits < v[:, [-1]]] = -float('inf')"),
     "temperature in place": ("3.3", GPT, TEMPERATURE, "logits /= temperature"),

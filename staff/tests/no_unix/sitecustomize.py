@@ -1,7 +1,7 @@
 """A stand-in for Windows: with this folder on PYTHONPATH, Python hides Unix-only modules and calls.
 
 The standard library still sees them, because its files for Windows are not on this machine. Other libraries cannot
-import Unix-only modules. The files below STUDENTS_ROOT can use neither such modules nor such calls, and get an error if
+import Unix-only modules. Files below STUDENTS_ROOT can use neither such modules nor such calls, and get an error if
 they open a text file without an encoding.
 """
 

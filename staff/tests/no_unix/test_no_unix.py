@@ -1,6 +1,6 @@
-"""Tests for Windows that run on other systems: the students' files without Unix-only modules or calls.
+"""Tests for Windows that run on other systems: they run the students' files without Unix-only modules and calls.
 
-The folders have a space and an umlaut in their names, and opening a text file requires an encoding.
+The folder names contain a space and an umlaut, and text files cannot be opened without an encoding.
 """
 
 import json
@@ -142,7 +142,7 @@ def test_a_gpt_writes(checkout, tmp_path):
 
 @pytest.mark.slow
 def test_the_graded_tests_run(tmp_path):
-    """Run the tests in this repository, where the staff's files compute the expected values and may use Unix."""
+    """Run the tests in this repository, where the staff's files compute expected values and may use Unix features."""
     points = tmp_path / "Punkte für mich.json"
     suites = ["tests/test_part1_formulas.py", "tests/test_part3_gpt.py"]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--points-json", points, *suites]
@@ -211,4 +211,4 @@ def test_a_picture_of_the_tree_has_no_name_that_windows_refuses(students):
     assert not [part for part in parts if set(part) & set('<>:"|?*\\') or part != part.rstrip(" .")]
     assert not reserved & {part.split(".")[0].lower() for part in parts}
     assert len({file.lower() for file in students}) == len(students)
-    assert max(map(len, students)) < 120, "Windows allows 260 characters, including the path of the folder"
+    assert max(map(len, students)) < 120, "Windows allows 260 characters, including the path to the folder"

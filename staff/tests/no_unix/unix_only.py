@@ -1,4 +1,4 @@
-"""Modules and calls that Windows does not have, and a search for their uses in the students' files."""
+"""Modules and calls that Windows lacks, and a search for uses of them in the students' files."""
 
 import ast
 from collections.abc import Iterator

@@ -73,7 +73,7 @@ def test_each_edition_has_its_passages(edition, lines):
     {
         "a\n<!-- BEGIN EDITION 2023 -->\nb\n": "x.md:2: is not closed",
         "<!-- END EDITION -->\n": "x.md:1: no edition begins",
-        "# BEGIN EDITION 2023\n# BEGIN EDITION 2022\n": "x.md:2: inside the block of line 1",
+        "# BEGIN EDITION 2023\n# BEGIN EDITION 2022\n": "x.md:2: the block at line 1 is still open",
         "# BEGIN EDITION 2021\n# END EDITION\n": "x.md:1: there is no edition 2021; the editions are 2022, 2023",
         "a <!-- EDITION 2024 -->\n": "x.md:1: there is no edition 2024",
         "a\n<!-- EDITION 2024: b -->\n": "x.md:2: there is no edition 2024",
@@ -118,7 +118,7 @@ def test_the_released_rubric_is_that_of_its_edition(tmp_path, edition):
 
 
 def test_a_part_without_a_folder_adds_nothing_to_a_submission(tmp_path):
-    """Not even Python files outside the parts are added; only the part's answer in words can be missing."""
+    """Not even Python files outside the parts are added; only the part's written answer can be reported as missing."""
     (tmp_path / "part1_vae").mkdir()
     (tmp_path / "part1_vae" / "utils.py").write_text("x = 1\n")
     (tmp_path / "mine.py").write_text("raise NotImplementedError('Q1.7: mine')\n")
@@ -154,7 +154,7 @@ def test_a_release_has_what_its_edition_has(files, others_files):
 
 
 def test_the_2022_edition_gives_no_solution_away(other, others_files):
-    """The tests of the 2023 release do not see the chapters and demos that only the 2022 edition has."""
+    """The tests of the 2023 release do not cover the chapters and demos that only the 2022 edition has."""
     assert find_leaks(others_files, other) + find_solutions(others_files) == []
 
 
@@ -202,7 +202,7 @@ def test_students_pages_cite_their_own_edition_and_staffs_pages_any(other):
 
 
 def found_in(other: build.Course, file: str, change: Callable[[str], str]) -> list[str]:
-    """Return the problems of the 2022 edition after one file has been changed."""
+    """Return the problems found in the 2022 edition after changing one file."""
     listed = build.tracked(REPOSITORY)
     texts = {each: (REPOSITORY / each).read_text("utf-8") for each in listed if each.endswith(references.TEXT)}
     return tree.of_texts(other, texts | {file: change(texts[file])}, set(listed), answers.read(edition="2022"))

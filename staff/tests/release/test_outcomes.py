@@ -28,8 +28,8 @@ def entry(**fields) -> dict:
         (entry(outcome="passed"), True, None),
         (None, False, "does not run"),
         (entry(), True, "does not pass"),
-        (entry(outcome="passed"), False, "should fail, but is passed"),
-        (entry(outcome="skipped"), False, "should fail, but is skipped"),
+        (entry(outcome="passed"), False, "should fail, but its outcome is passed"),
+        (entry(outcome="skipped"), False, "should fail, but its outcome is skipped"),
         (entry(error="AttributeError"), False, "should stop at a blank"),
         (entry(message="Q3.2 is not filled in yet"), False, "should name its question"),
     ],
@@ -41,7 +41,7 @@ def test_what_counts_as_wrong_in_a_template(outcome, should_pass, problem):
 
 
 def judged(tests: list[GradedTest], stop_at: str) -> list[str]:
-    """Return the report on tests that stop at the blank of question `stop_at` for every set of filled-in questions."""
+    """Return the report on tests that stop at question `stop_at`'s blank, whichever questions are filled in."""
     fillings = [(), *((question,) for question in ("1.7", "1.8", "1.9", "2.4", "2.5", "3.3"))]
     stopped = entry(message=f"Q{stop_at} is not filled in yet: attention.\npart3_gpt/gpt.py:96, in attention: raise")
     found = [outcomes.find_wrong(test, stopped, filled) for test in tests for filled in fillings]
@@ -70,7 +70,7 @@ def test_what_goes_wrong_with_every_filling_is_said_once():
         found.append(outcomes.find_wrong(graded(), at_line, filled))
     assert outcomes.summarize(found) == [
         "tests/test_part2.py:1: with Q1.7 filled in, test_x should stop at a blank, but: no attribute\n"
-        "part2_aae/models.py:0, in forward (also with 2 other fillings)"
+        "part2_aae/models.py:0, in forward (also with 2 other combinations)"
     ]
     (once,) = outcomes.summarize(found[:1])
     assert "so too" not in once

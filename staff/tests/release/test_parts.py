@@ -1,4 +1,4 @@
-"""Tests of `make check` with a rubric that names folders, flags of runs or files that do not exist."""
+"""Tests of `make check` with a rubric that names nonexistent folders, run flags or files."""
 
 import dataclasses
 

@@ -143,7 +143,7 @@ def test_a_mark_where_none_can_be_is_refused(tmp_path, course, file, line):
 
 
 def test_folders_decide_what_is_released(tmp_path, course):
-    """Put a file that no list mentions into each kind of folder; its folder decides whether it is released."""
+    """Put an unlisted file into each kind of folder; the folder decides whether it is released."""
     released = {"theory/kl.py", "handout/chapter.md", "course/new/thing.py", "tests/expected.npz", "part1_vae/new.py"}
     withheld = {"staff/new.py", "bench/new.py", "docs/new.md", "CONTRIBUTING.md", "new.py", "course.py"}
     for file in released | withheld | {"template/notebooks/first.ipynb"}:
@@ -211,7 +211,7 @@ def test_a_folder_that_git_does_not_know_is_refused(tmp_path, course):
     "argv, status, message",
     [
         (["release"], 2, "OUT"),
-        (["release", "x", "--year", "a b"], 2, "'a b': should have only letters"),
+        (["release", "x", "--year", "a b"], 2, "'a b': may contain only letters"),
         (["release", "x", "--edition", "2021"], 2, "--edition: '2021': should be 2022 or 2023"),
         (["release", "course"], 1, "is not empty and not an earlier release"),
         (["nothing"], 2, "invalid choice"),
@@ -280,7 +280,7 @@ def test_a_release_that_would_be_wrong_is_not_written(tmp_path):
     with pytest.raises(release.ReleaseError) as found:
         checks.Checks(course, "2031", print, root).run()
     assert "the solution does not pass test_kld_values" in str(found.value)
-    assert "with no question filled in, test_aae_forward should fail, but is passed" in str(found.value)
+    assert "with no question filled in, test_aae_forward should fail, but its outcome is passed" in str(found.value)
 
 
 @pytest.mark.slow

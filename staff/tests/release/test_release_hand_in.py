@@ -8,7 +8,7 @@ from staff.release import build as release
 
 
 def test_runs_can_be_handed_in_with_git(tmp_path, files):
-    """git includes the files that earn the points for runs, but not the data or files needed only to resume a run."""
+    """git includes the files that earn points for runs, but not the data or files needed only to resume a run."""
     (tmp_path / ".gitignore").write_bytes(files[".gitignore"])
     run = tmp_path / "logs" / "vae" / "version_0"
     wanted = ["summary.json", "report.html", "hparams.yaml", "events.out.tfevents.1", "checkpoints/best.ckpt"]
@@ -28,7 +28,7 @@ def test_runs_can_be_handed_in_with_git(tmp_path, files):
 
 
 def test_students_do_not_get_the_pictures_that_questions_ask_for(files):
-    """Released pictures of runs of the assigned length could be handed in as a student's own."""
+    """Students could hand in released pictures from runs of the assigned length as their own."""
     asked = re.compile(r"docs/(vae|aae)_(samples|reconstructions|manifold|curve|recon_curve)(_\d+)?\.png")
     assert [file for file in release.tracked(REPOSITORY) if asked.fullmatch(file)]
     assert not [file for file in files if asked.fullmatch(file)]

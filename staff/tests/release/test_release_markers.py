@@ -99,7 +99,7 @@ WRONG_MARKS = {
     "1: '#BEGIN SOLUTION Q1.7' is not a marker": "#BEGIN SOLUTION Q1.7\n",
     "1: '# begin solution Q1.7' is not a marker": "# begin solution Q1.7\n",
     "3: '# END OF SOLUTION'": "# Q1.7: x\n# BEGIN SOLUTION Q1.7\n# END OF SOLUTION\n",
-    "1: a marker must be alone on its line": "x = 1  # BEGIN SOLUTION Q1.7\n",
+    "1: a marker must be on a line of its own": "x = 1  # BEGIN SOLUTION Q1.7\n",
     "5: this marker is not indented like the one at line 3": (
         "if True:\n    # Q1.7: x\n    # BEGIN SOLUTION Q1.7\n    x = 1\n# END SOLUTION\n"
     ),
@@ -119,9 +119,9 @@ def test_what_is_for_the_staff_alone():
     text = "a\n# BEGIN STAFF\nb\n# END STAFF\nc\n<!-- BEGIN STAFF -->\nd\n<!-- END STAFF -->\ne\n"
     assert without_staff(text, "x.md") == "a\nc\ne\n"
     for wrong, message in {
-        "# END STAFF\n": "x.md:1: no block begins",
+        "# END STAFF\n": "x.md:1: no block is open",
         "a\n# BEGIN STAFF\n": "x.md:2: is not closed",
-        "# BEGIN STAFF\n# BEGIN STAFF\n": "x.md:2: inside the block of line 1",
+        "# BEGIN STAFF\n# BEGIN STAFF\n": "x.md:2: the block at line 1 is still open",
     }.items():
         with pytest.raises(MarkerError, match=message):
             without_staff(wrong, "x.md")
@@ -228,15 +228,15 @@ def test_disagreements_are_named(course):
         f"{first.file}:{first.begin}: the comment above this blank gives no hint: '# Hint: ...'"
     )
     elsewhere = dataclasses.replace(first, file="part2_aae/utils.py")
-    assert f"{elsewhere.file}:{first.begin}: this blank of question {first.question} is in the wrong part" in problems(
+    assert f"{elsewhere.file}:{first.begin}: this blank for question {first.question} is in the wrong part" in problems(
         blanks=[*course.blanks, elsewhere]
     )
     untested = [test for test in course.tests if test.question != "1.8"]
     place = next(blank for blank in course.blanks if blank.question == "1.8")
-    assert f"{place.file}:{place.begin}: this blank of question 1.8 has no graded test" in problems(tests=untested)
+    assert f"{place.file}:{place.begin}: this blank for question 1.8 has no graded test" in problems(tests=untested)
     test = course.tests[0]
     dearer = [dataclasses.replace(test, points=test.points + 1), *course.tests[1:]]
-    assert "question 1.7 has 8 automatic points, but its graded tests have 9" in problems(tests=dearer)
+    assert "question 1.7 has 8 automatic points, but its graded tests add up to 9" in problems(tests=dearer)
     strange = [*course.tests, dataclasses.replace(test, question="9.9")]
     assert f"{test.file}:{test.first}: {test.name}: the rubric has no question 9.9" in problems(tests=strange)
     needs = [*course.tests[1:], dataclasses.replace(test, needs=("9.9",))]
@@ -255,7 +255,7 @@ def test_disagreements_are_named(course):
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("points = 34", "points = 35", "part 1 has 35 points, its questions 34"),
+        ("points = 34", "points = 35", "part 1 has 35 points, but its questions have 34"),
         (
             "automatic = 8",
             "automatic = 7",

@@ -1,4 +1,4 @@
-"""Tests that released code with all pieces of a solution is found in any kind of file."""
+"""Tests that released code containing all pieces of a solution is found in any kind of file."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_each_blank_has_its_solution(course):
 
 
 def test_the_solution_itself_would_be_found(course):
-    """The pieces that are searched for are taken from the solution, so the search must find the solution itself."""
+    """The search looks for pieces taken from the solution, so it must find the solution itself."""
     sources = {f"other/{file}": text.encode() for file, text in course.sources.items()}
     found = "\n".join(find_solutions(sources))
     missed = [each.blank for each in SOLUTIONS if f"Q{each.question}, {each.blank}:" not in found]

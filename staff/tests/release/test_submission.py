@@ -42,7 +42,7 @@ def test_what_is_missing_is_said_before_it_is_packed(tmp_path, files, course, ca
     said = capsys.readouterr().out
     assert "part1_vae/mine.py: is not valid Python: invalid syntax" in said
     assert "Q1.7: part1_vae/utils.py, line " in said and "is not filled in: draw z ~ N(mean, std²)" in said
-    assert re.search(r"Q1.7: python part1_vae/train.py --z_dim 20 --epochs 80: .*version_1 has only 30 epochs", said)
+    assert re.search(r"Q1.7: python part1_vae/train.py --z_dim 20 --epochs 80: .*_1 stopped after epoch 30", said)
     assert "Q2.4: python part2_aae/train.py --z_dim 8 --lambda_ 1 --epochs 95: no such run" in said
     assert "Q2.5: python" not in said and "Q1.9: python" not in said
     assert "Q3.1: no answer in answers.md" in said
@@ -72,7 +72,7 @@ def test_nothing_is_missing(tmp_path, course, capsys):
 
 @pytest.fixture
 def answered(tmp_path, course, capsys):
-    """Return a function: answered(text) -> output and packed files of `submission` if this text answers Q1.7."""
+    """Return a function: answered(text) -> output and packed files of `submission` with this answer to Q1.7."""
     write_template(tmp_path, course, course.questions())
     answers = re.sub(r"\*\n\n", "*\n\nBecause.\n\n", (tmp_path / "answers.md").read_text() + "\n")
 
@@ -133,7 +133,7 @@ def pytest_configure(config):
 """
     (tmp_path / "conftest.py").write_text(conftest or code)
     said, _ = answered("Because.", test=True)
-    failed = "missing  Q1.7: the tests give 3.5 of 7.5 points; pytest --question 1.7 says why\n"
+    failed = "missing  Q1.7: the tests give 3.5 of 7.5 points; pytest --question 1.7 shows why\n"
     assert (failed in said) == (conftest is None) and "Q1.8: the tests" not in said
     assert ("missing  the tests did not run: " in said) == (conftest is not None)
 

@@ -1,4 +1,4 @@
-"""Tests of `make check` on a tree with one fault each: in the rubric, handout, citations, links or staff passages."""
+"""Tests of `make check` on trees with one fault each: in the rubric, handout, citations, links or staff passages."""
 
 import dataclasses
 import re
@@ -22,7 +22,7 @@ def texts() -> dict[str, str]:
 
 
 def found(course, texts, **changes) -> list[str]:
-    """Return the problems of the tree after some files have been changed."""
+    """Return the problems found in the tree after changing some files."""
     changed = {**texts, **changes}
     return tree.of_texts(course, changed, set(build.tracked(REPOSITORY)) | set(changed), answers.read())
 
@@ -71,7 +71,7 @@ def test_the_file_that_is_linked_for_a_question_has_a_test_of_it(course, texts, 
     file = f"handout/{chapter}.md"
     link = "`pytest --question {0}` ([`{1}.py`](../tests/{1}.py))"
     problems = found(course, texts, **replaced(texts, file, link.format(question, right), link.format(question, wrong)))
-    wanted = f"{file}: tests/{wrong}.py has no tests of question {question}"
+    wanted = f"{file}: tests/{wrong}.py has no tests for question {question}"
     assert wanted in without_lines(problems)
 
 
@@ -120,7 +120,7 @@ def test_points_that_a_page_states_are_compared(course, texts, file, old, new, m
 
 
 def test_points_changed_in_the_rubric_alone_are_found_on_every_page_that_states_them(course, texts):
-    """Raise Q3.2 from 4 points to 5, all of them automatic, so that "earns all points" stays true."""
+    """Raise Q3.2 from 4 points to 5, all of them automatic, so that "earns all points" remains true."""
     question = dataclasses.replace(course.rubric.questions["3.2"], points=5, automatic=5)
     parts = {**course.rubric.parts, 3: dataclasses.replace(course.rubric.parts[3], points=11)}
     rubric = dataclasses.replace(course.rubric, parts=parts, questions={**course.rubric.questions, "3.2": question})
@@ -214,7 +214,7 @@ def test_what_is_for_staff_is_found_in_a_release(course, files, texts):
     line = "make autograder   build the zip for Gradescope: build/autograder.zip"
     assert find_staff_lines(files, texts) == []
     (problem,) = find_staff_lines({**files, "theory/kl.py": f'x = 1\n\t@echo "{line}"\n'.encode()}, texts)
-    assert problem == f'theory/kl.py:2: a line for staff (Makefile): @echo "{line}"'
+    assert problem == f'theory/kl.py:2: a staff-only line (Makefile): @echo "{line}"'
 
 
 def test_a_model_answer_is_found_in_a_release_however_it_is_wrapped(files):

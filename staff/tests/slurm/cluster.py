@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node with two fake GPUs, from Debian's packages, without system services or cgroups.
+"""A SLURM cluster with one node and two fake GPUs, from Debian's packages, without system services or cgroups.
 
     apt-get install slurm-wlm munge
     python staff/tests/slurm/cluster.py                  # run until Ctrl-C; print how other terminals can use it
@@ -6,7 +6,7 @@
 
 It needs root. Its files are in a temporary folder, and it uses free ports. The daemons and jobs end with this program.
 If it is killed, the kernel ends them: the daemons get a parent-death signal, and the node has a PID namespace, where no
-process outlives slurmd. The GPUs are device files that no program can compute with.
+process outlives slurmd. The GPUs are mere device files: no program can compute on them.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-# how long a job that was requeued waits
+# how long a requeued job waits
 AuthInfo=socket={folder}/munge.socket,cred_expire={requeue_delay}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -122,7 +122,7 @@ class Cluster:
         self._wait(lambda: self.node()["State"] == "IDLE", "the node does not become idle")
 
     def kill_node(self) -> None:
-        """Kill the node as a power failure would: without a signal to the jobs or a message to SLURM."""
+        """Kill the node as a power failure would: without signalling the jobs or notifying SLURM."""
         self._end("slurmd", signal.SIGKILL)
 
     def stop(self) -> None:
@@ -135,7 +135,7 @@ class Cluster:
     # --- jobs and the node ------------------------------------------------------------------------------------------
 
     def submit(self, folder: Path, *words: str, **variables: str) -> str:
-        """Run `sbatch` with these arguments in a folder; return the job's number."""
+        """Run `sbatch` with these arguments in a folder; return the job ID."""
         command = ["sbatch", "--parsable", *words]
         ended = subprocess.run(
             command, cwd=folder, env={**self.environment, **variables}, text=True, capture_output=True

@@ -1,4 +1,4 @@
-"""Tests of the job scripts in a real SLURM: `pytest -m slurm`, with slurm-wlm and munge installed (see cluster.py).
+"""Tests of the job scripts with a real SLURM: `pytest -m slurm`, with slurm-wlm and munge installed (see cluster.py).
 
 A requeued job waits for 10 seconds instead of 120. Otherwise the jobs run as in the scripts, but on the CPU.
 """
@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 class Desk:
-    """A folder that looks like the repository, from which jobs are submitted; it also gets their runs and output."""
+    """A folder that looks like the repository, from which jobs are submitted; their runs and output go there too."""
 
     def __init__(self, cluster: Cluster, folder: Path, data: Path):
         self.cluster, self.folder, self.data = cluster, folder, data
@@ -48,7 +48,7 @@ class Desk:
         return self.cluster.submit(self.folder, *words, **variables)
 
     def train(self, name: str, *flags: str, options: tuple[str, ...] = ()) -> str:
-        """Submit a part's train.job with a small network; return the job's number."""
+        """Submit a part's train.job with a small network; return the job ID."""
         return self.submit(*options, f"{PARTS[name]}/train.job", *SMALL, *SMALL_NETWORK[name], *flags)
 
     def run(self, name: str, job: str) -> Path:
@@ -83,7 +83,7 @@ def test_a_job_at_its_time_limit_goes_on(desk, tmp_path):
     unbroken = Program("gpt", desk.data, tmp_path / "unbroken")
     process = unbroken.start(*flags)
     desk.wait_until_said(job, "epoch 3/")
-    end = datetime.now().replace(microsecond=0) + timedelta(seconds=155)  # from the moment of the third epoch
+    end = datetime.now().replace(microsecond=0) + timedelta(seconds=155)  # counted from the third epoch
     desk.cluster.call("scontrol", "update", f"JobId={job}", f"EndTime={end.isoformat()}")
     waiting = desk.cluster.wait(job, lambda row: row["JobState"] == "PENDING")
     desk.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=30")
@@ -96,7 +96,7 @@ def test_a_job_at_its_time_limit_goes_on(desk, tmp_path):
     again = desk.wait_for_end(job, "COMPLETED", 400)
     waited = datetime.fromisoformat(again["StartTime"]).timestamp() - stopped
     assert REQUEUE_DELAY <= waited < REQUEUE_DELAY + 30, "the job waits until SLURM's credentials expire"
-    print(f"stopped {early:.0f} s before its end, began again after {waited:.0f} s")
+    print(f"stopped {early:.0f} s before its end, restarted after {waited:.0f} s")
     assert process.wait(timeout=400) == 0
     assert_same_end(desk.run("gpt", job), unbroken.run())
 
@@ -192,7 +192,7 @@ def test_a_node_that_loses_its_power(desk):
 
 @pytest.mark.parametrize("left", [0, 32_000])
 def test_a_disk_that_gets_full(cluster, mnist_files, left):
-    """The whole submit folder is on the full disk, including the output of the job."""
+    """The whole submit folder, including the job's output, is on the full disk."""
     desk = Desk(cluster, cluster.disk / f"{left}-bytes-left", mnist_files)
     job = desk.train("vae", "--epochs", "1000")
     desk.wait_until_said(job, "epoch 2/")
