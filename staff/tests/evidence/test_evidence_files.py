@@ -73,7 +73,7 @@ def test_numbers_in_odd_places(judge, staged):
 
     change_summary(staged, change)
     assert judge("bpd", VAE_RUN)["points"] == 2
-    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "differs from the summary in 3 of 3 epochs")
+    refused(judge("curves", VAE_RUN | {"epochs": 3}) | {"recomputed": None}, "differs from the summary in 3 of 3")
 
 
 # --- links to other places ----------------------------------------------------------------------------------------
