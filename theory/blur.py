@@ -62,7 +62,7 @@ LOSSES = {  # answer [1, 1, H, W], targets [2, 1, H, W] -> the mean over both ta
 
 # %%
 def best_answer(loss):
-    answer = (0.5 + 0.05 * torch.randn(1, 1, 16, 16)).requires_grad_()
+    answer = torch.normal(0.5, 0.05, (1, 1, 16, 16)).requires_grad_()
     adam = torch.optim.Adam([answer], lr=0.05)
     scheduler = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=STEPS)
     for _ in range(STEPS):

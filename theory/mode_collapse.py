@@ -28,7 +28,7 @@ CENTRES, SPREAD = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1), 0.2  # [
 
 # %%
 def data(n):
-    return CENTRES[torch.randint(8, (n,))] + SPREAD * torch.randn(n, 2)  # [n, 2]
+    return torch.normal(CENTRES[torch.randint(8, (n,))], SPREAD)  # [n, 2]
 
 
 def noise(n):

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from course.runs.folder import Run, is_number
 from course.runs.remarks import LARGE_RATE, Remark, Remarks, rate_is, rates, stuck
 
-PIXELS = 28 * 28
-UNIFORM_BPD, UNIFORM_NATS = 4, PIXELS * math.log(16)  # an image of 16 grey levels, all equally likely: 2174 nats
+UNIFORM_NATS = 2174  # an image of 16 grey levels, all equally likely: 4 bits per dimension
 # The best result of a decoder that ignores z, measured on the training images of MNIST.
-FIXED_BPD = 0.98  # with the best fixed distribution for each pixel; 4-bit images
-FIXED_NATS = FIXED_BPD * UNIFORM_NATS / UNIFORM_BPD
+FIXED_BPD, FIXED_NATS = 0.98, 532.5  # with the best fixed distribution for each pixel; 4-bit images
 LIMITED_BPD = math.log2(math.e + 15 / math.e) - math.log2(math.e)  # lower bound with logits in -1..1: 1.6
 BLACK, MEAN_IMAGE = 0.448, 0.269  # squared error per pixel of a black image and of the mean image, in -1..1
 
@@ -31,15 +29,19 @@ def vae_first_step(run: Run) -> Remarks:
 
 
 def vae_sum(run: Run) -> Remarks:
-    """Check that the bpd matches the two terms of the loss."""
-    bpd, nats, kl = (run.last(f"val/{name}") for name in ("bpd", "reconstruction", "regularization"))
-    if bpd is None or nats is None or kl is None:
+    """Check that the bpd changes in proportion to the sum of the two terms of the loss, from the first step on."""
+    names = ("bpd", "reconstruction", "regularization")
+    bpd, nats, kl = last = [run.last(f"val/{name}") for name in names]
+    if None in last:
         return
     if kl < -0.01 or bpd < 0:
         seen = f"val/regularization is {kl:.4g} nats and val/bpd {bpd:.4g}; neither can be negative"
         yield Remark(seen, "the KL divergence may have the wrong sign or a wrong term: check KLD")
         return
-    expected = UNIFORM_BPD * (nats + kl) / UNIFORM_NATS
+    first = [run.first_step.get(f"train/{name}_step") for name in names]
+    if None in first or first[1] + first[2] <= 0:
+        return
+    expected = first[0] * (nats + kl) / (first[1] + first[2])
     if abs(bpd - expected) > 0.02 * expected:
         seen = (
             f"val/bpd is {bpd:.4g}; reconstruction ({nats:.4g} nats) and regularization ({kl:.4g}) give {expected:.4g}"

@@ -53,7 +53,7 @@ FLAGS = {"vae": VAE, "aae": AAE, "gpt": GPT}
 
 
 FIRST = {
-    "vae": {"train/bpd_step": 4.02, "train/reconstruction_step": 2183.0},
+    "vae": {"train/bpd_step": 4.02, "train/reconstruction_step": 2183.0, "train/regularization_step": 1.6},
     "aae": {"train/recon_loss_step": 0.93},
     "gpt": {"train/bits_per_char_step": 6.63, "train/cross_entropy_step": 4.6},
 }

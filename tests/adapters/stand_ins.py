@@ -153,7 +153,7 @@ class TableDiscriminator(StandIn):
 def perturbed(network: nn.Module) -> nn.Module:
     """Perturb the parameters, as training would, because layers may be initialized with zeros."""
     for parameter in network.parameters():
-        parameter += 0.03 * torch.randn_like(parameter)
+        parameter.add_(torch.empty_like(parameter).normal_(std=0.03))
     return network
 
 
