@@ -95,4 +95,4 @@ def legible(rng, n_head, T):
 
 def read(output, v):
     """Recover the attention weights [B, nh, T, T] from the output [B, T, C]; the values v are `legible`."""
-    return split_heads(output, len(v)) @ v.mT
+    return split_heads(output, len(v)) @ v.mT  # the values are orthonormal, so v.mT undoes v

@@ -180,6 +180,7 @@ def assert_reached(what: str, gradients: dict[str, float]) -> None:
 def assert_nothing_on_top(what: str, outputs: Tensor) -> None:
     """Check that no activation bounds the outputs of a network with large parameters, on either side of 0."""
     low, high = outputs.min().item(), outputs.max().item()
+    # a sigmoid or tanh stays within ±1, and a ReLU, GELU or ELU above -1
     assert low < -1.5 and high > 1.5, (
         f"{what} can be any number: is there an activation on top of the last layer?\n"
         "expected some below -1.5 and some above 1.5, with large weights\n"
@@ -196,9 +197,11 @@ def assert_not_linear(what: str, ends: Tensor, middle: Tensor) -> None:
 def assert_causal(changes, t, what):
     """Check how the output [B, T, ...] changes when token t of the first sequence is replaced."""
     size = changes.abs().flatten(2).amax(-1)  # [B, T]
-    # float32: the sums are the same, because later tokens have weight 0
+    # later tokens have weight 0, so that only float32 rounding may change the output before token t
     before = size[0, :t].max().item() if t else 0
-    assert before < 1e-5, f"{what}: token {t} influences tokens before it, by up to {before:.2g}"
+    assert before < 1e-5, (
+        f"{what}: token {t} influences tokens before it, by up to {before:.2g}: is the mask missing or transposed?"
+    )
     without = [at for at in range(t, size.size(1)) if not size[0, at] > 1e-6]
     assert not without, f"{what}: token {t} should influence itself and later tokens, but does not influence {without}"
     assert (size[1:] < 1e-5).all(), f"{what}: a sequence influences another one in the batch"
@@ -252,17 +255,19 @@ def assert_independent(what: str, noise: Tensor, again: Tensor) -> None:
     n, D = noise.shape
     half = n // 2
     bound = SIGMAS / math.sqrt(len(noise))
-    assert noise.std(0).min() > 1e-3, f"{what} of different images is the same: is it drawn once for all of them?"
+    assert noise.std(0).min() > 1e-3, (
+        f"{what} of different rows of the batch is the same: is it drawn once for all of them?"
+    )
     # another assertion checks that the noise is standard normal
     noise, again = ((values - values.mean(0)) / values.std(0) for values in (noise, again))
     correlations = {
         "different dimensions": (torch.corrcoef(noise.T) - torch.eye(D)).abs().max() if D > 1 else torch.tensor(0),
         # products of neighbours have heavier tails than a normal variable
-        "different images": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
+        "different rows of the batch": (noise[1:] * noise[:-1]).mean(0).abs().max() / 1.1,
         "two calls": (noise * again).mean(0).abs().max() / 1.1,
     }
     if n >= 500:  # with fewer products, the tails are too heavy
-        halves = {"the batch's halves": noise[half : 2 * half], "first and last images": noise.flip(0)[:half]}
+        halves = {"the batch's halves": noise[half : 2 * half], "first and last rows": noise.flip(0)[:half]}
         for which, other in halves.items():
             correlations[which] = (noise[:half] * other).mean(0).abs().max() / 1.1 / math.sqrt(2)
     for which, correlation in correlations.items():

@@ -1,6 +1,6 @@
 """Part 1, graded: the VAE's losses and samples (Q1.7, Q1.8).
 
-PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
+PYTEST_DONT_REWRITE is a keyword for pytest: it then shows only our own messages.
 """
 
 from functools import partial
@@ -33,10 +33,10 @@ def linear_decoder(rng, z_dim, scale=1.0):
     needs=["VAE.forward", "VAE._reconstruction", "sample_reparameterize", "KLD", "KLD_per_dim", "elbo_to_bpd"],
 )  # fmt: skip
 def test_vae_forward_losses(rng, expected):
-    """Use a decoder that ignores z, or hardly any noise, so that the losses do not depend on the random draws."""
-    for batch, z_dim, spread, scale in [(3, 4, 0.0, 0), (5, 2, 0.7, 0), (2, 20, -2.0, 0), (4, 3, -13.0, 1)]:
+    """Use a decoder that ignores z (scale 0) or hardly any noise (shift -13): losses do not depend on random draws."""
+    for batch, z_dim, shift, scale in [(3, 4, 0.0, 0), (5, 2, 0.7, 0), (2, 20, -2.0, 0), (4, 3, -13.0, 1)]:
         imgs = grey_levels(rng, batch)
-        mean, log_std = uniform(rng, batch, z_dim, low=-2, high=2), uniform(rng, batch, z_dim) + spread
+        mean, log_std = uniform(rng, batch, z_dim, low=-2, high=2), uniform(rng, batch, z_dim) + shift
         weight, bias = linear_decoder(rng, z_dim, scale)
         answer = expected("vae_losses", imgs=imgs, mean=mean, log_std=log_std, weight=weight, bias=bias)
         forward = partial(part1.run_vae_forward, imgs, mean, log_std, weight, bias)
@@ -48,12 +48,13 @@ def test_vae_forward_losses(rng, expected):
             "bpd": "the values of elbo_to_bpd for the sum of both terms, averaged over the batch",
         }
         for name, hint in hints.items():
-            obtained = got[name].squeeze() if got[name].numel() == 1 else got[name]
+            obtained = got[name].squeeze() if got[name].numel() == 1 else got[name]  # the shape [1] is accepted
             # float32 sums of 784 terms
             again = partial(entry, name, forward)
             assert_value(f"{name} of VAE.forward", obtained, answer[name], rtol=1e-4, hint=hint, again=again)
         alone = part1.run_vae_reconstruction(imgs, mean, weight, bias)
-        assert_value("_reconstruction", alone, answer["of_each_image"], rtol=1e-4, hint="return one number per image")
+        hint = "it should be the cross-entropy summed over the pixels, one number per image"
+        assert_value("_reconstruction", alone, answer["of_each_image"], rtol=1e-4, hint=hint)
         with_nan = mean.clone()
         with_nan[0, 0] = torch.nan
         broken = part1.run_vae_forward(imgs, with_nan, log_std, weight, bias)
@@ -80,6 +81,8 @@ def assert_posterior(imgs, mean, log_std, std, decoder):
 )  # fmt: skip
 def test_vae_forward_samples_from_the_posterior(rng, expected):
     imgs, decoder = grey_levels(rng, 200), linear_decoder(rng, 4, scale=0.1)
+    # 200 draws: 5 sigma are 25 % of a standard deviation. log_std is far from 0, so that other powers of the
+    # standard deviation differ by more
     mean, log_std = uniform(rng, 4, low=-2, high=2), torch.tensor([-1.5, -0.7, 0.7, 1.5])
     std = expected("posterior_spread", log_std=log_std)["std"]
     check_samples(assert_posterior, imgs, mean, log_std, std, decoder)
@@ -104,6 +107,7 @@ def test_vae_forward_gradients(rng, expected):
         )  # fmt: skip
     # with noise, compare the gradient with the slope of the bpd itself
     inputs |= {name: value.double() for name, value in inputs.items() if name != "imgs"}
+    # a step along `direction` in log_std; `detached`: the slope if only the KL divergence contributed, for the hint
     inputs["log_std"], direction, step = log_std.double(), uniform(rng, 3, 4, dtype=torch.float64), 1e-3
     detached = expected("vae_slope", mean=mean, log_std=log_std, direction=direction)["of_the_divergence"]
     got = part1.run_vae_slope(**inputs, direction=direction, step=step)
@@ -115,6 +119,11 @@ def test_vae_forward_gradients(rng, expected):
 
 
 # --- VAE.sample ------------------------------------------------------------------------------------------------------
+
+
+# A score is a number for each grey level of each pixel. Summed over the drawn pixels, it has a mean and a variance that
+# follow from the probabilities (`moments`). There are 20 random scores and, last, the logarithms of the right
+# probabilities. Known mistakes move the last sum by more than 20 sigma; the other sums tell these mistakes apart.
 
 
 def sigmas(sums, moments, images):
@@ -133,18 +142,20 @@ def assert_drawn_from(samples, scores, answer):
     p, rows = answer["probabilities"].tensor, torch.arange(len(samples)) % 2
     levels = torch.bincount(samples.flatten(), minlength=16).double()
     share, variance = (each[rows].sum((0, 2, 3)) for each in (p, p * (1 - p)))
-    rare = ((levels - share).abs() / variance.sqrt() > SIGMAS).any()
+    unusual = ((levels - share).abs() / variance.sqrt() > SIGMAS).any()
     each_score = torch.cat([scores.double(), p.log()[None]])[:, rows]
     sums = torch.stack([score.gather(1, samples.long()).sum() for score in each_score])
     pairs = len(samples) / 2
     excess = sigmas(sums, answer["moments"].tensor, pairs).abs().max().item()
-    if not rare and excess < SIGMAS:
+    if not unusual and excess < SIGMAS:
         return
     fits = {sentence: misfit(sums, wrong.tensor, pairs) for sentence, wrong in answer["moments"].mistakes}
     least = min(fits.values())
+    # a mistake is named if it fits, and at most one other fits about as well; the misfit of the one that was made is
+    # about 1, and above 3 with a probability of 5e-6
     known = [sentence for sentence, each in fits.items() if each < 2 * least]
-    sure = least < 3 and len(known) <= 2  # with the right moments, a mean of more than 20 squares is below 3
-    hint = "" if rare else "the frequencies of all grey levels are right overall, but not at each pixel: "
+    sure = least < 3 and len(known) <= 2
+    hint = "" if unusual else "the frequencies of all grey levels are right overall, but not at each pixel: "
     hint = "; or ".join(known) if sure else hint + "are they drawn from the softmax of their own logits?"
     for name, sentence in (("likeliest", "grey level (argmax)"), ("mean", "grey level, rounded")):
         if answer[name].right.error(samples[:2, 0].double(), 0, 0.1) <= 1:
@@ -154,12 +165,13 @@ def assert_drawn_from(samples, scores, answer):
     raise AssertionError(
         f"the pixels of VAE.sample are wrong: {hint}\n"
         f"expected frequencies {shares} of grey levels {', '.join(map(str, worst.tolist()))}\n"
-        f"obtained frequencies {found}, and sums of scores that are off by up to {excess:.3g} sigma"
+        f"obtained frequencies {found}\n"
+        f"(compared with each pixel's own probabilities, the grey levels are off by {excess:.3g} sigma)"
     )
 
 
 def assert_samples(logits, scores, answer, n=50, z_dim=30):
-    """Check the pixels and the z in two calls to VAE.sample; see the test."""
+    """Check two calls to VAE.sample: shapes, z from N(0, I), pixels from their probabilities, and independence."""
     single = part1.run_vae_sample(logits, z_dim, 1, calls=1)[0][0]
     assert_shape("the output of VAE.sample for one image", single, (1, 1, 28, 28))
     (first, second), latents = part1.run_vae_sample(logits, z_dim, n, calls=2)
@@ -169,6 +181,7 @@ def assert_samples(logits, scores, answer, n=50, z_dim=30):
     for z in latents:
         assert_shape("the z that the decoder gets", z, (n, z_dim))
     assert_independent("the z", *(z[:, :3] for z in latents))
+    # a few columns, each with 100 numbers, then all 3000 numbers, which reveal smaller errors
     assert_standard_normal("the z that the decoder gets", torch.cat(latents)[:, :3])
     assert_standard_normal("the z that the decoder gets", torch.cat(latents).flatten()[:, None])
 
@@ -193,6 +206,9 @@ def assert_samples(logits, scores, answer, n=50, z_dim=30):
 @pytest.mark.question("1.8", points=1, needs=["VAE.sample"])
 def test_vae_sample(rng, expected):
     """Use a decoder that returns logits i % 2 for image i of a batch, regardless of z."""
+    # squares of 2x2 pixels share logits, so neighbours that share noise are equal too often; with a factor of 1.3, a
+    # pixel's likeliest grey level has a probability of about 0.3
     logits = 1.3 * normal(rng, 2, 16, 14, 14).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     scores = normal(rng, 20, 2, 16, 28, 28)
-    check_samples(assert_samples, logits, scores, expected("pixels", logits=logits, scores=scores))
+    answer = expected("pixels", logits=logits, scores=scores)  # the probabilities, and the moments of the scores
+    check_samples(assert_samples, logits, scores, answer)

@@ -1,6 +1,6 @@
 """Part 2, graded: encoder, decoder and discriminator (Q2.4, Q2.5).
 
-PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
+PYTEST_DONT_REWRITE is a keyword for pytest: it then shows only our own messages.
 """
 
 import pytest
@@ -19,18 +19,20 @@ def test_aae_encoder_shapes(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         z = part2.run_aae_network("ConvEncoder", images(rng, batch), z_dim, seed=1)
         assert_numbers("the encoder's code", z, (batch, z_dim))
+    # parameters 5 times as large: the code is far beyond -1.5 and 1.5, unless an activation bounds it
     z = part2.run_aae_network("ConvEncoder", images(rng, 16), 40, seed=2, gain=5)
     assert_nothing_on_top("a code", z)
 
 
 @pytest.mark.question("2.4", points=0.25, needs=["ConvEncoder"])
 def test_aae_encoder_depends_on_its_input(rng):
+    """Check also that there is a convolution and a non-linearity, and that a gradient reaches all parameters."""
     x = images(rng, 6)
     z = part2.run_aae_network("ConvEncoder", x, 8, seed=2)
     distance = torch.cdist(z, z) + torch.eye(6)
-    assert distance.min() > 1e-6, "different images get the same code"
+    assert distance.min() > 1e-6, "different images get the same code: is x used?"
     alone = part2.run_aae_network("ConvEncoder", x[2:4], 8, seed=2)
-    # the same numbers, summed in a different order
+    # loose: another order of summation changes the numbers by up to about 1e-5, the other inputs by much more
     assert_value(
         "the code for just two of the images", alone, z[2:4], rtol=1e-3, atol=1e-4,
         hint="it depends on the others in the batch",
@@ -44,7 +46,7 @@ def test_aae_encoder_depends_on_its_input(rng):
     for pixel, each in zip(pixels, codes_then, strict=True):
         # larger than the effect of a different order of summation
         matters = (each - unchanged).abs().max() > 1e-5 * unchanged.abs().max()
-        assert matters, f"pixel {pixel} of the image does not affect the code"
+        assert matters, f"pixel {pixel} of the image does not affect the code: do the layers cover the whole image?"
     gradients, _, has_convolution = part2.run_aae_network_gradients("ConvEncoder", images(rng, 16), 8, seed=3)
     assert_reached("encoder", gradients)
     assert has_convolution, "the encoder should be a convolutional network, but it has no convolution"
@@ -57,12 +59,13 @@ def test_aae_decoder_shapes_and_range(rng):
     for batch, z_dim in [(2, 8), (5, 2), (1, 20)]:
         imgs = part2.run_aae_network("ConvDecoder", codes(rng, batch, z_dim), z_dim, seed=1)
         assert_numbers("the decoder's image", imgs, (batch, 1, 28, 28))
+    # parameters 5 times as large: they push a tanh close to -1 and 1
     imgs = part2.run_aae_network("ConvDecoder", codes(rng, 10, 8), 8, seed=2, gain=5)
     assert imgs.abs().max() <= 1, (
         f"images are in -1..1, not up to {beyond(1, imgs.abs().max().item())}: is there a tanh at the end?"
     )
     low, high = imgs.min().item(), imgs.max().item()
-    why = "use tanh, not a sigmoid" if low > -0.5 else "is there a second tanh, or another factor?"
+    why = "use tanh, not a sigmoid" if low >= 0 else "is there a second tanh, or another factor?"
     assert low < -0.9 and high > 0.9, (
         f"images should reach beyond -0.9 and 0.9: {why}\n"
         f"expected a range of nearly -1 to 1\nobtained {beyond(-0.9, low)} to {beyond(0.9, high)}"
@@ -71,11 +74,12 @@ def test_aae_decoder_shapes_and_range(rng):
 
 @pytest.mark.question("2.4", points=0.25, needs=["ConvDecoder"])
 def test_aae_decoder_depends_on_its_input(rng):
+    """Check also that there is a convolution, and that a gradient reaches all parameters and dimensions of z."""
     z = codes(rng, 5, 6)
     imgs = part2.run_aae_network("ConvDecoder", z, 6, seed=2)
     distance = torch.cdist(imgs.flatten(1), imgs.flatten(1)) + torch.eye(5)
-    assert distance.min() > 1e-6, "different codes give the same image"
-    # the same numbers, summed in a different order
+    assert distance.min() > 1e-6, "different codes give the same image: is z used?"
+    # loose: another order of summation changes the numbers by up to about 1e-5, the other inputs by much more
     assert_value(
         "the decoder's output for just two of the codes",
         part2.run_aae_network("ConvDecoder", z[1:3], 6, seed=2), imgs[1:3],
@@ -96,7 +100,7 @@ def test_aae_forward(rng, expected):
         networks |= {"bias": normal(rng, 1, 28, 28), "x": images(rng, batch)}
         answer = expected("linear_autoencoder", **networks)
         recon_x, z = part2.run_aae_forward(**networks)
-        # float32 sums of 784 terms
+        # float32 sums of 784 terms are right within about 1e-6; recon_x inherits the error of z
         assert_value("z of forward", z, answer["z"], rtol=1e-4, atol=1e-4, hint="it should be the code of x")
         assert_value(
             "recon_x of forward", recon_x, answer["recon_x"], rtol=1e-3, atol=1e-3,
@@ -104,7 +108,7 @@ def test_aae_forward(rng, expected):
         )  # fmt: skip
 
 
-# --- discriminator and losses ----------------------------------------------------------------------------------------
+# --- discriminator ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.question("2.5", points=0.25, needs=["Discriminator"])
@@ -115,7 +119,8 @@ def test_discriminator_shapes(rng):
     # a probability or a ReLU could not be below 0, nor a tanh beyond 1; the logits of a deep network may all have the
     # same sign, but those of 30 networks only with a probability of 2 / 2^30
     assert_nothing_on_top("a logit", part2.run_discriminators(10 * codes(rng, 8, 8), 30, gain=5))
-    # in fresh networks, positive and negative logits are equally large; a leaky ReLU causes a factor of 5 or more
+    # in 100 fresh networks, negative and positive logits are about equally large: the ratio of their means is 1, with a
+    # standard deviation of 16 %; a leaky ReLU with slope 0.2 makes it about 0.2, and 0.45 is 5 sigma from both
     logits = part2.run_discriminators(codes(rng, 1, 8), 100)
     below, above = -logits[logits < 0].mean(), logits[logits > 0].mean()
     assert 0.45 < below / above < 1 / 0.45, (
@@ -126,10 +131,12 @@ def test_discriminator_shapes(rng):
 
 @pytest.mark.question("2.5", points=0.25, needs=["Discriminator"])
 def test_discriminator_depends_on_its_input(rng):
+    """Check also that there is a non-linearity, and that a gradient reaches all parameters and dimensions of z."""
     z = codes(rng, 5, 6)
     logits = part2.run_aae_network("Discriminator", z, 6, seed=2)
-    assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit"
-    # the same numbers, summed in a different order
+    # a logit is a single number, so two of them may be close by chance: a lower bound than for codes and images
+    assert torch.pdist(logits).min() > 1e-7, "different codes get the same logit: is z used?"
+    # loose: another order of summation changes the numbers by up to about 1e-5, the other inputs by much more
     assert_value(
         "the discriminator's output for just two of the codes",
         part2.run_aae_network("Discriminator", z[1:3], 6, seed=2), logits[1:3],
@@ -138,6 +145,6 @@ def test_discriminator_depends_on_its_input(rng):
     gradients, to_z, _ = part2.run_aae_network_gradients("Discriminator", codes(rng, 32, 5), 5, seed=3)
     assert_reached("discriminator", gradients)
     assert (to_z.abs().sum(0) > 0).all(), "some dimensions of the code do not affect the logit"
-    # without activations in between, three linear layers are equivalent to one
+    # without activations in between, three linear layers are equivalent to one; rounding in float32 is below 1e-6
     middle = part2.run_aae_network("Discriminator", (z[:1] + z[1:2]) / 2, 6, seed=2)
-    assert (middle - logits[:2].mean()).abs() > 1e-6, "the discriminator is linear: are there activations?"
+    assert (middle - logits[:2].mean()).abs() > 2e-6, "the discriminator is linear: are there hidden activations?"

@@ -1,6 +1,8 @@
-"""Part 3, graded: dropout in causal self-attention (Q3.2). Statistical tests allow 5 sigma.
+"""Part 3, graded: dropout in causal self-attention (Q3.2).
 
-PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
+Statistical tests allow 5 sigma, and a check that fails is repeated with new draws (`check_samples` in judge.py).
+
+PYTEST_DONT_REWRITE is a keyword for pytest: it then shows only our own messages.
 """
 
 import math
@@ -20,8 +22,9 @@ def assert_kept_independently(kept, keep, what):
     """Check that neighbours along the first dimension are kept independently, each with probability `keep`."""
     centred = kept.double() - keep
     products = (centred[1::2] * centred[: len(kept) // 2 * 2 : 2]).flatten()
+    # the product of two independent centred values has mean 0 and standard deviation keep * (1 - keep)
     bound = SIGMAS * keep * (1 - keep) / math.sqrt(len(products))
-    assert products.mean().abs() < bound, f"dropout should be drawn separately for each weight: {what} share it"
+    assert products.mean().abs() < bound, f"dropout should be drawn anew for each {what}: are draws reused?"
 
 
 def without_dropout(x, weights, n_head):
@@ -36,17 +39,19 @@ def assert_dropped(x, weights, answer, factor, v, p):
     seen = torch.ones(T, T).tril().bool()
     right, dropped = answer["weights"].tensor[..., seen], read(output, v)[..., seen]  # [B, nh, pairs of tokens]
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
-    sums = read(output, v).sum(-1).nan_to_num(1.0)  # NaN, from 0 * -inf, where scores are dropped
+    # with dropout of the scores, a sum is 1, or NaN from 0 * -inf, which counts as 1
+    sums = read(output, v).sum(-1).nan_to_num(1.0)
     assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
         "dropout should come after the softmax: in training, the weights then no longer sum to 1"
     )
+    # with dropout of the result, each channel is 0 or `factor` times its value
     channels = split_heads(output, len(v)) / answer["heads"].tensor
     assert not torch.allclose(channels, (channels > 0.5) * factor.tensor, atol=1e-2), (
         "dropout acts on the result, but it should act on the attention weights"
     )
     ratio = dropped / right
     kept = ratio > 0.5
-    # float32; the smallest weights are a few thousandths
+    # the smallest weights are about 0.005, so an error of 1e-4, allowed elsewhere, changes a ratio by 0.02
     mistakes = [(sentence, kept * wrong.tensor) for sentence, wrong in factor.mistakes]
     assert_value(
         f"the ratio of the attention weights in training (attn_pdrop {p}) to those without dropout",
@@ -55,26 +60,31 @@ def assert_dropped(x, weights, answer, factor, v, p):
     )  # fmt: skip
     bound = SIGMAS * math.sqrt(p * (1 - p) / kept.numel())
     share = 1 - kept.double().mean().item()
-    assert share == pytest.approx(p, abs=bound), f"attn_pdrop {p}: the fraction of dropped weights is {share:.3f}"
-    for dim, what in enumerate(("sequences", "heads", "tokens")):
+    assert share == pytest.approx(p, abs=bound), (
+        f"the fraction of dropped weights is {share:.3f}, not attn_pdrop = {p}: is each weight dropped separately?"
+    )
+    for dim, what in enumerate(("sequence", "head", "pair of tokens")):
         assert_kept_independently(kept.movedim(dim, 0), 1 - p, what)
-    assert_kept_independently(torch.stack([kept, read(again, v)[..., seen] / right > 0.5]), 1 - p, "two calls")
+    assert_kept_independently(torch.stack([kept, read(again, v)[..., seen] / right > 0.5]), 1 - p, "call")
 
 
 @pytest.mark.question("3.2", points=0.5, needs=["CausalSelfAttention.attention"])
 def test_attention_dropout(rng, expected):
+    """Check the output without dropout, dropout in training, and that resid_pdrop does not drop attention weights."""
+    # 400 * 2 heads * 21 pairs of tokens = 16 800 weights: the fraction dropped may be off by less than 0.02
     n_head, T, batch = 2, 6, 400
     for p in (0.25, 0.6):
         q, k = (normal(rng, n_head, T, T, scale=0.8) for _ in range(2))
         v = legible(rng, n_head, T)
+        # weights: without dropout; heads: the output of each head; factor: how much larger the kept weights become
         answer, factor = expected("attention_weights", q=q, k=k, v=v), expected("dropout", p=p)["factor"]
         x, weights = prescribed(q, k, v)
         x = x.expand(batch, T, -1).clone()
         plain = without_dropout(x, weights, n_head)
-        # float32
+        # float32, sums of at most 6 terms
         assert_value(
             "attention without dropout", plain, answer["heads"].tensor.expand(batch, n_head, T, T), 1e-4, 1e-4,
-            hint="first look at the other tests of Q3.2", again=partial(without_dropout, x, weights, n_head),
+            hint="first fix test_attention_output", again=partial(without_dropout, x, weights, n_head),
         )  # fmt: skip
         for what, options in (
             (f"attention in evaluation, attn_pdrop {p},", {"attn_pdrop": p}),
@@ -84,7 +94,7 @@ def test_attention_dropout(rng, expected):
             hint = "dropout should have no effect"
             assert_value(what, split_heads(output, n_head), plain, rtol=1e-4, atol=1e-4, hint=hint)
         check_samples(assert_dropped, x, weights, answer, factor, v, p)
-    # the other dropout, resid_pdrop, acts on channels; float32 sums of 6 weights
+    # with values that are all 1, the output is 1, and resid_pdrop makes each channel 0 or 2; q and k do not matter
     x, weights = prescribed(q, k, torch.ones(n_head, T, T))
     output = part3.run_attention(x, weights, n_head, T, training=True, resid_pdrop=0.5)
     assert_value(

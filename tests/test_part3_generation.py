@@ -1,8 +1,10 @@
 """Part 3, graded: generation (Q3.3).
 
-The mean of the tokens so far replaces attention, so that Q3.3 does not depend on Q3.2. Statistical tests allow 5 sigma.
+The mean of the tokens so far replaces attention, so that Q3.3 does not depend on Q3.2.
 
-PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
+Statistical tests allow 5 sigma, and a check that fails is repeated with new draws (`check_samples` in judge.py).
+
+PYTEST_DONT_REWRITE is a keyword for pytest: it then shows only our own messages.
 """
 
 import pytest
@@ -22,6 +24,7 @@ def unlikely(tokens, probs):
     counts, n, p = torch.bincount(tokens, minlength=len(probs)).numpy(), len(tokens), probs.double().numpy()
     at_most, at_least = special.bdtr(counts, n, p), special.bdtrc(counts - 1, n, p)
     tail = 2 * torch.from_numpy(at_most).minimum(torch.from_numpy(at_least))
+    # divided by the number of tokens that are compared
     return (tail < P_5_SIGMA / len(probs)).nonzero().flatten().tolist()
 
 
@@ -62,13 +65,13 @@ def of_token(value, token):
 
 @pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_shapes(rng):
-    for batch, T, n in [(3, 4, 5), (1, 1, 1), (2, 6, 0), (1, 16, 3), (4, 1, 20)]:
+    for batch, T, n in [(3, 4, 5), (1, 1, 1), (2, 6, 0), (1, 16, 3), (4, 1, 20)]:  # the last two exceed block_size 16
         model = model_of(table(rng))
         for options in ({}, {"do_sample": True}):
             idx = integers(rng, V, batch, T)
             assert_continues(part3.run_generate(idx, n, **model, **options), idx, n)
     for options in ({}, {"do_sample": True, "temperature": 0.5}, {"do_sample": True, "top_k": 3, "top_p": 0.9}):
-        part3.run_choose_elsewhere(table(rng), **options)
+        part3.run_choose_elsewhere(table(rng), **options)  # fails if choose creates tensors on the CPU
 
 
 @pytest.mark.question("3.3", points=0.5, needs=["choose"])
@@ -78,9 +81,9 @@ def test_generate_greedy(rng, expected):
     for last in (torch.arange(V), integers(rng, V, 1), integers(rng, V, 5)):
         idx, n = prompts(rng, last), 6
         new = assert_continues(part3.run_generate(idx, n, **model_of(logits)), idx, n)
-        before = torch.cat([last[:, None], new[:, :-1]], dim=1)
+        before = torch.cat([last[:, None], new[:, :-1]], dim=1)  # the token before each new one
         assert_likeliest(new, before, tokens, "a model that sees only the last token")
-    for batch, T, n in [(1, 5, 8), (6, 3, 13), (4, 1, 15)]:
+    for batch, T, n in [(1, 5, 8), (6, 3, 13), (4, 1, 15)]:  # at most block_size tokens
         assert_greedy(rng, expected, T, n, batch, block_size=16)
 
 
@@ -92,7 +95,7 @@ def test_generate_greedy_is_not_random(rng, expected):
     for options in ({"temperature": 0.1}, {"temperature": 10.0}, {"top_k": 3}, {"top_p": 0.9, "temperature": 2.0}):
         for given in ({}, {"do_sample": False}):
             new = assert_continues(part3.run_generate(idx, 3, **model_of(logits), **options, **given), idx, 3)
-            before = torch.cat([idx[:, -1:], new[:, :-1]], dim=1)
+            before = torch.cat([idx[:, -1:], new[:, :-1]], dim=1)  # the token before each new one
             assert_likeliest(new, before, tokens, f"do_sample=False, {options}")
 
 
@@ -108,19 +111,20 @@ def assert_next_tokens(idx, logits, right, what, **options):
 @pytest.mark.question("3.3", points=0.5, needs=["choose"])
 def test_generate_sampling_frequencies(rng, expected):
     logits = table(rng)
-    last = torch.arange(V).repeat(1000)  # neighbours in the batch have different probabilities
+    # 1000 draws after each token: frequencies may be off by less than 0.09; neighbours have different probabilities
+    last = torch.arange(V).repeat(1000)
     for temperature in (1.0, 0.4, 2.5, 0.7 + 0.6 * rng.uniform()):
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
         idx, what = prompts(rng, last, T=2), f"temperature {temperature:.3g}"
         check_samples(assert_next_tokens, idx, logits, right, what, temperature=temperature)
     # shifted logits have the same probabilities, and with a low temperature, the most likely token is drawn
-    idx = idx[: V * 300]
+    idx = idx[: V * 300]  # 300 draws after each token: frequencies may be off by less than 0.16
     for shift, temperature in [(300, 1.0), (-300, 1.0), (0, 0.01)]:
         right = expected("next_token", logits=logits, temperature=temperature)["probabilities"]
         # float32 logits near 300 have errors of up to 1e-4, and probabilities have relative errors of that size
         what = f"logits near {shift}, temperature {temperature}"
         check_samples(assert_next_tokens, idx, logits + shift, right, what, temperature=temperature)
-    # with many tokens, unlikely ones must not be omitted
+    # with many tokens, unlikely ones must not be omitted: of the least likely, about 15 draws are expected
     logits = -0.08 * torch.from_numpy(rng.permutation(64)).float()[None]
     right = expected("next_token", logits=logits, temperature=1.0)["probabilities"]
     idx, what = torch.zeros(30_000, 1, dtype=torch.int64), "64 tokens, no filter"
@@ -132,7 +136,7 @@ def assert_fresh_draws(idx, model, probs, n=6):
     first, again = (assert_continues(part3.run_generate(idx, n, **model, do_sample=True), idx, n) for _ in range(2))
     for step in range(n):
         assert_drawn(first[:, step], probs, f"new token {step}")
-    pairs = torch.outer(probs, probs).flatten()
+    pairs = torch.outer(probs, probs).flatten()  # entry V * one + other: the probability of this pair
     neighbours = {
         "the same draws for different rows of a batch": (first[::2], first[1::2]),
         "the same draws for consecutive tokens": (first[:, ::2], first[:, 1::2]),
@@ -146,12 +150,14 @@ def assert_fresh_draws(idx, model, probs, n=6):
 def test_generate_draws_are_fresh(rng, expected):
     logits = table(rng, rows=1)
     probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
+    # 1500 prompts, 6 new tokens each: at least 4500 pairs of draws in each comparison, for V² = 64 pairs of tokens
     check_samples(assert_fresh_draws, prompts(rng, integers(rng, V, 1500), T=1), model_of(logits.expand(V, V)), probs)
 
 
 def assert_filtered(rng, expected, logits, **options):
     """Check that the draws after each token have the probabilities expected with these options."""
     right = expected("next_token", logits=logits, **{"temperature": 1.0} | options)["probabilities"]
+    # 500 draws after each token: frequencies may be off by less than 0.13
     idx = prompts(rng, torch.arange(V).repeat(500), T=1)
     what = ", ".join(f"{name} {value}" for name, value in options.items())
     check_samples(assert_next_tokens, idx, logits, right, what, **options)
@@ -165,10 +171,14 @@ def test_generate_top_k(rng, expected):
 
 
 def clear_calls(rng, expected, logits, count, temperature, top_k):
-    """Return up to `count` values of top_p far from all cumulative sums, first those where the order matters."""
+    """Return up to `count` values of top_p for which rounding does not decide which tokens are kept.
+
+    Of 40 candidates, those come first for which another order of temperature, top_k and top_p changes probabilities.
+    """
     top_p = (uniform(rng, 40, low=0.1, high=0.97) * 1000).round() / 1000
+    # two rows suffice: all even rows have the same probabilities in another order, and so have all odd rows
     answer = expected("top_p_calls", logits=logits[:2], temperature=temperature, top_k=top_k, top_p=top_p)
-    clear = answer["margin"].tensor > 0.005
+    clear = answer["margin"].tensor > 0.005  # the distance from the nearest cumulative sum
     matters = answer["order_matters"].tensor[clear].argsort(descending=True, stable=True)
     return [round(each, 3) for each in top_p[clear][matters].tolist()[:count]]
 
@@ -195,7 +205,7 @@ def assert_follows_generator(rng, idx, model, probs, n=4):
         "generators with the same seed should give the same tokens: is the generator passed on? "
         f"In a second call, {first_difference(again, first)}"
     )
-    pairs = torch.outer(probs, probs).flatten()
+    pairs = torch.outer(probs, probs).flatten()  # entry V * one + two: the probability of this pair
     for what, one, two in (("two seeds", first, other), ("two steps", first[:, ::2], first[:, 1::2])):
         assert not unlikely((V * one + two).flatten(), pairs), f"a generator gives the same draws for {what}"
 
@@ -204,16 +214,18 @@ def assert_follows_generator(rng, idx, model, probs, n=4):
 def test_generate_with_a_generator(rng, expected):
     logits = table(rng, rows=1)
     probs = expected("next_token", logits=logits, temperature=1.0)["probabilities"].tensor[0]
+    # 1000 prompts, 4 new tokens each: at least 2000 pairs of draws in each comparison
     idx = prompts(rng, integers(rng, V, 1000), T=1)
     check_samples(assert_follows_generator, rng, idx, model_of(logits.expand(V, V)), probs)
 
 
 @pytest.mark.question("3.3", points=0.25, needs=["choose"])
 def test_generate_with_and_without_cache(rng, expected):
-    for T, n, batch in [(4, 8, 3), (1, 6, 1), (9, 3, 2)]:
+    for T, n, batch in [(4, 8, 3), (1, 6, 1), (9, 3, 2)]:  # at most block_size tokens
         for use_cache in (False, True):
             assert_greedy(rng, expected, T, n, batch, block_size=12, use_cache=use_cache)
     model = model_of(table(rng))
+    # 3 + 20 tokens: more than block_size 16
     idx, n, seed = prompts(rng, integers(rng, V, 6)), 20, int(integers(rng, 2**31))
     tokens = [
         assert_continues(

@@ -1,6 +1,6 @@
 """Part 2: the graded tests that students do not get.
 
-PYTEST_DONT_REWRITE: messages describe errors in the assignment's terms, and pytest must not extend them.
+PYTEST_DONT_REWRITE is a keyword for pytest: it then shows only our own messages.
 """
 
 import pytest

@@ -91,7 +91,7 @@ def test_noise_is_told_from_other_noise(rng):
         with pytest.raises(AssertionError, match=name):
             judge.assert_standard_normal("noise", other)
     shared = {
-        "dimensions": (normal[:, :1].expand(-1, 3), normal), "images": (normal.repeat_interleave(2, 0)[:2000], normal),
+        "dimensions": (normal[:, :1].expand(-1, 3), normal), "rows": (normal.repeat_interleave(2, 0)[:2000], normal),
         "two calls": (normal, normal),
     }  # fmt: skip
     for name, (noise, again) in shared.items():

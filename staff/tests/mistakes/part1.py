@@ -33,7 +33,7 @@ MISTAKES = {
     "no noise": ("1.7", UTILS, DRAW, "mean + std", "there is no noise"),
     "no spread": ("1.7", UTILS, DRAW, "mean + torch.randn_like(mean)"),
     "one noise for all": ("1.7", UTILS, DRAW, "mean + std * torch.randn(1)"),
-    "noise shared by the batch": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean[:1])", "of different images is the same"),
+    "noise shared by the batch": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean[:1])", "of different rows of the batch is the same"),
     "noise shared by the dimensions": ("1.7", UTILS, DRAW, "mean + std * torch.randn_like(mean[..., :1])", "different dimensions is not independent"),
     "the same noise each time": (
         "1.7", UTILS, DRAW, "mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))",
@@ -168,7 +168,7 @@ MISTAKES = {
     "logits in rows without a permute": ("1.8", TRAIN, PROBABILITIES, "F.softmax(self.decoder(z).reshape(batch_size, 28, 28, GREY_LEVELS), dim=-1)", "without moving the grey levels to the end"),
     "sigmoids for probabilities": ("1.8", TRAIN, PROBABILITIES, PROBABILITIES.replace("F.softmax(self.decoder(z), dim=1)", "self.decoder(z).sigmoid()")),
     "softmax over columns": ("1.8", TRAIN, PROBABILITIES, PROBABILITIES.replace("dim=1", "dim=3")),
-    "one z for all": ("1.8", TRAIN, PRIOR, "torch.randn(1, self.hparams.z_dim, device=self.device).expand(batch_size, -1)", "of different images is the same"),
+    "one z for all": ("1.8", TRAIN, PRIOR, "torch.randn(1, self.hparams.z_dim, device=self.device).expand(batch_size, -1)", "of different rows of the batch is the same"),
     "z shared by the dimensions": ("1.8", TRAIN, PRIOR, "torch.randn(batch_size, 1, device=self.device).expand(-1, self.hparams.z_dim)"),
     "the same z each time": ("1.8", TRAIN, PRIOR, "torch.randn(batch_size, self.hparams.z_dim, generator=torch.Generator().manual_seed(0))"),
     "wide z": ("1.8", TRAIN, PRIOR, f"1.5 * {PRIOR}"),
