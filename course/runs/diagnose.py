@@ -1,7 +1,7 @@
 """List unusual numbers in a run and their likely causes: `python -m course diagnose RUN ...`.
 
 It uses only the numbers, not the code or the figures, so its remarks say "may". A rule is a function that yields
-remarks about a run; `course.runs.remarks` has the rules for all parts, `course.runs.symptoms` those for each part.
+remarks about a run; `course.runs.remarks` has the rules that the parts share, `course.runs.symptoms` the others.
 """
 
 import argparse

@@ -167,7 +167,7 @@ def _run(folder: Path, path: Path, head: dict, state: dict, seconds, summary: di
 
 
 def figures_of(folder: Path) -> Figures:
-    """Find the figures of individual epochs in a run's folder."""
+    """Find the figures saved for individual epochs in a run's folder."""
     paths = sorted((folder / "figures").glob("*.png"))
     matches = [(path, re.fullmatch(r"(.+)_epoch_(\d+)\.png", path.name)) for path in paths]
     return {(match[1], int(match[2])): path for path, match in matches if match}

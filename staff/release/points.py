@@ -1,6 +1,6 @@
 """Compare the points stated in READMEs and the handout with the rubric.
 
-`references` compares the headings of the handout's questions, and the handout's tables.
+`references` checks the points in the handout's headings and tables.
 """
 
 import re
