@@ -1,5 +1,6 @@
 """The folder of a run: created under an unused name, and locked while the run writes to it."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -61,7 +62,8 @@ def new_folder(parent: Path) -> Path:
 
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder that contains only its lock, e.g. because the Trainer rejected the flags."""
-    if folder.is_dir() and all(path.name in (".lock", ".lock.owner") for path in folder.iterdir()):
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+    with suppress(FileNotFoundError):  # it is being deleted
+        if folder.is_dir() and all(path.name in (".lock", ".lock.owner") for path in folder.iterdir()):
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()

@@ -15,7 +15,7 @@ import torch
 from endurance_cases import ENVIRONMENT, wait_for
 from resuming_cases import checkpoint, events
 
-from course.training import checkpoints
+from course.training import checkpoints, folders
 from small_runs import PARTS, REPOSITORY, Program
 
 # --- failing disks ---------------------------------------------------------------------------------------------------
@@ -130,6 +130,12 @@ def test_a_folder_that_is_deleted(program):
     assert process.returncode == 1 and "Traceback" not in message, message
     assert f"the run's folder {run} was moved or deleted during the run" in message
     assert not run.exists(), "the folder was created again"
+
+
+def test_a_folder_that_disappears_while_it_is_listed(tmp_path, monkeypatch):
+    """The error must not replace the message that the folder was deleted."""
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    folders.remove_if_empty(tmp_path / "version_0")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_no_view_of_its_buffer(tmp_path, monkeypatch):

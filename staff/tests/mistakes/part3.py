@@ -265,7 +265,7 @@ MISTAKES = {
     "tokens reversed": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 is reversed"),
     "a third of the values": ("3.2", GPT, VALUES, "return weights @ v / 3", "it is 1/3 of the expected value"),
     "greedy by chance": ("3.3", GPT, GREEDY, "return torch.multinomial(logits.softmax(-1), num_samples=1)", "it changes between calls"),
-    "NaN hidden in the scores": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores.nan_to_num(neginf=-torch.inf), dim=-1)"), "is NaN"),
+    "NaN hidden in the scores": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores.nan_to_num(neginf=-torch.inf), dim=-1)"), "hides a NaN"),
     "probabilities on another device": ("3.3", GPT, PROBS, PROBS + "\n    probs = probs * torch.ones(probs.shape)", "device"),
     "filter on another device": ("3.3", GPT, TOP_P, TOP_P + "\n        logits = logits[torch.arange(len(logits))]\n        logits = logits.where(torch.ones(logits.size(-1)) > 0, -torch.inf)", "device"),
     "numbers drawn on another device": ("3.3", GPT, DRAW, "c = probs.cumsum(-1)\n    return (c < torch.rand(len(c), 1, generator=generator) * c[:, -1:]).sum(-1, keepdim=True).clamp(max=c.size(-1) - 1)", "device"),
