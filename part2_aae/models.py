@@ -174,7 +174,7 @@ class AdversarialAE(nn.Module):
     def get_loss_autoencoder(
         self, x: Tensor, recon_x: Tensor, z_fake: Tensor, lambda_: float = 1
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of encoder and decoder: their side of Eq. 15 (Q2.4, Q2.5).
+        """Compute the loss of encoder and decoder, Eq. 18b: their side of Eq. 15 (Q2.4, Q2.5).
 
         The encoder tries to make the discriminator classify its codes as samples from the prior. Its loss is the binary
         cross-entropy with the target "from the prior". Minimizing it has the same goal as minimizing Eq. 16, but its
@@ -186,8 +186,9 @@ class AdversarialAE(nn.Module):
             lambda_: weight of the reconstruction loss, 0..1. At 1, the discriminator is not used.
 
         Returns:
-            the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (nats per
-            code; 0 if the discriminator is not used) and ae_loss, their sum weighted by lambda_ and 1 - lambda_.
+            the loss, a scalar; and for logging, detached: recon_loss (Eq. 18, mean over the pixels), gen_loss (Eq. 18c,
+            nats per code; 0 if the discriminator is not used) and ae_loss, their sum weighted by lambda_ and
+            1 - lambda_.
         """
         # Q2.4: compute recon_loss, the error of the reconstructions.
         # Hint: `self.reconstruction_loss` is the function chosen by --reconstruction, by default the mean squared
@@ -209,7 +210,7 @@ class AdversarialAE(nn.Module):
         return ae_loss, {name: value.detach() for name, value in logs.items()}
 
     def get_loss_discriminator(self, z_fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the discriminator's loss: the negative of Eq. 16 and 17, from logits (Q2.5).
+        """Compute the discriminator's loss, Eq. 18a: the negative of Eq. 16 and 17, from logits (Q2.5).
 
         Args:
             z_fake: codes of images [B, D]; no gradient flows back through them.
