@@ -261,7 +261,7 @@ MISTAKES = {
     "mode left by forward": ("1.7", TRAIN, DECODE, "self.eval()\n        " + DECODE, "mode"),
     "no return": ("1.7", UTILS, f"return {SUMMED}", SUMMED, "return"),
     "a tenth of the KL": ("1.7", TRAIN, "elbo_to_bpd(rec + reg,", "elbo_to_bpd(rec + 0.1 * reg,", "0.1"),
-    "manifold drawn": ("1.9", UTILS, EXPECTED, "torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample()[:, None] / 15", "drawn"),
+    "manifold drawn": ("1.9", UTILS, EXPECTED, "torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample()[:, None] / 15", "is it sampled"),
     "softmax over the batch": ("1.8", TRAIN, "F.softmax(self.decoder(z), dim=1).permute", "F.softmax(self.decoder(z), dim=0).permute", "over the batch"),
     "rows and columns of pixels": ("1.8", TRAIN, "dim=1).permute(0, 2, 3, 1)", "dim=1).permute(0, 3, 2, 1)", "rows and columns"),
     "levels mirrored": ("1.8", TRAIN, SAMPLE, f"15 - {SAMPLE}", "mirrored"),

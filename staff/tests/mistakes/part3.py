@@ -259,7 +259,7 @@ MISTAKES = {
     "temperature after top_p": ("3.3", GPT, TOP_P, "logits = keep_top_p(logits * temperature, top_p) / temperature"),
     "no sequences beyond 32": ("3.2", GPT, MASK, MASK + "\n        scores = scores.masked_fill(torch.ones(T, S).tril(S - T - 32).bool(), -torch.inf)"),
     "no batch of one": ("3.2", GPT, VALUES, "return (weights @ v).squeeze(0)"),
-    "NaN hidden in the attention weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=-1).nan_to_num()"), "is NaN"),
+    "NaN hidden in the attention weights": ("3.2", GPT, WEIGHTS, weights("F.softmax(scores, dim=-1).nan_to_num()"), "hides a NaN"),
     "dropout in evaluation too": ("3.2", GPT, WEIGHTS, weights("F.dropout(F.softmax(scores, dim=-1), 0.2)"), "it changes between calls"),
     "values negated": ("3.2", GPT, VALUES, "return -weights @ v", "it has the wrong sign"),
     "tokens reversed": ("3.2", GPT, VALUES, "return (weights @ v).flip(2)", "it is mirrored: dimension 1 is reversed"),
