@@ -52,7 +52,7 @@ def whole() -> Scale:
 
 
 def quick(batches: int) -> Scale:
-    """Return the sizes of a quick check: `batches` batches of tiny networks, on a GPU if there is one."""
+    """Return the sizes for a quick check: `batches` batches of tiny networks, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     flags = ("--accelerator=auto", f"--limit_batches={batches}", "--num_filters=2", "--z_dim=2")
     gpt_flags = ("--model_type=gpt-nano", "--block_size=16", "--batch_size=4", f"--limit_batches={batches}")

@@ -19,7 +19,7 @@ def curves_png(
 ) -> bytes:
     """Draw curves over epochs, or over the quantity named by `xlabel`, as PNG.
 
-    If the curves are flat after a steep beginning, an inset shows the flat part at a different scale.
+    If the curves flatten out after a steep start, an inset shows the flat part at a different scale.
 
     Args:
         ylabel: the quantity and its unit.

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-UNFINISHED = ".*.part"  # temporary names of `write_whole`; a killed process leaves its file behind
+UNFINISHED = ".*.part"  # temporary files of `write_whole`; a killed process leaves its file behind
 SECONDS_TO_REPLACE = 5.0  # how long to wait on Windows while another program has the file open
 
 

@@ -259,7 +259,7 @@ def run(args: argparse.Namespace) -> None:
             print("\nagain:", end="", flush=True)
             step = _of_part(rubric, step.part, REPOSITORY, step.select)
             print(f"\n{describe(step, args.hint)}" if step else "\nIt passes.", flush=True)
-    print(describe_rest(rubric, args.log_dir) if args.part is None else f"All graded tests of part {args.part} pass.")
+    print(describe_rest(rubric, args.log_dir) if args.part is None else f"All graded tests for part {args.part} pass.")
 
 
 def _changes(rubric: Rubric) -> Iterator[set]:

@@ -156,7 +156,7 @@ def assert_drawn_from(samples, scores, answer):
     *_, unrelated = fits  # the last one, equal probabilities, resembles several others: named only if it fits best
     known = [sentence for sentence, each in fits.items() if each == least or each < 2 * least and sentence != unrelated]
     sure = least < 3 and len(known) <= 2
-    hint = "" if unusual else "the frequencies of all grey levels are right overall, but not at each pixel: "
+    hint = "" if unusual else "the frequencies of the grey levels are right overall, but not at individual pixels: "
     hint = "; or ".join(known) if sure else hint + "are they drawn from the softmax of their own logits?"
     for name, sentence in (("likeliest", "grey level (argmax)"), ("mean", "grey level, rounded")):
         if answer[name].right.error(samples[:2, 0].double(), 0, 0.1) <= 1:

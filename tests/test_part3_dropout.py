@@ -24,7 +24,7 @@ def assert_kept_independently(kept, keep, what):
     products = (centred[1::2] * centred[: len(kept) // 2 * 2 : 2]).flatten()
     # the product of two independent centred values has mean 0 and standard deviation keep * (1 - keep)
     bound = SIGMAS * keep * (1 - keep) / math.sqrt(len(products))
-    assert products.mean().abs() < bound, f"dropout should be drawn anew for each {what}: are draws reused?"
+    assert products.mean().abs() < bound, f"a new dropout mask should be drawn for each {what}: is one reused?"
 
 
 def without_dropout(x, weights, n_head):
@@ -39,12 +39,12 @@ def assert_dropped(x, weights, answer, factor, v, p):
     seen = torch.ones(T, T).tril().bool()
     right, dropped = answer["weights"].tensor[..., seen], read(output, v)[..., seen]  # [B, nh, pairs of tokens]
     assert not torch.allclose(dropped, right.float(), atol=1e-4), "there is no dropout of attention weights in training"
-    # with dropout of the scores, a sum is 1, or NaN from 0 * -inf, which counts as 1
+    # if dropout is applied to the scores, a sum is 1, or NaN from 0 * -inf, which counts as 1
     sums = read(output, v).sum(-1).nan_to_num(1.0)
     assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
         "dropout should come after the softmax: in training, the weights then no longer sum to 1"
     )
-    # with dropout of the result, each channel is 0 or `factor` times its value
+    # if dropout is applied to the result, each channel is 0 or `factor` times its value
     channels = split_heads(output, len(v)) / answer["heads"].tensor
     assert not torch.allclose(channels, (channels > 0.5) * factor.tensor, atol=1e-2), (
         "dropout acts on the result, but it should act on the attention weights"

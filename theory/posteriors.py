@@ -57,7 +57,7 @@ def data(n):
 
 
 def energy_distance(a, b):
-    """Compute a distance near 0 for draws from the same distribution: two [N, D] -> scalar (Székely and Rizzo)."""
+    """Compute the energy distance (Székely and Rizzo) between two sets of draws: two [N, D] -> scalar."""
     n = len(a)
     return 2 * torch.cdist(a, b).mean() - (torch.cdist(a, a).sum() + torch.cdist(b, b).sum()) / (n * (n - 1))
 

@@ -80,7 +80,7 @@ def read(folder: Path) -> Run:
     A run in its first epoch has neither file; only its flags are known.
 
     Raises:
-        RunError: the folder does not contain a run, or no file can be read.
+        RunError: the folder does not contain a run, or none of its files can be read.
     """
     problems = []
     found: dict[str, Run] = {}

@@ -106,7 +106,7 @@ def _compared(runs: list[Run], titles: list[str], number: Number) -> bytes | Non
 
 
 def _rows(runs: list[Run], rubric: Rubric) -> list[list[Cell | Figure]]:
-    """Build a row for each figure that a question requires, then one for the last version of each other figure."""
+    """Build a row for each figure that a question requires, then for the latest version of each remaining figure."""
     wanted = [
         {key: each for _, show, flags in answered(run, rubric) for key, each in asked(run, show, flags).items()}
         for run in runs

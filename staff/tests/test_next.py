@@ -130,7 +130,7 @@ def test_a_student_who_fills_in_one_blank_after_the_other(small):
     fill(small, "network.py", "Q1.7: twice x.", "return x + x")
     assert "part 1: Q1.7 .. Q1.8 -\nnext: Q1.8, part1_vae/utils.py, line 11, in quarter" in said(small)
     fill(small, "utils.py", "Q1.8: a quarter of x.", "return x / 4")
-    assert said(small) == "part 1: Q1.7 .. Q1.8 .\nAll graded tests of part 1 pass.\n"
+    assert said(small) == "part 1: Q1.7 .. Q1.8 .\nAll graded tests for part 1 pass.\n"
 
 
 def test_a_file_that_is_not_python_is_named(small):

@@ -102,7 +102,7 @@ class LinearDecoder(StandIn):
 
 
 class RowDecoder(StandIn):
-    """A decoder that returns weight[i % N] for image i, counting over all calls, whatever z is. Records its inputs."""
+    """A decoder that returns weight[i % N] for image i, regardless of z; counts across calls. Records its inputs."""
 
     def forward(self, z: Tensor) -> Tensor:
         first = sum(map(len, self.seen))
