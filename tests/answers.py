@@ -18,6 +18,7 @@ from messages import shown
 
 SUMS = 6  # number of sums stored for a large tensor, each with different random signs
 SHOWN = 16  # how many elements of a large tensor are stored individually, for messages
+NAN = 100.0  # the value of a NaN in these sums, so that the sums depend on which elements are NaN
 SIGMAS = 6  # the probability that a sum of rounding errors exceeds this many sigmas is below 4e-8 (Hoeffding)
 PRECISION = 1e-6  # relative precision of the recorded values
 
@@ -91,7 +92,7 @@ class Sketch:
     def features(self, obtained: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same linear functions of this tensor and the obtained one; here, the known sums and elements."""
         numbers = obtained.flatten()
-        ours = torch.cat([signs(len(numbers)) @ numbers, numbers[places(len(numbers))][: len(self.shown)]])
+        ours = torch.cat([signs(len(numbers)) @ summed(numbers), numbers[places(len(numbers))][: len(self.shown)]])
         return torch.cat([self.sums, self.shown]), ours
 
     def _off(self, obtained: Tensor, rtol: float, atol: float) -> Tensor:
@@ -120,6 +121,11 @@ class Sketch:
             wrong = off[:SUMS].argmax()[None] - SUMS
         expected, found = shown(theirs[SUMS + wrong], ours[SUMS + wrong])
         return f"expected {expected}\nobtained {found}\n({of})"
+
+
+def summed(numbers: Tensor) -> Tensor:
+    """Replace NaN in the numbers before they are summed."""
+    return torch.where(numbers.isnan(), NAN, numbers)
 
 
 @lru_cache(maxsize=16)

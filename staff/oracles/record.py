@@ -99,13 +99,14 @@ def described(oracle: str, inputs: dict, answer: dict) -> Piece:
 
 def _tensor(known, whole: bool, most: int, numbers: list[float], shown: bool) -> dict:
     """Return the form of a tensor, and append its elements or their sums to `numbers`."""
-    from answers import places, signs
+    from answers import places, signs, summed
 
     flat, n = known.tensor.flatten(), known.tensor.numel()
     if whole or n <= most:
         numbers += flat.tolist()
         return {"shape": list(known.shape), "whole": True}
-    numbers += [*(signs(n) @ flat).tolist(), flat.abs().sum().item(), flat.square().sum().item()]
+    of_sums = summed(flat)
+    numbers += [*(signs(n) @ of_sums).tolist(), of_sums.abs().sum().item(), of_sums.square().sum().item()]
     numbers += flat[places(n)].tolist() if shown else []
     return {"shape": list(known.shape), "whole": False, "shown": shown}
 

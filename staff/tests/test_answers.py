@@ -17,8 +17,9 @@ LARGE = (40, 30)  # too many elements to be recorded in full
 def sketched(tensor: torch.Tensor) -> Sketch:
     """Return the sketch that is read back for a recorded tensor."""
     flat, n = tensor.double().flatten(), tensor.numel()
-    size = torch.stack([flat.abs().sum(), flat.square().sum()])
-    return Sketch(tensor.shape, answers.signs(n) @ flat, size, flat[answers.places(n)])
+    of_sums = answers.summed(flat)
+    size = torch.stack([of_sums.abs().sum(), of_sums.square().sum()])
+    return Sketch(tensor.shape, answers.signs(n) @ of_sums, size, flat[answers.places(n)])
 
 
 def recorded(tmp_path, asked: list[tuple[str, dict, dict]]) -> Recorded:
@@ -53,6 +54,17 @@ def test_infinities_and_what_is_not_a_number_agree_with_themselves():
     strange = torch.tensor([math.inf, -math.inf, math.nan, 1.0]).double()
     assert Whole(strange).error(strange.clone(), 0, 0) == 0
     assert Whole(strange).error(strange.flip(0), 1, 1) == math.inf
+
+
+def test_a_sketch_knows_which_numbers_are_nan(rng):
+    """Two mistakes that lead to NaN in different places must not be mistaken for each other."""
+    right = torch.randn(LARGE, generator=rng).double()
+    rows, columns = right.clone(), right.clone()
+    rows[3], columns[:, 3] = math.nan, math.nan
+    assert sketched(rows).error(rows.clone(), 1e-4, 1e-4) <= 1
+    assert sketched(rows).error(columns, 1e-4, 1e-4) > 1
+    assert sketched(rows).error(right, 1e-4, 1e-4) > 1
+    assert sketched(right).error(rows, 1e-4, 1e-4) > 1
 
 
 def test_the_mistake_that_fits_best_is_named():
