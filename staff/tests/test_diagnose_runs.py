@@ -116,7 +116,7 @@ BANK = {
     "vae, KL subtracted": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "KLD", lambda *z: -KLD(*z)), {"sign"},
                            {"overfitting", "rising", "large rate", "nothing"}),
     "vae, nats for bits": ("vae", [*SMALL_VAE, *SHORT], (vae_program, "elbo_to_bpd", lambda elbo, shape: elbo / 784),
-                           {"bits", "sum"}, {"slow", "above"}),
+                           {"bits"}, {"slow", "above"}),
     "vae, gradient cut": ("vae", [*SMALL_VAE, *SHORT],
                           (vae_program, "sample_reparameterize", lambda m, s: (m + s * torch.randn_like(s)).detach()),
                           {"collapse"}, set()),
