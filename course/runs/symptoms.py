@@ -38,10 +38,10 @@ def vae_sum(run: Run) -> Remarks:
         seen = f"val/regularization is {kl:.4g} nats and val/bpd {bpd:.4g}; neither can be negative"
         yield Remark(seen, "the KL divergence may have the wrong sign or a wrong term: check KLD")
         return
-    first = [run.first_step.get(f"train/{name}_step") for name in names]
-    if None in first or first[1] + first[2] <= 0:
+    first_bpd, first_nats, first_kl = first = [run.first_step.get(f"train/{name}_step") for name in names]
+    if None in first or first_nats + first_kl <= 0:
         return
-    expected = first[0] * (nats + kl) / (first[1] + first[2])
+    expected = first_bpd * (nats + kl) / (first_nats + first_kl)
     if abs(bpd - expected) > 0.02 * expected:
         seen = (
             f"val/bpd is {bpd:.4g}; reconstruction ({nats:.4g} nats) and regularization ({kl:.4g}) give {expected:.4g}"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from course import rubric as rubrics
 from small_runs import REPOSITORY
 from staff import __main__ as command_line
 from staff.release import build as release
@@ -226,10 +225,10 @@ def test_each_link_of_the_site_leads_somewhere(pages):
 
 
 @pytest.mark.slow
-def test_each_equation_question_and_folded_answer_is_on_the_site(built, pages, tmp_path):
-    edition = rubrics.read().edition
-    files = [file for file in sources.write(REPOSITORY, tmp_path, edition) if file.endswith(".md")]
-    texts = {file: editions.passages_of((REPOSITORY / file).read_text("utf-8"), file, edition) for file in files}
+def test_each_equation_question_and_folded_answer_is_on_the_site(built, pages):
+    record = json.loads((built / build.RECORD).read_text())
+    read = {file: (REPOSITORY / file).read_text("utf-8") for file in record["files"] if file.endswith(".md")}
+    texts = {file: editions.passages_of(text, file, record["edition"]) for file, text in read.items()}
     chapters = handout.read(texts)
     site = "".join(path.read_text("utf-8") for path in (built / "site").glob("*.html"))
     for label in chapters.equations:
