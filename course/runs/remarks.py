@@ -39,7 +39,7 @@ def rate_is(run: Run, so: Callable[[float], bool]) -> bool:
 
 
 def stuck(run: Run, tag: str) -> bool:
-    """Return whether there are at least two epochs, and the last changed the metric by less than 2%."""
+    """Return whether there are at least two epochs, and the last changed the metric by less than 2 %."""
     _, values = run.curve(tag)
     return len(values) > 1 and abs(values[-1] - values[-2]) < 0.02 * abs(values[-2])
 

@@ -96,7 +96,7 @@ class Grader:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path, class_of_four):
-    """Kill the grader, alternately by itself and, as a batch system does, with its whole process group."""
+    """Kill the grader many times; every other time, kill its whole process group, as a batch system does."""
     (tmp_path / "undisturbed").mkdir()
     undisturbed = Grader(tmp_path / "undisturbed", class_of_four)
     began = time.monotonic()
